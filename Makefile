@@ -1,0 +1,56 @@
+# Everything Remit needs, from a clean clone: python3 (3.11 or newer, with venv), git and make.
+# `make` alone prints this list.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check verify generate lock bench soak docs clean
+
+help: ## print what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## make .venv with everything in it (.venv/bin/remit)
+
+$(STAMP): requirements.lock bootstrap.lock pyproject.toml client/pyproject.toml
+	@sh tests/packaging/preflight.sh $(PYTHON)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --require-hashes -r bootstrap.lock
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e client -e .
+	@touch $(STAMP)
+
+run: install ## start the engine on a demo repository under .remit/ and watch it work (Ctrl-C ends it)
+	@$(BIN)/remit run --demo
+
+test: install ## lint, types, and every test
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: install ## ruff, mypy strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+verify: install ## regenerate what is generated and fail if the tree is then dirty
+	@$(MAKE) --no-print-directory generate
+	@git diff --exit-code -- docs/reference schemas/generated || { echo "generated files are out of date: commit the result of 'make generate'" >&2; exit 1; }
+
+generate: install ## rewrite the generated files (kind reference, JSON Schema)
+	@$(BIN)/python -m cli.generate
+
+lock: install ## resolve the dependencies again into requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package remit-client -o requirements.lock
+
+bench: install ## run the benchmarks of tests/bench (ratios, never part of the tests)
+	@$(BIN)/python -m pytest tests/bench -q -p no:cacheprovider --override-ini python_files='bench_*.py' -s
+
+docs: generate ## rebuild the generated pages of docs/
+
+clean: ## remove the environment and every cache (the .remit/ state stays)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

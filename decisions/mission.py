@@ -1,0 +1,445 @@
+"""What a mission does next. ``decide`` takes the mission and everything it depends on, and returns its new status with
+the acts that follow; ``reconcilers.missions`` gathers the facts and carries the acts out in one transaction.
+
+The order of the steps is the meaning: an ended run is booked before anything else, a cancel or a Stop hold comes
+before progress, and admission comes last. Dispatch itself (which admitted mission takes a free place) is decided per
+agent in ``decisions.dispatch``; this module says only who may take part.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from decisions import gates, retry
+from decisions.mission_facts import DECLARED, Decision, MissionFacts, ReviewFacts, RunFacts
+from decisions.mission_pass import Pass
+from decisions.mission_summary import summarise
+from schemas.approval_request import RequestState, RequestType
+from schemas.base import Key, ObjectRef
+from schemas.event import EventType
+from schemas.hold import HoldMode
+from schemas.mission import (
+    TERMINAL_STATES,
+    DesiredState,
+    Failure,
+    MissionReason,
+    MissionState,
+    RerunPolicy,
+    Review,
+    Spend,
+    Verdict,
+)
+from schemas.resource import (
+    RECONCILE_REQUESTED_AT,
+    RESET_REQUESTED_AT,
+    RETRY_REQUESTED_AT,
+    SYSTEM,
+    Actor,
+    ActorKind,
+)
+from schemas.run import RunState
+
+CANCEL_DEADLINE = timedelta(minutes=2)
+"""How long a worker is told to stop before the run is given up as one that may still be running."""
+
+
+def decide(facts: MissionFacts, now: datetime) -> Decision:
+    """The new status and the acts that follow. Pure; deciding again on the outcome changes nothing more."""
+    work = Pass(facts, now)
+    requests(work)
+    book_ended_run(work)
+    cancel_if_declared(work)
+    if work.state in TERMINAL_STATES:
+        finished(work)
+    else:
+        steer_open_run(work)
+        answer(work)
+        assign(work)
+        review(work)
+    summarise(work)
+    return work.decision
+
+
+def requests(work: Pass) -> None:
+    """Act on request tokens: retry, reconcile, reset. A token is handled once; one that has nothing to act on is
+    recorded as ignored."""
+    annotations, status = work.facts.annotations, work.status
+    token = annotations.get(RETRY_REQUESTED_AT)
+    if token and token != status.last_handled_retry:
+        _retry(work, token)
+        work.put(last_handled_retry=token)
+    token = annotations.get(RECONCILE_REQUESTED_AT)
+    if token and token != status.last_handled_reconcile:
+        work.put(last_handled_reconcile=token)
+        work.note(EventType.REQUEST_HANDLED, "Reconcile", "looked at on request", token=token)
+    token = annotations.get(RESET_REQUESTED_AT)
+    if token and token != status.last_handled_reset:
+        work.put(last_handled_reset=token, review_cycles=0)
+        work.note(EventType.REQUEST_HANDLED, "Reset", "counters reset on request", token=token)
+
+
+def _retry(work: Pass, token: str) -> None:
+    state = work.state
+    waiting = state is MissionState.IN_PROGRESS and work.run is None and work.status.next_attempt_at is not None
+    if waiting:
+        work.put(next_attempt_at=work.now)
+        work.note(EventType.REQUEST_HANDLED, "Retry", "the next attempt starts without waiting", token=token)
+    elif state in (MissionState.FAILED, MissionState.DONE, MissionState.BLOCKED):
+        _new_round(work, DECLARED, MissionReason.WAITING, "retry was requested", key=f"retry/{token}")
+        work.note(EventType.REQUEST_HANDLED, "Retry", f"a new round begins, from {state}", token=token)
+    else:
+        work.note(EventType.REQUEST_IGNORED, "Retry", f"there is nothing to retry while {state}", token=token)
+
+
+def _new_round(work: Pass, actor: Actor, reason: MissionReason, message: str, *, key: str) -> None:
+    work.move(MissionState.ASSIGNED, actor, reason, message, key=key)
+    _withdraw(work)
+    work.put(
+        attempts=0,
+        current_run=None,
+        started_at=None,
+        finished_at=None,
+        finished_generation=None,
+        next_attempt_at=None,
+        ready_since=None,
+        resume_state=None,
+        failure=None,
+        review=None,
+        deliverable=None,
+        self_review=None,
+        artifacts=(),
+        gate_findings=(),
+    )
+    work.run = None
+
+
+def _withdraw(work: Pass) -> None:
+    """Take back the open question, if there is one."""
+    review = work.facts.review
+    if work.status.review_request and review is not None and review.state is RequestState.PENDING:
+        work.decision.withdraw = review.name
+    work.put(review_request=None)
+
+
+def book_ended_run(work: Pass) -> None:
+    """Take in what the open run came to, once."""
+    run = work.run
+    if run is None or run.active:
+        return
+    work.put(current_run=None, last_run=run.name, artifacts=run.artifacts)
+    if run.work_plan:
+        work.put(work_plan=run.work_plan)
+    work.run = None
+    if work.state is not MissionState.IN_PROGRESS:
+        return
+    key = f"run/{run.uid}/ended"
+    if run.state is RunState.SUCCEEDED:
+        _handed_in(work, run, key)
+    elif run.state is RunState.CANCELED or run.cancel_requested_at is not None:
+        _stopped(work, run, key)
+    elif run.state is RunState.UNKNOWN:
+        _unknown(work, run, key)
+    else:
+        _failed(work, run, run.reason, run.message, key)
+
+
+def _handed_in(work: Pass, run: RunFacts, key: str) -> None:
+    missing, findings = _requirements(work, run)
+    work.put(deliverable=run.deliverable, self_review=run.self_review, gate_findings=tuple(str(f) for f in findings))
+    if missing:
+        _failed(work, run, "RequirementsMissing", "not ready for review: " + "; ".join(missing), key)
+        return
+    agent = Actor(ActorKind.AGENT, f"agent:{run.agent.namespace}/{run.agent.name}", "Token")
+    names = tuple(a.name for a in run.artifacts)
+    work.move(MissionState.REVIEW, agent, MissionReason.COMPLETED, "handed in", key=key, artifacts=names)
+    work.put(failure=None, feedback=None, review_cycles=work.status.review_cycles + 1)
+
+
+def _requirements(work: Pass, run: RunFacts) -> tuple[list[str], list[gates.Finding]]:
+    """What Review needs and the run did not bring: deliverable, work-review, evidence, passed gates."""
+    missing: list[str] = []
+    findings: list[gates.Finding] = []
+    if run.deliverable is None:
+        missing.append("no deliverable")
+    else:
+        findings = gates.check(work.spec.evidence.gates, run.deliverable.text or "")
+        missing += [str(f) for f in findings if f.fatal]
+    if not run.self_review:
+        missing.append("no work-review")
+    evidence = [a for a in run.artifacts if run.deliverable is None or a.name != run.deliverable.name]
+    if work.spec.evidence.required and not evidence:
+        missing.append("no evidence beside the deliverable")
+    return missing, findings
+
+
+def _failed(work: Pass, run: RunFacts, reason: str, message: str, key: str) -> None:
+    ended = run.ended_at or work.now
+    failure = Failure(reason=reason, message=message, exit_code=run.exit_code, run=run.name)
+    work.put(failure=failure)
+    attempts, limit = work.status.attempts, work.spec.retry.max_attempts
+    if run.retryable and attempts < limit:
+        due = retry.next_attempt(work.spec.retry.backoff, attempts, work.facts.uid, ended)
+        work.put(next_attempt_at=due, ready_since=None)
+        work.note(
+            EventType.RETRY_SCHEDULED,
+            reason,
+            f"attempt {attempts} of {limit} failed: {message or reason}",
+            attempt=attempts,
+            due=due.isoformat(),
+        )
+        return
+    why = MissionReason.RETRIES_EXHAUSTED if run.retryable else MissionReason.NOT_RETRYABLE
+    if reason == "DeadlineExceeded" and attempts >= limit:
+        why = MissionReason.DEADLINE_EXCEEDED
+    work.move(MissionState.FAILED, SYSTEM, why, message or reason, key=key)
+    _finish(work)
+
+
+def _stopped(work: Pass, run: RunFacts, key: str) -> None:
+    """The run was told to stop: what follows depends on why."""
+    reason, held = run.cancel_reason, work.facts.held
+    if reason == MissionReason.CANCELED or work.spec.desired_state is DesiredState.CANCELED:
+        return  # cancel_if_declared ends the mission
+    if reason == MissionReason.DEADLINE_EXCEEDED:
+        message = f"longer than spec.deadline ({work.spec.deadline})"
+        work.put(failure=Failure(reason=reason, message=message, run=run.name))
+        work.move(MissionState.FAILED, SYSTEM, MissionReason.DEADLINE_EXCEEDED, message, key=key)
+        _finish(work)
+    elif reason in ("Reassigned", "AgentUpdated"):
+        work.move(MissionState.ASSIGNED, DECLARED, MissionReason.WAITING, run.message, key=key)
+        work.put(ready_since=None, attempts=max(0, work.status.attempts - 1))
+    elif run.state is RunState.UNKNOWN:
+        _unknown(work, run, key)
+    else:
+        message = held.hint if held else (run.message or "its run was stopped")
+        work.put(resume_state=MissionState.ASSIGNED, attempts=max(0, work.status.attempts - 1))
+        work.move(MissionState.BLOCKED, SYSTEM, MissionReason.STOPPED, message, key=key)
+
+
+def _unknown(work: Pass, run: RunFacts, key: str) -> None:
+    work.put(failure=Failure(reason=run.reason, message=run.message, run=run.name))
+    work.move(MissionState.BLOCKED, SYSTEM, MissionReason.OUTCOME_UNKNOWN, run.message, key=key)
+
+
+def cancel_if_declared(work: Pass) -> None:
+    """``spec.desiredState: Canceled``, or deletion: stop the open run, then end the mission."""
+    deleting = work.facts.deleting_since is not None
+    if work.spec.desired_state is not DesiredState.CANCELED and not deleting:
+        return
+    if work.state is MissionState.CANCELED or (deleting and work.state in TERMINAL_STATES):
+        return
+    reason = MissionReason.CANCELED
+    if _told_to_stop(work, reason, "it is being deleted" if deleting else "spec.desiredState is Canceled"):
+        return
+    work.move(
+        MissionState.CANCELED,
+        DECLARED,
+        reason,
+        "deleted" if deleting else "spec.desiredState: Canceled",
+        key=f"cancel/{work.facts.generation}",
+    )
+    _withdraw(work)
+    _finish(work)
+
+
+def _told_to_stop(work: Pass, reason: str, message: str) -> bool:
+    """Have the open run stopped; True while it still runs. Past the deadline it is given up."""
+    run = work.run
+    if run is None:
+        return False
+    since = run.cancel_requested_at
+    if since is None:
+        work.decision.cancel_run = reason
+        work.note(EventType.CANCEL_REQUESTED, reason, message, run=run.name)
+        since = work.now
+    give_up = since + CANCEL_DEADLINE
+    if work.now >= give_up:
+        work.decision.give_up_run = f"told to stop ({message}) and not heard of since; it may still be running"
+        return True
+    work.block("Worker", f"Run/{work.facts.key.namespace}/{run.name}", message, since=since, until=give_up)
+    work.wake(give_up)
+    return True
+
+
+def _finish(work: Pass) -> None:
+    work.put(
+        finished_at=work.now,
+        finished_generation=work.facts.generation,
+        next_attempt_at=None,
+        ready_since=None,
+        resume_state=None,
+        current_run=None if work.run is None else work.status.current_run,
+    )
+
+
+def finished(work: Pass) -> None:
+    """A mission that ended: an edit makes it Outdated, or runs it again if it says so; its ttl removes it."""
+    status, spec = work.status, work.spec
+    outdated = status.finished_generation is not None and work.facts.generation > status.finished_generation
+    if outdated and spec.rerun_policy is RerunPolicy.ON_CHANGE and work.state is not MissionState.CANCELED:
+        _new_round(work, DECLARED, MissionReason.OUTDATED, "the spec changed", key=f"rerun/{work.facts.generation}")
+        assign(work)
+        return
+    ttl = spec.ttl_seconds_after_finished
+    if ttl is not None and status.finished_at is not None and not work.facts.declared:
+        due = status.finished_at + timedelta(seconds=ttl)
+        if work.now >= due:
+            work.decision.remove = True
+        else:
+            work.wake(due)
+
+
+def steer_open_run(work: Pass) -> None:
+    """Stop the open run when a Hold, a new assignee or the deadline says so."""
+    run, held, spec = work.run, work.facts.held, work.spec
+    if run is None:
+        return
+    if held is not None and held.mode is HoldMode.STOP:
+        _told_to_stop(work, MissionReason.STOPPED, held.hint)
+    elif work.facts.agent_key is not None and work.facts.agent_key != run.agent and spec.agent_ref is not None:
+        _told_to_stop(work, "Reassigned", f"reassigned to {work.facts.agent_key.short}")
+    elif run.cancel_requested_at is not None:
+        _told_to_stop(work, run.cancel_reason, run.cancel_reason)
+    elif spec.deadline is not None and work.status.started_at is not None:
+        due = work.status.started_at + spec.deadline
+        if work.now >= due:
+            _told_to_stop(work, MissionReason.DEADLINE_EXCEEDED, "longer than spec.deadline")
+        else:
+            work.wake(due)
+
+
+def answer(work: Pass) -> None:
+    """Blocked missions: a person's answer, or the end of the Hold that stopped them."""
+    if work.state is not MissionState.BLOCKED:
+        return
+    review, status = work.facts.review, work.status
+    if review is not None and status.review_request == review.name and review.type is RequestType.UNBLOCK:
+        person = Actor(ActorKind.HUMAN, review.decided_by or "declared", review.transport or "Store")
+        if review.state is RequestState.APPROVED:
+            _new_round(work, person, MissionReason.APPROVED, review.reason, key=f"unblock/{review.uid}")
+            return
+        if review.state is RequestState.DENIED:
+            work.put(review=_verdict(review, "Deny", work.now))
+            key = f"unblock/{review.uid}"
+            work.move(MissionState.CANCELED, person, MissionReason.DENIED, review.reason, key=key)
+            work.put(review_request=None)
+            _finish(work)
+            return
+    stopped = status.resume_state is MissionState.ASSIGNED and work.block_reason() == MissionReason.STOPPED
+    if stopped and (work.facts.held is None or work.facts.held.mode is not HoldMode.STOP):
+        work.put(resume_state=None, ready_since=None)
+        _withdraw(work)
+        key = f"released/{len(status.transitions)}/{int(work.now.timestamp() * 1000)}"
+        work.move(MissionState.ASSIGNED, DECLARED, MissionReason.WAITING, "the hold has ended", key=key)
+
+
+def assign(work: Pass) -> None:
+    """Inbox and Assigned follow the declared assignee."""
+    agent = work.facts.agent_key
+    wanted = None if agent is None else _ref(agent, work.facts.key.namespace)
+    if work.state is MissionState.INBOX and wanted is not None:
+        work.put(agent=wanted)
+        work.move(
+            MissionState.ASSIGNED, DECLARED, MissionReason.ACCEPTED, f"assigned to {wanted.name}",
+            key=f"assign/{work.facts.generation}",
+        )  # fmt: skip
+    elif work.state is MissionState.ASSIGNED and wanted is None:
+        work.put(agent=None, ready_since=None)
+        work.move(
+            MissionState.INBOX, DECLARED, MissionReason.NO_AGENT, "nobody is assigned any more",
+            key=f"unassign/{work.facts.generation}",
+        )  # fmt: skip
+    elif work.state is not MissionState.INBOX and wanted is not None and work.run is None:
+        work.put(agent=wanted)
+
+
+def review(work: Pass) -> None:
+    """Review: ask a person, or accept by the declared policy."""
+    if work.state is not MissionState.REVIEW:
+        return
+    if work.spec.review is not Review.HUMAN:
+        _withdraw(work)
+        policy = f"spec.review: {work.spec.review}"
+        place = f" ({work.facts.place})" if work.facts.place else ""
+        verdict = Verdict(
+            verdict="Approve", actor=f"policy:{policy}{place}", transport="Source", reason=policy, at=work.now
+        )
+        work.put(review=verdict)
+        work.move(
+            MissionState.DONE, DECLARED, MissionReason.AUTO_ACCEPTED, f"accepted by {policy}",
+            key=f"accept/{work.status.last_run}",
+        )  # fmt: skip
+        _finish(work)
+        return
+    review = work.facts.review
+    if review is None or work.status.review_request != review.name or review.type is not RequestType.REVIEW:
+        work.ask(RequestType.REVIEW, _review_action(work), f"Accept the result of {work.facts.key.short}?")
+        return
+    person = Actor(ActorKind.HUMAN, review.decided_by, review.transport)
+    key = f"review/{review.uid}"
+    if review.state is RequestState.APPROVED:
+        work.put(review=_verdict(review, "Approve", work.now), review_request=None)
+        work.move(MissionState.DONE, person, MissionReason.APPROVED, review.reason, key=key)
+        _finish(work)
+    elif review.state is RequestState.DENIED:
+        work.put(review=_verdict(review, "Deny", work.now), review_request=None)
+        work.move(MissionState.BLOCKED, person, MissionReason.DENIED, review.reason, key=key)
+    elif review.state is RequestState.CHANGES_REQUESTED:
+        work.put(
+            review=_verdict(review, "ChangesRequested", work.now),
+            review_request=None,
+            feedback=review.reason,
+            attempts=0,
+            next_attempt_at=work.now,
+            ready_since=None,
+        )
+        # The reviewer's act, carried out for the agent that goes on with the work: Review -> InProgress (h).
+        work.move(MissionState.IN_PROGRESS, person, MissionReason.CHANGES_REQUESTED, review.reason, key=key)
+    elif review.state is RequestState.EXPIRED:
+        work.put(review_request=None)
+        work.move(MissionState.BLOCKED, SYSTEM, MissionReason.REVIEW_EXPIRED, "nobody gave a verdict in time", key=key)
+
+
+def _review_action(work: Pass) -> dict[str, Any]:
+    deliverable = work.status.deliverable
+    return {
+        "act": "accept",
+        "mission": str(work.facts.key),
+        "uid": work.facts.uid,
+        "run": work.status.last_run or "",
+        "deliverable": {
+            "name": deliverable.name if deliverable else "",
+            "digest": deliverable.digest if deliverable else "",
+            "size": deliverable.size if deliverable else 0,
+        },
+    }
+
+
+def add_spend(total: Spend, part: Spend) -> Spend:
+    """Both together; the weakest source counts."""
+    rank = {"Reported": 0, "Priced": 1, "Estimated": 2, "Unknown": 3}
+    usd = None if total.usd is None and part.usd is None else (total.usd or 0) + (part.usd or 0)
+    empty = total == Spend()
+    source = part.source if empty else max(total.source, part.source, key=lambda s: rank.get(s, 3))
+    return Spend(
+        usd=usd,
+        input_tokens=total.input_tokens + part.input_tokens,
+        output_tokens=total.output_tokens + part.output_tokens,
+        source=source,
+    )
+
+
+def _verdict(review: ReviewFacts, verdict: str, now: datetime) -> Verdict:
+    return Verdict(
+        verdict=verdict,
+        actor=review.decided_by,
+        transport=review.transport,
+        reason=review.reason,
+        at=review.decided_at or now,
+        decision=review.decision,
+    )
+
+
+def _ref(key: Key, namespace: str) -> ObjectRef:
+    return ObjectRef(name=key.name, namespace=None if key.namespace == namespace else key.namespace)

@@ -1,0 +1,144 @@
+"""What a decision about a mission rests on, and what it consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from decisions.holds import Held
+from schemas.approval_request import RequestState, RequestType
+from schemas.base import Key
+from schemas.event import EventType
+from schemas.mission import Artifact, MissionSpec, MissionState, MissionStatus
+from schemas.resource import Actor, ActorKind
+from schemas.run import RunState
+
+DECLARED = Actor(ActorKind.HUMAN, "declared", "Source")
+"""Stands for the person whose declaration (spec, hold, policy) makes a move."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """The mission's open run, or its last one, as recorded."""
+
+    name: str
+    uid: str
+    state: RunState
+    reason: str
+    message: str
+    attempt: int
+    mission_generation: int
+    agent: Key
+    retryable: bool
+    exit_code: int | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    cancel_requested_at: datetime | None
+    cancel_reason: str
+    work_plan: str | None
+    self_review: str | None
+    deliverable: Artifact | None
+    artifacts: tuple[Artifact, ...]
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DependencyFacts:
+    """A mission named in dependsOn. ``state`` is None when there is none of that name."""
+
+    key: Key
+    state: MissionState | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFacts:
+    """The agent it is assigned to."""
+
+    key: Key
+    ready: bool
+    not_ready_reason: str
+    draining: bool
+    deleting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFacts:
+    """The ApprovalRequest that is open for it, or was answered."""
+
+    name: str
+    uid: str
+    type: RequestType
+    state: RequestState
+    decided_by: str
+    transport: str
+    decision: str
+    reason: str
+    decided_at: datetime | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MissionFacts:
+    """Everything that a decision about a mission may rest on.
+
+    ``agent`` is None when none is named or it does not exist; ``agent_key`` says which one is meant. ``input_error``
+    is what the agent's inputSchema says of ``spec.input`` ("" when it fits). ``cycle`` is the way around a dependency
+    cycle, if there is one. ``place`` is where the spec stands (path:line), for records. ``declared`` says whether a
+    source declares the mission (then its ttl does not remove it).
+    """
+
+    key: Key
+    uid: str
+    generation: int
+    spec: MissionSpec
+    status: MissionStatus
+    annotations: Mapping[str, str]
+    created_at: datetime
+    deleting_since: datetime | None
+    agent_key: Key | None
+    agent: AgentFacts | None
+    input_error: str
+    cycle: tuple[Key, ...]
+    dependencies: tuple[DependencyFacts, ...]
+    held: Held | None
+    run: RunFacts | None
+    review: ReviewFacts | None
+    place: str = ""
+    declared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An event to append."""
+
+    type: EventType
+    reason: str
+    message: str
+    data: dict[str, Any] = field(default_factory=dict)
+    actor: Actor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskPerson:
+    """An ApprovalRequest to create. ``name`` is deterministic: asking again is the same question."""
+
+    name: str
+    type: RequestType
+    title: str
+    action: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Decision:
+    """What follows. ``status`` is complete; the other fields are acts, None or empty when there is nothing to do."""
+
+    status: MissionStatus
+    notes: list[Note] = field(default_factory=list)
+    cancel_run: str | None = None  # reason
+    give_up_run: str | None = None  # message: the run ends as one that may still be running
+    ask: AskPerson | None = None
+    withdraw: str | None = None  # name of an open request that no longer stands
+    remove: bool = False
+    wake_at: datetime | None = None

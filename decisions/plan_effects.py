@@ -1,0 +1,130 @@
+"""What a plan does to the running fleet, beyond its fields: work interrupted, money, permissions, fire times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from decisions.budgets import daily_ceiling
+from decisions.plan import Action, Entry, Plan
+from schemas.base import Key
+from schemas.kind import Disruption
+from schemas.quantities import format_money, format_time
+
+_FIRES = 3
+
+
+class EffectKind(StrEnum):
+    """What is affected."""
+
+    WIDENS = "Widens"  # a limit gets looser
+    NARROWS = "Narrows"  # a limit gets tighter
+    INTERRUPTS = "Interrupts"  # running work is stopped
+    DRAINS = "Drains"  # running work ends first
+    SPEND = "Spend"  # the daily ceiling moves
+    STARTS = "Starts"  # a mission becomes runnable
+    FIRES = "Fires"  # a schedule's next times
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEffect:
+    """One consequence, for people."""
+
+    kind: EffectKind
+    subject: str
+    message: str
+
+
+Side = Mapping[Key, tuple[Mapping[str, str], Mapping[str, Any]]]
+"""The objects of one side of the plan: key -> (labels, canonical spec)."""
+
+
+def predict(plan: Plan, before: Side, after: Side, now: datetime) -> list[PlanEffect]:
+    """Effects of the plan, widenings first, then in plan order. ``before`` and ``after`` hold every object that counts
+    (the unit, or the whole store)."""
+    widens, rest = [], []
+    for entry in plan.entries:
+        subject = entry.key.short
+        widens += [PlanEffect(EffectKind.WIDENS, subject, text) for text in entry.widens]
+        rest += [PlanEffect(EffectKind.NARROWS, subject, text) for text in entry.narrows]
+        rest += _work(entry, after)
+        rest += _fires(entry, after, now)
+    old = daily_ceiling((k, labels, spec) for k, (labels, spec) in before.items())
+    new = daily_ceiling((k, labels, spec) for k, (labels, spec) in after.items())
+    if old != new:
+        text = f"at most {format_money(old)} -> {format_money(new)} USD a day"
+        rest.append(PlanEffect(EffectKind.SPEND, "fleet", text))
+    return [*widens, *rest]
+
+
+def _work(entry: Entry, after: Side) -> list[PlanEffect]:
+    subject, spec = entry.key.short, after.get(entry.key, ({}, {}))[1]
+    runs = f"{entry.active} open run{'s' if entry.active != 1 else ''}"
+    if entry.action is Action.CREATE and entry.key.kind == "Mission" and spec.get("agentRef"):
+        return [PlanEffect(EffectKind.STARTS, subject, f"for agent/{spec['agentRef']['name']}")]
+    if entry.key.kind == "Mission" and spec.get("desiredState") == "Canceled" and entry.action is not Action.DELETE:
+        return [PlanEffect(EffectKind.INTERRUPTS, subject, f"canceled; {runs}")] if entry.active else []
+    if not entry.active:
+        return []
+    if entry.action is Action.DELETE:
+        return [PlanEffect(EffectKind.DRAINS, subject, f"deleted once its {runs} ended or were stopped")]
+    if entry.key.kind == "Agent" and entry.disruption in (Disruption.DRAIN, Disruption.RESTART):
+        return [_agent_update(subject, str(spec.get("updatePolicy", "OnIdle")), runs)]
+    if entry.key.kind == "Mission" and entry.disruption is Disruption.DRAIN:
+        return [PlanEffect(EffectKind.INTERRUPTS, subject, f"reassigned; {runs} stopped, a new one follows")]
+    return []
+
+
+def _agent_update(subject: str, policy: str, runs: str) -> PlanEffect:
+    texts = {
+        "OnIdle": (EffectKind.DRAINS, f"new spec holds when its {runs} ended (updatePolicy OnIdle)"),
+        "Drain": (EffectKind.DRAINS, f"starts nothing until its {runs} ended (updatePolicy Drain)"),
+        "Immediate": (EffectKind.INTERRUPTS, f"its {runs} are stopped and begun again (updatePolicy Immediate)"),
+        "Manual": (EffectKind.DRAINS, f"new spec waits for a request; {runs} go on (updatePolicy Manual)"),
+    }
+    kind, text = texts[policy]
+    return PlanEffect(kind, subject, text)
+
+
+def _fires(entry: Entry, after: Side, now: datetime) -> list[PlanEffect]:
+    if entry.key.kind != "Schedule" or entry.action is Action.DELETE:
+        return []
+    spec = after.get(entry.key, ({}, {}))[1]
+    times = next_fires(str(spec.get("schedule", "")), str(spec.get("timeZone") or "UTC"), now, _FIRES)
+    if spec.get("suspend") or not times:
+        return [
+            PlanEffect(EffectKind.FIRES, entry.key.short, "not at all: suspended" if spec.get("suspend") else "never")
+        ]
+    return [PlanEffect(EffectKind.FIRES, entry.key.short, ", ".join(format_time(t) for t in times))]
+
+
+_ALIASES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+
+def next_fires(schedule: str, zone: str, now: datetime, count: int) -> Sequence[datetime]:
+    """The next fire times after ``now`` (Debian cron's rules in the zone's wall time), at most ``count``, within four
+    years; empty when the schedule never fires."""
+    from cronsim import CronSim, CronSimError  # lazy: most plans hold no schedule
+
+    try:
+        fires = CronSim(_ALIASES.get(schedule, schedule), now.astimezone(ZoneInfo(zone)))
+        found: list[datetime] = []
+        for time in fires:
+            if len(found) >= count or time - now > timedelta(days=4 * 366):
+                break
+            found.append(time)
+    except (CronSimError, StopIteration, KeyError):
+        return []
+    return found

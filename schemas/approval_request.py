@@ -1,0 +1,109 @@
+"""ApprovalRequest: the engine asks a person about one exact action. A record."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from schemas.base import Model, StatusModel
+from schemas.conditions import Conditions
+from schemas.kind import Column, KindInfo, ObjectClass
+from schemas.quantities import Time
+
+
+class RequestType(StrEnum):
+    """What is asked."""
+
+    REVIEW = "Review"  # is this deliverable accepted?
+    ACTION = "Action"  # may this action be done?
+    UNBLOCK = "Unblock"  # how does this mission go on?
+
+
+class RequestState(StrEnum):
+    """Life of a request."""
+
+    PENDING = "Pending"
+    APPROVED = "Approved"
+    DENIED = "Denied"
+    CHANGES_REQUESTED = "ChangesRequested"
+    EXPIRED = "Expired"
+    WITHDRAWN = "Withdrawn"
+
+
+class OnTimeout(StrEnum):
+    """What happens when nobody answers. It is never granted."""
+
+    PARK = "Park"  # the mission goes to Blocked
+    DENY = "Deny"  # as if denied
+
+
+class ApprovalRequestSpec(Model):
+    """One exact action; ``actionDigest`` changes with every part of it."""
+
+    type: RequestType = Field(description="Review, Action or Unblock.")
+    subject: str = Field(description="kind/namespace/name of what it is about.")
+    subject_uid: str = Field(description="Its uid.")
+    run: str = Field("", description="Run that wants it.")
+    requester: str = Field(description="Who wants it: agent:<namespace>/<name>.")
+    title: str = Field(description="One line for people.")
+    action: dict[str, Any] = Field(description="What exactly would be done or accepted, redacted.")
+    action_digest: str = Field(description="sha256:<hex> of the canonical action.")
+    risk: str = Field("Green", description="Green, Yellow or Red.")
+    rule: str = Field("", description="What made it ask: rule and place.")
+    approver_roles: tuple[str, ...] = Field(("Approver",), description="Roles that may answer.")
+    quorum: int = Field(1, ge=1, description="Answers needed.")
+    separation_of_duties: bool = Field(True, description="Whether requester and author are refused as approvers.")
+    expires_at: Time = Field(description="No answer counts after this.")
+    remind_at: Time | None = Field(None, description="When people are reminded once.")
+    on_timeout: OnTimeout = Field(OnTimeout.PARK, description="What happens without an answer.")
+
+
+class ApprovalRequestReason(StrEnum):
+    """Reasons of its Succeeded condition."""
+
+    PENDING = "Pending"  # waits for an answer
+    APPROVED = "Approved"  # leave was given
+    DENIED = "Denied"  # leave was refused
+    CHANGES_REQUESTED = "ChangesRequested"  # sent back with remarks
+    EXPIRED = "Expired"  # nobody answered in time
+    WITHDRAWN = "Withdrawn"  # the question no longer stands
+    CONSUMED = "Consumed"  # the leave was used
+
+
+class ApprovalRequestStatus(StatusModel):
+    """How it was answered."""
+
+    state: RequestState = Field(RequestState.PENDING, description="Where it stands.")
+    conditions: Conditions = Field((), description="Succeeded.")
+    decisions: tuple[str, ...] = Field((), description="Names of the decisions that counted, in order.")
+    decided_by: str = Field("", description="Who decided.")
+    decided_at: Time | None = Field(None, description="When.")
+    reminded_at: Time | None = Field(None, description="When people were reminded.")
+    consumed_at: Time | None = Field(None, description="When the leave was used.")
+
+
+KIND = KindInfo(
+    kind="ApprovalRequest",
+    plural="approvalrequests",
+    short_names=("approval", "approvals", "ar"),
+    object_class=ObjectClass.RECORD,
+    spec=ApprovalRequestSpec,
+    status=ApprovalRequestStatus,
+    reasons=ApprovalRequestReason,
+    description="The engine asks a person about one exact action.",
+    bounded=True,
+    condition_types=("Succeeded",),
+    columns=(
+        Column("STATE", "status.state"),
+        Column("TYPE", "spec.type"),
+        Column("SUBJECT", "spec.subject"),
+        Column("RISK", "spec.risk"),
+        Column("EXPIRES", "spec.expiresAt", "date"),
+        Column("DECIDED BY", "status.decidedBy"),
+        Column("TITLE", "spec.title", wide=True),
+        Column("DIGEST", "spec.actionDigest", wide=True),
+        Column("AGE", "metadata.creationTimestamp", "date"),
+    ),
+)

@@ -1,0 +1,51 @@
+"""Event types: the closed list of what the log can say. One word each, past tense, documented beside it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EventType(StrEnum):
+    """What happened. ``get events`` and the dashboard filter by it; the reference page lists them."""
+
+    # Objects
+    CREATED = "Created"  # an object was declared, or the engine made a record
+    UPDATED = "Updated"  # its spec changed
+    MOVED = "Moved"  # its file moved, or it was renamed; uid kept
+    DELETION_REQUESTED = "DeletionRequested"  # deletion began; finalizers run
+    DELETED = "Deleted"  # it is gone
+    CONDITION_CHANGED = "ConditionChanged"  # a condition changed its status
+    DRIFT_CORRECTED = "DriftCorrected"  # a declared field was put back
+    FINALIZED = "Finalized"  # a finalizer ended, or was forced at its deadline
+    # Sources
+    SYNCED = "Synced"  # a unit was brought to a revision
+    SYNC_FAILED = "SyncFailed"  # a unit or source could not be compiled, verified or read
+    GUARD_RAISED = "GuardRaised"  # a plan waits for confirmation
+    GUARD_CONFIRMED = "GuardConfirmed"  # a confirmation released exactly that plan
+    WIDENED = "Widened"  # a change that loosens a limit took effect
+    # Missions and runs
+    TRANSITIONED = "Transitioned"  # a mission changed its state
+    DISPATCHED = "Dispatched"  # a run was ordered
+    RUN_STARTED = "RunStarted"  # its program runs
+    RUN_PROGRESSED = "RunProgressed"  # the agent reported progress
+    RUN_FINISHED = "RunFinished"  # the run ended, however
+    ARTIFACT_ADDED = "ArtifactAdded"  # the agent handed in a deliverable or evidence
+    USAGE_RECORDED = "UsageRecorded"  # cost or tokens were booked
+    RETRY_SCHEDULED = "RetryScheduled"  # another attempt will follow
+    CANCEL_REQUESTED = "CancelRequested"  # the worker was told to stop
+    TRANSITION_REFUSED = "TransitionRefused"  # somebody asked for a move that is not legal
+    REQUEST_HANDLED = "RequestHandled"  # a request token was acted on
+    REQUEST_IGNORED = "RequestIgnored"  # a request token had nothing to act on
+    # People
+    APPROVAL_REQUESTED = "ApprovalRequested"  # a person is asked
+    APPROVAL_DECIDED = "ApprovalDecided"  # a person answered and it counted
+    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time
+    APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands
+    DECISION_REFUSED = "DecisionRefused"  # an answer without effect, and why
+    HOLD_PLACED = "HoldPlaced"  # a Hold took effect
+    HOLD_RELEASED = "HoldReleased"  # a Hold ended
+    # Engine
+    ENGINE_STARTED = "EngineStarted"  # a `remit run` took the store
+    ENGINE_STOPPED = "EngineStopped"  # it drained and left
+    EFFECT_FAILED = "EffectFailed"  # an outside act failed and is tried again, or was given up
+    ALERT_RAISED = "AlertRaised"  # something needs attention

@@ -1,0 +1,213 @@
+"""Executor: how work reaches an agent. ``type`` selects exactly one block."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from schemas.base import Model, StatusModel
+from schemas.conditions import Conditions
+from schemas.kind import Column, Disruption, KindInfo, ObjectClass
+from schemas.mission import Backoff
+from schemas.quantities import Duration
+from schemas.secret import EnvVar, ValueFrom
+
+
+class ExecutorType(StrEnum):
+    """How the work is carried."""
+
+    COMMAND = "Command"  # a program on the engine's machine
+    HTTP = "Http"  # a worker behind HTTP
+    OPEN_CLAW = "OpenClaw"  # an agent of an OpenClaw Gateway
+    A2A = "A2A"  # an A2A service
+    KUBERNETES_JOB = "KubernetesJob"  # a Job in the cluster
+    PULL = "Pull"  # workers that fetch their runs
+
+
+class OutputFormat(StrEnum):
+    """How a program's output is read."""
+
+    REMIT = "Remit"  # it reports over the agent protocol; output is its log
+    TEXT = "Text"  # its standard output is the deliverable
+    CLAUDE_JSON = "ClaudeJson"  # claude -p --output-format json
+    CODEX_JSONL = "CodexJsonl"  # codex exec --json
+    GEMINI_JSON = "GeminiJson"  # gemini --output-format json
+    OPEN_CODE_JSONL = "OpenCodeJsonl"  # opencode run --format json
+
+
+Argument = Annotated[str, StringConstraints(max_length=32_768, pattern=r"^[^\x00]*$")]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s\x00-\x1f]+$", max_length=2048)]
+
+
+class Command(Model):
+    """A program; no shell is involved."""
+
+    argv: tuple[Argument, ...] = Field(min_length=1, max_length=256, description="Program and arguments.")
+    working_dir: str = Field(
+        ".",
+        max_length=4096,
+        description='Where it runs, relative to the project; "workspace" is a fresh folder for each run.',
+    )
+    env: tuple[EnvVar, ...] = Field((), description="Its environment, beside the few variables that Remit sets.")
+    output_format: OutputFormat = Field(OutputFormat.REMIT, description="How its output is read.")
+    stop_grace: Duration = Field("10s", description="Between the request to stop and the kill.")  # type: ignore[assignment]
+    max_output: int = Field(
+        10_485_760, ge=1024, le=1_073_741_824, description="Bytes kept of each of its two output streams."
+    )
+
+
+class HttpWorker(Model):
+    """A worker behind HTTP."""
+
+    url: HttpUrl = Field(description="Where runs are posted.")
+    auth: ValueFrom | None = Field(None, description="Bearer token for it.")
+    result: str = Field("Callback", pattern="^(Callback|Poll)$", description="Callback or Poll.")
+    poll_interval: Duration = Field("5s", description="How often the result is asked for.")  # type: ignore[assignment]
+    allow_private: bool = Field(False, description="Whether the address may be private or loopback.")
+
+
+class OpenClaw(Model):
+    """An agent of an OpenClaw Gateway."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^wss?://[^\s\x00-\x1f]+$", max_length=2048)] = Field(
+        description="WebSocket address of the Gateway."
+    )
+    auth: ValueFrom | None = Field(None, description="Gateway token.")
+    agent_id: str = Field("main", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Agent of the Gateway.")
+    thinking: str | None = Field(None, max_length=32, description="Thinking level handed to it.")
+
+
+class A2A(Model):
+    """An A2A service."""
+
+    url: HttpUrl = Field(description="Where its agent card is found.")
+    auth: ValueFrom | None = Field(None, description="Bearer token for it.")
+    skill: str | None = Field(None, max_length=200, description="Skill to ask for.")
+
+
+class KubernetesJob(Model):
+    """A Job in the cluster."""
+
+    pod_template: dict[str, Any] = Field(description="A Kubernetes PodTemplateSpec.")
+    backoff_limit: int = Field(0, ge=0, le=10, description="Pod retries inside one run.")
+    ttl_seconds_after_finished: int = Field(3600, ge=0, description="Removal of the Job after its end.")
+    queue_name: str | None = Field(None, max_length=63, description="Kueue LocalQueue.")
+
+
+class Pull(Model):
+    """Workers that fetch their runs."""
+
+    pool: str = Field("default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="Pool of workers.")
+    lease: Duration = Field("60s", description="A worker renews its run at least this often.")  # type: ignore[assignment]
+
+
+class ExecutorRetry(Model):
+    """How often an attempt to reach the worker is repeated."""
+
+    max_attempts: int = Field(3, ge=1, le=100, description="Attempts in all.")
+    backoff: Backoff = Field(default_factory=Backoff, description="Pauses between them.")
+
+
+class CircuitBreaker(Model):
+    """When to leave a failing worker alone."""
+
+    failure_threshold: int = Field(5, ge=1, le=1000, description="Failures in a row that open it.")
+    open_for: Duration = Field("30s", description="How long it stays open before one trial.")  # type: ignore[assignment]
+
+
+class Sandbox(Model):
+    """Where its programs may read and write."""
+
+    read_paths: tuple[str, ...] = Field((), description="Globs it may read.")
+    write_paths: tuple[str, ...] = Field((), description="Globs it may write.")
+
+
+_BLOCKS = {
+    ExecutorType.COMMAND: "command",
+    ExecutorType.HTTP: "http",
+    ExecutorType.OPEN_CLAW: "open_claw",
+    ExecutorType.A2A: "a2a",
+    ExecutorType.KUBERNETES_JOB: "kubernetes_job",
+    ExecutorType.PULL: "pull",
+}
+
+
+class ExecutorSpec(Model):
+    """How work reaches an agent."""
+
+    type: ExecutorType = Field(description="Command, Http, OpenClaw, A2A, KubernetesJob or Pull.")
+    command: Command | None = Field(None, description="For type Command.")
+    http: HttpWorker | None = Field(None, description="For type Http.")
+    open_claw: OpenClaw | None = Field(None, description="For type OpenClaw.")
+    a2a: A2A | None = Field(None, description="For type A2A.")
+    kubernetes_job: KubernetesJob | None = Field(None, description="For type KubernetesJob.")
+    pull: Pull | None = Field(None, description="For type Pull; may be left out.")
+    timeout: Duration = Field("30m", description="Longest run.")  # type: ignore[assignment]
+    retry: ExecutorRetry = Field(default_factory=ExecutorRetry, description="Attempts to reach the worker.")
+    circuit_breaker: CircuitBreaker = Field(default_factory=CircuitBreaker, description="When to leave it alone.")
+    sandbox: Sandbox = Field(default_factory=Sandbox, description="Where its programs may read and write.")
+
+    @model_validator(mode="after")
+    def _one_block(self) -> Self:
+        wanted = _BLOCKS[self.type]
+        for block in _BLOCKS.values():
+            given = getattr(self, block) is not None
+            field = type(self).model_fields[block].alias or block
+            if given and block != wanted:
+                raise ValueError(f"type {self.type} does not take the block {field}")
+            if not given and block == wanted and self.type is not ExecutorType.PULL:
+                raise ValueError(f"type {self.type} needs the block {field}")
+        return self
+
+
+class ExecutorReason(StrEnum):
+    """Reasons of an Executor's conditions."""
+
+    RECONCILED = "Reconciled"  # runs can be started
+    PROGRAM_NOT_FOUND = "ProgramNotFound"  # argv[0] is not on the engine's machine
+    WORKING_DIR_NOT_FOUND = "WorkingDirNotFound"  # workingDir does not exist or leaves the project
+    SECRET_NOT_FOUND = "SecretNotFound"  # a valueFrom names nothing # noqa: S105
+    NOT_RECONCILED_YET = "NotReconciledYet"  # this version has no executor of that type
+    HELD = "Held"  # a Hold stops it
+    DELETING = "Deleting"  # deletionTimestamp is set
+    IN_USE = "InUse"  # deletion waits: agents refer to it
+
+
+class Capabilities(StatusModel):
+    """What the executor can do."""
+
+    cancel: bool = Field(False, description="It can stop a run.")
+    streaming: bool = Field(False, description="It shows output while a run goes on.")
+    cost_reporting: bool = Field(False, description="It reports what a run cost.")
+    resume: bool = Field(False, description="It can go on with a session later.")
+    approvals: bool = Field(False, description="It can wait for an approval without holding a process.")
+
+
+class ExecutorStatus(StatusModel):
+    """What is true of it."""
+
+    conditions: Conditions = Field((), description="Ready.")
+    observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
+    capabilities: Capabilities = Field(default_factory=Capabilities, description="What it can do.")
+
+
+KIND = KindInfo(
+    kind="Executor",
+    plural="executors",
+    short_names=("ex",),
+    object_class=ObjectClass.INTENT,
+    spec=ExecutorSpec,
+    status=ExecutorStatus,
+    reasons=ExecutorReason,
+    description="How work reaches an agent.",
+    columns=(
+        Column("TYPE", "spec.type"),
+        Column("READY", "status.conditions[Ready].status"),
+        Column("REASON", "status.conditions[Ready].reason"),
+        Column("TIMEOUT", "spec.timeout", wide=True),
+        Column("AGE", "metadata.creationTimestamp", "date"),
+    ),
+    disruption={"": Disruption.NEXT_RUN, "type": Disruption.DRAIN},
+)

@@ -1,0 +1,106 @@
+"""Hold: an act that stops work without touching what is declared. Effective is the strictest of all that match."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Labels, Model, Name, StatusModel
+from schemas.conditions import Conditions
+from schemas.kind import Column, Disruption, KindInfo, ObjectClass
+from schemas.quantities import Time
+
+
+class HoldMode(StrEnum):
+    """How hard it stops."""
+
+    HOLD = "Hold"  # nothing new starts
+    DRAIN = "Drain"  # what runs may end; then nothing new starts
+    STOP = "Stop"  # what runs is canceled now
+
+
+HOLDABLE = ("Agent", "Mission", "Executor", "Schedule", "Goal", "Project")
+STRICTNESS = {HoldMode.HOLD: 1, HoldMode.DRAIN: 2, HoldMode.STOP: 3}
+
+
+class HoldScope(StrEnum):
+    """Everything at once."""
+
+    TENANT = "Tenant"  # everything in the Hold's namespace
+    GLOBAL = "Global"  # everything
+
+
+class HoldSelector(Model):
+    """Which objects are held: those that meet every given part."""
+
+    kinds: tuple[str, ...] = Field(("Agent", "Mission"), description="Kinds, PascalCase.")
+    match_labels: Labels = Field(default_factory=dict, description="Labels that must all be present.")
+    names: tuple[Name, ...] = Field((), description="Names; empty for any.")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        unknown = sorted(set(self.kinds) - set(HOLDABLE))
+        if unknown:
+            raise ValueError(f"cannot hold {', '.join(unknown)}: kinds are {', '.join(HOLDABLE)}")
+        if not self.names and not self.match_labels:
+            raise ValueError("name something: matchLabels or names (scope: Tenant holds everything)")
+        return self
+
+
+class HoldSpec(Model):
+    """A stop with a reason and, better, an end."""
+
+    selector: HoldSelector | None = Field(None, description="Which objects; this or scope.")
+    scope: HoldScope | None = Field(None, description="Tenant or Global; this or selector.")
+    mode: HoldMode = Field(HoldMode.HOLD, description="Hold, Drain or Stop.")
+    reason: str = Field(min_length=1, max_length=2000, description="Why; shown wherever it bites.")
+    until: Time | None = Field(None, description="When it ends by itself.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.selector is None) == (self.scope is None):
+            raise ValueError("give exactly one of selector and scope")
+        return self
+
+
+class HoldReason(StrEnum):
+    """Reasons of a Hold's conditions."""
+
+    IN_FORCE = "InForce"  # it holds
+    EXPIRED = "Expired"  # its time is over
+    DELETING = "Deleting"  # it is being released
+
+
+class HoldStatus(StatusModel):
+    """What it holds."""
+
+    conditions: Conditions = Field((), description="Ready: True while in force.")
+    observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
+    placed_by: str = Field("", description="Who placed it.")
+    transport: str = Field("", description="How the identity was proven.")
+    matched: int = Field(0, description="Objects it holds.")
+
+
+KIND = KindInfo(
+    kind="Hold",
+    plural="holds",
+    short_names=(),
+    object_class=ObjectClass.ACT,
+    spec=HoldSpec,
+    status=HoldStatus,
+    reasons=HoldReason,
+    description="Stops work without touching what is declared.",
+    guardrail=True,
+    columns=(
+        Column("MODE", "spec.mode"),
+        Column("IN FORCE", "status.conditions[Ready].status"),
+        Column("MATCHED", "status.matched", "integer"),
+        Column("BY", "status.placedBy"),
+        Column("UNTIL", "spec.until", "date"),
+        Column("REASON", "spec.reason"),
+        Column("AGE", "metadata.creationTimestamp", "date"),
+    ),
+    disruption={"": Disruption.LIVE},
+)

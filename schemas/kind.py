@@ -1,0 +1,66 @@
+"""The description of a kind: what the registry, the CLI, JSON Schema, the read API and the CRDs are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from schemas.base import Model, StatusModel
+
+
+class ObjectClass(StrEnum):
+    """Three classes of object: what people declare, what people do, what the engine records."""
+
+    INTENT = "Intent"
+    ACT = "Act"
+    RECORD = "Record"
+
+
+class Disruption(StrEnum):
+    """What a change of a field does to running work. The class of a plan entry is the strongest of its fields."""
+
+    LIVE = "Live"  # read live at the next decision; nothing running notices
+    NEXT_RUN = "NextRun"  # holds from the next run on
+    DRAIN = "Drain"  # running work ends first
+    RESTART = "Restart"  # running work is stopped and begun again
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A printer column: ``path`` is a dotted path into the whole object, as in ``status.state``.
+
+    ``type`` is string, integer, date or money. ``wide`` columns show with ``-o wide`` only.
+    """
+
+    name: str
+    path: str
+    type: str = "string"
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KindInfo:
+    """Everything the rest of the project needs to know about a kind. ``disruption`` maps field paths below spec
+    (camelCase, longest prefix wins, "" for the default) to their class; ``immutable`` lists such paths that an
+    update may not change. ``guardrail`` kinds limit agents: deleting one is a widening change."""
+
+    kind: str
+    plural: str
+    short_names: tuple[str, ...]
+    object_class: ObjectClass
+    spec: type[Model]
+    status: type[StatusModel]
+    reasons: type[StrEnum]
+    description: str
+    namespaced: bool = True
+    bounded: bool = False  # Succeeded instead of Ready
+    guardrail: bool = False
+    columns: tuple[Column, ...] = ()
+    immutable: tuple[str, ...] = ()
+    disruption: dict[str, Disruption] = field(default_factory=dict)
+    condition_types: tuple[str, ...] = ("Ready",)
+
+    @property
+    def singular(self) -> str:
+        """Lower-case kind, as typed on the command line."""
+        return self.kind.lower()

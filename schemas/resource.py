@@ -1,0 +1,195 @@
+"""An object as the store keeps it: identity, versions, provenance, spec, status. Kinds type the spec and status."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from schemas.base import API_VERSION, Key
+from schemas.quantities import format_time
+
+RENAMED_FROM = "remit.dev/renamed-from"
+RETRY_REQUESTED_AT = "remit.dev/retry-requested-at"
+RECONCILE_REQUESTED_AT = "remit.dev/reconcile-requested-at"
+RESET_REQUESTED_AT = "remit.dev/reset-requested-at"
+
+
+class ActorKind(StrEnum):
+    """Who moves something: the letters a, h, s of the state machine."""
+
+    AGENT = "Agent"
+    HUMAN = "Human"
+    SYSTEM = "System"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did something, and how the identity was proven.
+
+    ``subject`` is ``user:<name>``, ``agent:<namespace>/<name>``, ``controller:<name>`` or ``source:<name>``.
+    ``transport`` is Store (local OS user), Git (commit), Token, Kubernetes, Chat or Engine.
+    """
+
+    kind: ActorKind
+    subject: str
+    transport: str
+
+    def __str__(self) -> str:
+        return self.subject
+
+
+SYSTEM = Actor(ActorKind.SYSTEM, "controller:engine", "Engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a declared object comes from. ``revision`` is ``<ref>@sha1:<sha>`` (git) or ``dir@sha256:<digest>``."""
+
+    source: str
+    unit: str
+    revision: str
+    path: str
+    line: int
+    blob: str
+    signer: str = ""
+
+    def to_wire(self) -> dict[str, Any]:
+        """JSON form."""
+        wire = {
+            "source": self.source,
+            "unit": self.unit,
+            "revision": self.revision,
+            "path": self.path,
+            "line": self.line,
+            "blob": self.blob,
+        }
+        if self.signer:
+            wire["signer"] = self.signer
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> Provenance:
+        """Inverse of to_wire."""
+        return cls(**wire)
+
+    @property
+    def place(self) -> str:
+        """``path:line`` for messages."""
+        return f"{self.path}:{self.line}"
+
+
+def canonical_json(value: Any) -> str:
+    """One text per value: sorted keys, no spaces, UTF-8. Digests and the hash chain are taken over this form."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """``sha256:<hex>`` of the canonical JSON of ``value``."""
+    return "sha256:" + hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One stored object: an intent, an act or a record.
+
+    ``spec`` and ``status`` are canonical JSON values (see Model.to_wire); treat them as immutable. ``generation``
+    starts at 1 and grows only with the canonical spec. ``resource_version`` is the store-wide sequence of the last
+    write. ``unit`` is the inventory the object belongs to ("" when no source declares it). ``manager`` is who owns
+    the spec: ``git/<source>``, ``cli/<user>`` or ``controller/<name>``. ``owner_uid`` is the object that this one
+    is a part of and is deleted with. ``deletion_at`` is set once deletion was asked for.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: int
+    spec: dict[str, Any]
+    status: dict[str, Any]
+    created_at: datetime
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    manager: str = ""
+    unit: str = ""
+    provenance: Provenance | None = None
+    owner_uid: str = ""
+    finalizers: tuple[str, ...] = ()
+    deletion_at: datetime | None = None
+
+    @property
+    def key(self) -> Key:
+        """Identity inside the store."""
+        return Key(self.kind, self.namespace, self.name)
+
+    @property
+    def state(self) -> str:
+        """``status.state`` or "" (kinds without a state)."""
+        value = self.status.get("state", "")
+        return value if isinstance(value, str) else ""
+
+    @property
+    def spec_hash(self) -> str:
+        """Digest of the canonical spec."""
+        return digest(self.spec)
+
+    def to_wire(self) -> dict[str, Any]:
+        """The Kubernetes-shaped whole object, as ``-o json`` prints it."""
+        metadata: dict[str, Any] = {"name": self.name}
+        if self.namespace:
+            metadata["namespace"] = self.namespace
+        metadata |= {
+            "uid": self.uid,
+            "generation": self.generation,
+            "resourceVersion": str(self.resource_version),
+            "creationTimestamp": format_time(self.created_at),
+        }
+        if self.labels:
+            metadata["labels"] = self.labels
+        if self.annotations:
+            metadata["annotations"] = self.annotations
+        if self.deletion_at is not None:
+            metadata["deletionTimestamp"] = format_time(self.deletion_at)
+        if self.finalizers:
+            metadata["finalizers"] = list(self.finalizers)
+        if self.owner_uid:
+            metadata["ownerReferences"] = [{"uid": self.owner_uid, "controller": True}]
+        if self.manager:
+            metadata["managedFields"] = [{"manager": self.manager, "operation": "Apply"}]
+        wire: dict[str, Any] = {
+            "apiVersion": API_VERSION,
+            "kind": self.kind,
+            "metadata": metadata,
+            "spec": self.spec,
+        }
+        if self.provenance is not None:
+            wire["provenance"] = self.provenance.to_wire()
+        wire["status"] = self.status
+        return wire
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A desired object as compiled from a source or given to ``apply``: canonical, defaulted, validated."""
+
+    kind: str
+    namespace: str
+    name: str
+    spec: dict[str, Any]
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    provenance: Provenance | None = None
+
+    @property
+    def key(self) -> Key:
+        """Identity inside the store."""
+        return Key(self.kind, self.namespace, self.name)
+
+    @property
+    def spec_hash(self) -> str:
+        """Digest of the canonical spec."""
+        return digest(self.spec)

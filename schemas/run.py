@@ -1,0 +1,139 @@
+"""Run: one attempt at a mission by one agent. A record: made by the engine, immutable once it ended."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from schemas.base import Model, Name, ObjectRef, StatusModel
+from schemas.conditions import Conditions
+from schemas.kind import Column, KindInfo, ObjectClass
+from schemas.mission import Artifact, Spend
+from schemas.quantities import Duration, Time
+
+
+class RunState(StrEnum):
+    """Life of a run."""
+
+    PENDING = "Pending"  # ordered, not started yet
+    RUNNING = "Running"  # its program runs
+    SUCCEEDED = "Succeeded"  # handed in what was asked
+    FAILED = "Failed"  # ended without
+    TIMED_OUT = "TimedOut"  # stopped at its deadline
+    CANCELED = "Canceled"  # stopped on request
+    LOST = "Lost"  # vanished before it reported any effect
+    UNKNOWN = "Unknown"  # vanished, and nobody can know what it did
+
+
+ENDED = frozenset(RunState) - {RunState.PENDING, RunState.RUNNING}
+ACTIVE_STATES = (RunState.PENDING.value, RunState.RUNNING.value)
+
+
+class RunSpec(Model):
+    """What the run was started with; pinned."""
+
+    mission_ref: ObjectRef = Field(description="The mission.")
+    mission_uid: str = Field(description="Its uid.")
+    mission_generation: int = Field(description="Generation of the mission's spec it works from.")
+    agent_ref: ObjectRef = Field(description="The agent.")
+    agent_uid: str = Field(description="Its uid.")
+    agent_generation: int = Field(description="Generation of the agent's spec it works from.")
+    executor_ref: ObjectRef = Field(description="The executor.")
+    executor_generation: int = Field(description="Generation of the executor's spec it works from.")
+    attempt: int = Field(ge=1, description="Which attempt of the round.")
+    number: int = Field(ge=1, description="Which run of the mission in all.")
+    timeout: Duration = Field(description="It is stopped after this time.")
+    feedback: str | None = Field(None, description="Remarks of the reviewer on the run before.")
+    prompt_digest: str = Field("", description="sha256:<hex> of the system prompt, empty without one.")
+
+
+class Report(StatusModel):
+    """What the agent said at its end, before its program ended."""
+
+    outcome: str = Field(description="Complete or Fail.")
+    at: Time = Field(description="When.")
+    self_review: str | None = Field(None, description="The agent's own check of its deliverable.")
+    reason: str = Field("", description="Why it failed.")
+    message: str = Field("", description="For people.")
+    retryable: bool = Field(True, description="Whether another attempt may help.")
+
+
+class RunReason(StrEnum):
+    """Reasons of a Run's Succeeded condition and of ``status.reason``."""
+
+    PENDING = "Pending"  # ordered
+    STARTED = "Started"  # its program runs
+    COMPLETED = "Completed"  # handed in
+    NO_REPORT = "NoReport"  # the program ended well but reported nothing
+    NON_ZERO_EXIT = "NonZeroExit"  # the program ended with an exit code
+    KILLED = "Killed"  # the program ended by a signal that Remit did not send
+    REPORTED_FAILURE = "ReportedFailure"  # the agent said it failed
+    REQUIREMENTS_MISSING = "RequirementsMissing"  # the deliverable, its evidence or a gate is missing
+    OUTPUT_INVALID = "OutputInvalid"  # its output could not be read, or does not meet the agent's outputSchema
+    PROGRAM_NOT_FOUND = "ProgramNotFound"  # argv[0] is not there
+    START_FAILED = "StartFailed"  # the program could not be started
+    SECRET_NOT_FOUND = "SecretNotFound"  # a valueFrom names nothing # noqa: S105
+    EXECUTOR_UNSUPPORTED = "ExecutorUnsupported"  # this version cannot use the executor's type
+    DEADLINE_EXCEEDED = "DeadlineExceeded"  # stopped at its deadline
+    CANCELED = "Canceled"  # stopped on request
+    HEARTBEAT_LOST = "HeartbeatLost"  # no sign of life for staleAfter
+    WORKER_LOST = "WorkerLost"  # the worker vanished
+    MAY_STILL_BE_RUNNING = "MayStillBeRunning"  # it could not be told to stop in time
+
+
+class RunStatus(StatusModel):
+    """What is true of a run."""
+
+    state: RunState = Field(RunState.PENDING, description="Where it stands.")
+    conditions: Conditions = Field((), description="Succeeded.")
+    reason: str = Field("Pending", description="Why it is in this state.")
+    message: str = Field("", description="For people.")
+    started_at: Time | None = Field(None, description="When its program started.")
+    ended_at: Time | None = Field(None, description="When it ended.")
+    exit_code: int | None = Field(None, description="Exit code of the program.")
+    last_heartbeat_time: Time | None = Field(None, description="Latest sign of life.")
+    progress: str | None = Field(None, description="What the agent said last about its progress.")
+    percent: int | None = Field(None, ge=0, le=100, description="How far it says it is.")
+    work_plan: str | None = Field(None, description="The plan it reported.")
+    spend: Spend = Field(default_factory=Spend, description="What it used.")
+    report: Report | None = Field(None, description="What the agent said at its end.")
+    deliverable: Artifact | None = Field(None, description="What was handed in.")
+    artifacts: tuple[Artifact, ...] = Field((), description="Everything handed in.")
+    session_id: str | None = Field(None, description="The agent program's own session, to resume.")
+    tool_calls: int = Field(0, description="Tool calls it reported.")
+    cancel_requested_at: Time | None = Field(None, description="Since when it is being told to stop.")
+    cancel_reason: str = Field("", description="Why it is being told to stop.")
+    retryable: bool = Field(True, description="Whether another attempt may help.")
+    log_bytes: int = Field(0, description="Bytes of output kept.")
+    log_truncated: bool = Field(False, description="Whether output beyond the cap was dropped.")
+
+
+def run_name(mission: Name, number: int) -> str:
+    """``<mission>-<number>``; deterministic, so a restart cannot make a twin."""
+    return f"{mission[:240]}-{number}"
+
+
+KIND = KindInfo(
+    kind="Run",
+    plural="runs",
+    short_names=(),
+    object_class=ObjectClass.RECORD,
+    spec=RunSpec,
+    status=RunStatus,
+    reasons=RunReason,
+    description="One attempt at a mission by one agent.",
+    bounded=True,
+    condition_types=("Succeeded",),
+    columns=(
+        Column("STATE", "status.state"),
+        Column("MISSION", "spec.missionRef.name"),
+        Column("AGENT", "spec.agentRef.name"),
+        Column("ATTEMPT", "spec.attempt", "integer"),
+        Column("REASON", "status.reason"),
+        Column("EXIT", "status.exitCode", "integer", wide=True),
+        Column("COST", "status.spend.usd", "money", wide=True),
+        Column("MESSAGE", "status.message", wide=True),
+        Column("AGE", "metadata.creationTimestamp", "date"),
+    ),
+)

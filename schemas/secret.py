@@ -1,0 +1,63 @@
+"""Secrets by reference. A value never stands in a spec; it is looked up where it is used and kept nowhere."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Model, Name
+
+
+class VaultRef(Model):
+    """A field of a secret in Vault."""
+
+    path: str = Field(min_length=1, max_length=1000, description="Path of the secret.")
+    key: str = Field(min_length=1, max_length=255, description="Field of it.")
+    mount: str = Field("secret", min_length=1, max_length=255, description="Where the key-value engine is mounted.")
+
+
+class AwsSecretRef(Model):
+    """A secret in AWS Secrets Manager."""
+
+    secret_id: str = Field(min_length=1, max_length=2048, description="Name or ARN.")
+    key: str | None = Field(None, max_length=255, description="Field of it, when its text is JSON.")
+
+
+class KubernetesSecretRef(Model):
+    """A key of a Kubernetes Secret in the object's namespace."""
+
+    name: Name = Field(description="Name of the Secret.")
+    key: str = Field(min_length=1, max_length=253, description="Key in it.")
+
+
+class ValueFrom(Model):
+    """Exactly one place to take a value from."""
+
+    env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$", description="Variable of the engine.")
+    file: str | None = Field(None, min_length=1, max_length=4096, description="File; one final newline is dropped.")
+    vault: VaultRef | None = Field(None, description="Field of a Vault secret.")
+    aws_secrets_manager: AwsSecretRef | None = Field(None, description="AWS Secrets Manager.")
+    kubernetes_secret: KubernetesSecretRef | None = Field(None, description="Kubernetes Secret.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("name exactly one of env, file, vault, awsSecretsManager, kubernetesSecret")
+        return self
+
+
+class EnvVar(Model):
+    """A variable for a program: a plain value or a reference."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$", description="Name of the variable.")
+    value: str | None = Field(None, max_length=32_768, description="Plain value; never a secret.")
+    value_from: ValueFrom | None = Field(None, description="Where the value is taken from when the run starts.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.value is None) == (self.value_from is None):
+            raise ValueError("give exactly one of value and valueFrom")
+        if self.name.startswith("REMIT_"):
+            raise ValueError("names that begin with REMIT_ are set by the engine")
+        return self

@@ -1,0 +1,164 @@
+"""Source: where specs come from. The engine keeps one for the source of ``remit.yaml``; more can be declared."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Model, StatusModel
+from schemas.conditions import Conditions
+from schemas.kind import Column, Disruption, KindInfo, ObjectClass
+from schemas.quantities import Duration, Time
+
+
+class SourceType(StrEnum):
+    """What is read."""
+
+    GIT = "Git"
+    DIRECTORY = "Directory"
+
+
+class VerifyMode(StrEnum):
+    """Which signatures are asked for."""
+
+    HEAD = "Head"  # the commit that is applied must be signed by an allowed signer
+
+
+class Verify(Model):
+    """Which commits are trusted."""
+
+    mode: VerifyMode = Field(VerifyMode.HEAD, description="Head.")
+    allowed_signers: str = Field(
+        min_length=1, max_length=4096, description="File of allowed signers, outside the governed path."
+    )
+    principals: tuple[str, ...] = Field((), description="Principals that are allowed; empty for all in the file.")
+
+
+class PruneMode(StrEnum):
+    """What happens to objects that a source no longer declares."""
+
+    GUARDED = "Guarded"  # deleted, unless the guard asks for confirmation first
+    CONFIRM = "Confirm"  # every deletion waits for confirmation
+    NEVER = "Never"  # kept, and shown as orphaned
+
+
+class WideningMode(StrEnum):
+    """What happens to an edit that loosens a limit."""
+
+    APPLY = "Apply"  # applies with the commit, shown on top of the plan
+    CONFIRM = "Confirm"  # waits for confirmation
+
+
+class SourceSpec(Model):
+    """A git repository or a directory of specs."""
+
+    type: SourceType = Field(SourceType.GIT, description="Git or Directory.")
+    url: str = Field(
+        min_length=1, max_length=2048, description="Local path or remote URL of the repository; the folder."
+    )
+    ref: str = Field("main", min_length=1, max_length=255, description="Branch, tag or full ref; for Git.")
+    path: str = Field(".", min_length=1, max_length=1000, description="Folder in the repository that holds the specs.")
+    interval: Duration = Field("60s", description="How often it is looked at, +-10 %.")  # type: ignore[assignment]
+    verify: Verify | None = Field(None, description="Which commits are trusted.")
+    prune: PruneMode = Field(PruneMode.GUARDED, description="Guarded, Confirm or Never.")
+    widening: WideningMode = Field(WideningMode.APPLY, description="Apply or Confirm.")
+    quarantine: tuple[str, ...] = Field((), description="Commits that are never applied (full or short hashes).")
+    suspend: bool = Field(False, description="Apply nothing new while true.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.interval.total_seconds() < 1:
+            raise ValueError("interval is at least 1s")
+        if self.type is SourceType.DIRECTORY and self.verify is not None:
+            raise ValueError("a directory has no commits to verify: use a git source")
+        return self
+
+
+class SourceReason(StrEnum):
+    """Reasons of a Source's conditions and of its units'."""
+
+    SYNCED = "Synced"  # every unit is at the revision
+    SYNCING = "Syncing"  # it is being read
+    SUSPENDED = "Suspended"  # spec.suspend
+    INVALID_SPEC = "InvalidSpec"  # a unit does not compile; its last good revision stays
+    PRUNE_BLOCKED = "PruneBlocked"  # deletions wait for `remit confirm`
+    WIDENING_PENDING = "WideningPending"  # a looser limit waits for `remit confirm`
+    REPOSITORY_UNREACHABLE = "RepositoryUnreachable"  # it cannot be opened or fetched
+    FETCH_TIMEOUT = "FetchTimeout"  # the remote did not answer in time
+    AUTHENTICATION_FAILED = "AuthenticationFailed"  # the remote refused
+    REF_NOT_FOUND = "RefNotFound"  # no such branch or tag
+    REF_DAMAGED = "RefDamaged"  # the ref holds no commit
+    PATH_NOT_FOUND = "PathNotFound"  # spec.path is not there
+    EMPTY_REPOSITORY = "EmptyRepository"  # it has no commit
+    OBJECT_DAMAGED = "ObjectDamaged"  # an object does not match its hash
+    OBJECT_MISSING = "ObjectMissing"  # an object is not there
+    HISTORY_REWRITTEN = "HistoryRewritten"  # the new head does not descend from the applied one
+    LIMIT_EXCEEDED = "LimitExceeded"  # more or larger files than allowed
+    DISK_FULL = "DiskFull"  # no room to fetch
+    SIGNATURE_INVALID = "SignatureInvalid"  # the commit is not signed by an allowed signer
+    QUARANTINED = "Quarantined"  # the revision is in spec.quarantine
+    STORE_UNAVAILABLE = "StoreUnavailable"  # the plan could not be applied
+    NOT_RECONCILED_YET = "NotReconciledYet"  # accepted; this version does not follow it
+    DELETING = "Deleting"  # deletionTimestamp is set
+
+
+class PendingPlan(StatusModel):
+    """A plan that waits for confirmation."""
+
+    digest: str = Field(description="What `remit confirm` takes.")
+    guard: SourceReason = Field(description="PruneBlocked or WideningPending.")
+    revision: str = Field(description="Revision it was made for.")
+    deletes: tuple[str, ...] = Field((), description="What it would delete, at most 50.")
+    widens: tuple[str, ...] = Field((), description="What it would loosen, at most 50.")
+    message: str = Field("", description="Why the guard holds it.")
+    since: Time = Field(description="Since when.")
+
+
+class UnitStatus(StatusModel):
+    """One sync unit: it is applied as a whole or not at all."""
+
+    path: str = Field(description='Folder below the source path, "." for all that is in no other unit.')
+    revision: str | None = Field(None, description="Revision that was last seen.")
+    applied_revision: str | None = Field(None, description="Revision that is in force.")
+    reason: SourceReason = Field(SourceReason.SYNCING, description="Where it stands.")
+    message: str = Field("", description="For people.")
+    errors: tuple[str, ...] = Field((), description="What does not compile: file:line:column, at most 50.")
+    objects: int = Field(0, description="Objects in its inventory.")
+    applied_at: Time | None = Field(None, description="When a change was last applied.")
+    drift_corrected: int = Field(0, description="How often a declared field was put back.")
+    pending: tuple[PendingPlan, ...] = Field((), description="Parts of the plan that wait for confirmation.")
+
+
+class SourceStatus(StatusModel):
+    """How far it is applied."""
+
+    conditions: Conditions = Field((), description="Ready.")
+    observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
+    revision: str | None = Field(None, description="Revision that was last seen.")
+    last_sync_time: Time | None = Field(None, description="When it was last read with success.")
+    units: tuple[UnitStatus, ...] = Field((), description="Its units, by path.")
+    last_handled_reconcile: str | None = Field(None, description="Latest `remit sync` token acted on.")
+
+
+KIND = KindInfo(
+    kind="Source",
+    plural="sources",
+    short_names=("src",),
+    object_class=ObjectClass.INTENT,
+    spec=SourceSpec,
+    status=SourceStatus,
+    reasons=SourceReason,
+    description="Where specs come from.",
+    columns=(
+        Column("READY", "status.conditions[Ready].status"),
+        Column("REASON", "status.conditions[Ready].reason"),
+        Column("REVISION", "status.revision"),
+        Column("SYNCED", "status.lastSyncTime", "date"),
+        Column("URL", "spec.url", wide=True),
+        Column("MESSAGE", "status.conditions[Ready].message", wide=True),
+        Column("AGE", "metadata.creationTimestamp", "date"),
+    ),
+    disruption={"": Disruption.LIVE},
+)

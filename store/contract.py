@@ -1,0 +1,433 @@
+"""The store's whole contract. Implementations say only what differs; one test suite runs over all of them.
+
+A store keeps **objects** (intents, acts and records, see ``schemas.resource``), every **spec** they ever had,
+**events** (append-only, hash-chained), **effects** (the outbox), **timers** (the next wake of a key), the **ledger**,
+**leases**, and a cache of compiled blobs.
+
+Rules that hold for every implementation:
+
+- Everything is synchronous; async callers use threads. One ``Store`` may be used from many threads, a ``Transaction``
+  only inside its ``with`` block and thread.
+- A transaction is serializable: what it read is still true when it commits. It commits when the block ends normally
+  and rolls back on any exception. Nothing of it is visible before.
+- ``resource_version`` is one store-wide sequence. Versions become visible in order: who has seen version N will never
+  see a smaller one appear later. It is the compare-and-swap token of an object and the cursor of ``changes_since``.
+- Times come in through the clock given to the implementation; ids through its id source.
+- Errors are those of ``schemas.errors`` below StoreError. A commit whose outcome is unknown raises StoreUnavailable:
+  the caller decides again from what it then reads, as every write here is idempotent or guarded by a version.
+- Lists are ordered as each method says, never by accident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from schemas.base import Key
+from schemas.resource import Actor, Declared, Provenance, Resource
+
+GENESIS = "0" * 64
+"""The hash before the first event."""
+
+
+class Op(StrEnum):
+    """What a change did to an object."""
+
+    PUT = "Put"
+    REMOVED = "Removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The latest change of one object after a cursor."""
+
+    resource_version: int
+    op: Op
+    key: Key
+    uid: str
+    owner_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the append-only log. ``seq`` counts from 1 without gaps; ``hash`` is
+    ``sha256(prev_hash + canonical_json of every other field)``, so a changed, removed or moved row breaks the chain.
+
+    ``type`` is a value of ``schemas.event.EventType``. ``subject`` is the object it speaks of. ``data`` is small,
+    already redacted JSON.
+    """
+
+    seq: int
+    at: datetime
+    type: str
+    subject: Key
+    subject_uid: str
+    actor: Actor
+    reason: str
+    message: str
+    data: dict[str, Any]
+    prev_hash: str
+    hash: str
+
+
+class EffectState(StrEnum):
+    """Life of an effect. Claimed falls back to Pending when its lease ends."""
+
+    PENDING = "Pending"
+    CLAIMED = "Claimed"
+    DONE = "Done"
+    DEAD = "Dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One outside act, delivered at least once. ``key`` is its idempotency key: enqueueing it again changes nothing.
+
+    ``token`` is the fencing token of the current claim; finishing or failing with another token raises Fenced.
+    """
+
+    id: str
+    key: str
+    type: str
+    subject: Key
+    payload: dict[str, Any]
+    state: EffectState
+    due_at: datetime
+    tries: int
+    token: int
+    claimed_by: str
+    claim_until: datetime | None
+    created_at: datetime
+    done_at: datetime | None
+    last_error: str
+    result: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """The next time a key wants to be looked at; at most one per (key, purpose)."""
+
+    key: Key
+    purpose: str
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who holds something until when. ``token`` grows with every change of holder and never comes back."""
+
+    name: str
+    holder: str
+    token: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What a transaction must still hold for its writes to count."""
+
+    lease: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What is counted against a limit. Whole numbers: millionths of a USD, tokens, calls, milliseconds."""
+
+    usd_micros: int = 0
+    tokens: int = 0
+    tool_calls: int = 0
+    wall_ms: int = 0
+
+    def __add__(self, other: Amounts) -> Amounts:
+        return Amounts(
+            self.usd_micros + other.usd_micros,
+            self.tokens + other.tokens,
+            self.tool_calls + other.tool_calls,
+            self.wall_ms + other.wall_ms,
+        )
+
+    def __neg__(self) -> Amounts:
+        return Amounts(-self.usd_micros, -self.tokens, -self.tool_calls, -self.wall_ms)
+
+
+class EntryKind(StrEnum):
+    """Ledger words. A reservation ends by exactly one Settle (what it really cost) or Release (it never happened)."""
+
+    RESERVE = "Reserve"
+    SETTLE = "Settle"
+    RELEASE = "Release"
+    GRANT = "Grant"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One append-only line. ``key`` makes posting idempotent. ``accounts`` are the windows it counts in, such as
+    ``mission/<uid>/total`` or ``agent/<uid>/2026-11-21``. ``reservation`` names the Reserve entry that a Settle or
+    Release ends: its amounts leave ``reserved`` of every account, and a Settle's amounts enter ``spent``."""
+
+    key: str
+    kind: EntryKind
+    accounts: tuple[str, ...]
+    amounts: Amounts
+    at: datetime
+    reservation: str = ""
+    note: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What an account holds. Never negative."""
+
+    account: str
+    spent: Amounts = Amounts()
+    reserved: Amounts = Amounts()
+    granted: Amounts = Amounts()
+
+
+@dataclass(frozen=True, slots=True)
+class SpecRevision:
+    """One spec that an object had."""
+
+    uid: str
+    generation: int
+    spec: dict[str, Any]
+    provenance: Provenance | None
+    manager: str
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """What ``verify_events`` found. ``broken_seq`` is the first bad row, 0 when the chain holds."""
+
+    count: int
+    head: str
+    broken_seq: int = 0
+    problem: str = ""
+
+
+class Snapshot(Protocol):
+    """Reads at one moment."""
+
+    def get(self, key: Key) -> Resource | None:
+        """The object, or None. Objects whose deletion runs are still there (``deletion_at`` set)."""
+
+    def get_by_uid(self, uid: str) -> Resource | None:
+        """The object, or None."""
+
+    def get_many(self, keys: Iterable[Key]) -> dict[Key, Resource]:
+        """Those that exist."""
+
+    def objects(
+        self,
+        kind: str,
+        *,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        states: Sequence[str] | None = None,
+        owner_uid: str | None = None,
+        unit: str | None = None,
+        limit: int | None = None,
+        after: tuple[str, str] | None = None,
+    ) -> list[Resource]:
+        """Objects of a kind ordered by (namespace, name). Filters combine with "and"; ``states`` picks by
+        ``status.state``; ``after`` continues behind (namespace, name)."""
+
+    def list_unit(self, unit: str) -> list[Resource]:
+        """The inventory of a unit, every kind, ordered by (kind, namespace, name)."""
+
+    def count(
+        self,
+        kind: str,
+        *,
+        namespace: str | None = None,
+        states: Sequence[str] | None = None,
+        owner_uid: str | None = None,
+    ) -> int:
+        """How many objects match."""
+
+    def specs(self, uid: str) -> list[SpecRevision]:
+        """Every spec that the object had, oldest first; also after the object is gone."""
+
+    def spec_at(self, uid: str, generation: int) -> SpecRevision | None:
+        """One of them."""
+
+    def latest_version(self) -> int:
+        """The highest resource_version given out; 0 on an empty store."""
+
+    def changes_since(self, version: int, *, limit: int = 1000) -> list[Change]:
+        """The latest change of each object after ``version``, oldest first."""
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        subject_uid: str | None = None,
+        subject: Key | None = None,
+        types: Sequence[str] | None = None,
+        namespace: str | None = None,
+        since: datetime | None = None,
+        limit: int = 1000,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        """Rows of the log by ``seq``. ``subject_uid`` also finds events that name it in ``data.related``."""
+
+    def verify_events(self, *, progress: Callable[[int], None] | None = None) -> ChainReport:
+        """Walk the chain from its start; streams, holds no more than a batch in memory."""
+
+    def effects(
+        self,
+        *,
+        states: Sequence[EffectState] | None = None,
+        subject: Key | None = None,
+        type: str | None = None,
+        limit: int = 1000,
+    ) -> list[Effect]:
+        """Effects by (due_at, id)."""
+
+    def effect(self, key: str) -> Effect | None:
+        """The effect with that idempotency key."""
+
+    def timers(self, *, due_before: datetime | None = None, limit: int = 1000) -> list[Timer]:
+        """Timers by due_at."""
+
+    def balance(self, account: str) -> Balance:
+        """The account; an empty one when nothing was posted."""
+
+    def ledger(self, *, account: str | None = None, limit: int = 1000) -> list[LedgerEntry]:
+        """Entries oldest first."""
+
+    def open_reservations(self, *, account: str | None = None) -> list[LedgerEntry]:
+        """Reserve entries not yet settled or released, oldest first."""
+
+    def lease(self, name: str) -> Lease | None:
+        """Its current row, also when expired."""
+
+
+class Transaction(Snapshot, Protocol):
+    """Reads and writes, all or nothing. ``now`` is the time of the transaction."""
+
+    @property
+    def now(self) -> datetime:
+        """When the transaction began; every row it writes carries this time."""
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts; events name it."""
+
+    def create(
+        self,
+        declared: Declared,
+        *,
+        manager: str = "",
+        unit: str = "",
+        owner_uid: str = "",
+        finalizers: Sequence[str] = (),
+        status: dict[str, Any] | None = None,
+        uid: str | None = None,
+    ) -> Resource:
+        """Insert at generation 1 and keep the spec. Raises AlreadyExists."""
+
+    def put_spec(
+        self, current: Resource, declared: Declared, *, manager: str | None = None, unit: str | None = None
+    ) -> Resource:
+        """Bring spec, labels, annotations, provenance, manager and unit to ``declared``. ``generation`` grows, and the
+        spec is kept, only if the canonical spec differs; when nothing differs nothing is written and ``current`` comes
+        back. A differing ``declared.key`` renames: uid and history stay. Raises Conflict, AlreadyExists (rename)."""
+
+    def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
+        """Replace status; equal status writes nothing. Raises Conflict when ``current`` is stale."""
+
+    def put_finalizers(self, current: Resource, finalizers: Sequence[str]) -> Resource:
+        """Replace finalizers (none can be added once deletion runs). Raises Conflict."""
+
+    def request_deletion(self, current: Resource) -> Resource | None:
+        """Set ``deletion_at``; without finalizers the object goes at once and None comes back. Idempotent."""
+
+    def remove(self, current: Resource) -> None:
+        """Delete the row and leave a tombstone. Raises Conflict."""
+
+    def event(
+        self,
+        type: str,
+        subject: Resource | Key,
+        *,
+        reason: str,
+        message: str,
+        data: dict[str, Any] | None = None,
+        actor: Actor | None = None,
+    ) -> int:
+        """Append to the log; returns its seq. ``subject`` as Key when the object does not exist (any more)."""
+
+    def enqueue(
+        self, type: str, key: str, subject: Key, payload: dict[str, Any], *, due_at: datetime | None = None
+    ) -> bool:
+        """Put an effect into the outbox; False when the key is there already, whatever its state."""
+
+    def claim_effects(self, holder: str, *, types: Sequence[str], limit: int, lease_s: float) -> list[Effect]:
+        """Take due Pending effects, and Claimed ones whose claim ran out, oldest due first. Counts a try and raises
+        the token. With several processes no effect is taken twice at a time."""
+
+    def finish_effect(self, effect: Effect, result: dict[str, Any] | None = None) -> None:
+        """Done. Raises Fenced when the claim is another's by now."""
+
+    def fail_effect(self, effect: Effect, error: str, *, retry_at: datetime | None) -> None:
+        """Back to Pending for ``retry_at``, or Dead for None. Raises Fenced."""
+
+    def extend_claim(self, effect: Effect, lease_s: float) -> None:
+        """Hold on to a claim. Raises Fenced."""
+
+    def drop_effect(self, key: str) -> bool:
+        """Withdraw a Pending effect (marked Dead, "withdrawn"); False when it is claimed or ended already."""
+
+    def set_timer(self, key: Key, purpose: str, due_at: datetime) -> None:
+        """Set or move it."""
+
+    def clear_timer(self, key: Key, purpose: str) -> None:
+        """Remove it if there."""
+
+    def post(self, entry: LedgerEntry) -> bool:
+        """Append to the ledger and move the balances; False when the key was posted before. Raises NotFound when a
+        Settle or Release names an unknown reservation, Conflict when it is ended already by another entry."""
+
+    def acquire_lease(self, name: str, holder: str, *, ttl_s: float) -> Lease | None:
+        """Take a free or expired lease, or extend one's own (same token); None while another holds it."""
+
+    def release_lease(self, name: str, token: int) -> bool:
+        """Give it up; False when the token is not current."""
+
+    def prune_tombstones(self, before_version: int) -> int:
+        """Forget removals up to that version; returns how many."""
+
+
+class Store(Protocol):
+    """A store that is open."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Reads at one moment; never waits for a writer."""
+
+    def transaction(self, actor: Actor, *, fence: Fence | None = None) -> AbstractContextManager[Transaction]:
+        """Read and write. With ``fence`` it raises Fenced unless that lease still has that token, checked under lock
+        inside the same transaction. Raises StoreUnavailable."""
+
+    def cursor(self) -> int:
+        """``latest_version`` at the least cost, for polling: microseconds when nothing changed."""
+
+    def subscribe(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        """Call ``callback(version)`` in the committing thread after each commit of this process that wrote something;
+        returns the unsubscribe function. Other processes' commits are seen through ``cursor``."""
+
+    def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Compiled forms kept for these blob ids by this compiler version."""
+
+    def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
+        """Keep compiled forms; forgets those of other compiler versions."""
+
+    def close(self) -> None:
+        """Close every connection; idempotent."""
