@@ -125,6 +125,13 @@ def _withdraw(work: Pass) -> None:
 def book_ended_run(work: Pass) -> None:
     """Take in what the open run came to, once."""
     run = work.run
+    if run is None and work.status.current_run is not None:
+        # The record of the run is gone (a restored backup): nobody can know what it did.
+        work.put(current_run=None)
+        if work.state is MissionState.IN_PROGRESS:
+            message = "the record of its run is missing"
+            key = f"lost/{work.status.last_run}"
+            work.move(MissionState.BLOCKED, SYSTEM, MissionReason.OUTCOME_UNKNOWN, message, key=key)
     if run is None or run.active:
         return
     work.put(current_run=None, last_run=run.name, artifacts=run.artifacts)
@@ -443,3 +450,32 @@ def _verdict(review: ReviewFacts, verdict: str, now: datetime) -> Verdict:
 
 def _ref(key: Key, namespace: str) -> ObjectRef:
     return ObjectRef(name=key.name, namespace=None if key.namespace == namespace else key.namespace)
+
+
+def may_start(decision: Decision) -> bool:
+    """Whether the mission, as decided, waits for nothing but a free place."""
+    return decision.status.ready_since is not None and decision.status.current_run is None
+
+
+def begin_run(facts: MissionFacts, now: datetime, run: str) -> Decision:
+    """The decision together with the start of run ``run``; only for a mission that ``may_start``."""
+    work = Pass(facts, now)
+    work.decision = decide(facts, now)
+    number = work.status.total_runs + 1
+    if work.state is MissionState.ASSIGNED:
+        work.move(MissionState.IN_PROGRESS, SYSTEM, MissionReason.DISPATCHED, f"run {run}", key=f"dispatch/{run}")
+    work.put(
+        current_run=run,
+        last_run=run,
+        attempts=work.status.attempts + 1,
+        total_runs=number,
+        started_at=work.status.started_at or now,
+        next_attempt_at=None,
+        ready_since=None,
+        deliverable=None,
+        self_review=None,
+        artifacts=(),
+        gate_findings=(),
+    )
+    summarise(work)
+    return work.decision

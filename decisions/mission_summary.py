@@ -31,7 +31,7 @@ def summarise(work: Pass) -> None:
 def _admit(work: Pass) -> None:
     """Everything that keeps it from its next run, most telling first; none means it waits for a place."""
     problem = _problem(work)
-    if work.run is not None:
+    if work.status.current_run is not None:
         work.put(ready_since=None)
         return
     if problem is not None:
@@ -57,7 +57,7 @@ def _problem(work: Pass) -> tuple[MissionReason, str] | None:
 
     def problem(reason: MissionReason, type_: str, ref: str, hint: str, until: datetime | None = None) -> None:
         found.append((reason, hint))
-        if work.run is None:
+        if work.status.current_run is None:
             work.block(type_, ref, hint, since=now, until=until)
 
     for reason, message in _acceptance(work):
@@ -79,7 +79,7 @@ def _problem(work: Pass) -> tuple[MissionReason, str] | None:
     elif agent is not None and agent.draining:
         problem(MissionReason.UPDATE_PENDING, "Agent", str(agent.key), f"{agent.key.short} drains for an update")
     due = work.status.next_attempt_at
-    if due is not None and due > now and work.run is None:
+    if due is not None and due > now and work.status.current_run is None:
         text = f"attempt {work.status.attempts + 1} starts by itself; now: remit retry {facts.key.short}"
         problem(MissionReason.RETRY_BACKOFF, "Retry", "", text, due)
         work.wake(due)

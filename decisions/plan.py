@@ -116,8 +116,8 @@ _ORDER = {
     kind: position
     for position, kind in enumerate(
         (
-            "Tenant", "Project", "Provider", "Executor", "Policy", "Budget", "Waiver", "Agent", "Channel", "Goal", "Todo",
-            "Mission", "Schedule", "Source", "Hold", "ApprovalDecision", "Confirmation",
+            "Tenant", "Project", "Provider", "Executor", "Policy", "Budget", "Waiver", "Agent", "Channel", "Goal",
+            "Todo", "Mission", "Schedule", "Source", "Hold", "ApprovalDecision", "Confirmation",
         )
     )
 }  # fmt: skip
@@ -267,7 +267,7 @@ def _changed(
         current.uid,
         renamed_from=current.key if action is Action.RENAME else None,
         changes=changes,
-        disruption=_disruption(changes, disruptions(want.kind)),
+        disruption=strongest_disruption(changes, disruptions(want.kind)),
         drift=unchanged_at_source,
         active=active.get(current.key, 0),
         place=_place(want),
@@ -281,8 +281,8 @@ def _changed(
 _STRENGTH = {d: i for i, d in enumerate(Disruption)}
 
 
-def _disruption(changes: Iterable[FieldChange], classes: Mapping[str, Disruption]) -> Disruption:
-    """The strongest class among the changed fields; longest matching prefix wins."""
+def strongest_disruption(changes: Iterable[FieldChange], classes: Mapping[str, Disruption]) -> Disruption:
+    """The strongest class among the changed fields below spec; the longest matching prefix of ``classes`` counts."""
     strongest = Disruption.LIVE
     for change in changes:
         if not change.path.startswith("spec."):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Self
 
-import jsonschema
 from pydantic import Field, field_validator, model_validator
 
-from schemas.base import Model, Name, ObjectRef, StatusModel
+from schemas.base import Bool, Int, JsonObject, Model, Name, ObjectRef, StatusModel, exactly_one_field
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
 from schemas.mission import Spend
-from schemas.quantities import Duration, Time
+from schemas.quantities import Duration, PositiveDuration, Time
+from schemas.user_schema import require_json_schema
 
 
 class AutonomyLevel(StrEnum):
@@ -87,6 +87,8 @@ class McpTools(Model):
 class ToolGrant(Model):
     """A tool the agent may call: a name or an MCP server's tools."""
 
+    model_config = exactly_one_field()
+
     name: str | None = Field(None, min_length=1, max_length=200, description="Tool name; globs are allowed.")
     mcp: McpTools | None = Field(None, description="Tools of an MCP server.")
 
@@ -106,7 +108,7 @@ class Session(Model):
 class Heartbeat(Model):
     """Signs of life while a run is open."""
 
-    interval: Duration = Field("30s", description="How often one is expected.")  # type: ignore[assignment]
+    interval: PositiveDuration = Field("30s", description="How often one is expected.")  # type: ignore[assignment]
     stale_after: Duration = Field("5m", description="Silence after which the agent counts as stale.")  # type: ignore[assignment]
 
     @model_validator(mode="after")
@@ -119,10 +121,10 @@ class Heartbeat(Model):
 class SubAgents(Model):
     """What it may spawn."""
 
-    allowed: bool = Field(False, description="Whether it may spawn at all; never for an Intern.")
-    max: int = Field(3, ge=0, le=100, description="At most so many at a time.")
-    max_depth: int = Field(2, ge=1, le=10, description="Generations below it.")
-    ttl: Duration = Field("6h", description="Longest life of one.")  # type: ignore[assignment]
+    allowed: Bool = Field(False, description="Whether it may spawn at all; never for an Intern.")
+    max: Int = Field(3, ge=0, le=100, description="At most so many at a time.")
+    max_depth: Int = Field(2, ge=1, le=10, description="Generations below it.")
+    ttl: PositiveDuration = Field("6h", description="Longest life of one.")  # type: ignore[assignment]
 
 
 class AgentSpec(Model):
@@ -136,22 +138,20 @@ class AgentSpec(Model):
     system_prompt: str | None = Field(None, max_length=200_000, description="System prompt, inline.")
     system_prompt_from: PromptSource | None = Field(None, description="System prompt kept in a file of the source.")
     tools: tuple[ToolGrant, ...] = Field((), description="Tools it may call.")
-    max_concurrent_missions: int = Field(1, ge=0, le=1000, description="Places: how many runs at a time; 0 is none.")
+    max_concurrent_missions: Int = Field(1, ge=0, le=1000, description="Places: how many runs at a time; 0 is none.")
     session: Session = Field(default_factory=Session, description="Session handling.")
     heartbeat: Heartbeat = Field(default_factory=Heartbeat, description="Signs of life.")
     sub_agents: SubAgents = Field(default_factory=SubAgents, description="What it may spawn.")
-    input_schema: dict[str, Any] = Field(default_factory=dict, description="JSON Schema for a mission's input.")
-    output_schema: dict[str, Any] = Field(default_factory=dict, description="JSON Schema for its deliverable.")
+    input_schema: JsonObject = Field(default_factory=dict, description="JSON Schema for a mission's input.")
+    output_schema: JsonObject = Field(default_factory=dict, description="JSON Schema for its deliverable.")
     update_policy: UpdatePolicy = Field(UpdatePolicy.ON_IDLE, description="When a changed spec takes hold.")
-    suspend: bool = Field(False, description="Start nothing new while true.")
+    suspend: Bool = Field(False, description="Start nothing new while true.")
 
     @field_validator("input_schema", "output_schema")
     @classmethod
     def _is_schema(cls, value: dict[str, Any]) -> dict[str, Any]:
-        try:
-            jsonschema.Draft202012Validator.check_schema(value)
-        except jsonschema.SchemaError as error:
-            raise ValueError(f"not a JSON Schema: {error.message[:200]}") from None
+        if value:
+            require_json_schema(value)
         return value
 
     @model_validator(mode="after")

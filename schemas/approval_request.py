@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 
 from pydantic import Field
 
-from schemas.base import Model, StatusModel
+from schemas.base import Bool, Int, JsonObject, Model, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, KindInfo, ObjectClass
 from schemas.quantities import Time
@@ -48,13 +47,13 @@ class ApprovalRequestSpec(Model):
     run: str = Field("", description="Run that wants it.")
     requester: str = Field(description="Who wants it: agent:<namespace>/<name>.")
     title: str = Field(description="One line for people.")
-    action: dict[str, Any] = Field(description="What exactly would be done or accepted, redacted.")
+    action: JsonObject = Field(description="What exactly would be done or accepted, redacted.")
     action_digest: str = Field(description="sha256:<hex> of the canonical action.")
     risk: str = Field("Green", description="Green, Yellow or Red.")
     rule: str = Field("", description="What made it ask: rule and place.")
     approver_roles: tuple[str, ...] = Field(("Approver",), description="Roles that may answer.")
-    quorum: int = Field(1, ge=1, description="Answers needed.")
-    separation_of_duties: bool = Field(True, description="Whether requester and author are refused as approvers.")
+    quorum: Int = Field(1, ge=1, description="Answers needed.")
+    separation_of_duties: Bool = Field(True, description="Whether requester and author are refused as approvers.")
     expires_at: Time = Field(description="No answer counts after this.")
     remind_at: Time | None = Field(None, description="When people are reminded once.")
     on_timeout: OnTimeout = Field(OnTimeout.PARK, description="What happens without an answer.")

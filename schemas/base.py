@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Strict, StringConstraints
 from pydantic.alias_generators import to_camel
 
 API_GROUP = "remit.dev"
 API_VERSION = "remit.dev/v1alpha1"
 DEFAULT_NAMESPACE = "default"
 
-NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+NAME_LENGTH = 253
 NAMESPACE_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _NAME = re.compile(NAME_PATTERN)
+_NAMESPACE = re.compile(NAMESPACE_PATTERN)
 
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 """A DNS-1123 subdomain of at most 253 characters, as Kubernetes names objects."""
 Namespace = Annotated[str, StringConstraints(pattern=NAMESPACE_PATTERN)]
 """A DNS-1123 label of at most 63 characters."""
+PartName = Annotated[str, StringConstraints(pattern=NAMESPACE_PATTERN, max_length=60)]
+"""A short name that becomes part of the names of other objects."""
 LabelKey = Annotated[
     str,
     StringConstraints(
@@ -31,9 +38,77 @@ Labels = dict[LabelKey, LabelValue]
 Annotations = dict[LabelKey, Annotated[str, StringConstraints(max_length=262_144)]]
 
 
+Int = Annotated[int, Strict()]
+"""A whole number, written as one: neither "3" nor true nor 3.0 stands for it in a spec."""
+Bool = Annotated[bool, Strict()]
+"""true or false; neither "no" nor 0 stands for it in a spec."""
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+"""A number with or without decimals, never a text."""
+
+MAX_SECONDS = 315_360_000
+"""Ten years: the upper bound of fields that count seconds."""
+
+SUBJECT_PATTERN = r"^(user|agent|service):[A-Za-z0-9][A-Za-z0-9._@+|/-]{0,252}$"
+Subject = Annotated[str, StringConstraints(pattern=SUBJECT_PATTERN)]
+"""Who, as in an audit record: ``user:alice``, ``agent:default/auditor``, ``service:ci``. ASCII only, so that two
+subjects that look alike are alike."""
+
+LINE_PATTERN = r"^[^\x00-\x1f\x7f]*$"
+Line = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=LINE_PATTERN)]
+"""A title or a name for people: one line of at most 200 characters."""
+
+
 def is_name(text: str) -> bool:
     """Whether ``text`` can name an object. Anything else never reaches git arguments, a shell or a page as a name."""
-    return _NAME.fullmatch(text) is not None
+    return len(text) <= NAME_LENGTH and _NAME.fullmatch(text) is not None
+
+
+def is_namespace(text: str) -> bool:
+    """Whether ``text`` can name a tenant's namespace."""
+    return _NAMESPACE.fullmatch(text) is not None
+
+
+def require_unique(values: Iterable[object], what: str) -> None:
+    """Raise ValueError that names the values which stand more than once (at most three of them)."""
+    twice = sorted(str(value)[:80] for value, count in Counter(values).items() if count > 1)
+    if twice:
+        raise ValueError(f"{what} must be unique; more than one: {', '.join(twice[:3])}")
+
+
+_JSON_DEPTH = 64
+
+
+def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what JSON cannot carry, so that the canonical form, its digest and its copies in a database agree."""
+    stack: list[tuple[str, int, object]] = [("", 1, value)]
+    while stack:
+        where, depth, item = stack.pop()
+        problem = ""
+        if isinstance(item, dict | list | tuple):
+            if depth > _JSON_DEPTH:
+                problem = f"nested deeper than {_JSON_DEPTH} levels"
+            elif isinstance(item, dict):
+                if any(not isinstance(key, str) for key in item):
+                    problem = "the keys of a mapping are texts"
+                else:
+                    stack.extend((f"{where}.{key}"[:80].lstrip("."), depth + 1, inner) for key, inner in item.items())
+            else:
+                stack.extend((where, depth + 1, inner) for inner in item)
+        elif isinstance(item, float):
+            if not math.isfinite(item):
+                problem = "neither infinity nor NaN can be written as JSON"
+        elif isinstance(item, int):
+            if not -(2**63) <= item < 2**63:
+                problem = "a whole number has at most 64 bits"
+        elif item is not None and not isinstance(item, str):
+            problem = "write a text, number, true, false, null, list or mapping"
+        if problem:
+            raise ValueError(f"{where}: {problem}" if where else problem)
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_plain_json)]
+"""Free JSON: a mapping of text keys to whatever JSON can carry, nulls included."""
 
 
 class Model(BaseModel):
@@ -58,6 +133,21 @@ class StatusModel(Model):
     """Base of every status. Unknown fields are ignored: an older engine may read a newer engine's status."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+def exactly_one_field() -> ConfigDict:
+    """Model configuration that tells editors what a validator of the model checks: one field, and only one, is set."""
+    return ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+
+def block_by_type(blocks: Iterable[tuple[str, str | None]]) -> ConfigDict:
+    """The same for models whose ``type`` asks for a block: ``blocks`` pairs each type with its field, or None."""
+    rules: list[JsonValue] = [
+        {"if": {"properties": {"type": {"const": type_}}, "required": ["type"]}, "then": {"required": [block]}}
+        for type_, block in blocks
+        if block is not None
+    ]
+    return ConfigDict(json_schema_extra={"allOf": rules})
 
 
 class Key(NamedTuple):

@@ -51,6 +51,10 @@ class CommonReason(StrEnum):
     INTERNAL_ERROR = "InternalError"  # a fault in Remit itself; retried with backoff
 
 
+class NoReason(StrEnum):
+    """For kinds without conditions."""
+
+
 class BlockedOn(StatusModel):
     """What an object that does not move is waiting for."""
 

@@ -4,6 +4,7 @@
 
     RemitError
     ├── InvalidSpec        bad input; carries Diagnostics with file:line:column      exit 2, condition with the place
+    ├── UnknownName        no kind or field of that name; says which there are       exit 2
     ├── Refused            a guard said no; nothing changed                          exit 3
     │   └── TransitionRefused   not a legal move; names the legal ones
     ├── Retry              passing fault: try again with backoff, or after `after`
@@ -68,6 +69,14 @@ class InvalidSpec(RemitError):
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         self.diagnostics = tuple(sorted(diagnostics))
         super().__init__("\n".join(str(d) for d in self.diagnostics))
+
+
+class UnknownName(RemitError):
+    """No kind or field is called like that. ``known`` lists the names that there are, in stable order."""
+
+    def __init__(self, message: str, *, known: Sequence[str] = ()) -> None:
+        self.known = tuple(known)
+        super().__init__(message)
 
 
 class Refused(RemitError):

@@ -1,8 +1,15 @@
-"""Event types: the closed list of what the log can say. One word each, past tense, documented beside it."""
+"""Event: one row of the append-only log, and the closed list of what it can say, one word each."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+
+from pydantic import Field
+
+from schemas.base import JsonObject, Model, StatusModel
+from schemas.conditions import NoReason
+from schemas.kind import Column, KindInfo, ObjectClass
+from schemas.quantities import Time
 
 
 class EventType(StrEnum):
@@ -49,3 +56,48 @@ class EventType(StrEnum):
     ENGINE_STOPPED = "EngineStopped"  # it drained and left
     EFFECT_FAILED = "EffectFailed"  # an outside act failed and is tried again, or was given up
     ALERT_RAISED = "AlertRaised"  # something needs attention
+
+
+class EventSpec(Model):
+    """One row. ``hash`` covers every other field and the hash of the row before, so a changed row breaks the chain."""
+
+    seq: int = Field(description="Number of the row, from 1, without gaps.")
+    at: Time = Field(description="When.")
+    type: EventType = Field(description="What happened.")
+    subject: str = Field(description="kind/namespace/name of the object it speaks of.")
+    subject_uid: str = Field("", description="Its uid.")
+    actor: str = Field(description="Who: user:..., agent:..., controller:..., source:...")
+    transport: str = Field("", description="How the identity was proven.")
+    reason: str = Field("", description="Why, one word.")
+    message: str = Field("", description="For people.")
+    data: JsonObject = Field(default_factory=dict, description="Facts, redacted.")
+    prev_hash: str = Field("", description="Hash of the row before.")
+    hash: str = Field("", description="Hash of this row.")
+
+
+class EventStatus(StatusModel):
+    """Nothing: a row never changes."""
+
+
+KIND = KindInfo(
+    kind="Event",
+    plural="events",
+    short_names=("ev",),
+    object_class=ObjectClass.RECORD,
+    spec=EventSpec,
+    status=EventStatus,
+    reasons=NoReason,
+    description="One row of the append-only log.",
+    own_table=True,
+    condition_types=(),
+    columns=(
+        Column("SEQ", "spec.seq", "integer"),
+        Column("AT", "spec.at", "date"),
+        Column("TYPE", "spec.type"),
+        Column("SUBJECT", "spec.subject"),
+        Column("REASON", "spec.reason"),
+        Column("MESSAGE", "spec.message"),
+        Column("ACTOR", "spec.actor", wide=True),
+        Column("HASH", "spec.hash", wide=True),
+    ),
+)

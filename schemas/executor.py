@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from schemas.base import Model, StatusModel
+from schemas.base import MAX_SECONDS, Bool, Int, JsonObject, Model, StatusModel, block_by_type
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
 from schemas.mission import Backoff
-from schemas.quantities import Duration
+from schemas.quantities import Duration, PositiveDuration
 from schemas.secret import EnvVar, ValueFrom
 
 
@@ -53,9 +53,16 @@ class Command(Model):
     env: tuple[EnvVar, ...] = Field((), description="Its environment, beside the few variables that Remit sets.")
     output_format: OutputFormat = Field(OutputFormat.REMIT, description="How its output is read.")
     stop_grace: Duration = Field("10s", description="Between the request to stop and the kill.")  # type: ignore[assignment]
-    max_output: int = Field(
+    max_output: Int = Field(
         10_485_760, ge=1024, le=1_073_741_824, description="Bytes kept of each of its two output streams."
     )
+
+
+class HttpResult(StrEnum):
+    """How the end of a run becomes known."""
+
+    CALLBACK = "Callback"  # the worker reports it over the agent protocol
+    POLL = "Poll"  # the address that the worker named when it took the run is asked
 
 
 class HttpWorker(Model):
@@ -63,9 +70,9 @@ class HttpWorker(Model):
 
     url: HttpUrl = Field(description="Where runs are posted.")
     auth: ValueFrom | None = Field(None, description="Bearer token for it.")
-    result: str = Field("Callback", pattern="^(Callback|Poll)$", description="Callback or Poll.")
-    poll_interval: Duration = Field("5s", description="How often the result is asked for.")  # type: ignore[assignment]
-    allow_private: bool = Field(False, description="Whether the address may be private or loopback.")
+    result: HttpResult = Field(HttpResult.CALLBACK, description="Callback or Poll.")
+    poll_interval: PositiveDuration = Field("5s", description="How often the result is asked for.")  # type: ignore[assignment]
+    allow_private: Bool = Field(False, description="Whether the address may be private or loopback.")
 
 
 class OpenClaw(Model):
@@ -90,9 +97,9 @@ class A2A(Model):
 class KubernetesJob(Model):
     """A Job in the cluster."""
 
-    pod_template: dict[str, Any] = Field(description="A Kubernetes PodTemplateSpec.")
-    backoff_limit: int = Field(0, ge=0, le=10, description="Pod retries inside one run.")
-    ttl_seconds_after_finished: int = Field(3600, ge=0, description="Removal of the Job after its end.")
+    pod_template: JsonObject = Field(description="A Kubernetes PodTemplateSpec.")
+    backoff_limit: Int = Field(0, ge=0, le=10, description="Pod retries inside one run.")
+    ttl_seconds_after_finished: Int = Field(3600, ge=0, le=MAX_SECONDS, description="Removal of the Job after its end.")
     queue_name: str | None = Field(None, max_length=63, description="Kueue LocalQueue.")
 
 
@@ -100,20 +107,20 @@ class Pull(Model):
     """Workers that fetch their runs."""
 
     pool: str = Field("default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="Pool of workers.")
-    lease: Duration = Field("60s", description="A worker renews its run at least this often.")  # type: ignore[assignment]
+    lease: PositiveDuration = Field("60s", description="A worker renews its run at least this often.")  # type: ignore[assignment]
 
 
 class ExecutorRetry(Model):
     """How often an attempt to reach the worker is repeated."""
 
-    max_attempts: int = Field(3, ge=1, le=100, description="Attempts in all.")
+    max_attempts: Int = Field(3, ge=1, le=100, description="Attempts in all.")
     backoff: Backoff = Field(default_factory=Backoff, description="Pauses between them.")
 
 
 class CircuitBreaker(Model):
     """When to leave a failing worker alone."""
 
-    failure_threshold: int = Field(5, ge=1, le=1000, description="Failures in a row that open it.")
+    failure_threshold: Int = Field(5, ge=1, le=1000, description="Failures in a row that open it.")
     open_for: Duration = Field("30s", description="How long it stays open before one trial.")  # type: ignore[assignment]
 
 
@@ -132,19 +139,32 @@ _BLOCKS = {
     ExecutorType.KUBERNETES_JOB: "kubernetes_job",
     ExecutorType.PULL: "pull",
 }
+# Written out: the alias generator makes a2A of a2a.
+_WIRE_NAMES = {
+    "command": "command",
+    "http": "http",
+    "open_claw": "openClaw",
+    "a2a": "a2a",
+    "kubernetes_job": "kubernetesJob",
+    "pull": "pull",
+}
 
 
 class ExecutorSpec(Model):
     """How work reaches an agent."""
 
+    model_config = block_by_type(
+        (type_, None if type_ is ExecutorType.PULL else _WIRE_NAMES[block]) for type_, block in _BLOCKS.items()
+    )
+
     type: ExecutorType = Field(description="Command, Http, OpenClaw, A2A, KubernetesJob or Pull.")
     command: Command | None = Field(None, description="For type Command.")
     http: HttpWorker | None = Field(None, description="For type Http.")
     open_claw: OpenClaw | None = Field(None, description="For type OpenClaw.")
-    a2a: A2A | None = Field(None, description="For type A2A.")
+    a2a: A2A | None = Field(None, alias="a2a", description="For type A2A.")
     kubernetes_job: KubernetesJob | None = Field(None, description="For type KubernetesJob.")
     pull: Pull | None = Field(None, description="For type Pull; may be left out.")
-    timeout: Duration = Field("30m", description="Longest run.")  # type: ignore[assignment]
+    timeout: PositiveDuration = Field("30m", description="Longest run.")  # type: ignore[assignment]
     retry: ExecutorRetry = Field(default_factory=ExecutorRetry, description="Attempts to reach the worker.")
     circuit_breaker: CircuitBreaker = Field(default_factory=CircuitBreaker, description="When to leave it alone.")
     sandbox: Sandbox = Field(default_factory=Sandbox, description="Where its programs may read and write.")
@@ -154,7 +174,7 @@ class ExecutorSpec(Model):
         wanted = _BLOCKS[self.type]
         for block in _BLOCKS.values():
             given = getattr(self, block) is not None
-            field = type(self).model_fields[block].alias or block
+            field = _WIRE_NAMES[block]
             if given and block != wanted:
                 raise ValueError(f"type {self.type} does not take the block {field}")
             if not given and block == wanted and self.type is not ExecutorType.PULL:

@@ -35,7 +35,7 @@ class HoldScope(StrEnum):
 class HoldSelector(Model):
     """Which objects are held: those that meet every given part."""
 
-    kinds: tuple[str, ...] = Field(("Agent", "Mission"), description="Kinds, PascalCase.")
+    kinds: tuple[str, ...] = Field(("Agent", "Mission"), min_length=1, description="Kinds, PascalCase.")
     match_labels: Labels = Field(default_factory=dict, description="Labels that must all be present.")
     names: tuple[Name, ...] = Field((), description="Names; empty for any.")
 

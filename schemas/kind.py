@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from schemas.base import Model, StatusModel
+if TYPE_CHECKING:  # naming kinds must not cost the import of pydantic (see registry)
+    from schemas.base import Model, StatusModel
 
 
 class ObjectClass(StrEnum):
@@ -42,7 +44,9 @@ class Column:
 class KindInfo:
     """Everything the rest of the project needs to know about a kind. ``disruption`` maps field paths below spec
     (camelCase, longest prefix wins, "" for the default) to their class; ``immutable`` lists such paths that an
-    update may not change. ``guardrail`` kinds limit agents: deleting one is a widening change."""
+    update may not change. ``guardrail`` kinds limit agents: deleting one is a widening change. ``own_table`` records
+    are rows of a table of their own, shown as objects but never stored, watched or addressed as such. ``max_name`` is
+    shorter where other names are made from the name."""
 
     kind: str
     plural: str
@@ -55,6 +59,8 @@ class KindInfo:
     namespaced: bool = True
     bounded: bool = False  # Succeeded instead of Ready
     guardrail: bool = False
+    own_table: bool = False
+    max_name: int = 253
     columns: tuple[Column, ...] = ()
     immutable: tuple[str, ...] = ()
     disruption: dict[str, Disruption] = field(default_factory=dict)

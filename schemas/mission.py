@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
-from schemas.base import LabelSelector, Model, ObjectRef, StatusModel
+from schemas.base import MAX_SECONDS, Bool, Int, JsonObject, LabelSelector, Line, Model, Number, ObjectRef, StatusModel
 from schemas.conditions import BlockedOn, Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
-from schemas.quantities import Duration, Money, Time
+from schemas.quantities import Duration, Money, PositiveDuration, Time
 
 PRIORITY_WORDS = {"High": 80, "Medium": 50, "Low": 20}
 
@@ -20,7 +20,7 @@ def _priority(value: object) -> object:
 
 
 Priority = Annotated[
-    int,
+    Int,
     BeforeValidator(_priority),
     Field(ge=0, le=100),
     WithJsonSchema(
@@ -78,7 +78,7 @@ class Gate(StrEnum):
 class Evidence(Model):
     """What must come with the deliverable."""
 
-    required: bool = Field(False, description="Whether a completion without evidence is sent back.")
+    required: Bool = Field(False, description="Whether a completion without evidence is sent back.")
     gates: tuple[Gate, ...] = Field((), description="Checks on the deliverable: NoPlaceholders.")
 
 
@@ -86,8 +86,8 @@ class Limits(Model):
     """Limits of money and effort."""
 
     usd: Money | None = Field(None, description="USD.")
-    tokens: int | None = Field(None, ge=0, description="Tokens, input and output together.")
-    tool_calls: int | None = Field(None, ge=0, description="Tool calls.")
+    tokens: Int | None = Field(None, ge=0, le=10**15, description="Tokens, input and output together.")
+    tool_calls: Int | None = Field(None, ge=0, le=10**15, description="Tool calls.")
     wall_time: Duration | None = Field(None, description="Time that runs may take together.")
 
 
@@ -96,17 +96,17 @@ class Backoff(Model):
 
     initial: Duration = Field("2s", description="Pause before the second attempt.")  # type: ignore[assignment]
     max: Duration = Field("5m", description="Longest pause.")  # type: ignore[assignment]
-    jitter: float = Field(0.2, ge=0, le=1, description="Random share added or taken, 0..1.")
+    jitter: Number = Field(0.2, ge=0, le=1, description="Random share added or taken, 0..1.")
 
 
 class Retry(Model):
     """What happens when an attempt fails."""
 
-    max_attempts: int = Field(1, ge=1, le=100, description="Attempts in all, the first included.")
+    max_attempts: Int = Field(1, ge=1, le=100, description="Attempts in all, the first included.")
     backoff: Backoff = Field(default_factory=Backoff, description="Pauses between attempts.")
 
 
-Title = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Title = Line
 MissionType = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]{0,62}$")]
 
 
@@ -129,7 +129,7 @@ class MissionSpec(Model):
     project_ref: ObjectRef | None = Field(None, description="Project it belongs to.")
     goal_ref: ObjectRef | None = Field(None, description="Goal it serves.")
     priority: Priority = Field(50, description="0..100, or High (80), Medium (50), Low (20).")
-    input: dict[str, Any] = Field(
+    input: JsonObject = Field(
         default_factory=dict, description="Free JSON for the agent; must meet the agent's inputSchema."
     )
     work_plan: str | None = Field(
@@ -139,15 +139,20 @@ class MissionSpec(Model):
     review: Review = Field(Review.HUMAN, description="Who accepts the deliverable: Human, Auto or None.")
     evidence: Evidence = Field(default_factory=Evidence, description="What must come with the deliverable.")
     budget: Limits = Field(default_factory=Limits, description="What this mission may use in all.")
-    deadline: Duration | None = Field(None, description="Longest time from the start of the first run to the end.")
+    deadline: PositiveDuration | None = Field(
+        None, description="Longest time from the start of the first run to the end."
+    )
     retry: Retry = Field(default_factory=Retry, description="What happens when an attempt fails.")
     desired_state: DesiredState = Field(
         DesiredState.COMPLETE, description="Complete, or Canceled to stop the work for good."
     )
     rerun_policy: RerunPolicy = Field(RerunPolicy.NEVER, description="What an edit does once it is finished.")
-    suspend: bool = Field(False, description="Start nothing new while true.")
-    ttl_seconds_after_finished: int | None = Field(
-        None, ge=0, description="Remove the mission this long after it ended, unless a source still declares it."
+    suspend: Bool = Field(False, description="Start nothing new while true.")
+    ttl_seconds_after_finished: Int | None = Field(
+        None,
+        ge=0,
+        le=MAX_SECONDS,
+        description="Remove the mission this long after it ended, unless a source still declares it.",
     )
 
     @model_validator(mode="after")
@@ -298,6 +303,7 @@ KIND = KindInfo(
     reasons=MissionReason,
     description="One piece of work for an agent.",
     bounded=True,
+    max_name=240,  # runs add a number
     condition_types=("Accepted", "Admitted", "Approved", "Dispatched", "Succeeded", "Outdated"),
     columns=(
         Column("STATE", "status.state"),

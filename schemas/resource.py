@@ -16,6 +16,8 @@ RENAMED_FROM = "remit.dev/renamed-from"
 RETRY_REQUESTED_AT = "remit.dev/retry-requested-at"
 RECONCILE_REQUESTED_AT = "remit.dev/reconcile-requested-at"
 RESET_REQUESTED_AT = "remit.dev/reset-requested-at"
+KNOWN_ANNOTATIONS = (RENAMED_FROM, RETRY_REQUESTED_AT, RECONCILE_REQUESTED_AT, RESET_REQUESTED_AT)
+"""Annotations that people write for the engine. A misspelt one would be ignored in silence, so it is refused."""
 
 
 class ActorKind(StrEnum):

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from schemas.base import Model, Name, ObjectRef, StatusModel
+from schemas.base import Int, Model, Name, ObjectRef, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, KindInfo, ObjectClass
 from schemas.mission import Artifact, Spend
@@ -35,14 +35,14 @@ class RunSpec(Model):
 
     mission_ref: ObjectRef = Field(description="The mission.")
     mission_uid: str = Field(description="Its uid.")
-    mission_generation: int = Field(description="Generation of the mission's spec it works from.")
+    mission_generation: Int = Field(description="Generation of the mission's spec it works from.")
     agent_ref: ObjectRef = Field(description="The agent.")
     agent_uid: str = Field(description="Its uid.")
-    agent_generation: int = Field(description="Generation of the agent's spec it works from.")
+    agent_generation: Int = Field(description="Generation of the agent's spec it works from.")
     executor_ref: ObjectRef = Field(description="The executor.")
-    executor_generation: int = Field(description="Generation of the executor's spec it works from.")
-    attempt: int = Field(ge=1, description="Which attempt of the round.")
-    number: int = Field(ge=1, description="Which run of the mission in all.")
+    executor_generation: Int = Field(description="Generation of the executor's spec it works from.")
+    attempt: Int = Field(ge=1, description="Which attempt of the round.")
+    number: Int = Field(ge=1, description="Which run of the mission in all.")
     timeout: Duration = Field(description="It is stopped after this time.")
     feedback: str | None = Field(None, description="Remarks of the reviewer on the run before.")
     prompt_digest: str = Field("", description="sha256:<hex> of the system prompt, empty without one.")
@@ -107,11 +107,12 @@ class RunStatus(StatusModel):
     retryable: bool = Field(True, description="Whether another attempt may help.")
     log_bytes: int = Field(0, description="Bytes of output kept.")
     log_truncated: bool = Field(False, description="Whether output beyond the cap was dropped.")
+    seen_keys: tuple[str, ...] = Field((), description="Digests of the latest idempotency keys of its agent's writes.")
 
 
 def run_name(mission: Name, number: int) -> str:
     """``<mission>-<number>``; deterministic, so a restart cannot make a twin."""
-    return f"{mission[:240]}-{number}"
+    return f"{mission[:240].rstrip('-.')}-{number}"
 
 
 KIND = KindInfo(

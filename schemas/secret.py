@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Model, Name
+from schemas.base import Model, Name, exactly_one_field
 
 
 class VaultRef(Model):
@@ -33,6 +33,8 @@ class KubernetesSecretRef(Model):
 
 class ValueFrom(Model):
     """Exactly one place to take a value from."""
+
+    model_config = exactly_one_field()
 
     env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$", description="Variable of the engine.")
     file: str | None = Field(None, min_length=1, max_length=4096, description="File; one final newline is dropped.")

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Model, StatusModel
+from schemas.base import Bool, Model, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
 from schemas.quantities import Duration, Time
@@ -65,7 +65,7 @@ class SourceSpec(Model):
     prune: PruneMode = Field(PruneMode.GUARDED, description="Guarded, Confirm or Never.")
     widening: WideningMode = Field(WideningMode.APPLY, description="Apply or Confirm.")
     quarantine: tuple[str, ...] = Field((), description="Commits that are never applied (full or short hashes).")
-    suspend: bool = Field(False, description="Apply nothing new while true.")
+    suspend: Bool = Field(False, description="Apply nothing new while true.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

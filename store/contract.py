@@ -55,10 +55,11 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Event:
     """One row of the append-only log. ``seq`` counts from 1 without gaps; ``hash`` is
-    ``sha256(prev_hash + canonical_json of every other field)``, so a changed, removed or moved row breaks the chain.
+    ``sha256(prev_hash + canonical_json of every other field)``, so a changed, removed or moved row breaks the chain
+    (``store.chain`` has the exact bytes).
 
     ``type`` is a value of ``schemas.event.EventType``. ``subject`` is the object it speaks of. ``data`` is small,
-    already redacted JSON.
+    already redacted JSON; ``data.related`` may list the uids of other objects that the event concerns.
     """
 
     seq: int
@@ -168,7 +169,8 @@ class EntryKind(StrEnum):
 class LedgerEntry:
     """One append-only line. ``key`` makes posting idempotent. ``accounts`` are the windows it counts in, such as
     ``mission/<uid>/total`` or ``agent/<uid>/2026-11-21``. ``reservation`` names the Reserve entry that a Settle or
-    Release ends: its amounts leave ``reserved`` of every account, and a Settle's amounts enter ``spent``."""
+    Release ends: its amounts leave ``reserved`` of every account it was reserved in, and a Settle's own amounts enter
+    ``spent`` of the Settle's accounts. An amount lies between 0 and 2^53; anything else is a ValueError."""
 
     key: str
     kind: EntryKind
@@ -260,8 +262,13 @@ class Snapshot(Protocol):
     def latest_version(self) -> int:
         """The highest resource_version given out; 0 on an empty store."""
 
+    def oldest_cursor(self) -> int:
+        """``changes_since`` knows every removal after this version. Behind an older cursor some were pruned: whoever
+        holds one lists everything again."""
+
     def changes_since(self, version: int, *, limit: int = 1000) -> list[Change]:
-        """The latest change of each object after ``version``, oldest first."""
+        """The latest change of each object after ``version``, oldest first. A renamed object shows under its new
+        key."""
 
     def events(
         self,
@@ -295,7 +302,7 @@ class Snapshot(Protocol):
         """The effect with that idempotency key."""
 
     def timers(self, *, due_before: datetime | None = None, limit: int = 1000) -> list[Timer]:
-        """Timers by due_at."""
+        """Timers by due_at; with ``due_before`` those due at or before it."""
 
     def balance(self, account: str) -> Balance:
         """The account; an empty one when nothing was posted."""
@@ -333,6 +340,12 @@ class Transaction(Snapshot, Protocol):
         uid: str | None = None,
     ) -> Resource:
         """Insert at generation 1 and keep the spec. Raises AlreadyExists."""
+
+    def create_many(
+        self, declared: Sequence[Declared], *, manager: str = "", unit: str = "", owner_uid: str = ""
+    ) -> list[Resource]:
+        """``create`` for each, in the order given, at a fraction of the cost. All or none: raises AlreadyExists, naming
+        the first, when one exists or is in the list twice."""
 
     def put_spec(
         self, current: Resource, declared: Declared, *, manager: str | None = None, unit: str | None = None
@@ -383,6 +396,10 @@ class Transaction(Snapshot, Protocol):
     def extend_claim(self, effect: Effect, lease_s: float) -> None:
         """Hold on to a claim. Raises Fenced."""
 
+    def release_claims(self) -> int:
+        """Give every Claimed effect back, due as before; returns how many. For an engine that starts and holds the
+        store alone: whoever claimed them is dead. Their old tokens are void."""
+
     def drop_effect(self, key: str) -> bool:
         """Withdraw a Pending effect (marked Dead, "withdrawn"); False when it is claimed or ended already."""
 
@@ -397,7 +414,8 @@ class Transaction(Snapshot, Protocol):
         Settle or Release names an unknown reservation, Conflict when it is ended already by another entry."""
 
     def acquire_lease(self, name: str, holder: str, *, ttl_s: float) -> Lease | None:
-        """Take a free or expired lease, or extend one's own (same token); None while another holds it."""
+        """Take a free or expired lease, or extend one's own (same token); None while another holds it. ``holder``
+        names one life of one process: whoever comes back under an old name would share its token."""
 
     def release_lease(self, name: str, token: int) -> bool:
         """Give it up; False when the token is not current."""
@@ -414,14 +432,16 @@ class Store(Protocol):
 
     def transaction(self, actor: Actor, *, fence: Fence | None = None) -> AbstractContextManager[Transaction]:
         """Read and write. With ``fence`` it raises Fenced unless that lease still has that token, checked under lock
-        inside the same transaction. Raises StoreUnavailable."""
+        inside the same transaction; a lease that ran out counts until somebody takes it. Raises StoreUnavailable;
+        after one inside the block the transaction is lost, even if the block swallows it. Not reentrant."""
 
     def cursor(self) -> int:
         """``latest_version`` at the least cost, for polling: microseconds when nothing changed."""
 
     def subscribe(self, callback: Callable[[int], None]) -> Callable[[], None]:
         """Call ``callback(version)`` in the committing thread after each commit of this process that wrote something;
-        returns the unsubscribe function. Other processes' commits are seen through ``cursor``."""
+        returns the unsubscribe function. Other processes' commits are seen through ``cursor``. With several writing
+        threads versions may arrive out of order: keep the highest. What a callback raises is logged and dropped."""
 
     def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Compiled forms kept for these blob ids by this compiler version."""

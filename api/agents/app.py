@@ -1,0 +1,118 @@
+"""The application of the agent port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from api.agents import openapi
+from api.agents.limits import AgentLimits, LoadLimit
+from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb
+from api.agents.wakes import POLL_S, Wakes
+from api.hosts import HostGuard
+from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
+from controllers.runs.artifacts import ArtifactFiles
+from controllers.runs.tokens import RunTokens
+from controllers.runtime.blocking import Blocking
+from controllers.runtime.clock import Clock
+from schemas.protocol import Inbox
+from store.contract import Store
+
+_ABOUT = (
+    "What an agent reports about the run it works on, and what it is asked. A program that Remit starts finds the"
+    " address in REMIT_URL, its run in REMIT_RUN and its token in REMIT_TOKEN."
+)
+
+
+def create_app(
+    store: Store,
+    tokens: RunTokens,
+    *,
+    clock: Clock,
+    blocking: Blocking,
+    state_dir: Path,
+    hosts: Iterable[str] = (),
+    limits: AgentLimits | None = None,
+    poll_s: float = POLL_S,
+    version: str = "v1",
+) -> FastAPI:
+    """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept; ``hosts`` are names it answers to
+    beside loopback ones; ``blocking`` should have threads of its own, so that agents never wait for reconcilers, nor
+    these for them. ``app.state.close()`` ends every long poll: call it when the server is to stop.
+    """
+    limits = limits or AgentLimits()
+    wakes = Wakes(store, blocking, clock, poll_s=poll_s)
+    runs = RunEndpoints(
+        store, tokens, ArtifactFiles(state_dir), clock=clock, blocking=blocking, limits=limits, wakes=wakes
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        wakes.start()
+        try:
+            yield
+        finally:
+            await wakes.stop()
+
+    app = FastAPI(
+        title="Remit agent protocol",
+        version=version,
+        description=_ABOUT,
+        lifespan=lifespan,
+        openapi_url="/agent/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        exception_handlers={
+            Problem: on_problem,
+            HTTPException: on_http_exception,
+            RequestValidationError: _on_bad_query,
+        },
+    )
+    app.state.close = wakes.close
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    for verb in VERBS:
+        app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))
+
+    @app.get(
+        "/agent/v1/runs/{run}/inbox",
+        summary="Ask what the engine wants",
+        operation_id="inbox",
+        response_model=Inbox,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 422, 429, 503),
+    )
+    async def inbox(
+        request: Request,
+        run: str,
+        wait: Annotated[int, Query(ge=0, le=MOST_WAIT_S, description="Longest wait for news, in seconds.")] = 0,
+        ack: Annotated[list[str], Query(max_length=20, description="Notices to leave out, by id.")] = [],  # noqa: B006
+    ) -> Response:
+        """Notices that hold now. Answers at once when there are any that ``ack`` does not name."""
+        return await runs.inbox(request, run, wait, frozenset(ack))
+
+    # The last one added is the first one asked.
+    app.add_middleware(LoadLimit, most=limits.all_in_flight)
+    app.add_middleware(HostGuard, names=tuple(hosts))
+    app.add_middleware(ErrorBoundary)
+    return app
+
+
+def _writer(runs: RunEndpoints, verb: Verb) -> Callable[[Request, str], Awaitable[Response]]:
+    async def write(request: Request, run: str) -> Response:
+        return await runs.write(verb, request, run)
+
+    return write
+
+
+async def _on_bad_query(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [(".".join(str(part) for part in found["loc"][1:])[:100], str(found["msg"])) for found in error.errors()]
+    return Problem(422, "Invalid", "the query is not accepted; see errors", errors=errors[:20]).response()

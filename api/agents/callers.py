@@ -1,0 +1,86 @@
+"""Who is speaking: the bearer token, the run it stands for, and whether that run may still speak."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from api.agents.limits import TokenBuckets
+from api.problems import Problem
+from controllers.runs.tokens import RunTokens
+from controllers.runtime.blocking import Blocking
+from schemas.resource import Resource
+from schemas.run import ENDED, RunStatus
+from store.contract import Store
+
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="remit"'}
+_MOST_TOKEN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An agent whose token was checked. ``run`` is its run as it was then, not ended; decide nothing by it that a
+    transaction has to hold."""
+
+    run: Resource
+    status: RunStatus
+
+    @property
+    def uid(self) -> str:
+        """Of the run."""
+        return self.run.uid
+
+
+class Callers:
+    """Checks tokens."""
+
+    def __init__(self, store: Store, tokens: RunTokens, buckets: TokenBuckets, blocking: Blocking) -> None:
+        self._store = store
+        self._tokens = tokens
+        self._buckets = buckets
+        self._blocking = blocking
+
+    async def admit(self, request: Request, run: str) -> Caller:
+        """The caller, who asks for ``run`` (name or uid). Raises Problem: 401 for no token, a false one or one whose
+        run is over, 429 for too many requests, 404 for any run but its own."""
+        run_uid = self._tokens.verify(_bearer(request))
+        if run_uid is None:
+            raise Problem(401, "TokenInvalid", "this is not a run's token", headers=_CHALLENGE)
+        # Before the store is asked: a flood of one run must not cost the others anything.
+        wait_s = self._buckets.take(run_uid)
+        if wait_s:
+            raise Problem(429, "TooManyRequests", "this run asks too often", retry_after_s=wait_s)
+        caller = await self._blocking.run(self._find, run_uid)
+        if run not in (caller.run.name, caller.uid):
+            raise Problem(404, "NotFound", "this token's run has nothing of that name")
+        return caller
+
+    def _find(self, run_uid: str) -> Caller:
+        with self._store.snapshot() as snapshot:
+            return find(snapshot.get_by_uid(run_uid))
+
+
+def find(run: Resource | None) -> Caller:
+    """The caller for a run that was looked up. Raises Problem (401)."""
+    if run is None or run.kind != "Run":
+        raise dead_token("its run does not exist any more")
+    status = RunStatus.model_validate(run.status)
+    if status.state in ENDED:
+        raise dead_token(f"its run has ended: {status.state}, {status.reason}")
+    return Caller(run, status)
+
+
+def dead_token(why: str) -> Problem:
+    """401 for a token that was good once."""
+    return Problem(401, "TokenDead", f"this token is not valid any more: {why}", headers=_CHALLENGE)
+
+
+def _bearer(request: Request) -> str:
+    given = request.headers.getlist("authorization")
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or len(token) > _MOST_TOKEN:
+        text = "send the run's token: Authorization: Bearer $REMIT_TOKEN"
+        raise Problem(401, "TokenMissing", text, headers=_CHALLENGE)
+    return token

@@ -1,0 +1,79 @@
+"""The OpenAPI document of the agent port."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from api.agents.runs import VERBS, Verb
+from api.problems import MEDIA_TYPE, PROBLEM_SCHEMA
+from schemas import protocol
+
+_REFS = "#/components/schemas/{model}"
+_PROBLEMS = {
+    400: "The Idempotency-Key is missing.",
+    401: "No token, a false one, or one whose run has ended: stop working.",
+    404: "Not within the scope of this token.",
+    408: "The body came too slowly.",
+    409: "Not possible in the run's present state; the detail says why.",
+    413: "The body or the artifact is too large.",
+    415: "The body is not JSON.",
+    422: "The body is not accepted (see errors), or the Idempotency-Key was used for another request.",
+    429: "Too often; Retry-After says when it would be heard.",
+    503: "The store or the engine cannot take it now: send the same request again after Retry-After.",
+}
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "New for each new request, the same when a request is repeated: it is carried out once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The description of these refusals."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": _REFS.format(model="Problem")}}}
+    return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
+
+
+def write_options(verb: Verb) -> dict[str, Any]:
+    """How a write is described to FastAPI."""
+    ref = {"$ref": _REFS.format(model=verb.message.__name__)}
+    return {
+        "summary": verb.summary,
+        "description": verb.message.__doc__,
+        "operation_id": verb.name,
+        "response_model": verb.receipt,
+        "response_model_exclude_none": True,
+        "response_description": "Carried out, now or when its Idempotency-Key was first seen.",
+        "responses": problems(*sorted(_PROBLEMS)),
+        "openapi_extra": {
+            "parameters": [_KEY],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": ref}}},
+        },
+    }
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The whole document: what FastAPI knows of the routes, with the messages, the problem and the token."""
+    found = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
+    )
+    _, definitions = models_json_schema(
+        [(verb.message, "validation") for verb in VERBS] + [(protocol.Inbox, "serialization")], ref_template=_REFS
+    )
+    components = found.setdefault("components", {})
+    components["schemas"] = {
+        **components.get("schemas", {}),
+        **definitions.get("$defs", {}),
+        "Problem": PROBLEM_SCHEMA,
+    }
+    components["securitySchemes"] = {
+        "runToken": {"type": "http", "scheme": "bearer", "description": "REMIT_TOKEN of the run."}
+    }
+    found["security"] = [{"runToken": []}]
+    return found

@@ -1,0 +1,301 @@
+"""The endpoints of a run: what its agent reports, and the inbox."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.agents.bodies import Bodies, idempotency_key, parse
+from api.agents.callers import Caller, Callers, dead_token, find
+from api.agents.limits import AgentLimits, Places, TokenBuckets
+from api.agents.wakes import Wakes
+from api.problems import Problem, of_error
+from controllers.runs import artifacts, inbox, output_check, reports
+from controllers.runs.artifacts import ArtifactFiles
+from controllers.runs.once import Once
+from controllers.runs.run_record import agent_actor
+from controllers.runs.tokens import RunTokens
+from controllers.runtime.blocking import Blocking
+from controllers.runtime.clock import Clock, wait_for_any
+from schemas import protocol
+from schemas.errors import Conflict, Refused, RemitError
+from schemas.mission import Artifact, Spend
+from schemas.resource import Resource, canonical_json
+from schemas.run import RunSpec, RunStatus
+from store.contract import Store, Transaction
+
+MOST_WAIT_S = 50
+_STATUS = {"KeyReused": 422, "ArtifactTooLarge": 413}
+_NOW = {"Cache-Control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A write: what is sent, what comes back, and what it means."""
+
+    name: str
+    message: type[BaseModel]
+    receipt: type[protocol.Receipt]
+    summary: str
+    large: bool = False
+
+
+VERBS = (
+    Verb("heartbeat", protocol.HeartbeatMessage, protocol.HeartbeatReceipt, "Give a sign of life"),
+    Verb("progress", protocol.ProgressMessage, protocol.Receipt, "Say what is being done, and how far it is"),
+    Verb("usage", protocol.UsageMessage, protocol.Receipt, "Report what was used since the last report"),
+    Verb("artifacts", protocol.ContentMessage, protocol.ArtifactReceipt, "Hand in something to keep", large=True),
+    Verb("tool-results", protocol.ToolResultMessage, protocol.Receipt, "Report a tool call that has ended"),
+    Verb("complete", protocol.CompleteMessage, protocol.Receipt, "Hand in the deliverable: the last word", large=True),
+    Verb("fail", protocol.FailMessage, protocol.Receipt, "Give up: the last word"),
+)
+
+
+class RunEndpoints:
+    """Answers for one store. Everything that blocks runs in threads; belongs to one event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        tokens: RunTokens,
+        files: ArtifactFiles,
+        *,
+        clock: Clock,
+        blocking: Blocking,
+        limits: AgentLimits,
+        wakes: Wakes,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._clock = clock
+        self._blocking = blocking
+        self._wakes = wakes
+        buckets = TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic)
+        self._callers = Callers(store, tokens, buckets, blocking)
+        self._bodies = Bodies(limits, clock)
+        self._places = Places(limits.in_flight, "requests")
+        self._polls = Places(limits.polls, "long polls")
+        self._completions = asyncio.Semaphore(limits.completions)
+        # One upload of a run at a time: what is turned down can then be removed without taking it from another.
+        self._uploads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._handlers: dict[str, Callable[[Caller, Any, Once], protocol.Receipt]] = {
+            "heartbeat": self._heartbeat,
+            "progress": self._progress,
+            "usage": self._usage,
+            "artifacts": self._artifact,
+            "tool-results": self._tool_result,
+            "complete": self._complete,
+            "fail": self._fail,
+        }
+
+    async def write(self, verb: Verb, request: Request, run: str) -> Response:
+        """One write. Raises Problem."""
+        caller = await self._callers.admit(request, run)
+        key = idempotency_key(request)
+        with self._places.taken(caller.uid):
+            if not verb.large:
+                return await self._carry_out(verb, request, caller, key)
+            async with self._uploads.setdefault(caller.uid, asyncio.Lock()):
+                if verb.name != "complete":
+                    return await self._carry_out(verb, request, caller, key)
+                # Checking an output takes a process; a crowd of them must not fill the threads.
+                return await self._carry_out(verb, request, caller, key, self._completions)
+
+    async def _carry_out(
+        self, verb: Verb, request: Request, caller: Caller, key: str, turn: asyncio.Semaphore | None = None
+    ) -> Response:
+        async with self._bodies.read(request, large=verb.large) as body:
+            if turn is None:
+                receipt = await self._blocking.run(self._apply, verb, caller, key, body)
+            else:
+                async with turn:
+                    receipt = await self._blocking.run(self._apply, verb, caller, key, body)
+        return _answer(receipt)
+
+    def _apply(self, verb: Verb, caller: Caller, key: str, body: bytes) -> protocol.Receipt:
+        message = parse(verb.message, body)
+        once = Once.of(key, verb.name.encode(), body)
+        try:
+            return self._handlers[verb.name](caller, message, once)
+        except RemitError as error:
+            raise _problem(error) from error
+
+    def _write(self, caller: Caller, report: Callable[[Transaction], Resource]) -> protocol.Receipt:
+        with self._store.transaction(agent_actor(caller.run)) as tx:
+            report(tx)
+        return protocol.Receipt(run=caller.run.name)
+
+    def _heartbeat(self, caller: Caller, message: protocol.HeartbeatMessage, once: Once) -> protocol.Receipt:
+        reports.require_open(caller.status)
+        status = caller.status
+        if reports.heartbeat_is_due(caller.run, self._clock.now()):
+            with self._store.transaction(agent_actor(caller.run)) as tx:
+                status = RunStatus.model_validate(reports.heartbeat(tx, caller.uid).status)
+        return protocol.HeartbeatReceipt(run=caller.run.name, cancel=status.cancel_requested_at is not None)
+
+    def _progress(self, caller: Caller, message: protocol.ProgressMessage, once: Once) -> protocol.Receipt:
+        return self._write(
+            caller,
+            lambda tx: reports.progress(
+                tx,
+                caller.uid,
+                message.message,
+                percent=message.percent,
+                work_plan=message.work_plan,
+                once=once,
+            ),
+        )
+
+    def _usage(self, caller: Caller, message: protocol.UsageMessage, once: Once) -> protocol.Receipt:
+        part, model = _spend(message), message.model or ""
+        return self._write(caller, lambda tx: reports.usage(tx, caller.uid, part, model=model, once=once))
+
+    def _tool_result(self, caller: Caller, message: protocol.ToolResultMessage, once: Once) -> protocol.Receipt:
+        return self._write(caller, lambda tx: reports.tool_result(tx, caller.uid, once=once))
+
+    def _fail(self, caller: Caller, message: protocol.FailMessage, once: Once) -> protocol.Receipt:
+        return self._write(
+            caller,
+            lambda tx: reports.fail(
+                tx, caller.uid, message.reason, message.message, retryable=message.retryable, once=once
+            ),
+        )
+
+    def _artifact(self, caller: Caller, message: protocol.ContentMessage, once: Once) -> protocol.Receipt:
+        data = message.data
+        digest = artifacts.digest_of(data)
+        receipt = protocol.ArtifactReceipt(run=caller.run.name, name=message.name, size=len(data), digest=digest)
+        status = self._status(caller.uid)
+        if once.seen(status):
+            return receipt
+        reports.require_open(status)
+        reports.check_artifact(status, message.name, digest)
+        artifact = self._keep(caller, status, message, data)
+        self._list(caller, artifact, lambda tx: reports.add_artifact(tx, caller.uid, artifact, once=once))
+        return receipt
+
+    def _complete(self, caller: Caller, message: protocol.CompleteMessage, once: Once) -> protocol.Receipt:
+        status, content = self._status(caller.uid), message.deliverable
+        if once.seen(status):
+            return protocol.Receipt(run=caller.run.name)
+        reports.require_open(status)
+        data = content.data
+        digest = artifacts.digest_of(data)
+        reports.check_artifact(status, content.name, digest, most=artifacts.MOST + 1)
+        reports.check_evidence(status, (name for name in message.evidence if name != content.name))
+        deliverable = self._keep(caller, status, content, data)
+        with self._store.snapshot() as snapshot:
+            schema = output_check.output_schema(snapshot, RunSpec.model_validate(caller.run.spec))
+        problem = output_check.check_output(schema, data)
+        usage = message.usage
+        self._list(
+            caller,
+            deliverable,
+            lambda tx: reports.complete(
+                tx,
+                caller.uid,
+                deliverable,
+                message.self_review,
+                evidence=message.evidence,
+                part=None if usage is None else _spend(usage),
+                model="" if usage is None else usage.model or "",
+                problem=problem,
+                once=once,
+            ),
+        )
+        return protocol.Receipt(run=caller.run.name)
+
+    def _status(self, run_uid: str) -> RunStatus:
+        with self._store.snapshot() as snapshot:
+            return find(snapshot.get_by_uid(run_uid)).status
+
+    def _keep(self, caller: Caller, status: RunStatus, content: protocol.ContentMessage, data: bytes) -> Artifact:
+        return self._files.keep(
+            caller.uid,
+            caller.run.name,
+            content.name,
+            content.content_type,
+            data,
+            inline=artifacts.room_inline(status),
+        )
+
+    def _list(self, caller: Caller, artifact: Artifact, report: Callable[[Transaction], Resource]) -> None:
+        """Carry out a report that speaks of a kept artifact. One that is turned down leaves no file; after an unknown
+        outcome the file stays, as the record may speak of it."""
+        try:
+            self._write(caller, report)
+        except (Refused, Conflict):
+            with self._store.snapshot() as snapshot:
+                run = snapshot.get_by_uid(caller.uid)
+            listed = () if run is None else RunStatus.model_validate(run.status).artifacts
+            self._files.drop(caller.uid, artifact, listed)
+            raise
+
+    async def inbox(self, request: Request, run: str, wait_s: int, acknowledged: frozenset[str]) -> Response:
+        """What the engine asks of the agent, but for what it has ``acknowledged``; at once when there is anything, else
+        as soon as there is, else after ``wait_s`` seconds. Raises Problem."""
+        caller = await self._callers.admit(request, run)
+        with self._polls.taken(caller.uid):
+            try:
+                items = await self._wait(request, caller, wait_s, acknowledged)
+            except RemitError as error:
+                raise _problem(error) from error
+        return _answer(protocol.Inbox(items=items))
+
+    async def _wait(
+        self, request: Request, caller: Caller, wait_s: int, acknowledged: frozenset[str]
+    ) -> tuple[protocol.Notice, ...]:
+        until = self._clock.monotonic() + wait_s
+        gone = asyncio.Event()
+        watch = asyncio.create_task(_watch(request, gone))
+        try:
+            async with self._wakes.waiting(caller.uid) as news:
+                while True:
+                    news.clear()
+                    items = await self._blocking.run(self._notices, caller.uid)
+                    items = tuple(item for item in items if item.id not in acknowledged)
+                    left = until - self._clock.monotonic()
+                    if items or left <= 0 or gone.is_set() or self._wakes.closing.is_set():
+                        return items
+                    await wait_for_any(self._clock, left, news, gone, self._wakes.closing)
+        finally:
+            watch.cancel()
+
+    def _notices(self, run_uid: str) -> tuple[protocol.Notice, ...]:
+        with self._store.snapshot() as snapshot:
+            run = find(snapshot.get_by_uid(run_uid)).run
+            return inbox.notices(snapshot, run, self._clock.now())
+
+
+async def _watch(request: Request, gone: asyncio.Event) -> None:
+    """Set ``gone`` when the client hangs up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
+
+
+def _problem(error: RemitError) -> Problem:
+    if isinstance(error, Refused) and error.reason == "RunEnded":
+        return dead_token(str(error))
+    return of_error(error, _STATUS)
+
+
+def _spend(message: protocol.UsageMessage) -> Spend:
+    return Spend(
+        usd=message.usd,
+        input_tokens=message.input_tokens or 0,
+        output_tokens=message.output_tokens or 0,
+        source=message.source.value,
+    )
+
+
+def _answer(model: BaseModel) -> Response:
+    wire = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return Response(canonical_json(wire).encode(), 200, _NOW, "application/json")

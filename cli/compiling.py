@@ -1,0 +1,87 @@
+"""Compiling files and folders for `validate`, `apply` and `diff`: the engine's compiler, without a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cli.failures import Failure
+from controllers.sources.compile import CompiledUnit, NoCache, compile_blob, compile_unit, field_text
+from controllers.sources.directory import DirectoryReader
+from controllers.sources.tree import SourceReader
+from controllers.sources.units import split
+from decisions.cross_check import Fault, check
+from schemas.errors import Diagnostic
+from schemas.resource import Provenance
+
+LARGEST = 4 * 1024 * 1024
+
+
+def compile_paths(paths: Sequence[Path]) -> list[CompiledUnit]:
+    """Compile files and folders; the places of errors begin with the path as it was given."""
+    units: list[CompiledUnit] = []
+    for path in paths:
+        if path.is_dir():
+            units += [_named(unit, str(path)) for unit in compile_folder(path)]
+        elif path.is_file():
+            if path.stat().st_size > LARGEST:
+                text = f"{path.stat().st_size} bytes are more than the {LARGEST} that a spec file may have"
+                units.append(CompiledUnit(str(path), (), (Diagnostic(str(path), 0, 0, "", text),)))
+            else:
+                units.append(compile_text(path.read_bytes(), str(path)))
+        else:
+            raise Failure(f"there is no file or folder {path}")
+    return units
+
+
+def compile_folder(folder: Path) -> list[CompiledUnit]:
+    """The units of a folder."""
+    reader = DirectoryReader(folder)
+    try:
+        return compile_tree(reader, None)
+    finally:
+        reader.close()
+
+
+def compile_tree(reader: SourceReader, revision: str | None) -> list[CompiledUnit]:
+    """The units of one revision of a source."""
+    tree = reader.read_tree(revision)
+    units = [compile_unit("default", files, tree, reader, NoCache()) for files in split(tree)]
+    return _without_twins(units)
+
+
+def compile_text(data: bytes, name: str) -> CompiledUnit:
+    """One file, or standard input."""
+    blob = compile_blob(data, name)
+    declared = tuple(
+        replace(item, provenance=Provenance("file", "file", "", name, line, "")) for item, line in blob.declared
+    )
+    found = [*blob.diagnostics, *(_located(fault) for fault in check(declared))]
+    return CompiledUnit(name, declared, tuple(sorted(found)))
+
+
+def _located(fault: Fault) -> Diagnostic:
+    origin = fault.declared.provenance
+    path, line = (origin.path, origin.line) if origin is not None else ("", 0)
+    return Diagnostic(path, line, 1, field_text(fault.field), fault.message, fault.expected, fault.hint)
+
+
+def _named(unit: CompiledUnit, prefix: str) -> CompiledUnit:
+    moved = tuple(replace(d, path=f"{prefix.rstrip('/')}/{d.path}") for d in unit.diagnostics)
+    return replace(unit, diagnostics=moved)
+
+
+def _without_twins(units: list[CompiledUnit]) -> list[CompiledUnit]:
+    """Say of each identity that two units declare so."""
+    owner: dict[object, CompiledUnit] = {}
+    result = []
+    for unit in units:
+        found = list(unit.diagnostics)
+        for item in unit.declared:
+            first = owner.setdefault(item.key, unit)
+            if first is not unit and item.provenance is not None:
+                text = f"{item.key.short} is declared by the unit {first.path!r} too"
+                found.append(Diagnostic(item.provenance.path, item.provenance.line, 1, "metadata.name", text))
+        result.append(replace(unit, diagnostics=tuple(sorted(found))))
+    return result

@@ -1,0 +1,212 @@
+"""``remit describe``: one object told in full, in the order a person asks: what, how does it stand, why, what can I do,
+what happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from cli.output import age, dump_yaml, safe, table
+from schemas.base import Key
+from schemas.quantities import format_time, parse_time
+
+if TYPE_CHECKING:
+    from schemas.resource import Resource
+    from store.contract import Snapshot
+
+_EVENTS = 15
+_TEXT = 4000
+_QUIET = {"conditions", "blockedOn", "transitions", "deliverable", "artifacts", "workPlan", "units", "seenKeys"}
+
+
+def describe_object(snapshot: Snapshot, resource: Resource, now: datetime) -> str:
+    """The whole text."""
+    lines = [*_head(resource, now), *_kind(snapshot, resource, now)]
+    lines += _waits(resource, now)
+    lines += _conditions(resource, now)
+    lines += _section("Spec", dump_yaml(resource.spec).splitlines()) if resource.spec else []
+    rest = {k: v for k, v in resource.status.items() if k not in _QUIET and not isinstance(v, list | dict)}
+    lines += _section("Status", dump_yaml(rest).splitlines()) if rest else []
+    lines += _transitions(resource, now)
+    lines += _events(snapshot, resource, now)
+    return "\n".join(safe(line) for line in lines)
+
+
+def _head(resource: Resource, now: datetime) -> Iterator[str]:
+    yield from _pairs(
+        {
+            "Name": resource.name,
+            "Namespace": resource.namespace,
+            "Kind": resource.kind,
+            "UID": resource.uid,
+            "Generation": resource.generation,
+            "Created": f"{format_time(resource.created_at)} ({age(resource.created_at, now)} ago)",
+            "Deleting": f"since {format_time(resource.deletion_at)}" if resource.deletion_at else "",
+            "Finalizers": ", ".join(resource.finalizers),
+            "Managed by": resource.manager,
+            "Declared at": _place(resource),
+            "Labels": ", ".join(f"{k}={v}" for k, v in sorted(resource.labels.items())),
+            "Annotations": ", ".join(f"{k}={v}" for k, v in sorted(resource.annotations.items())),
+        }
+    )
+
+
+def _place(resource: Resource) -> str:
+    origin = resource.provenance
+    return f"{origin.place} at {origin.revision}" if origin is not None else ""
+
+
+def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
+    width = max(len(name) for name in values) + 1
+    for name, value in values.items():
+        if value not in ("", None):
+            yield f"{name + ':':<{width}} {value}"
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return ["", f"{title}:", *(f"  {line}" for line in lines)]
+
+
+def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
+    if resource.kind == "Mission":
+        return _mission(snapshot, resource)
+    if resource.kind == "ApprovalRequest":
+        return _request(resource, now)
+    if resource.kind == "Source":
+        return _source(resource)
+    if resource.kind == "Run":
+        return _artifacts(resource)
+    return []
+
+
+def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
+    status = resource.status
+    lines = ["", f"State: {status.get('state', '-')}"]
+    if status.get("workPlan"):
+        lines += _section("Work plan", str(status["workPlan"])[:_TEXT].splitlines())
+    if status.get("failure"):
+        failure = status["failure"]
+        lines += _section(
+            "Last failure", [f"{failure.get('reason')}: {failure.get('message', '')}", f"run {failure.get('run')}"]
+        )
+    if status.get("gateFindings"):
+        lines += _section("Gates", list(status["gateFindings"]))
+    lines += _artifacts(resource)
+    if status.get("selfReview"):
+        lines += _section("Self-review", str(status["selfReview"])[:_TEXT].splitlines())
+    if status.get("review"):
+        verdict = status["review"]
+        text = (
+            f"{verdict.get('verdict')} by {verdict.get('actor')} via {verdict.get('transport')} at {verdict.get('at')}"
+        )
+        lines += _section("Verdict", [text, *([verdict["reason"]] if verdict.get("reason") else [])])
+    if status.get("reviewRequest"):
+        request = snapshot.get(Key("ApprovalRequest", resource.namespace, status["reviewRequest"]))
+        if request is not None:
+            digest = request.spec.get("actionDigest", "")
+            lines += _section(
+                "To answer",
+                [
+                    f"remit approve {resource.key.short} --digest {digest[7:19]}",
+                    f"remit deny {resource.key.short} --digest {digest[7:19]} --reason '...'",
+                ],
+            )
+    return lines
+
+
+def _artifacts(resource: Resource) -> list[str]:
+    status, lines = resource.status, []
+    deliverable = status.get("deliverable")
+    if deliverable:
+        title = (
+            f"Deliverable {deliverable.get('name')} ({deliverable.get('size')} bytes, {deliverable.get('mediaType')})"
+        )
+        text = deliverable.get("text")
+        lines += _section(title, str(text)[:_TEXT].splitlines() if text else [deliverable.get("digest", "")])
+    others = [a for a in status.get("artifacts", ()) if not deliverable or a["name"] != deliverable.get("name")]
+    if others:
+        lines += _section("Artifacts", [f"{a['name']} ({a.get('size')} bytes, {a.get('mediaType')})" for a in others])
+    return lines
+
+
+def _request(resource: Resource, now: datetime) -> list[str]:
+    spec = resource.spec
+    action = json.dumps(spec.get("action", {}), indent=2, ensure_ascii=False).splitlines()
+    lines = _section("What exactly", action)
+    lines += ["", f"Digest: {spec.get('actionDigest')}"]
+    if resource.state == "Pending":
+        short = str(spec.get("actionDigest", ""))[7:19]
+        expires = age(parse_time(spec["expiresAt"]), now)
+        lines += _section(
+            "To answer",
+            [
+                f"remit approve {resource.name} --digest {short} -n {resource.namespace}",
+                f"remit deny {resource.name} --digest {short} -n {resource.namespace} --reason '...'",
+                f"expires {expires}; without an answer: {spec.get('onTimeout')}",
+            ],
+        )
+    return lines
+
+
+def _source(resource: Resource) -> list[str]:
+    lines: list[str] = []
+    for unit in resource.status.get("units", ()):
+        body = [
+            f"{unit.get('reason')}: {unit.get('message') or 'in force'}",
+            f"applied {unit.get('appliedRevision') or 'nothing'}; {unit.get('objects', 0)} objects",
+            *unit.get("errors", ()),
+        ]
+        for plan in unit.get("pending", ()):
+            body += [f"waits: {plan['message']}", *(f"  delete {d}" for d in plan.get("deletes", ()))]
+            body += [*(f"  loosen {w}" for w in plan.get("widens", ())), f"release: remit confirm {plan['digest']}"]
+        lines += _section(f"Unit {unit.get('path')}", body)
+    return lines
+
+
+def _waits(resource: Resource, now: datetime) -> list[str]:
+    blockers = resource.status.get("blockedOn") or []
+    rows = [
+        f"{b.get('type')}: {b.get('hint') or b.get('ref')} (since {age(parse_time(b['since']), now)}"
+        + (f", until {b['until']}" if b.get("until") else "")
+        + ")"
+        for b in blockers
+    ]
+    return _section("Waits for", rows) if rows else []
+
+
+def _conditions(resource: Resource, now: datetime) -> list[str]:
+    conditions = resource.status.get("conditions") or []
+    if not conditions:
+        return []
+    rows = [
+        [c["type"], c["status"], c["reason"], age(parse_time(c["lastTransitionTime"]), now), c.get("message", "")]
+        for c in conditions
+    ]
+    return _section("Conditions", table(rows, ["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"]).splitlines())
+
+
+def _transitions(resource: Resource, now: datetime) -> list[str]:
+    moves = resource.status.get("transitions") or []
+    rows = [
+        [
+            age(parse_time(m["at"]), now),
+            f"{m['fromState']} -> {m['toState']}",
+            m["actor"],
+            m["reason"],
+            m.get("message", ""),
+        ]
+        for m in moves
+    ]
+    if not rows:
+        return []
+    return _section("Transitions", table(rows, ["AGE", "MOVE", "BY", "REASON", "MESSAGE"]).splitlines())
+
+
+def _events(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
+    events = list(reversed(snapshot.events(subject_uid=resource.uid, limit=_EVENTS, newest_first=True)))
+    if not events:
+        return []
+    rows = [[age(e.at, now), e.type, e.reason, str(e.actor), e.message] for e in events]
+    return _section("Events", table(rows, ["AGE", "TYPE", "REASON", "BY", "MESSAGE"]).splitlines())

@@ -1,0 +1,60 @@
+"""What an agent uses to work under Remit: the mission it was given, and ways to report on it.
+
+A program that a Remit Executor starts opens its run, works, and hands in::
+
+    from remit_client import Run
+
+    with Run.from_environment() as run:
+        run.progress("reading", percent=10)
+        ...
+        run.complete(text, self_review="Every figure was checked against its source.")
+
+``AsyncRun`` is the same for asyncio programs. Heartbeats are sent by themselves; ``run.canceled`` turns true when the
+run is to stop; an engine that restarts is waited for. Only httpx2 and the standard library are used, and nothing of
+Remit itself: this package lives in other people's environments. ``remit_client.agents`` holds the agents that Remit
+ships.
+"""
+
+from remit_client.assignment import Assignment
+from remit_client.async_run import AsyncRun
+from remit_client.clock import Clock, SystemClock
+from remit_client.errors import (
+    BadAnswer,
+    Canceled,
+    ClientError,
+    Conflict,
+    EngineUnreachable,
+    Failure,
+    NotConfigured,
+    NotInScope,
+    Problem,
+    RateLimited,
+    Rejected,
+    RunOver,
+)
+from remit_client.protocol import Notice, Usage
+from remit_client.retry import RetryPolicy
+from remit_client.run import Run
+
+__all__ = [
+    "Assignment",
+    "AsyncRun",
+    "BadAnswer",
+    "Canceled",
+    "ClientError",
+    "Clock",
+    "Conflict",
+    "EngineUnreachable",
+    "Failure",
+    "NotConfigured",
+    "NotInScope",
+    "Notice",
+    "Problem",
+    "RateLimited",
+    "Rejected",
+    "RetryPolicy",
+    "Run",
+    "RunOver",
+    "SystemClock",
+    "Usage",
+]

@@ -1,0 +1,382 @@
+"""A run as its agent sees it: the mission, ways to report, and what the engine asks of it. For programs with asyncio;
+``run.Run`` is the same for programs without."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import re
+import sys
+import traceback
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, BinaryIO, Self, TypedDict, Unpack
+
+import httpx2
+
+from remit_client.assignment import Assignment
+from remit_client.clock import Clock, SystemClock
+from remit_client.connection import ANSWER_TIMEOUT_S, Connection
+from remit_client.errors import Canceled, ClientError, Failure, NotInScope, RunOver
+from remit_client.protocol import MAX_INBOX_WAIT_S, Call, Calls, Notice, Usage, read_notices
+from remit_client.retry import RetryPolicy
+
+DEFAULT_HEARTBEAT_S = 15.0
+"""Half of what an Agent expects unless it declares otherwise (spec.heartbeat.interval, 30s)."""
+
+_LAST_WORDS_S = 5.0
+"""How long a stopping program tries to report: shorter than the 10 s that a Command gives it before the kill."""
+_INBOX_PAUSE_S = 1.0
+_KEPT_NOTICES = 1000
+_KEPT_IDS = 10_000
+_REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
+_log = logging.getLogger("remit_client")
+
+
+def _new_key() -> str:
+    return uuid.uuid4().hex
+
+
+class Options(TypedDict, total=False):
+    """What a run may be opened with. ``clock``, ``chance`` (random in [0, 1)), ``new_key`` and ``transport`` are for
+    tests."""
+
+    heartbeat_s: float
+    policy: RetryPolicy
+    clock: Clock
+    chance: Callable[[], float]
+    new_key: Callable[[], str]
+    transport: httpx2.AsyncBaseTransport
+    answer_timeout_s: float
+
+
+class AsyncRun:
+    """One run, open inside ``async with``.
+
+    While the block is open, a task sends heartbeats and reads the inbox; it survives restarts of the engine. Leaving
+    the block by an exception reports the run as failed (see ``__aexit__``); leaving it otherwise reports nothing, so
+    call ``complete`` or ``fail``.
+
+    Every reporting method raises RunOver when the token is dead, NotInScope, Conflict, RateLimited or Rejected when
+    the engine refuses, and EngineUnreachable when it stays silent for the retry window (2 minutes unless ``policy``
+    says otherwise). Retries carry the idempotency key of the first try.
+
+    ``heartbeat_s`` overrides the interval; without it, half of what the mission's JSON names in
+    ``heartbeat.intervalSeconds``, at most 15 s.
+    """
+
+    def __init__(self, assignment: Assignment, **options: Unpack[Options]) -> None:
+        self._assignment = assignment
+        self._options = options
+        self._calls = Calls(assignment.run)
+        self._clock = options.get("clock") or SystemClock()
+        self._new_key = options.get("new_key", _new_key)
+        self._heartbeat_s = options.get("heartbeat_s", _interval(assignment.mission))
+        self._connection: Connection | None = None
+        self._pulse: asyncio.Task[None] | None = None
+        self._stop_wanted = asyncio.Event()
+        self._on_stop: list[Callable[[], None]] = []
+        self._cancel_reason = ""
+        self._draining = False
+        self._over = False
+        self._ended = False
+        self._finishing = False
+        self._notices: deque[Notice] = deque(maxlen=_KEPT_NOTICES)
+        self._seen: dict[str, None] = {}
+
+    @classmethod
+    def from_environment(
+        cls, environ: Mapping[str, str] | None = None, stdin: BinaryIO | None = None, **options: Unpack[Options]
+    ) -> Self:
+        """The run that this program was started for (see Assignment.from_environment). ``options`` are those of the
+        constructor. Raises NotConfigured."""
+        return cls(own_assignment(environ, stdin), **options)
+
+    # What was handed over
+
+    @property
+    def id(self) -> str:
+        """The run, as in the protocol's paths."""
+        return self._assignment.run
+
+    @property
+    def mission(self) -> Mapping[str, Any]:
+        """The mission's JSON: title, description, input, workPlan, feedback, attempt, dependencies and more."""
+        return self._assignment.mission
+
+    # What the engine asks for
+
+    @property
+    def canceled(self) -> bool:
+        """Whether to stop now: a Cancel came, or the run's token is dead. Never becomes False again."""
+        return self._stop_wanted.is_set()
+
+    @property
+    def cancel_reason(self) -> str:
+        """Why to stop, for people; "" while not canceled or when no reason was given."""
+        return self._cancel_reason
+
+    @property
+    def draining(self) -> bool:
+        """Whether the agent is being drained: finish this run, then expect no other."""
+        return self._draining
+
+    @property
+    def ended(self) -> bool:
+        """Whether ``complete`` or ``fail`` was accepted, or the engine ended the run."""
+        return self._ended or self._over
+
+    def check(self) -> None:
+        """Raise Canceled when the run is to stop. Cheap: call it in every loop."""
+        if self.canceled:
+            raise Canceled(self._cancel_reason or "stopped on request")
+
+    def take_notices(self) -> list[Notice]:
+        """Messages that came since the last call, oldest first, each once; Cancel and Drain are not among them."""
+        taken = []
+        with contextlib.suppress(IndexError):
+            while True:
+                taken.append(self._notices.popleft())
+        return taken
+
+    async def wait_canceled(self, timeout_s: float | None = None) -> bool:
+        """Wait until the run is to stop, at most ``timeout_s`` seconds. Returns ``canceled``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._stop_wanted.wait()
+        return self.canceled
+
+    def add_stop_listener(self, listener: Callable[[], None]) -> None:
+        """Call ``listener``, on the event loop, when the run is to stop; at once when it already is."""
+        self._on_stop.append(listener)
+        if self.canceled:
+            listener()
+
+    # Reporting
+
+    async def heartbeat(self) -> None:
+        """A sign of life. They are sent automatically; this is for programs that block the event loop."""
+        self._hear(await self._send(self._calls.heartbeat(self._new_key())))
+
+    async def progress(self, message: str, *, percent: float | None = None, work_plan: str | None = None) -> None:
+        """Say what is being done, how far it is (0..100) and, once, how it will be done."""
+        await self._send(self._calls.progress(self._new_key(), message, percent, work_plan))
+
+    async def usage(
+        self,
+        *,
+        usd: Decimal | float | int | str | None = None,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        model: str | None = None,
+        source: str = "Reported",
+    ) -> None:
+        """Report what was used since the last report; amounts add up. Leave out what is not known."""
+        usage = Usage(usd, input_tokens, output_tokens, model, source)
+        await self._send(self._calls.usage(self._new_key(), usage))
+
+    async def artifact(self, name: str, content: str | bytes, media_type: str | None = None) -> None:
+        """Keep something beside the deliverable. ``name`` is unique within the run; cite it as evidence. The media
+        type is text/plain for text and application/octet-stream for bytes unless given."""
+        await self._send(self._calls.artifact(self._new_key(), name, content, media_type))
+
+    async def complete(
+        self,
+        content: str | bytes,
+        *,
+        self_review: str,
+        name: str = "deliverable.md",
+        media_type: str | None = "text/markdown",
+        evidence: Sequence[str] = (),
+        usage: Usage | None = None,
+    ) -> dict[str, Any]:
+        """Hand in the deliverable with the agent's own check of it; ``evidence`` names artifacts. Returns the engine's
+        answer. Ends the run when accepted: heartbeats stop. A refusal (Conflict, Rejected) leaves it open."""
+        call = self._calls.complete(name, content, media_type, self_review, evidence, usage)
+        return await self._finish(call)
+
+    async def fail(self, reason: str, message: str, *, retryable: bool = False) -> dict[str, Any]:
+        """Give up. ``reason`` is a CamelCase word. Ends the run when accepted."""
+        return await self._finish(self._calls.fail(reason_word(reason), message, retryable))
+
+    async def _finish(self, call: Call, window_s: float | None = None) -> dict[str, Any]:
+        self._finishing = True
+        try:
+            answer = await self._send(call, window_s)
+            self._ended = True
+        finally:
+            self._finishing = False
+        await self._stop_pulse()
+        return answer
+
+    async def _send(self, call: Call, window_s: float | None = None) -> dict[str, Any]:
+        if self._connection is None:
+            raise RuntimeError("the run is not open: use it inside its with block")
+        try:
+            return await self._connection.send(call, window_s=window_s)
+        except RunOver as error:
+            self._set_over(error)
+            raise
+
+    # The block
+
+    async def __aenter__(self) -> Self:
+        if self._connection is not None or self._pulse is not None:
+            raise RuntimeError("a run is opened once")
+        self._connection = Connection(
+            self._assignment,
+            policy=self._options.get("policy") or RetryPolicy(),
+            clock=self._clock,
+            chance=self._options.get("chance", random.random),
+            transport=self._options.get("transport"),
+            answer_timeout_s=self._options.get("answer_timeout_s", ANSWER_TIMEOUT_S),
+        )
+        self._pulse = asyncio.create_task(self._beat(self._connection), name="remit-pulse")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Report an exception as the run's failure and close.
+
+        A Failure is reported in its own words. Of anything else only the class and the place are reported, never its
+        text or a traceback: they may hold secrets. The exception itself goes on; when it could not be reported, it
+        carries a note that says so.
+        """
+        try:
+            if error is not None and not self.ended:
+                await self._report(error)
+        finally:
+            connection, self._connection = self._connection, None
+            try:
+                await self._stop_pulse()
+            finally:
+                if connection is not None:
+                    await connection.aclose()
+
+    async def _report(self, error: BaseException) -> None:
+        if isinstance(error, SystemExit) and error.code in (None, 0):
+            return
+        reason, message, retryable = describe_failure(error)
+        # Whoever stops the program, or has just waited for the engine in vain, does not wait for another two minutes.
+        patient = isinstance(error, Exception) and not isinstance(error, Canceled | ClientError)
+        try:
+            await self._finish(self._calls.fail(reason, message, retryable), None if patient else _LAST_WORDS_S)
+        except ClientError as problem:
+            error.add_note(f"Remit could not be told that the run failed: {problem}")
+
+    async def _stop_pulse(self) -> None:
+        if self._pulse is not None and self._pulse is not asyncio.current_task():
+            self._pulse.cancel()
+            # Not awaited directly: its cancellation could not be told from one of this task.
+            await asyncio.wait([self._pulse])
+
+    # The pulse: heartbeats and the inbox
+
+    async def _beat(self, connection: Connection) -> None:
+        """Until the run is over. An engine that is away is waited for, for as long as the program runs."""
+        due = self._clock.monotonic()
+        inbox = True
+        while not self._over:
+            try:
+                if self._clock.monotonic() >= due:
+                    self._hear(await connection.send(self._calls.heartbeat(self._new_key())))
+                    due = self._clock.monotonic() + self._heartbeat_s
+                if inbox and due > self._clock.monotonic():
+                    await self._read_inbox(connection, due)
+                else:
+                    await self._clock.sleep(max(0.0, due - self._clock.monotonic()))
+            except RunOver as error:
+                self._set_over(error)
+            except NotInScope:
+                inbox = False  # an engine without an inbox; heartbeats are worth sending all the same
+                await self._clock.sleep(_INBOX_PAUSE_S)
+            except ClientError:
+                await self._clock.sleep(_INBOX_PAUSE_S)
+            except Exception:  # noqa: BLE001 - whatever it is, a run without heartbeats would be taken for dead
+                _log.warning("the heartbeat of run %s stumbled and goes on", self.id, exc_info=True)
+                await self._clock.sleep(_INBOX_PAUSE_S)
+
+    async def _read_inbox(self, connection: Connection, due: float) -> None:
+        asked = self._clock.monotonic()
+        wait_s = min(MAX_INBOX_WAIT_S, int(due - asked))
+        answer = await connection.send(self._calls.inbox(wait_s, list(self._seen)))
+        news = [self._take(notice) for notice in read_notices(answer)]
+        # An engine that answers at once, or repeats what is known, is not asked again in a tight circle.
+        now = self._clock.monotonic()
+        if not any(news) and now < due and now - asked < _INBOX_PAUSE_S:
+            await self._clock.sleep(min(_INBOX_PAUSE_S, due - now))
+
+    def _hear(self, answer: Mapping[str, Any]) -> None:
+        # The heartbeat repeats a cancel without its words; the inbox, asked next, would wait for nothing else.
+        if answer.get("cancel") is True:
+            self._want_stop("")
+
+    def _take(self, notice: Notice) -> bool:
+        if notice.id in self._seen:
+            return False
+        self._seen[notice.id] = None
+        if len(self._seen) > _KEPT_IDS:
+            del self._seen[next(iter(self._seen))]
+        if notice.type == "Cancel":
+            self._want_stop(notice.text)
+        elif notice.type == "Drain":
+            self._draining = True
+        else:
+            self._notices.append(notice)
+        return True
+
+    def _set_over(self, error: RunOver) -> None:
+        self._over = True
+        # The engine may kill the token as it accepts the last report, before that answer has arrived.
+        if not self._ended and not self._finishing:
+            self._want_stop(error.detail or "the run is over")
+
+    def _want_stop(self, reason: str) -> None:
+        self._cancel_reason = self._cancel_reason or reason
+        if self._stop_wanted.is_set():
+            return
+        self._stop_wanted.set()
+        for listener in self._on_stop:
+            listener()
+
+
+def own_assignment(environ: Mapping[str, str] | None, stdin: BinaryIO | None) -> Assignment:
+    """The assignment of this very program, unless others are given. Raises NotConfigured."""
+    if stdin is None and sys.stdin is not None:
+        stdin = sys.stdin.buffer
+    return Assignment.from_environment(os.environ if environ is None else environ, stdin)
+
+
+def describe_failure(error: BaseException) -> tuple[str, str, bool]:
+    """What is reported of an exception: reason, message, retryable. Only a Failure speaks for itself."""
+    if isinstance(error, Failure):
+        return reason_word(error.reason), error.message, error.retryable
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 1
+        return "SystemExit", f"the agent's program left with exit code {code}", True
+    name = type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return reason_word(name), f"the agent's program ended with {name}{place}; its log may say more", True
+
+
+def reason_word(text: str) -> str:
+    """``text`` as a CamelCase word: a class name such as ``_Lost`` or ``error`` becomes ``Lost`` or ``Error``."""
+    parts = [part for part in re.split(r"[^A-Za-z0-9]+", text) if part]
+    word = "".join(part[0].upper() + part[1:] for part in parts)[:63]
+    return word if _REASON.fullmatch(word) else "Failed"
+
+
+def _interval(mission: Mapping[str, Any]) -> float:
+    declared = mission.get("heartbeat")
+    seconds = declared.get("intervalSeconds") if isinstance(declared, Mapping) else None
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < float("inf"):
+        return max(0.5, min(DEFAULT_HEARTBEAT_S, seconds / 2))
+    return DEFAULT_HEARTBEAT_S

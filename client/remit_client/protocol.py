@@ -1,0 +1,242 @@
+"""The agent protocol on the wire: how each request is built and how each answer is read. No I/O, no waiting."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import quote
+
+from remit_client.errors import BadAnswer, Conflict, NotInScope, Problem, RateLimited, Rejected, RunOver
+
+PASSING_STATUSES = frozenset({502, 503, 504})
+"""What a proxy or the engine itself answers while it restarts: tried again for the whole retry window."""
+
+MAX_INBOX_WAIT_S = 50
+_REFUSALS: dict[int, tuple[type[Problem], str]] = {
+    401: (RunOver, "the run is over"),
+    404: (NotInScope, "not within this run's scope"),
+    409: (Conflict, "not possible now"),
+}
+_MAX_TEXT = 2000
+_MAX_MESSAGE_IN_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One logical request. All its tries send the same bytes and the same ``key`` (None for reads). ``wait_s`` is the
+    time that the engine may hold it back on purpose."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    key: str | None = None
+    wait_s: float = 0.0
+
+    @property
+    def what(self) -> str:
+        """For messages: the last part of the path, as in ``complete``."""
+        return self.path.partition("?")[0].rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a piece of work used. ``usd`` None means not known, which is not 0. ``source`` is Reported (measured by the
+    agent or its provider), Estimated or Unknown."""
+
+    usd: Decimal | float | int | str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    model: str | None = None
+    source: str = "Reported"
+
+    def to_wire(self) -> dict[str, Any]:
+        """JSON form, absent fields left out. Raises ValueError for amounts that are negative or not finite."""
+        wire: dict[str, Any] = {"source": self.source}
+        if self.usd is not None:
+            wire["usd"] = _amount(self.usd)
+        for name, count in (("inputTokens", self.input_tokens), ("outputTokens", self.output_tokens)):
+            if count is not None:
+                if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                    raise ValueError(f"{name} is a whole number of at least 0, not {count!r}")
+                wire[name] = count
+        if self.model is not None:
+            wire["model"] = clean_text(self.model)
+        return wire
+
+
+def _amount(usd: Decimal | float | int | str) -> str:
+    try:
+        amount = Decimal(str(usd))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if isinstance(usd, bool) or not amount.is_finite() or amount < 0:
+        raise ValueError(f"usd is an amount of at least 0, not {usd!r}")
+    # Rounded up to the millionth that the ledger keeps: a cost never shrinks on the way.
+    return f"{amount.quantize(Decimal('0.000001'), rounding='ROUND_CEILING').normalize():f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An item of the run's inbox. ``type`` is Cancel, Drain, Message or a word of a newer engine; ``body`` is the item
+    as it was sent."""
+
+    id: str
+    type: str
+    body: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """Its words for people, "" when it has none."""
+        for field in ("reason", "text", "message"):
+            value = self.body.get(field)
+            if isinstance(value, str) and value:
+                return value
+        return ""
+
+
+class Calls:
+    """Builds the requests of one run. ``key`` is the idempotency key of the logical call."""
+
+    def __init__(self, run: str) -> None:
+        # Quoted for the path, and as part of a header, which takes ASCII only.
+        self._run = quote(run, safe="")
+        self._base = f"/agent/v1/runs/{self._run}"
+
+    def heartbeat(self, key: str) -> Call:
+        """A sign of life."""
+        return self._write("heartbeat", {}, key)
+
+    def progress(self, key: str, message: str, percent: float | None, work_plan: str | None) -> Call:
+        """What is being done. ``percent`` is rounded and kept within 0..100; NaN raises ValueError."""
+        body: dict[str, Any] = {"message": clean_text(message, _MAX_TEXT)}
+        if percent is not None:
+            if math.isnan(percent):
+                raise ValueError("percent is a number from 0 to 100, not NaN")
+            body["percent"] = round(max(0.0, min(100.0, percent)))
+        if work_plan is not None:
+            body["workPlan"] = clean_text(work_plan)
+        return self._write("progress", body, key)
+
+    def usage(self, key: str, usage: Usage) -> Call:
+        """What was used since the last report."""
+        return self._write("usage", usage.to_wire(), key)
+
+    def artifact(self, key: str, name: str, content: str | bytes, media_type: str | None) -> Call:
+        """Something to keep. Text travels as it is, bytes as base64."""
+        return self._write("artifacts", _content(name, content, media_type), key)
+
+    def complete(
+        self,
+        name: str,
+        content: str | bytes,
+        media_type: str | None,
+        self_review: str,
+        evidence: Sequence[str],
+        usage: Usage | None,
+    ) -> Call:
+        """Hand in. The key is the run's, so that a run is completed once however often this is sent."""
+        body: dict[str, Any] = {
+            "deliverable": _content(name, content, media_type),
+            "selfReview": clean_text(self_review),
+            "evidence": [clean_text(item) for item in evidence],
+        }
+        if usage is not None:
+            body["usage"] = usage.to_wire()
+        return self._write("complete", body, f"{self._run}:complete")
+
+    def fail(self, reason: str, message: str, retryable: bool) -> Call:
+        """Give up. Keyed by the run, like ``complete``."""
+        body = {"reason": reason, "message": clean_text(message, _MAX_TEXT), "retryable": retryable}
+        return self._write("fail", body, f"{self._run}:fail")
+
+    def inbox(self, wait_s: int, known: Sequence[str] = ()) -> Call:
+        """Ask for notices other than the ``known`` ones (the latest 20 ids are named); the engine answers at once when
+        there are some, else after ``wait_s`` seconds."""
+        wait_s = max(0, min(MAX_INBOX_WAIT_S, wait_s))
+        query = "".join(f"&ack={quote(id_[:200], safe='')}" for id_ in known[-20:])
+        return Call("GET", f"{self._base}/inbox?wait={wait_s}{query}", wait_s=wait_s)
+
+    def _write(self, verb: str, body: dict[str, Any], key: str) -> Call:
+        # ASCII output: a lone surrogate that clean_text missed cannot break the encoding.
+        text = json.dumps(body, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        return Call("POST", f"{self._base}/{verb}", text.encode("ascii"), key)
+
+
+def clean_text(text: str, limit: int | None = None) -> str:
+    """Text that every store can keep: no NUL, no lone surrogates (file names that are not UTF-8 come as such); cut to
+    ``limit`` characters, with a mark where it was cut."""
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
+    if limit is not None and len(text) > limit:
+        text = text[: limit - 1] + "…"
+    return text
+
+
+def _content(name: str, content: str | bytes, media_type: str | None) -> dict[str, Any]:
+    wire: dict[str, Any] = {"name": clean_text(name)}
+    if isinstance(content, str):
+        wire["mediaType"] = media_type or "text/plain"
+        wire["text"] = clean_text(content)
+    else:
+        wire["mediaType"] = media_type or "application/octet-stream"
+        wire["base64"] = base64.b64encode(content).decode("ascii")
+    return wire
+
+
+def read_answer(call: Call, status: int, body: bytes, after_s: float | None = None) -> dict[str, Any]:
+    """The JSON object of a good answer; {} for an empty one. Raises a Problem for a refusal and BadAnswer for what is
+    not of the protocol. ``after_s`` is what Retry-After said."""
+    if 200 <= status < 300:
+        if not body.strip():
+            return {}
+        answer = _json(body)
+        if not isinstance(answer, dict):
+            raise BadAnswer(f"{call.what}: the answer {status} is not a JSON object; is REMIT_URL the agent port?")
+        return answer
+    if status < 400:
+        raise BadAnswer(f"{call.what}: the answer is {status}; redirects are not followed, they could leak the token")
+    raise _problem(call, status, body, after_s)
+
+
+def _problem(call: Call, status: int, body: bytes, after_s: float | None) -> Problem:
+    answer = _json(body)
+
+    def field(name: str) -> str:
+        value = answer.get(name) if isinstance(answer, dict) else None
+        return clean_text(value, _MAX_MESSAGE_IN_ERROR) if isinstance(value, str) else ""
+
+    code, title, detail = field("code"), field("title"), field("detail")
+    words = detail or title or "no reason given"
+    if status == 429:
+        text = f"{call.what}: too many requests: {words}"
+        return RateLimited(text, retry_after_s=after_s or 0.0, code=code, title=title, detail=detail)
+    kind, phrase = _REFUSALS.get(status, (Rejected, f"refused with {status}"))
+    return kind(f"{call.what}: {phrase}: {words}", status=status, code=code, title=title, detail=detail)
+
+
+def read_notices(answer: Mapping[str, Any]) -> list[Notice]:
+    """The items of an inbox answer, in their order. Items without an id or a type are dropped: they could be neither
+    told apart nor acted on."""
+    items = answer.get("items")
+    if not isinstance(items, list):
+        return []
+    notices = []
+    for item in items:
+        if not isinstance(item, dict):
+            continue
+        id_, type_ = item.get("id"), item.get("type")
+        if isinstance(type_, str) and isinstance(id_, str | int) and not isinstance(id_, bool):
+            notices.append(Notice(str(id_), type_, item))
+    return notices
+
+
+def _json(body: bytes) -> Any:
+    # Nesting deep enough to exhaust the stack and integers of absurd length are both only garbage here.
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

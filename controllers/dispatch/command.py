@@ -1,0 +1,299 @@
+"""The Command executor: an agent is a program on the engine's machine, held by the supervisor.
+
+Beside what the supervisor writes, the folder of a run holds ``mission.json`` (what the agent is asked to do, also on
+its standard input), ``home`` and ``tmp`` (its HOME and TMPDIR, gone once the outcome is recorded) and ``acknowledged``
+(the outcome is recorded). ``workingDir`` is a folder of the project, and must stay inside it through symbolic links;
+an absolute path is taken as it stands; ``workspace`` is ``workspaces/<run>`` in the state directory, fresh for each
+run and kept as long as the run's folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from controllers.dispatch import environment
+from controllers.dispatch.environment import PrivatePaths, SecretMissing, SecretSource
+from controllers.dispatch.executor import EndedRun, RunOrder
+from controllers.dispatch.outcome import conclude, read_log, time_of
+from controllers.dispatch.output.formats import PARSERS
+from controllers.dispatch.supervision.records import (
+    ExitRecord,
+    RunFolder,
+    RunPhase,
+    check_run_id,
+    phase_on_disk,
+    read_exit,
+    read_record,
+)
+from controllers.dispatch.supervision.wire import StartRequest
+from controllers.dispatch.supervisor_client import SupervisorClient
+from controllers.runtime.blocking import Blocking
+from controllers.runtime.clock import Clock
+from schemas.errors import Refused, Retry
+from schemas.executor import Capabilities, Command, ExecutorSpec, OutputFormat
+from schemas.resource import canonical_json
+from schemas.run import RunReason
+
+WORKSPACE = "workspace"
+_PARSERS = {output_format.value: parse for output_format, parse in PARSERS.items()}
+_PRICED = {OutputFormat.REMIT, OutputFormat.CLAUDE_JSON, OutputFormat.OPEN_CODE_JSONL}
+
+
+class CannotStart(Exception):
+    """A run can't be started as it is declared."""
+
+    def __init__(self, reason: RunReason, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class CommandExecutor:
+    """See ``executor.Executor``. ``state_dir`` is where runs are kept, on a local disk.
+
+    Only one engine may use a state directory at a time, which the engine's store lock sees to.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        clock: Clock,
+        blocking: Blocking,
+        *,
+        secrets: SecretSource,
+        client: SupervisorClient | None = None,
+    ) -> None:
+        self._state_dir = state_dir.absolute()
+        self._blocking = blocking
+        self._secrets = secrets
+        self._ended: asyncio.Queue[ExitRecord] = asyncio.Queue()
+        self._client = client or SupervisorClient(state_dir, clock, blocking)
+        self._client.on_exit = self._ended.put_nowait
+
+    def capabilities(self, executor_spec: Mapping[str, Any]) -> Capabilities:
+        """See ``Executor.capabilities``. Its output can be read while it runs; money is reported by some formats."""
+        command = ExecutorSpec.model_validate(executor_spec).command
+        return Capabilities(
+            cancel=True, streaming=True, cost_reporting=command is not None and command.output_format in _PRICED
+        )
+
+    async def open(self) -> None:
+        """See ``Executor.open``."""
+        for run in await self._blocking.run(self._unacknowledged):
+            self._client.watch(run)
+
+    async def start(self, order: RunOrder) -> None:
+        """See ``Executor.start``."""
+        try:
+            request = await self._blocking.run(self._prepare, order)
+        except CannotStart as error:
+            await self._client.seal(order.run_uid, error.reason.value, str(error), note=_note(order))
+        else:
+            if request is not None:
+                await self._client.start(request)
+        await self._watch(order.run_uid)
+
+    async def cancel(self, run_uid: str, grace_s: float) -> None:
+        """See ``Executor.cancel``."""
+        status = await self._client.cancel(run_uid, grace_s)
+        if status.phase is RunPhase.UNKNOWN:
+            await self._client.seal(run_uid, RunReason.CANCELED.value, "canceled before it was started", canceled=True)
+        await self._watch(run_uid)
+
+    async def outcomes(self) -> AsyncIterator[EndedRun]:
+        """See ``Executor.outcomes``."""
+        while True:
+            record = await self._ended.get()
+            yield await self._blocking.run(self._conclude, record)
+
+    async def acknowledge(self, run_uid: str) -> None:
+        """See ``Executor.acknowledge``. Logs and workspace stay until ``prune``."""
+        folder = self._client.layout.run(run_uid)
+        await self._blocking.run(_acknowledge, folder)
+        self._client.unwatch(run_uid)
+
+    def knows(self, run_uid: str) -> bool:
+        """Whether anything is kept of a run. Blocks for a look at the disk."""
+        return self._client.layout.run(run_uid).path.is_dir()
+
+    async def prune(self, before: datetime) -> int:
+        """Delete everything of the acknowledged runs that ended before that time. Returns their number.
+
+        A deleted run could be started again, so ``before`` lies far enough back that no start is still under way.
+        """
+        runs = await self._blocking.run(self._outdated, before)
+        for run in runs:
+            with contextlib.suppress(Refused):
+                await self._client.forget(run)
+                await self._blocking.run(shutil.rmtree, self._workspace(run), ignore_errors=True)
+        return len(runs)
+
+    def problem(self, executor_spec: Mapping[str, Any], project_root: Path) -> CannotStart | None:
+        """What would keep a run with this spec from starting, None when nothing is known to. Blocks, reads files."""
+        command = ExecutorSpec.model_validate(executor_spec).command
+        try:
+            if command is None:
+                raise CannotStart(RunReason.EXECUTOR_UNSUPPORTED, "the executor has no block command")
+            for variable in command.env:
+                if variable.value_from is not None:
+                    self._secrets.resolve(variable.value_from, project_root)
+            directory = project_root if command.working_dir == WORKSPACE else _working_dir(command, project_root)
+            path = next((v.value for v in command.env if v.name == "PATH" and v.value), environment.default_path())
+            program = command.argv[0]
+            if shutil.which(str(directory / program) if "/" in program else program, path=path) is None:
+                raise CannotStart(RunReason.PROGRAM_NOT_FOUND, f"there is no program {program!r} in PATH ({path})")
+        except SecretMissing as missing:
+            return CannotStart(RunReason.SECRET_NOT_FOUND, str(missing))
+        except CannotStart as problem:
+            return problem
+        return None
+
+    async def close(self) -> None:
+        """See ``Executor.close``."""
+        await self._client.close()
+
+    async def _watch(self, run: str) -> None:
+        if not await self._blocking.run(_mark(self._client.layout.run(run)).exists):
+            self._client.watch(run)
+
+    # -- files; all of these block ---------------------------------------------------------------------------------
+
+    def _prepare(self, order: RunOrder) -> StartRequest | None:
+        """Make the run's folder ready and put together what the supervisor needs; None when the run was started
+        before. Idempotent. Raises CannotStart, and Retry when the disk does not take it."""
+        if phase_on_disk(self._client.layout.run(order.run_uid))[0] is not RunPhase.UNKNOWN:
+            return None
+        spec, command = _command_of(order)
+        folder = self._client.layout.run(order.run_uid).path
+        paths = PrivatePaths(folder / "mission.json", folder / "home", folder / "tmp")
+        try:
+            self._client.layout.make()
+            for path in (folder, paths.home, paths.temporary):
+                path.mkdir(mode=0o700, exist_ok=True)
+            if not paths.mission.exists():
+                # Renamed into place: a program that already runs must never see half of it.
+                temporary = paths.mission.with_suffix(".tmp")
+                temporary.touch(mode=0o600)
+                temporary.write_text(canonical_json(order.mission), encoding="utf-8")
+                temporary.replace(paths.mission)
+        except OSError as error:
+            raise Retry(f"run {order.run_name}: cannot write its folder {folder}: {error.strerror}") from error
+        try:
+            variables = environment.build(order, command.env, self._secrets, paths)
+        except SecretMissing as missing:
+            raise CannotStart(RunReason.SECRET_NOT_FOUND, str(missing)) from missing
+        timeout_s = spec.timeout.total_seconds()
+        return StartRequest(
+            run=order.run_uid,
+            argv=list(command.argv),
+            env=variables,
+            cwd=str(self._directory(command, order)),
+            stdin_file=str(paths.mission),
+            deadline_s=timeout_s if order.deadline_s is None else min(timeout_s, order.deadline_s),
+            kill_grace_s=command.stop_grace.total_seconds(),
+            stdout_cap=command.max_output,
+            stderr_cap=command.max_output,
+            note=_note(order),
+        )
+
+    def _directory(self, command: Command, order: RunOrder) -> Path:
+        if command.working_dir != WORKSPACE:
+            return _working_dir(command, order.project_root)
+        path = self._workspace(order.run_uid)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def _workspace(self, run: str) -> Path:
+        return self._state_dir / "workspaces" / check_run_id(run)
+
+    def _unacknowledged(self) -> list[str]:
+        return [
+            folder.path.name for folder in self._folders() if folder.started.exists() and not _mark(folder).exists()
+        ]
+
+    def _outdated(self, before: datetime) -> list[str]:
+        found = []
+        for folder in self._folders():
+            record = read_exit(folder) if _mark(folder).exists() else None
+            ended = time_of(record.ended_at) if record is not None else None
+            if ended is not None and ended < before:
+                found.append(folder.path.name)
+        return found
+
+    def _folders(self) -> list[RunFolder]:
+        runs = self._client.layout.runs
+        return [RunFolder(path) for path in sorted(runs.iterdir())] if runs.is_dir() else []
+
+    def _conclude(self, record: ExitRecord) -> EndedRun:
+        folder = self._client.layout.run(record.run)
+        note = (read_record(folder.started) or {}).get("note")
+        note = note if isinstance(note, dict) else {}
+        # A run that was closed before its start has no note; its output is empty whatever the format.
+        parse = _PARSERS.get(str(note.get("output_format")), PARSERS[OutputFormat.REMIT])
+        name, attempt = str(note.get("run_name", "")), str(note.get("attempt", ""))
+        return EndedRun(
+            run_uid=record.run,
+            run_name=name,
+            namespace=str(note.get("namespace", "")),
+            attempt=int(attempt) if attempt.isdecimal() else 0,
+            outcome=conclude(record, parse, read_log(folder.stdout), read_log(folder.stderr), name),
+        )
+
+
+def _command_of(order: RunOrder) -> tuple[ExecutorSpec, Command]:
+    try:
+        spec = ExecutorSpec.model_validate(order.executor_spec)
+    except pydantic.ValidationError as error:
+        text = f"this version cannot read the executor's spec: {error.error_count()} fields are wrong"
+        raise CannotStart(RunReason.EXECUTOR_UNSUPPORTED, text) from error
+    if spec.command is None:
+        raise CannotStart(RunReason.EXECUTOR_UNSUPPORTED, f"type {spec.type} is not run as a command")
+    return spec, spec.command
+
+
+def _note(order: RunOrder) -> dict[str, str]:
+    """What a later life of the engine must know to read the run's end."""
+    command = order.executor_spec.get("command")
+    output_format = command.get("outputFormat") if isinstance(command, dict) else None
+    return {
+        "run_name": order.run_name,
+        "namespace": order.namespace,
+        "attempt": str(order.attempt),
+        "agent": order.agent,
+        "output_format": str(output_format or OutputFormat.REMIT.value),
+    }
+
+
+def _working_dir(command: Command, project_root: Path) -> Path:
+    """The declared folder, with symbolic links followed. Raises CannotStart."""
+    shown = command.working_dir
+    try:
+        root = project_root.resolve(strict=True)
+        path = (root / shown).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CannotStart(RunReason.START_FAILED, f"the working directory {shown!r} does not exist: {error}") from error
+    if not path.is_dir():
+        raise CannotStart(RunReason.START_FAILED, f"the working directory {shown!r} is not a directory")
+    if not Path(shown).is_absolute() and not path.is_relative_to(root):
+        raise CannotStart(RunReason.START_FAILED, f"the working directory {shown!r} leads out of the project to {path}")
+    return path
+
+
+def _mark(folder: RunFolder) -> Path:
+    return folder.path / "acknowledged"
+
+
+def _acknowledge(folder: RunFolder) -> None:
+    try:
+        _mark(folder).touch(mode=0o600)
+    except FileNotFoundError:
+        return
+    for name in ("home", "tmp"):
+        shutil.rmtree(folder.path / name, ignore_errors=True)

@@ -1,0 +1,18 @@
+"""The supervisor process: starts agent programs, outlives the engine, and keeps the record of how each run ended.
+
+Everything in this package runs in a process of its own (see ``controllers/dispatch/supervisor.py``) and imports the
+standard library only. ``records`` and ``wire`` are also what the engine uses to read the same files and to speak the
+same protocol. No policy belongs here: what to start, and what an exit means, is decided by the engine.
+
+Layout of a state directory::
+
+    supervisor/lock          flock, held by the living supervisor
+    supervisor/socket        where it listens; or, when that path is too long,
+    supervisor/socket-path   the path of the socket in a private temporary directory
+    supervisor/log           what it has to say
+    runs/<run>/started.json  durable before the program is started; never holds a value of its environment
+    runs/<run>/process.json  pid and start time, to recognise the process later
+    runs/<run>/stdout.log    output, capped
+    runs/<run>/stderr.log
+    runs/<run>/exit.json     how it ended; the truth about the run from then on
+"""

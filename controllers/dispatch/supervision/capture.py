@@ -1,0 +1,109 @@
+"""One output stream of a program: drained without pause, kept up to a cap, counted beyond it.
+
+The head of the stream goes to the log as it comes. Once the head is full, the last part is held in memory and written
+when the stream ends, after a line that says how much is missing: the result line of most agents comes last, and it
+must survive a flood before it. A log that cannot be written never stops the draining, so a full disk does not block
+the program.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from controllers.dispatch.supervision.records import gap_line
+
+_CHUNK = 65536
+_MAX_TAIL = 1024 * 1024
+_WINDOW_S = 0.01
+_WINDOW_BYTES = 2 * 1024 * 1024
+
+
+class Capture:
+    """Reads ``source`` (a non-blocking pipe) and writes at most about ``cap`` bytes of it to ``path``.
+
+    Raises OSError from the constructor when the log cannot be created; never from the other methods.
+    """
+
+    def __init__(self, source: int, path: Path, cap: int) -> None:
+        self.source = source
+        self.total = 0
+        self.error = ""
+        self._log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        self._tail_cap = min(cap // 4, _MAX_TAIL)
+        self._head_room = cap - self._tail_cap
+        self._kept = 0
+        self._tail = bytearray()
+        self._window_end = 0.0
+        self._window_room = 0
+        self.is_open = True
+
+    @property
+    def dropped(self) -> int:
+        """Bytes that are in no log. Final once the stream is closed."""
+        return self.total - self._kept - len(self._tail)
+
+    def pump(self) -> bool:
+        """Read one chunk. False when the stream has ended."""
+        try:
+            data = os.read(self.source, _CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False
+        self.total += len(data)
+        self._window_room -= len(data)
+        head = data[: self._head_room]
+        if head:
+            written = self._write(head)
+            self._head_room = self._head_room - written if written == len(head) else 0
+            data = data[written:]
+        if data:
+            self._keep_tail(data)
+        return True
+
+    def pause_s(self, now: float) -> float:
+        """How long to leave the stream alone, 0.0 for not at all: output that is only dropped is drained at a
+        bounded rate, so that a program in an endless loop of printing waits instead of taking a whole core."""
+        if now >= self._window_end:
+            self._window_end, self._window_room = now + _WINDOW_S, _WINDOW_BYTES
+        if self._head_room > 0 or self._window_room > 0:
+            return 0.0
+        return self._window_end - now
+
+    def close(self) -> None:
+        """Write what was held back, make the log durable and close both ends. Idempotent."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        os.close(self.source)
+        tail = bytes(self._tail)
+        self._tail.clear()
+        missing = self.total - self._kept - len(tail)
+        if missing:
+            self._write(gap_line(missing), counted=False)
+        self._write(tail)
+        if self._kept:
+            try:
+                os.fsync(self._log)
+            except OSError as error:
+                self.error = self.error or (error.strerror or str(error))
+        os.close(self._log)
+
+    def _keep_tail(self, data: bytes) -> None:
+        self._tail += data
+        if len(self._tail) > self._tail_cap:
+            del self._tail[: len(self._tail) - self._tail_cap]
+
+    def _write(self, data: bytes, *, counted: bool = True) -> int:
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._log, data[written:])
+        except OSError as error:
+            self.error = self.error or (error.strerror or str(error))
+        if counted:
+            self._kept += written
+        return written

@@ -1,0 +1,174 @@
+"""The outbox runner: claims due effects, hands them to their handler, books how it went.
+
+Each handler is called at least once per effect and must be idempotent by the effect's key. It may return a function
+that writes in the transaction which marks the effect as done, so that the two are never apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from random import Random
+
+from controllers.runtime.blocking import Blocking
+from controllers.runtime.clock import Clock, wait_for_any
+from controllers.runtime.lifecycle import Lifecycle
+from schemas.errors import Fenced, Retry, StoreUnavailable, Terminal
+from schemas.event import EventType
+from schemas.resource import SYSTEM
+from store.contract import Effect, EffectState, Store, Transaction
+
+log = logging.getLogger(__name__)
+
+Commit = Callable[[Transaction], None]
+Handler = Callable[[Effect], Awaitable[Commit | None]]
+
+LEASE_S = 60.0
+MAX_TRIES = 20
+POLL_S = 1.0
+_INITIAL_S, _MAX_S = 0.5, 60.0
+_LOOK = 256
+
+
+class EffectRunner:
+    """Runs the effects of the given types. ``slots`` bounds how many are out at a time."""
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        handlers: Mapping[str, Handler],
+        *,
+        holder: str,
+        blocking: Blocking,
+        clock: Clock,
+        random: Random,
+        slots: int = 16,
+        on_dead: Callable[[Transaction, Effect, str], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._store = store
+        self._handlers = dict(handlers)
+        self._holder = holder
+        self._blocking = blocking
+        self._clock = clock
+        self._random = random
+        self._slots = slots
+        self._on_dead = on_dead
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.delivered = self.failed = 0
+
+    def wake(self) -> None:
+        """Look for due effects now. Call from the event loop."""
+        self._wake.set()
+
+    async def run(self, life: Lifecycle) -> None:
+        """A component (`lifecycle.Run`). Stopping lets effects that are out finish."""
+        life.ready()
+        while not life.stopping.is_set():
+            self._wake.clear()
+            claimed = await self._claim()
+            for effect in claimed:
+                task = asyncio.create_task(self._deliver(effect), name=f"{self.name}/{effect.key}")
+                self._tasks.add(task)
+                task.add_done_callback(self._landed)
+            if not claimed:
+                await wait_for_any(self._clock, POLL_S, life.stopping, self._wake)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("%s: %s", task.get_name(), task.exception())
+
+    async def _claim(self) -> list[Effect]:
+        free = self._slots - len(self._tasks)
+        if free <= 0:
+            return []
+        try:
+            return await self._blocking.run(self._claim_now, free)
+        except StoreUnavailable as error:
+            log.warning("%s: effects wait, the store does not answer: %s", self.name, error)
+            return []
+
+    def _claim_now(self, limit: int) -> list[Effect]:
+        types = sorted(self._handlers)
+        with self._store.snapshot() as snapshot:
+            waiting = snapshot.effects(states=(EffectState.PENDING, EffectState.CLAIMED), limit=_LOOK)
+        now = self._clock.now()
+        if not any(e.type in self._handlers and _is_due(e, now) for e in waiting):
+            return []
+        with self._store.transaction(SYSTEM) as tx:
+            return tx.claim_effects(self._holder, types=types, limit=limit, lease_s=LEASE_S)
+
+    async def _deliver(self, effect: Effect) -> None:
+        keeper = asyncio.create_task(self._keep(effect))
+        try:
+            try:
+                commit = await self._handlers[effect.type](effect)
+            finally:
+                keeper.cancel()
+            await self._blocking.run(self._finish, effect, commit)
+            self.delivered += 1
+        except Fenced:
+            log.info("%s: taken over by another process", effect.key)
+        except StoreUnavailable as error:
+            # The claim runs out and the effect is delivered again; its handler is idempotent.
+            log.warning("%s: could not be booked, follows again: %s", effect.key, error)
+        except Exception as error:  # noqa: BLE001  a handler's fault must not end the runner
+            self.failed += 1
+            await self._blocking.run(self._fail, effect, error)
+
+    async def _keep(self, effect: Effect) -> None:
+        """Hold on to the claim of a slow effect."""
+        while True:
+            await self._clock.sleep(LEASE_S / 3)
+            try:
+                await self._blocking.run(self._extend, effect)
+            except (Fenced, StoreUnavailable):
+                return
+
+    def _extend(self, effect: Effect) -> None:
+        with self._store.transaction(SYSTEM) as tx:
+            tx.extend_claim(effect, LEASE_S)
+
+    def _finish(self, effect: Effect, commit: Commit | None) -> None:
+        with self._store.transaction(SYSTEM) as tx:
+            tx.finish_effect(effect)
+            if commit is not None:
+                commit(tx)
+
+    def _fail(self, effect: Effect, error: Exception) -> None:
+        dead = isinstance(error, Terminal) or effect.tries >= MAX_TRIES
+        pause = getattr(error, "after", None) if isinstance(error, Retry) else None
+        if pause is None:
+            pause = min(_INITIAL_S * 2 ** (effect.tries - 1), _MAX_S) * self._random.uniform(0.8, 1.2)
+        message = str(error) or type(error).__name__
+        if not isinstance(error, Retry | Terminal):
+            log.warning("%s: %s", effect.key, message, exc_info=error)
+        try:
+            with self._store.transaction(SYSTEM) as tx:
+                tx.fail_effect(effect, message, retry_at=None if dead else tx.now + timedelta(seconds=pause))
+                tx.event(
+                    EventType.EFFECT_FAILED,
+                    effect.subject,
+                    reason="GivenUp" if dead else "Retrying",
+                    message=f"{effect.type}: {message}"[:500],
+                    data={"effect": effect.key, "try": effect.tries},
+                )
+                if dead and self._on_dead is not None:
+                    self._on_dead(tx, effect, message)
+        except (Fenced, StoreUnavailable) as problem:
+            log.warning("%s: the failure could not be booked: %s", effect.key, problem)
+
+
+def _is_due(effect: Effect, now: datetime) -> bool:
+    """Whether it may be claimed."""
+    if effect.state is EffectState.CLAIMED:
+        return effect.claim_until is not None and effect.claim_until <= now
+    return effect.due_at <= now

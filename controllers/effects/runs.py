@@ -1,0 +1,242 @@
+"""StartRun and CancelRun: from the outbox to an executor, and from an executor's outcome back to the run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controllers.dispatch.executor import EndedRun, Executor, RunOrder
+from controllers.effects.runner import Commit
+from controllers.runs import records
+from controllers.runs.artifacts import ArtifactFiles
+from controllers.runs.tokens import RunTokens
+from controllers.runtime.blocking import Blocking
+from controllers.runtime.clock import Clock
+from controllers.runtime.lifecycle import Lifecycle
+from schemas.agent import AgentSpec
+from schemas.base import API_VERSION, Key
+from schemas.errors import StoreError, Terminal
+from schemas.executor import ExecutorSpec
+from schemas.mission import MissionSpec, MissionStatus
+from schemas.quantities import format_duration
+from schemas.resource import SYSTEM, Resource
+from schemas.run import ENDED, RunReason, RunSpec, RunState, RunStatus
+from store.contract import Effect, Snapshot, Store, Transaction
+
+log = logging.getLogger(__name__)
+
+START, CANCEL = "StartRun", "CancelRun"
+_RECORD_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What every run of this engine is started with. ``agent_url`` is asked when a run starts."""
+
+    tokens: RunTokens
+    agent_url: Callable[[], str]
+    project_root: Path
+
+
+class RunEffects:
+    """Handlers of the outbox for runs, over the executors by type."""
+
+    def __init__(
+        self,
+        store: Store,
+        executors: Mapping[str, Executor],
+        context: RunContext,
+        *,
+        files: ArtifactFiles,
+        blocking: Blocking,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._executors = dict(executors)
+        self._context = context
+        self._blocking = blocking
+        self._clock = clock
+
+    async def start(self, effect: Effect) -> Commit | None:
+        """Start the run of a StartRun effect; nothing when it ended or was canceled meanwhile."""
+        uid = str(effect.payload["runUid"])
+        prepared = await self._blocking.run(self._prepare, uid)
+        if prepared is None:
+            return None
+        if isinstance(prepared, records.Ending):
+            ending = prepared
+            return lambda tx: _finish(tx, uid, ending)
+        executor = self._executors.get(str(prepared.executor_spec["type"]))
+        if executor is None:
+            ending = records.Ending(
+                state=RunState.FAILED,
+                reason=RunReason.EXECUTOR_UNSUPPORTED,
+                message=f"this version cannot run type {prepared.executor_spec['type']}",
+                retryable=False,
+            )
+            return lambda tx: _finish(tx, uid, ending)
+        await executor.start(prepared)
+        return lambda tx: records.mark_started(tx, uid)
+
+    def _prepare(self, uid: str) -> RunOrder | records.Ending | None:
+        with self._store.snapshot() as snapshot:
+            run = snapshot.get_by_uid(uid)
+            if run is None:
+                return None
+            status = RunStatus.model_validate(run.status)
+            if status.state in ENDED:
+                return None
+            if status.cancel_requested_at is not None and status.state is RunState.PENDING:
+                return records.Ending(
+                    state=RunState.CANCELED, reason=RunReason.CANCELED, message=f"not started: {status.cancel_reason}"
+                )
+            return self._order(snapshot, run)
+
+    def _order(self, snapshot: Snapshot, run: Resource) -> RunOrder:
+        spec = RunSpec.model_validate(run.spec)
+        mission = snapshot.get_by_uid(spec.mission_uid)
+        pinned = snapshot.spec_at(spec.mission_uid, spec.mission_generation)
+        agent = snapshot.spec_at(spec.agent_uid, spec.agent_generation)
+        executor_key = spec.executor_ref.key("Executor", run.namespace)
+        executor = snapshot.get(executor_key)
+        version = snapshot.spec_at(executor.uid, spec.executor_generation) if executor is not None else None
+        if mission is None or pinned is None or agent is None or version is None:
+            raise Terminal(f"{run.key.short}: what it was pinned to is gone")
+        return RunOrder(
+            run_uid=run.uid,
+            run_name=run.name,
+            namespace=run.namespace,
+            attempt=spec.attempt,
+            executor_spec=version.spec,
+            mission=mission_document(snapshot, run, spec, mission, pinned.spec, agent.spec),
+            agent=spec.agent_ref.name,
+            token=self._context.tokens.mint(run.uid),
+            agent_url=self._context.agent_url(),
+            project_root=self._context.project_root,
+            deadline_s=spec.timeout.total_seconds(),
+        )
+
+    async def cancel(self, effect: Effect) -> Commit | None:
+        """Tell the worker of a CancelRun effect to stop."""
+        uid = str(effect.payload["runUid"])
+        found = await self._blocking.run(self._executor_of, uid)
+        if found is not None:
+            executor, grace_s = found
+            await executor.cancel(uid, grace_s)
+        return None
+
+    def _executor_of(self, uid: str) -> tuple[Executor, float] | None:
+        with self._store.snapshot() as snapshot:
+            run = snapshot.get_by_uid(uid)
+            if run is None or RunStatus.model_validate(run.status).state in ENDED:
+                return None
+            ref = RunSpec.model_validate(run.spec).executor_ref
+            resource = snapshot.get(ref.key("Executor", run.namespace))
+        if resource is None:
+            return None
+        spec = ExecutorSpec.model_validate(resource.spec)
+        executor = self._executors.get(spec.type)
+        grace = spec.command.stop_grace.total_seconds() if spec.command is not None else 10.0
+        return (executor, grace) if executor is not None else None
+
+    def give_up(self, tx: Transaction, effect: Effect, message: str) -> None:
+        """A start that was given up ends its run; a cancel that was given up leaves it to the mission's deadline."""
+        if effect.type != START:
+            return
+        ending = records.Ending(state=RunState.FAILED, reason=RunReason.START_FAILED, message=message, retryable=True)
+        _finish(tx, str(effect.payload["runUid"]), ending)
+
+    async def collect(self, life: Lifecycle, executor: Executor) -> None:
+        """A component: records every outcome of one executor, then acknowledges it."""
+        stopping = asyncio.create_task(life.stopping.wait())
+        outcomes = executor.outcomes()
+        life.ready()
+        try:
+            while True:
+                following = asyncio.ensure_future(anext(outcomes))
+                await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    following.cancel()
+                    return
+                await self._record(executor, following.result())
+        finally:
+            stopping.cancel()
+
+    async def _record(self, executor: Executor, ended: EndedRun) -> None:
+        """Book one outcome; a store that does not answer is waited for, as the outcome exists nowhere else."""
+        while True:
+            try:
+                await self._blocking.run(self._book, ended)
+                break
+            except StoreError as error:
+                log.warning("the end of run %s cannot be recorded yet: %s", ended.run_name, error)
+                await self._clock.sleep(_RECORD_RETRY_S)
+        await executor.acknowledge(ended.run_uid)
+
+    def _book(self, ended: EndedRun) -> None:
+        with self._store.snapshot() as snapshot:
+            if snapshot.get_by_uid(ended.run_uid) is None:
+                return  # removed with its mission
+        ending = records.prepare(self._store, self._files, ended.run_uid, records.Ending.of(ended.outcome))
+        with self._store.transaction(SYSTEM) as tx:
+            _finish(tx, ended.run_uid, ending)
+
+
+def _finish(tx: Transaction, uid: str, ending: records.Ending) -> None:
+    if tx.get_by_uid(uid) is not None:
+        records.finish(tx, uid, ending)
+
+
+def mission_document(
+    snapshot: Snapshot,
+    run: Resource,
+    spec: RunSpec,
+    mission: Resource,
+    mission_spec: Mapping[str, Any],
+    agent_spec: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What an agent is told, as JSON: the pinned mission, its agent's prompt and model, and what the missions it
+    depends on handed in."""
+    typed, agent = MissionSpec.model_validate(mission_spec), AgentSpec.model_validate(agent_spec)
+    status = MissionStatus.model_validate(mission.status)
+    document: dict[str, Any] = {
+        "apiVersion": API_VERSION,
+        "kind": "MissionOrder",
+        "name": mission.name,
+        "namespace": mission.namespace,
+        "uid": mission.uid,
+        "run": run.name,
+        "attempt": spec.attempt,
+        "title": typed.title,
+        "description": typed.description,
+        "type": typed.type,
+        "input": typed.input,
+        "workPlan": typed.work_plan,
+        "feedback": spec.feedback,
+        "evidence": typed.evidence.to_wire(),
+        "timeout": format_duration(spec.timeout),
+        "agent": {
+            "name": spec.agent_ref.name,
+            "systemPrompt": agent.system_prompt,
+            "model": agent.model.to_wire() if agent.model is not None else None,
+            "heartbeatInterval": format_duration(agent.heartbeat.interval),
+            "outputSchema": agent.output_schema or None,
+        },
+        "dependencies": [_dependency(snapshot, ref.key("Mission", mission.namespace)) for ref in typed.depends_on],
+        "priorAttempts": status.attempts - 1 if status.attempts else 0,
+    }
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def _dependency(snapshot: Snapshot, key: Key) -> dict[str, Any]:
+    resource = snapshot.get(key)
+    if resource is None:
+        return {"name": key.name, "namespace": key.namespace, "state": None}
+    status = MissionStatus.model_validate(resource.status)
+    deliverable = status.deliverable.to_wire() if status.deliverable is not None else None
+    return {"name": key.name, "namespace": key.namespace, "state": status.state.value, "deliverable": deliverable}

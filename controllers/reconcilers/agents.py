@@ -1,0 +1,133 @@
+"""Agent: whether it can take missions, how it fares, its update policy, and its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controllers.reconcilers import facts, writing
+from controllers.runs import records
+from controllers.runtime.result import DONE, Result
+from decisions import agent as decisions
+from decisions.fields import diff
+from decisions.holds import strictest
+from decisions.plan import strongest_disruption
+from schemas import agent as schema
+from schemas.base import Key
+from schemas.conditions import find
+from schemas.event import EventType
+from schemas.executor import ExecutorStatus
+from schemas.kind import Disruption
+from schemas.mission import TERMINAL_STATES, MissionState, Spend
+from schemas.quantities import from_micros, parse_time
+from schemas.resource import Resource
+from store.contract import Transaction
+
+_UNFINISHED = tuple(s.value for s in MissionState if s not in TERMINAL_STATES)
+
+
+def reconcile(tx: Transaction, key: Key) -> Result:
+    """One pass over an agent."""
+    agent = tx.get(key)
+    if agent is None:
+        return DONE
+    found = _facts(tx, agent)
+    decision = decisions.decide(found, tx.now)
+    old = found.status.conditions
+    agent = writing.put_status(tx, agent, decision.status)
+    writing.append(tx, agent, decision.notes)
+    writing.note_ready(tx, agent, old, decision.status.conditions)
+    for run_key, reason in decision.cancel:
+        run = tx.get(run_key)
+        if run is not None:
+            records.request_cancel(tx, run, reason)
+    if decision.finalized:
+        return _finalize(tx, agent)
+    return writing.wake_at(tx, agent, decision.wake_at)
+
+
+def _finalize(tx: Transaction, agent: Resource) -> Result:
+    """No run is left: keys of its runs are dead with them (a token counts only while its run is open)."""
+    tx.clear_timer(agent.key, writing.WAKE)
+    agent = tx.put_finalizers(agent, ())
+    tx.event(EventType.DELETED, agent, reason="Finalized", message="drained, keys revoked")
+    tx.remove(agent)
+    return DONE
+
+
+def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
+    spec = schema.AgentSpec.model_validate(agent.spec)
+    status = schema.AgentStatus.model_validate(agent.status)
+    executor_key = spec.executor_ref.key("Executor", agent.namespace)
+    executor = tx.get(executor_key)
+    ready, message = _executor_ready(executor)
+    runs = facts.active_runs(tx, agent)
+    objects = [(agent.key, agent.labels), (executor_key, executor.labels if executor is not None else {})]
+    return decisions.AgentFacts(
+        key=agent.key,
+        generation=agent.generation,
+        spec=spec,
+        status=status,
+        annotations=agent.annotations,
+        deleting_since=agent.deletion_at,
+        executor=executor_key,
+        executor_ready=ready,
+        executor_message=message,
+        held=strictest(facts.holds(tx), objects, tx.now),
+        runs=tuple(_open_run(r) for r in runs),
+        disruption=_disruption(tx, agent, status),
+        in_use_by=_in_use_by(tx, agent) if agent.deletion_at is not None else (),
+        spend=_spend(tx, f"agent/{agent.uid}/total"),
+        spend_today=_spend(tx, f"agent/{agent.uid}/day/{tx.now:%Y-%m-%d}"),
+    )
+
+
+def _executor_ready(executor: Resource | None) -> tuple[bool | None, str]:
+    if executor is None or executor.deletion_at is not None:
+        return None, ""
+    ready = find(ExecutorStatus.model_validate(executor.status).conditions, "Ready")
+    if ready is None:
+        return False, "not looked at yet"
+    return ready.status == "True", ready.message or ready.reason
+
+
+def _open_run(run: Resource) -> decisions.OpenRun:
+    status: dict[str, Any] = run.status
+    started, beat = status.get("startedAt"), status.get("lastHeartbeatTime")
+    return decisions.OpenRun(
+        key=run.key,
+        mission=run.spec["missionRef"]["name"],
+        agent_generation=int(run.spec["agentGeneration"]),
+        started_at=parse_time(started) if started else None,
+        last_heartbeat_at=parse_time(beat) if beat else None,
+        cancel_requested=bool(status.get("cancelRequestedAt")),
+    )
+
+
+def _disruption(tx: Transaction, agent: Resource, status: schema.AgentStatus) -> Disruption:
+    if status.effective_generation in (0, agent.generation):
+        return Disruption.LIVE
+    before = tx.spec_at(agent.uid, status.effective_generation)
+    if before is None:
+        return Disruption.LIVE
+    return strongest_disruption(diff(before.spec, agent.spec), schema.KIND.disruption)
+
+
+def _in_use_by(tx: Transaction, agent: Resource) -> tuple[str, ...]:
+    """Unfinished missions that name it and are not being deleted themselves."""
+    users = []
+    for mission in tx.objects("Mission", states=_UNFINISHED):
+        ref = mission.spec.get("agentRef")
+        if ref is None or mission.deletion_at is not None:
+            continue
+        if (ref.get("namespace") or mission.namespace, ref["name"]) == (agent.namespace, agent.name):
+            users.append(mission.key.short)
+    return tuple(sorted(users))
+
+
+def _spend(tx: Transaction, account: str) -> Spend:
+    """What the ledger says was spent; nothing priced yet is None, not zero."""
+    balance = tx.balance(account)
+    used = balance.spent
+    if used.usd_micros == 0 and used.tokens == 0:
+        return Spend()
+    return Spend(usd=from_micros(used.usd_micros), input_tokens=used.tokens, source="Reported")

@@ -1,0 +1,164 @@
+"""Gives an agent's free places to the missions that wait for them, best first, each in the transaction that found it
+still admitted: a Hold, a budget or a cancel that commits before is seen, one that commits after stops the run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from controllers.reconcilers import facts, missions
+from controllers.runtime.result import DONE, RequeueAfter, Result
+from decisions import dispatch
+from decisions import mission as decisions
+from decisions.budgets import run_worst_case
+from decisions.mission_facts import MissionFacts
+from schemas.agent import AgentSpec, AgentStatus
+from schemas.base import Key, ObjectRef
+from schemas.conditions import is_true, set_condition
+from schemas.event import EventType
+from schemas.executor import ExecutorSpec
+from schemas.mission import MissionState
+from schemas.quantities import format_duration, parse_time, to_micros
+from schemas.resource import Declared, Resource, digest
+from schemas.run import RunReason, RunSpec, RunStatus, run_name
+from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
+
+KIND = "Dispatch"
+"""Key kind of this reconciler in the queue: Dispatch/<namespace>/<agent>."""
+BATCH = 32
+"""Runs ordered in one transaction; the rest follows in the next pass, so that a large free agent starves nobody."""
+
+
+def key_of(agent: Key) -> Key:
+    """The queue key that gives out places of ``agent``."""
+    return Key(KIND, agent.namespace, agent.name)
+
+
+def reconcile(tx: Transaction, key: Key) -> Result:
+    """Give out the free places of one agent."""
+    agent = tx.get(Key("Agent", key.namespace, key.name))
+    if agent is None or agent.deletion_at is not None:
+        return DONE
+    status = AgentStatus.model_validate(agent.status)
+    if not is_true(status.conditions, "Ready"):
+        return DONE
+    free = int(agent.spec.get("maxConcurrentMissions", 1)) - len(facts.active_runs(tx, agent))
+    if free <= 0:
+        return DONE
+    started = 0
+    all_holds = facts.holds(tx)
+    for candidate in dispatch.order(_candidates(tx, agent), tx.now):
+        mission = tx.get(candidate.key)
+        if mission is None:
+            continue
+        found = facts.mission_facts(tx, mission, all_holds)
+        if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
+            continue
+        if started >= min(free, BATCH):
+            return RequeueAfter(0.0) if started < free else DONE
+        _start(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
+        started += 1
+    return DONE
+
+
+def _candidates(tx: Transaction, agent: Resource) -> list[dispatch.Candidate]:
+    """Missions that said they wait for a place of this agent."""
+    found = []
+    for mission in tx.objects("Mission", states=[MissionState.ASSIGNED.value, MissionState.IN_PROGRESS.value]):
+        ready = mission.status.get("readySince")
+        assigned = mission.status.get("agent") or {}
+        place = (assigned.get("namespace", mission.namespace), assigned.get("name"))
+        if ready and not mission.status.get("currentRun") and place == (agent.namespace, agent.name):
+            found.append(dispatch.Candidate(mission.key, int(mission.spec.get("priority", 50)), parse_time(ready)))
+    return found
+
+
+def _start(
+    tx: Transaction,
+    agent: Resource,
+    status: AgentStatus,
+    mission: Resource,
+    found: MissionFacts,
+    priority: int,
+    position: int,
+) -> None:
+    """Order one run: record, reservation, effect, event and the mission's move, together."""
+    generation = status.effective_generation or agent.generation
+    pinned = tx.spec_at(agent.uid, generation)
+    agent_spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
+    executor_key = agent_spec.executor_ref.key("Executor", agent.namespace)
+    executor = tx.get(executor_key)
+    if executor is None:
+        return  # the agent's own reconciler says so on its Ready condition
+    number = found.status.total_runs + 1
+    name = run_name(mission.name, number)
+    decision = decisions.begin_run(found, tx.now, name)
+    timeout = ExecutorSpec.model_validate(executor.spec).timeout
+    if found.spec.deadline is not None:
+        begun = found.status.started_at or tx.now
+        timeout = max(min(timeout, begun + found.spec.deadline - tx.now), timedelta(seconds=1))
+    spec = RunSpec(
+        mission_ref=ObjectRef(name=mission.name),
+        mission_uid=mission.uid,
+        mission_generation=mission.generation,
+        agent_ref=_ref(agent, mission.namespace),
+        agent_uid=agent.uid,
+        agent_generation=generation,
+        executor_ref=_ref(executor, mission.namespace),
+        executor_generation=executor.generation,
+        attempt=decision.status.attempts,
+        number=number,
+        timeout=timeout,
+        feedback=found.status.feedback,
+        prompt_digest=digest(agent_spec.system_prompt) if agent_spec.system_prompt else "",
+    )
+    conditions = set_condition((), "Succeeded", None, RunReason.PENDING, "ordered", now=tx.now, generation=1)
+    run = tx.create(
+        Declared(
+            "Run", mission.namespace, name, spec.to_wire(), labels={"remit.dev/agent": agent.name[:63].rstrip("-.")}
+        ),
+        manager="controller/dispatcher",
+        owner_uid=mission.uid,
+        status=RunStatus(conditions=conditions).to_wire(),
+    )
+    tx.post(
+        LedgerEntry(
+            key=f"reserve/run/{run.uid}",
+            kind=EntryKind.RESERVE,
+            accounts=accounts(tx, mission, agent),
+            amounts=Amounts(usd_micros=to_micros(run_worst_case(agent_spec.to_wire()))),
+            at=tx.now,
+            note={"run": run.name},
+        )
+    )
+    tx.enqueue("StartRun", f"start/{run.uid}", run.key, {"runUid": run.uid})
+    waited = tx.now - (found.status.ready_since or tx.now)
+    tx.event(
+        EventType.DISPATCHED,
+        run,
+        reason="Dispatched",
+        message=f"attempt {spec.attempt} of {mission.name} on {agent.name}",
+        data={
+            "related": [mission.uid, agent.uid],
+            "mission": mission.name,
+            "agent": agent.name,
+            "effectivePriority": priority,
+            "position": position,
+            "waited": format_duration(waited),
+        },
+    )
+    missions.carry_out(tx, mission, decision)
+
+
+def _ref(resource: Resource, namespace: str) -> ObjectRef:
+    return ObjectRef(name=resource.name, namespace=None if resource.namespace == namespace else resource.namespace)
+
+
+def accounts(tx: Transaction, mission: Resource, agent: Resource) -> tuple[str, ...]:
+    """Ledger accounts that a run counts in: its mission, its agent in all and today, its tenant today (UTC days)."""
+    day = f"{tx.now:%Y-%m-%d}"
+    return (
+        missions.mission_account(mission.uid),
+        f"agent/{agent.uid}/total",
+        f"agent/{agent.uid}/day/{day}",
+        f"tenant/{mission.namespace}/day/{day}",
+    )

@@ -1,0 +1,82 @@
+"""Executor: whether runs can be started with it, and what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from controllers.reconcilers import writing
+from controllers.runtime.result import DONE, Result
+from schemas.base import Key
+from schemas.conditions import set_condition
+from schemas.event import EventType
+from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorStatus
+from schemas.resource import Resource
+from store.contract import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a look at the machine says of an executor: a reason, words for people, and what it can do."""
+
+    reason: ExecutorReason
+    message: str
+    capabilities: Capabilities
+
+
+Prober = Callable[[ExecutorSpec], Probe]
+"""Looks whether the program, folder and secrets are there; quick, and writes nothing."""
+
+RECHECK_S = 60.0
+"""A program that is missing now may be installed later: look again."""
+
+
+class ExecutorReconciler:
+    """Reconciles executors with the prober of this process."""
+
+    def __init__(self, probe: Prober) -> None:
+        self._probe = probe
+
+    def __call__(self, tx: Transaction, key: Key) -> Result:
+        """One pass over an executor."""
+        executor = tx.get(key)
+        if executor is None:
+            return DONE
+        spec = ExecutorSpec.model_validate(executor.spec)
+        status = ExecutorStatus.model_validate(executor.status)
+        users = in_use_by(tx, executor) if executor.deletion_at is not None else ()
+        if executor.deletion_at is not None and not users:
+            tx.event(EventType.DELETED, executor, reason="Finalized", message="no agent refers to it")
+            tx.clear_timer(key, writing.WAKE)
+            tx.remove(tx.put_finalizers(executor, ()))
+            return DONE
+        probe = self._probe(spec)
+        ready = probe.reason is ExecutorReason.RECONCILED
+        value: bool | None = None if probe.reason is ExecutorReason.NOT_RECONCILED_YET else ready
+        reason, message = probe.reason, probe.message
+        if users:
+            reason, message = ExecutorReason.IN_USE, "deletion waits: in use by " + ", ".join(users[:5])
+        conditions = set_condition(
+            status.conditions, "Ready", value, reason, message, now=tx.now, generation=executor.generation
+        )
+        new = status.model_copy(
+            update={
+                "conditions": conditions,
+                "observed_generation": executor.generation,
+                "capabilities": probe.capabilities,
+            }
+        )
+        executor = writing.put_status(tx, executor, new)
+        writing.note_ready(tx, executor, status.conditions, conditions)
+        return writing.wake_in(tx, executor, None if ready else RECHECK_S)
+
+
+def in_use_by(tx: Transaction, executor: Resource) -> tuple[str, ...]:
+    """Agents that refer to it and are not being deleted."""
+    users = []
+    for agent in tx.objects("Agent"):
+        ref = agent.spec["executorRef"]
+        place = (ref.get("namespace") or agent.namespace, ref["name"])
+        if place == (executor.namespace, executor.name) and agent.deletion_at is None:
+            users.append(agent.key.short)
+    return tuple(users)

@@ -1,0 +1,251 @@
+"""Facts for decisions, gathered inside one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pydantic
+
+from decisions.holds import Held, HoldFacts, strictest
+from decisions.mission_facts import AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
+from schemas.agent import AgentStatus
+from schemas.approval_decision import ApprovalDecisionSpec
+from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus
+from schemas.base import Key, LabelSelector
+from schemas.conditions import find, is_true
+from schemas.hold import HoldSpec, HoldStatus
+from schemas.mission import MissionSpec, MissionState, MissionStatus
+from schemas.resource import Resource
+from schemas.run import ACTIVE_STATES, ENDED, RunSpec, RunStatus
+from store.contract import Transaction
+
+_MAX_WALK = 1000
+
+
+def holds(tx: Transaction) -> list[HoldFacts]:
+    """Every Hold there is."""
+    found = []
+    for resource in tx.objects("Hold"):
+        status = HoldStatus.model_validate(resource.status)
+        found.append(
+            HoldFacts(
+                key=resource.key,
+                spec=HoldSpec.model_validate(resource.spec),
+                placed_by=status.placed_by or resource.manager,
+                since=resource.created_at,
+                deleting=resource.deletion_at is not None,
+            )
+        )
+    return found
+
+
+def active_runs(tx: Transaction, agent: Resource) -> list[Resource]:
+    """The agent's open runs, by name."""
+    runs = tx.objects("Run", states=ACTIVE_STATES)
+    return [r for r in runs if r.spec.get("agentUid") == agent.uid]
+
+
+def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFacts]) -> MissionFacts:
+    """Everything a decision about ``mission`` may rest on."""
+    spec = MissionSpec.model_validate(mission.spec)
+    status = MissionStatus.model_validate(mission.status)
+    agent_key = _assignee(tx, mission, spec, status)
+    agent = tx.get(agent_key) if agent_key is not None else None
+    dependencies = _dependencies(tx, mission, spec)
+    waiting = status.state in (MissionState.INBOX, MissionState.ASSIGNED)
+    unfinished = any(d.state is not MissionState.DONE for d in dependencies)
+    return MissionFacts(
+        key=mission.key,
+        uid=mission.uid,
+        generation=mission.generation,
+        spec=spec,
+        status=status,
+        annotations=mission.annotations,
+        created_at=mission.created_at,
+        deleting_since=mission.deletion_at,
+        agent_key=agent_key,
+        agent=_agent_facts(agent),
+        input_error=_input_error(agent, spec.input) if waiting and agent is not None else "",
+        cycle=_cycle(tx, mission) if waiting and unfinished else (),
+        dependencies=dependencies,
+        held=_held(tx, mission, agent, spec, all_holds),
+        run=_run_facts(tx, mission, status),
+        review=_review_facts(tx, mission, status),
+        place=mission.provenance.place if mission.provenance else "",
+        declared=bool(mission.unit),
+    )
+
+
+def _assignee(tx: Transaction, mission: Resource, spec: MissionSpec, status: MissionStatus) -> Key | None:
+    if spec.agent_ref is not None:
+        return spec.agent_ref.key("Agent", mission.namespace)
+    if spec.agent_selector is None:
+        return None
+    return _select(tx, mission.namespace, spec.agent_selector, status)
+
+
+def _select(tx: Transaction, namespace: str, selector: LabelSelector, status: MissionStatus) -> Key | None:
+    """The first agent by name with a free place, else the first by name. A mission at work keeps its agent."""
+    agents = [
+        a
+        for a in tx.objects("Agent", namespace=namespace, labels=selector.match_labels)
+        if a.deletion_at is None and not a.spec.get("suspend")
+    ]
+    names = {a.name for a in agents}
+    if status.agent is not None and (status.current_run is not None or status.state is MissionState.IN_PROGRESS):
+        return status.agent.key("Agent", namespace)
+    for agent in agents:
+        ready = is_true(AgentStatus.model_validate(agent.status).conditions, "Ready")
+        if ready and len(active_runs(tx, agent)) < int(agent.spec.get("maxConcurrentMissions", 1)):
+            return agent.key
+    if status.agent is not None and status.agent.name in names:
+        return status.agent.key("Agent", namespace)
+    return agents[0].key if agents else None
+
+
+def _agent_facts(agent: Resource | None) -> AgentFacts | None:
+    if agent is None:
+        return None
+    status = AgentStatus.model_validate(agent.status)
+    ready = find(status.conditions, "Ready")
+    is_ready = agent.deletion_at is None and is_true(status.conditions, "Ready")
+    why = "not looked at yet" if ready is None else (ready.message or ready.reason)
+    return AgentFacts(
+        key=agent.key,
+        ready=is_ready,
+        not_ready_reason="it is being deleted" if agent.deletion_at is not None else why,
+        draining=is_ready and ready is not None and ready.reason == "Draining",
+        deleting=agent.deletion_at is not None,
+    )
+
+
+def _dependencies(tx: Transaction, mission: Resource, spec: MissionSpec) -> tuple[DependencyFacts, ...]:
+    keys = [ref.key("Mission", mission.namespace) for ref in spec.depends_on]
+    found = tx.get_many(keys)
+    return tuple(DependencyFacts(key, _state(found.get(key))) for key in keys)
+
+
+def _state(mission: Resource | None) -> MissionState | None:
+    return None if mission is None else MissionState(mission.state or MissionState.INBOX)
+
+
+def _cycle(tx: Transaction, mission: Resource) -> tuple[Key, ...]:
+    """The way from the mission around dependsOn back to it, or (). Compilation refuses cycles inside a unit; this finds
+    those that reach over units or were applied by hand."""
+    came_from: dict[Key, Key] = {}
+    level = [mission]
+    while level and len(came_from) < _MAX_WALK:
+        following: list[Resource] = []
+        for node in level:
+            for ref in node.spec.get("dependsOn", ()):
+                target = Key("Mission", ref.get("namespace") or node.namespace, ref["name"])
+                if target == mission.key:
+                    way = [node.key]
+                    while way[-1] != mission.key:
+                        way.append(came_from[way[-1]])
+                    return (*reversed(way), mission.key)
+                if target in came_from:
+                    continue
+                came_from[target] = node.key
+                resource = tx.get(target)
+                if resource is not None and resource.state != MissionState.DONE:
+                    following.append(resource)
+        level = following
+    return ()
+
+
+def _input_error(agent: Resource | None, value: Mapping[str, object]) -> str:
+    schema = agent.spec.get("inputSchema") if agent is not None else None
+    if not schema:
+        return ""
+    import jsonschema  # lazy: few agents declare a schema
+
+    validator = jsonschema.Draft202012Validator(schema)
+    error = min(validator.iter_errors(value), key=lambda e: list(map(str, e.absolute_path)), default=None)
+    if error is None:
+        return ""
+    path = ".".join(["spec.input", *map(str, error.absolute_path)])
+    return f"{path}: {error.message[:200]}"
+
+
+def _held(
+    tx: Transaction, mission: Resource, agent: Resource | None, spec: MissionSpec, all_holds: Iterable[HoldFacts]
+) -> Held | None:
+    all_holds = list(all_holds)
+    if not all_holds:
+        return None
+    objects: list[tuple[Key, Mapping[str, str]]] = [(mission.key, mission.labels)]
+    if agent is not None:
+        objects.append((agent.key, agent.labels))
+        executor = Key("Executor", agent.namespace, agent.spec["executorRef"]["name"])
+        found = tx.get(executor)
+        objects.append((executor, found.labels if found is not None else {}))
+    for kind, ref in (("Project", spec.project_ref), ("Goal", spec.goal_ref)):
+        if ref is not None:
+            key = ref.key(kind, mission.namespace)
+            found = tx.get(key)
+            objects.append((key, found.labels if found is not None else {}))
+    return strictest(all_holds, objects, tx.now)
+
+
+def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> RunFacts | None:
+    name = status.current_run
+    if name is None:
+        return None
+    resource = tx.get(Key("Run", mission.namespace, name))
+    if resource is None or resource.owner_uid != mission.uid:
+        return None
+    spec, run = RunSpec.model_validate(resource.spec), RunStatus.model_validate(resource.status)
+    return RunFacts(
+        name=resource.name,
+        uid=resource.uid,
+        state=run.state,
+        reason=run.reason,
+        message=run.message,
+        attempt=spec.attempt,
+        mission_generation=spec.mission_generation,
+        agent=spec.agent_ref.key("Agent", mission.namespace),
+        retryable=run.retryable,
+        exit_code=run.exit_code,
+        started_at=run.started_at,
+        ended_at=run.ended_at,
+        cancel_requested_at=run.cancel_requested_at,
+        cancel_reason=run.cancel_reason,
+        work_plan=run.work_plan,
+        self_review=run.report.self_review if run.report is not None else None,
+        deliverable=run.deliverable,
+        artifacts=run.artifacts,
+        active=run.state not in ENDED,
+    )
+
+
+def _review_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> ReviewFacts | None:
+    if not status.review_request:
+        return None
+    resource = tx.get(Key("ApprovalRequest", mission.namespace, status.review_request))
+    if resource is None:
+        return None
+    spec = ApprovalRequestSpec.model_validate(resource.spec)
+    request = ApprovalRequestStatus.model_validate(resource.status)
+    reason = transport = ""
+    decision = request.decisions[-1] if request.decisions else ""
+    if decision:
+        answer = tx.get(Key("ApprovalDecision", mission.namespace, decision))
+        if answer is not None:
+            try:
+                reason = ApprovalDecisionSpec.model_validate(answer.spec).reason
+            except pydantic.ValidationError:
+                reason = ""
+            transport = str(answer.status.get("transport", ""))
+    return ReviewFacts(
+        name=resource.name,
+        uid=resource.uid,
+        type=spec.type,
+        state=request.state,
+        decided_by=request.decided_by,
+        transport=transport,
+        decision=decision,
+        reason=reason,
+        decided_at=request.decided_at,
+        expires_at=spec.expires_at,
+    )

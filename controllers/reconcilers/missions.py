@@ -1,0 +1,168 @@
+"""Mission: gather the facts, decide, carry out. Which admitted mission takes a free place is up to ``dispatcher``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from controllers.reconcilers import facts, writing
+from controllers.runs import records
+from controllers.runtime.result import DONE, Result
+from decisions import mission as decisions
+from decisions.mission_facts import AskPerson, Decision
+from schemas.approval_request import (
+    ApprovalRequestReason,
+    ApprovalRequestSpec,
+    ApprovalRequestStatus,
+    OnTimeout,
+    RequestState,
+)
+from schemas.base import Key
+from schemas.conditions import set_condition
+from schemas.event import EventType
+from schemas.mission import TERMINAL_STATES, MissionStatus
+from schemas.resource import Declared, Resource, digest
+from schemas.run import RunReason, RunState
+from store.contract import EntryKind, LedgerEntry, Transaction
+
+APPROVAL_LIFE = timedelta(hours=111)
+REMIND_AFTER = APPROVAL_LIFE / 2
+
+
+def reconcile(tx: Transaction, key: Key) -> Result:
+    """One pass over a mission."""
+    mission = tx.get(key)
+    if mission is None:
+        return DONE
+    found = facts.mission_facts(tx, mission, facts.holds(tx))
+    return carry_out(tx, mission, decisions.decide(found, tx.now))
+
+
+def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
+    """Write what was decided."""
+    status = decision.status
+    if decision.cancel_run is not None and status.current_run is not None:
+        run = tx.get(Key("Run", mission.namespace, status.current_run))
+        if run is not None:
+            records.request_cancel(tx, run, decision.cancel_run)
+    if decision.give_up_run is not None and status.current_run is not None:
+        run = tx.get(Key("Run", mission.namespace, status.current_run))
+        if run is not None:
+            _give_up(tx, run, decision.give_up_run)
+    if decision.ask is not None:
+        _ask(tx, mission, decision.ask)
+    if decision.withdraw is not None:
+        withdraw(tx, Key("ApprovalRequest", mission.namespace, decision.withdraw), "the question no longer stands")
+    mission = writing.put_status(tx, mission, status)
+    writing.append(tx, mission, decision.notes)
+    if decision.remove:
+        tx.event(EventType.DELETION_REQUESTED, mission, reason="TtlExpired", message="its ttl after the end is over")
+        left = tx.request_deletion(mission)
+        if left is None:
+            return DONE
+        mission = left
+    if mission.deletion_at is not None and _finalize(tx, mission, status):
+        return DONE
+    return writing.wake_at(tx, mission, decision.wake_at)
+
+
+def _give_up(tx: Transaction, run: Resource, message: str) -> None:
+    records.finish(
+        tx,
+        run.uid,
+        records.Ending(state=RunState.UNKNOWN, reason=RunReason.MAY_STILL_BE_RUNNING, message=message, retryable=False),
+    )
+
+
+def _ask(tx: Transaction, mission: Resource, ask: AskPerson) -> None:
+    """Create the request; asking the same question again changes nothing."""
+    key = Key("ApprovalRequest", mission.namespace, ask.name)
+    if tx.get(key) is not None:
+        return
+    agent = mission.status.get("agent") or {}
+    spec = ApprovalRequestSpec(
+        type=ask.type,
+        subject=str(mission.key),
+        subject_uid=mission.uid,
+        run=str(ask.action.get("run", "")),
+        requester=f"agent:{agent.get('namespace', mission.namespace)}/{agent['name']}"
+        if agent
+        else "controller:engine",
+        title=ask.title,
+        action=ask.action,
+        action_digest=digest(ask.action),
+        rule=f"spec.review ({mission.provenance.place})" if mission.provenance else "spec.review",
+        separation_of_duties=False,
+        expires_at=tx.now + APPROVAL_LIFE,
+        remind_at=tx.now + REMIND_AFTER,
+        on_timeout=OnTimeout.PARK,
+    )
+    conditions = set_condition(
+        (), "Succeeded", None, ApprovalRequestReason.PENDING, "waits for an answer", now=tx.now, generation=1
+    )
+    request = tx.create(
+        Declared("ApprovalRequest", mission.namespace, ask.name, spec.to_wire()),
+        manager="controller/missions",
+        owner_uid=mission.uid,
+        status=ApprovalRequestStatus(conditions=conditions).to_wire(),
+    )
+    tx.event(
+        EventType.APPROVAL_REQUESTED,
+        request,
+        reason=ask.type,
+        message=ask.title,
+        data={"related": [mission.uid], "digest": spec.action_digest, "mission": mission.name},
+    )
+
+
+def withdraw(tx: Transaction, key: Key, why: str) -> None:
+    """Take an open question back."""
+    request = tx.get(key)
+    if request is None or request.state != RequestState.PENDING:
+        return
+    status = ApprovalRequestStatus.model_validate(request.status)
+    conditions = set_condition(
+        status.conditions, "Succeeded", False, ApprovalRequestReason.WITHDRAWN, why, now=tx.now,
+        generation=request.generation,
+    )  # fmt: skip
+    request = writing.put_status(
+        tx, request, status.model_copy(update={"state": RequestState.WITHDRAWN, "conditions": conditions})
+    )
+    tx.event(
+        EventType.APPROVAL_WITHDRAWN, request, reason="Withdrawn", message=why, data={"related": [request.owner_uid]}
+    )
+    tx.clear_timer(key, writing.WAKE)
+
+
+def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool:
+    """Work off the finalizers of a mission that is being deleted; True when it is gone. ``decide`` stops the open run
+    and, past its deadline, gives it up, so that an unreachable worker cannot hold the deletion for ever."""
+    if status.state not in TERMINAL_STATES or status.current_run is not None:
+        return False
+    for request in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid):
+        withdraw(tx, request.key, "the mission is being deleted")
+    account = mission_account(mission.uid)
+    for entry in tx.open_reservations(account=account):
+        tx.post(
+            LedgerEntry(
+                key=f"release/{entry.key}",
+                kind=EntryKind.RELEASE,
+                accounts=entry.accounts,
+                amounts=entry.amounts,
+                at=tx.now,
+                reservation=entry.key,
+            )
+        )
+    for kind in ("Run", "ApprovalRequest"):
+        for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
+            tx.clear_timer(record.key, writing.WAKE)
+            tx.remove(record)
+    tx.clear_timer(mission.key, writing.WAKE)
+    mission = tx.put_finalizers(mission, ())
+    tx.event(EventType.DELETED, mission, reason="Finalized", message="drained, approvals closed, budget released")
+    tx.remove(mission)
+    return True
+
+
+def mission_account(uid: str) -> str:
+    """Ledger account of everything that a mission ever used."""
+    return f"mission/{uid}/total"

@@ -1,0 +1,167 @@
+"""Who has to look again when something changed: from a change to the keys that depend on it, without scanning."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from controllers.reconcilers import dispatcher
+from controllers.runtime.workqueue import Priority
+from decisions.references import references
+from schemas.base import Key
+from schemas.hold import HoldMode
+from schemas.mission import TERMINAL_STATES, MissionState
+from schemas.resource import Resource
+from store.contract import Change, Op, Snapshot
+
+Wake = tuple[Key, Priority]
+
+_UNFINISHED = tuple(s.value for s in MissionState if s not in TERMINAL_STATES)
+_URGENT = {"ApprovalDecision", "Hold", "Confirmation"}
+RECORDS_WITHOUT_PASS = frozenset({"Run", "ToolCall", "Session", "Message", "Alert", "UsageRecord"})
+
+
+class ReferenceIndex:
+    """Who names whom, kept from the changes. Not thread-safe: one owner."""
+
+    def __init__(self) -> None:
+        self._targets: dict[Key, frozenset[Key]] = {}
+        self._referrers: dict[Key, set[Key]] = defaultdict(set)
+
+    def put(self, key: Key, targets: Iterable[Key]) -> None:
+        """Take in what ``key`` names now."""
+        new = frozenset(targets)
+        old = self._targets.get(key, frozenset())
+        for gone in old - new:
+            self._referrers[gone].discard(key)
+            if not self._referrers[gone]:
+                del self._referrers[gone]
+        for added in new - old:
+            self._referrers[added].add(key)
+        if new:
+            self._targets[key] = new
+        else:
+            self._targets.pop(key, None)
+
+    def referrers(self, key: Key) -> list[Key]:
+        """Objects that name ``key``, sorted."""
+        return sorted(self._referrers.get(key, ()))
+
+
+class Wakes:
+    """Turns changes into keys to look at."""
+
+    def __init__(self) -> None:
+        self._index = ReferenceIndex()
+
+    def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
+        """Every object, for the start and the resync; Holds first, so that an e-stop is in force before work starts."""
+        for kind in sorted(kinds, key=lambda k: (k != "Hold", k != "ApprovalDecision", k)):
+            for resource in snapshot.objects(kind):
+                self._learn(resource)
+                yield resource.key, Priority.URGENT if kind in _URGENT else Priority.RESYNC
+                if kind == "Agent":
+                    yield dispatcher.key_of(resource.key), Priority.RESYNC
+
+    def of(self, snapshot: Snapshot, changes: Iterable[Change]) -> list[Wake]:
+        """Keys that the changes concern, most urgent first, without duplicates."""
+        changes = list(changes)
+        found = snapshot.get_many([c.key for c in changes if c.op is Op.PUT])
+        wakes: dict[Key, Priority] = {}
+
+        def wake(key: Key, priority: Priority) -> None:
+            known = wakes.get(key)
+            if known is None or priority > known:
+                wakes[key] = priority
+
+        for change in changes:
+            resource = found.get(change.key)
+            if resource is None:
+                self._index.put(change.key, ())
+            else:
+                self._learn(resource)
+            for key, priority in self._concerned(snapshot, change, resource):
+                wake(key, priority)
+        return sorted(wakes.items(), key=lambda item: -item[1])
+
+    def _learn(self, resource: Resource) -> None:
+        if resource.kind in ("Mission", "Agent", "Executor"):
+            targets = {r.target for r in references(resource.namespace, resource.spec)}
+            agent = resource.status.get("agent") if resource.kind == "Mission" else None
+            if agent:  # chosen by selector: the mission depends on it all the same
+                targets.add(Key("Agent", agent.get("namespace") or resource.namespace, agent["name"]))
+            self._index.put(resource.key, targets)
+
+    def _concerned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        key = change.key
+        if key.kind not in RECORDS_WITHOUT_PASS:
+            yield key, Priority.URGENT if key.kind in _URGENT else Priority.CHANGE
+        handler = {
+            "Mission": self._mission,
+            "Agent": self._agent,
+            "Executor": self._named_by,
+            "Hold": self._hold,
+            "Run": self._owned,
+            "ApprovalRequest": self._owned,
+            "ApprovalDecision": self._decision,
+            "Confirmation": self._sources,
+        }.get(key.kind)
+        if handler is not None:
+            yield from handler(snapshot, change, resource)
+
+    def _named_by(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        for referrer in self._index.referrers(change.key):
+            yield referrer, Priority.CHANGE
+
+    def _mission(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        yield from self._named_by(snapshot, change, resource)
+        agent = resource.status.get("agent") if resource is not None else None
+        if agent and resource is not None:
+            place = Key("Agent", agent.get("namespace") or resource.namespace, agent["name"])
+            if resource.status.get("readySince"):
+                yield dispatcher.key_of(place), Priority.CHANGE
+            if resource.state in TERMINAL_STATES or resource.deletion_at is not None:
+                yield place, Priority.CHANGE
+
+    def _agent(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        yield from self._named_by(snapshot, change, resource)
+        yield dispatcher.key_of(change.key), Priority.CHANGE
+        if resource is not None:
+            executor = resource.spec["executorRef"]
+            if resource.deletion_at is not None:
+                place = Key("Executor", executor.get("namespace") or resource.namespace, executor["name"])
+                yield place, Priority.CHANGE
+            if resource.generation > 1 or resource.status:
+                return
+        # A new agent, or one that went away, may be what missions with a selector wait for.
+        for mission in snapshot.objects("Mission", namespace=change.key.namespace, states=["Inbox", "Assigned"]):
+            if mission.spec.get("agentSelector") is not None:
+                yield mission.key, Priority.CHANGE
+
+    def _owned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        owner = snapshot.get_by_uid(change.owner_uid) if change.owner_uid else None
+        if owner is not None:
+            yield owner.key, Priority.URGENT if change.key.kind == "ApprovalRequest" else Priority.CHANGE
+        agent = resource.spec.get("agentRef") if resource is not None and resource.kind == "Run" else None
+        if agent is not None and resource is not None:
+            place = Key("Agent", agent.get("namespace") or resource.namespace, agent["name"])
+            yield place, Priority.CHANGE
+            yield dispatcher.key_of(place), Priority.CHANGE
+
+    def _decision(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        if resource is not None:
+            name = resource.spec.get("requestRef", {}).get("name", "")
+            yield Key("ApprovalRequest", change.key.namespace, name), Priority.URGENT
+
+    def _hold(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        stop = resource is not None and resource.spec.get("mode") == HoldMode.STOP
+        priority = Priority.URGENT if stop else Priority.OPERATOR
+        for agent in snapshot.objects("Agent"):
+            yield agent.key, priority
+            yield dispatcher.key_of(agent.key), priority
+        for mission in snapshot.objects("Mission", states=_UNFINISHED):
+            yield mission.key, priority
+
+    def _sources(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        for source in snapshot.objects("Source"):
+            yield source.key, Priority.URGENT

@@ -1,0 +1,73 @@
+"""What the engine asks of a working agent now: computed from the record and the Holds in force, never stored."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from controllers.runs.run_record import agent_of
+from decisions.holds import HoldFacts, strictest
+from schemas.base import Key
+from schemas.hold import HoldMode, HoldSpec, HoldStatus
+from schemas.mission import MissionSpec
+from schemas.protocol import Notice, NoticeType
+from schemas.resource import Resource
+from schemas.run import RunSpec, RunStatus
+from store.contract import Snapshot
+
+
+def notices(snapshot: Snapshot, run: Resource, now: datetime) -> tuple[Notice, ...]:
+    """Cancel while the run is being stopped, Drain while a Hold drains it; the most urgent first."""
+    status = RunStatus.model_validate(run.status)
+    found = []
+    if status.cancel_requested_at is not None:
+        found.append(
+            Notice(
+                id=f"cancel/{run.uid}",
+                type=NoticeType.CANCEL,
+                reason=status.cancel_reason or "stopped on request",
+                since=status.cancel_requested_at,
+            )
+        )
+    drain = _drain(snapshot, run, now)
+    if drain is not None:
+        found.append(drain)
+    return tuple(found)
+
+
+def _drain(snapshot: Snapshot, run: Resource, now: datetime) -> Notice | None:
+    holds = [_facts(hold) for hold in snapshot.objects("Hold")]
+    in_force = [hold for hold in holds if hold.in_force(now)]
+    if not in_force:
+        return None
+    held = strictest(in_force, _held_with(snapshot, run), now)
+    # Hold stops nothing that runs; Stop becomes a Cancel as soon as the mission's reconciler has seen it.
+    if held is None or held.mode is not HoldMode.DRAIN:
+        return None
+    uid = next(hold.uid for hold in snapshot.get_many([held.hold]).values())
+    return Notice(id=f"drain/{uid}", type=NoticeType.DRAIN, reason=held.reason, since=held.since, until=held.until)
+
+
+def _facts(hold: Resource) -> HoldFacts:
+    status = HoldStatus.model_validate(hold.status)
+    return HoldFacts(
+        key=hold.key,
+        spec=HoldSpec.model_validate(hold.spec),
+        placed_by=status.placed_by or hold.manager,
+        since=hold.created_at,
+        deleting=hold.deletion_at is not None,
+    )
+
+
+def _held_with(snapshot: Snapshot, run: Resource) -> list[tuple[Key, dict[str, str]]]:
+    """The objects whose Hold is also one on this run, with their labels."""
+    spec = RunSpec.model_validate(run.spec)
+    mission = spec.mission_ref.key("Mission", run.namespace)
+    keys = [mission, agent_of(run), spec.executor_ref.key("Executor", run.namespace)]
+    found = snapshot.get_many([mission])
+    if mission in found:
+        declared = MissionSpec.model_validate(found[mission].spec)
+        for kind, ref in (("Project", declared.project_ref), ("Goal", declared.goal_ref)):
+            if ref is not None:
+                keys.append(ref.key(kind, mission.namespace))
+    found = snapshot.get_many(keys)
+    return [(key, dict(found[key].labels) if key in found else {}) for key in keys]

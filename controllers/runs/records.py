@@ -1,0 +1,181 @@
+"""What the engine writes to a Run: that it started, that it is to stop, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from controllers.runs.artifacts import ArtifactFiles, room_inline
+from controllers.runs.output_check import check_output, output_schema
+from controllers.runs.run_record import RunRecord, find_run
+from controllers.runs.settlement import settle
+from controllers.runs.text import MESSAGE, WORD, clean, line
+from controllers.runs.verdict import COMPLETE, NEVER_STARTED, Verdict, judge, touched
+from controllers.runs.verdict import Ending as Ending
+from schemas.errors import Refused
+from schemas.event import EventType
+from schemas.executor import ExecutorSpec, OutputFormat
+from schemas.mission import Artifact
+from schemas.resource import Resource
+from schemas.run import ENDED, Report, RunSpec, RunState, RunStatus
+from store.contract import Snapshot, Store, Transaction
+
+CANCEL_RUN = "CancelRun"
+"""Type of the effect that stops a run: key ``cancel/<run uid>``, payload ``{runUid, reason}``."""
+
+_SUCCEEDED = {RunState.SUCCEEDED: True, RunState.UNKNOWN: None}
+
+
+def mark_started(tx: Transaction, run_uid: str, at: datetime | None = None) -> None:
+    """Its program runs since ``at`` (now when None). No effect on a run that started or ended already. Raises
+    NotFound."""
+    record = RunRecord.load(tx, run_uid)
+    if record.status.state is RunState.PENDING:
+        record.start(at or tx.now)
+        record.save()
+
+
+def request_cancel(tx: Transaction, run: Resource, reason: str) -> Resource:
+    """Have the run stopped: the effect tells its executor, the inbox its agent. The first reason counts; no effect on
+    a run that is being stopped or has ended. Whoever decided it notes the CancelRequested event, in the same
+    transaction. Raises Conflict when ``run`` is stale."""
+    record = RunRecord(tx, run)
+    if record.ended or record.status.cancel_requested_at is not None:
+        return run
+    reason = line(reason, WORD)
+    record.put(cancel_requested_at=tx.now, cancel_reason=reason)
+    saved = record.save()
+    tx.enqueue(CANCEL_RUN, f"cancel/{run.uid}", run.key, {"runUid": run.uid, "reason": reason})
+    return saved
+
+
+def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) -> Ending:
+    """Do the slow part of an ending before its transaction: keep the deliverable that the output holds, and check it
+    against the agent's outputSchema. The result is what ``finish`` takes. Idempotent; blocks for up to some seconds.
+
+    Raises NotFound, StoreUnavailable (try again).
+    """
+    if not ending.artifacts or ending.problem is not None:
+        return ending
+    with store.snapshot() as snapshot:
+        run = find_run(snapshot, run_uid)
+        schema = output_schema(snapshot, RunSpec.model_validate(run.spec))
+    status = RunStatus.model_validate(run.status)
+    if status.state in ENDED or status.report is not None:
+        return ending
+    kept = []
+    for artifact in ending.artifacts:
+        data = (artifact.text or "").encode()
+        try:
+            inline = room_inline(status)
+            kept.append(files.keep(run_uid, run.name, artifact.name, artifact.media_type, data, inline=inline))
+        except Refused as error:
+            return replace(ending, artifacts=(), problem=str(error))
+    return replace(
+        ending, artifacts=tuple(kept), problem=check_output(schema, (ending.artifacts[0].text or "").encode())
+    )
+
+
+def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
+    """End the run: state, reason, Succeeded condition, RunFinished event and the end of its reservation, all at once.
+    This is the only way into a terminal state, and there is no way out of one: the first ending counts, and a run that
+    has ended is returned as it is.
+
+    An ending that was not prepared is checked here, while the transaction holds up every other writer. Raises NotFound.
+    """
+    record = RunRecord.load(tx, run_uid)
+    if record.ended:
+        return record.run
+    ending = _checked(tx, record, ending)
+    never = _never_started(record.status, ending)
+    ended_at = ending.ended_at or tx.now
+    if not never and (ending.started_at is not None or ending.state in (RunState.SUCCEEDED, RunState.TIMED_OUT)):
+        record.start(ending.started_at or ended_at)
+    output_format = _output_format(tx, record)
+    verdict = judge(record.status, ending, output_format)
+    if ending.usage is not None:
+        record.spend(ending.usage, line(ending.model, 2 * WORD))
+    if ending.session_id and record.status.session_id is None:
+        record.put(session_id=line(ending.session_id, 2 * WORD))
+    _take_output(record, ending, ended_at, verdict, output_format)
+    _close(record, ending, ended_at, verdict)
+    settled = settle(tx, run_uid, record.run.name, record.status, ran=not never)
+    data = {"state": verdict.state.value, "attempt": record.spec.attempt, "retryable": verdict.retryable}
+    if ending.exit_code is not None:
+        data["exitCode"] = ending.exit_code
+    if settled is not None:
+        data |= {"settledUsdMicros": settled.usd_micros, "usageSource": record.status.spend.source}
+    record.note(EventType.RUN_FINISHED, verdict.reason, record.status.message, **data)
+    return record.save()
+
+
+def _checked(tx: Transaction, record: RunRecord, ending: Ending) -> Ending:
+    if ending.problem is not None or not ending.artifacts or record.status.report is not None:
+        return ending
+    return replace(ending, problem=_check(output_schema(tx, record.spec), ending))
+
+
+def _check(schema: dict[str, Any], ending: Ending) -> str:
+    return check_output(schema, (ending.artifacts[0].text or "").encode())
+
+
+def _never_started(status: RunStatus, ending: Ending) -> bool:
+    """Whether it is certain that nothing ran, so that nothing has to be paid for. Of a worker that is lost nobody knows
+    whether it had begun."""
+    if touched(status) or ending.started_at is not None:
+        return False
+    if ending.state is RunState.FAILED:
+        return ending.reason in NEVER_STARTED
+    # An executor that knows when it ended, but not of a start, saw none.
+    return ending.state is RunState.CANCELED and (ending.ended_at is not None or status.started_at is None)
+
+
+def _output_format(snapshot: Snapshot, record: RunRecord) -> OutputFormat:
+    """How the run's output is read. Remit, the format without any, when the executor is gone."""
+    executor = snapshot.get(record.spec.executor_ref.key("Executor", record.run.namespace))
+    pinned = None if executor is None else snapshot.spec_at(executor.uid, record.spec.executor_generation)
+    command = None if pinned is None else ExecutorSpec.model_validate(pinned.spec).command
+    return OutputFormat.REMIT if command is None else command.output_format
+
+
+def _take_output(
+    record: RunRecord, ending: Ending, ended_at: datetime, verdict: Verdict, output_format: OutputFormat
+) -> None:
+    if not ending.artifacts or record.status.report is not None:
+        return
+    deliverable = _under_free_name(record.status, ending.artifacts[0])
+    if not verdict.handed_in:
+        # It does not count, but a person wants to see what there was.
+        record.attach(deliverable)
+        return
+    record.hand_in(deliverable)
+    review = f"exit code 0, output read as {output_format}"
+    record.put(report=Report(outcome=COMPLETE, at=ended_at, self_review=review))
+
+
+def _under_free_name(status: RunStatus, artifact: Artifact) -> Artifact:
+    """The agent may have handed in something else under the name that the output gets."""
+    taken = {known.name: known.digest for known in status.artifacts}
+    name, number = artifact.name, 1
+    while taken.get(name, artifact.digest) != artifact.digest:
+        number += 1
+        name = f"{number}-{artifact.name}"
+    return artifact if name == artifact.name else artifact.model_copy(update={"name": name})
+
+
+def _close(record: RunRecord, ending: Ending, ended_at: datetime, verdict: Verdict) -> None:
+    started = record.status.started_at
+    if started is not None and ending.started_at is not None:
+        started = ending.started_at  # measured where it ran, and better than when we heard of it
+    record.put(
+        state=verdict.state,
+        started_at=started,
+        # A clock may have been set back meanwhile: a run does not end before it starts.
+        ended_at=ended_at if started is None else max(ended_at, started),
+        exit_code=ending.exit_code,
+        retryable=verdict.retryable,
+        log_bytes=max(0, ending.log_bytes),
+        log_truncated=ending.log_truncated,
+    )
+    record.judge(_SUCCEEDED.get(verdict.state, False), verdict.reason, clean(verdict.message, MESSAGE))

@@ -1,0 +1,156 @@
+"""One Run record inside one transaction: read once, changed in memory, written with its events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from decisions.mission import add_spend
+from schemas.base import Key
+from schemas.conditions import set_condition
+from schemas.errors import NotFound
+from schemas.event import EventType
+from schemas.mission import Artifact, Spend
+from schemas.quantities import format_money
+from schemas.resource import Actor, ActorKind, Resource
+from schemas.run import ENDED, RunReason, RunSpec, RunState, RunStatus
+from store.contract import Snapshot, Transaction
+
+MOST_USD = Decimal(10) ** 6
+MOST_TOKENS = 10**12
+"""What a run is booked with at most (tokens: of each kind). An agent may report any nonsense, and whatever adds up its
+runs has limits of its own."""
+
+
+def find_run(snapshot: Snapshot, run_uid: str) -> Resource:
+    """The Run. Raises NotFound."""
+    found = snapshot.get_by_uid(run_uid)
+    if found is None or found.kind != "Run":
+        raise NotFound(f"there is no Run with uid {run_uid}; it may have been removed with its mission")
+    return found
+
+
+def agent_of(run: Resource) -> Key:
+    """The agent that works on it."""
+    return RunSpec.model_validate(run.spec).agent_ref.key("Agent", run.namespace)
+
+
+def agent_actor(run: Resource) -> Actor:
+    """Who writes when the agent of this run does: its identity was proven by the run's token."""
+    agent = agent_of(run)
+    return Actor(ActorKind.AGENT, f"agent:{agent.namespace}/{agent.name}", "Token")
+
+
+class RunRecord:
+    """A Run that is being changed. ``save`` writes status and events; without it nothing happened."""
+
+    def __init__(self, tx: Transaction, run: Resource) -> None:
+        self.tx = tx
+        self.run = run
+        self.spec = RunSpec.model_validate(run.spec)
+        self.status = RunStatus.model_validate(run.status)
+        self._events: list[Callable[[Resource], object]] = []
+
+    @classmethod
+    def load(cls, tx: Transaction, run_uid: str) -> RunRecord:
+        """Raises NotFound."""
+        return cls(tx, find_run(tx, run_uid))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is immutable."""
+        return self.status.state in ENDED
+
+    def put(self, **fields: Any) -> None:
+        """Change fields of the status."""
+        self.status = self.status.model_copy(update=fields)
+
+    def note(self, type_: EventType, reason: str, message: str, **data: Any) -> None:
+        """Append this event with ``save``. It also shows in the history of the mission and the agent."""
+        related = [self.spec.mission_uid, self.spec.agent_uid]
+
+        def append(run: Resource) -> None:
+            self.tx.event(type_, run, reason=reason, message=message, data={**data, "related": related})
+
+        self._events.append(append)
+
+    def judge(self, verdict: bool | None, reason: RunReason, message: str) -> None:
+        """Set the Succeeded condition; None is Unknown."""
+        conditions = set_condition(
+            self.status.conditions,
+            "Succeeded",
+            verdict,
+            reason,
+            message,
+            now=self.tx.now,
+            generation=self.run.generation,
+        )
+        self.put(conditions=conditions, reason=reason.value, message=message)
+
+    def start(self, at: datetime) -> None:
+        """Pending becomes Running. No effect on a run that started already."""
+        if self.status.state is not RunState.PENDING:
+            return
+        self.put(state=RunState.RUNNING, started_at=at, last_heartbeat_time=at)
+        self.judge(None, RunReason.STARTED, "its program runs")
+        self.note(EventType.RUN_STARTED, RunReason.STARTED, f"attempt {self.spec.attempt}", attempt=self.spec.attempt)
+
+    def spend(self, part: Spend, model: str = "") -> None:
+        """Add what was used. A part without figures says nothing, unless it says that they are unknown."""
+        if part.usd is None and not part.input_tokens and not part.output_tokens and part.source != "Unknown":
+            return
+        total = self.status.spend
+        fitting = part.model_copy(
+            update={
+                "usd": None if part.usd is None else min(part.usd, MOST_USD - (total.usd or 0)),
+                "input_tokens": min(part.input_tokens, MOST_TOKENS - total.input_tokens),
+                "output_tokens": min(part.output_tokens, MOST_TOKENS - total.output_tokens),
+            }
+        )
+        self.put(spend=add_spend(total, fitting))
+        data: dict[str, Any] = part.to_wire()
+        if model:
+            data["model"] = model
+        self.note(EventType.USAGE_RECORDED, part.source, _spoken(part), **data)
+
+    def attach(self, artifact: Artifact, *, reason: str = "HandedIn") -> None:
+        """List an artifact, unless one of that name is there."""
+        if any(other.name == artifact.name for other in self.status.artifacts):
+            return
+        self.put(artifacts=(*self.status.artifacts, artifact))
+        self.note(
+            EventType.ARTIFACT_ADDED,
+            reason,
+            f"{artifact.name}, {artifact.size:,} bytes",
+            name=artifact.name,
+            mediaType=artifact.media_type,
+            size=artifact.size,
+            digest=artifact.digest,
+        )
+
+    def hand_in(self, deliverable: Artifact) -> None:
+        """Set the deliverable. It is listed among the artifacts too, there without its text: one copy is enough."""
+        listed = deliverable.model_copy(update={"text": None})
+        others = tuple(a for a in self.status.artifacts if a.name != deliverable.name)
+        if len(others) < len(self.status.artifacts):
+            self.put(artifacts=(*others, listed))
+        else:
+            self.attach(listed, reason="Deliverable")
+        self.put(deliverable=deliverable)
+
+    def save(self) -> Resource:
+        """Write it."""
+        self.run = self.tx.put_status(self.run, self.status.to_wire())
+        events, self._events = self._events, []
+        for append in events:
+            append(self.run)
+        return self.run
+
+
+def _spoken(part: Spend) -> str:
+    words = [] if part.usd is None else [f"{format_money(part.usd)} USD"]
+    if part.input_tokens or part.output_tokens:
+        words.append(f"{part.input_tokens:,} + {part.output_tokens:,} tokens")
+    return f"{', '.join(words) or 'an amount that nobody knows'} ({part.source.lower()})"

@@ -1,0 +1,62 @@
+"""The end of a run's reservation: what it really used is booked, or the worst case where nobody knows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from schemas.mission import Spend
+from schemas.quantities import to_micros
+from schemas.run import RunStatus
+from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
+
+_MOST_MS = 2**53
+
+
+def reservation_key(run_uid: str) -> str:
+    """Ledger key of the Reserve entry that the dispatch of a run posts."""
+    return f"reserve/run/{run_uid}"
+
+
+def settlement_key(run_uid: str) -> str:
+    """Ledger key of the entry that ends it."""
+    return f"settle/run/{run_uid}"
+
+
+def settle(tx: Transaction, run_uid: str, name: str, status: RunStatus, *, ran: bool) -> Amounts | None:
+    """End the reservation of a run: Settle what it used, or Release it when it never ``ran``. Returns what was
+    settled; None when nothing was reserved or the reservation has ended. ``status`` is the terminal one."""
+    wanted = reservation_key(run_uid)
+    reserved = next((entry for entry in tx.open_reservations() if entry.key == wanted), None)
+    if reserved is None:
+        return None
+    used = used_amounts(status, reserved.amounts) if ran else Amounts()
+    tx.post(
+        LedgerEntry(
+            key=settlement_key(run_uid),
+            kind=EntryKind.SETTLE if ran else EntryKind.RELEASE,
+            accounts=reserved.accounts,
+            amounts=used,
+            at=tx.now,
+            reservation=reserved.key,
+            note={"run": name, "source": status.spend.source if ran else "NeverStarted"},
+        )
+    )
+    return used
+
+
+def used_amounts(status: RunStatus, reserved: Amounts) -> Amounts:
+    """What to book. Money that nobody named, and tokens of an unknown source, count as reserved, or as reported where
+    that is more. Time is measured by us and always real."""
+    spend: Spend = status.spend
+    known = spend.source != "Unknown"
+    reported_usd = 0 if spend.usd is None else to_micros(spend.usd)
+    tokens = spend.input_tokens + spend.output_tokens
+    took = timedelta(0)
+    if status.started_at is not None and status.ended_at is not None:
+        took = max(took, status.ended_at - status.started_at)
+    return Amounts(
+        usd_micros=reported_usd if known and spend.usd is not None else max(reported_usd, reserved.usd_micros),
+        tokens=tokens if known else max(tokens, reserved.tokens),
+        tool_calls=status.tool_calls if known else max(status.tool_calls, reserved.tool_calls),
+        wall_ms=min(_MOST_MS, took // timedelta(milliseconds=1)),
+    )

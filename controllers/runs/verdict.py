@@ -1,0 +1,252 @@
+"""How a run ended: what became of its program, taken together with what its agent had said. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Protocol, Self
+
+from schemas.executor import OutputFormat
+from schemas.mission import Artifact, Spend
+from schemas.run import Report, RunReason, RunState, RunStatus
+
+COMPLETE = "Complete"
+FAIL = "Fail"
+"""Values of ``Report.outcome``."""
+
+NEVER_STARTED = frozenset(
+    {
+        RunReason.PROGRAM_NOT_FOUND,
+        RunReason.START_FAILED,
+        RunReason.SECRET_NOT_FOUND,
+        RunReason.EXECUTOR_UNSUPPORTED,
+    }
+)
+"""Reasons of a failure before anything ran."""
+
+
+class Tokens(Protocol):
+    """What is used of an executor's token counts: all of them, each once."""
+
+    @property
+    def input(self) -> int: ...
+    @property
+    def output(self) -> int: ...
+    @property
+    def cache_read(self) -> int: ...
+    @property
+    def cache_write(self) -> int: ...
+
+
+class Figures(Protocol):
+    """What is used of an executor's report on cost."""
+
+    @property
+    def usd(self) -> Decimal | None: ...
+    @property
+    def tokens(self) -> Tokens: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def models(self) -> Sequence[Any]: ...
+
+
+class Outcome(Protocol):
+    """What is used of an executor's outcome."""
+
+    @property
+    def state(self) -> RunState: ...
+    @property
+    def reason(self) -> RunReason: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def retryable(self) -> bool: ...
+    @property
+    def exit_code(self) -> int | None: ...
+    @property
+    def result(self) -> Mapping[str, Any] | None: ...
+    @property
+    def usage(self) -> Figures | None: ...
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]: ...
+    @property
+    def started_at(self) -> datetime | None: ...
+    @property
+    def ended_at(self) -> datetime | None: ...
+    @property
+    def log_bytes(self) -> int: ...
+    @property
+    def log_truncated(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a run as its executor saw it, without what the agent had said.
+
+    ``state`` is a terminal one; Succeeded means that the program ended well. ``exit_code`` is None when a signal ended
+    it, or nothing is known. ``artifacts`` holds the deliverable that was read from the output of a program that does
+    not report. ``started_at`` and ``ended_at`` are None when nobody knows. ``problem`` says why the deliverable
+    does not count, "" when it does, None when that was not looked at yet (see ``records.prepare``).
+    """
+
+    state: RunState
+    reason: RunReason
+    message: str = ""
+    retryable: bool = True
+    exit_code: int | None = None
+    usage: Spend | None = None
+    model: str = ""
+    artifacts: tuple[Artifact, ...] = ()
+    session_id: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    log_bytes: int = 0
+    log_truncated: bool = False
+    problem: str | None = None
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Self:
+        """From what an executor tells."""
+        session = (outcome.result or {}).get("sessionId")
+        figures = outcome.usage
+        return cls(
+            state=outcome.state,
+            reason=outcome.reason,
+            message=outcome.message,
+            retryable=outcome.retryable,
+            exit_code=outcome.exit_code,
+            usage=None if figures is None else _spend(figures),
+            model="" if figures is None else ", ".join(sorted({str(m.model) for m in figures.models if m.model})),
+            artifacts=outcome.artifacts,
+            session_id=session if isinstance(session, str) else None,
+            started_at=outcome.started_at,
+            ended_at=outcome.ended_at,
+            log_bytes=outcome.log_bytes,
+            log_truncated=outcome.log_truncated,
+        )
+
+
+def _spend(figures: Figures) -> Spend:
+    tokens = figures.tokens
+    return Spend(
+        usd=figures.usd,
+        input_tokens=tokens.input + tokens.cache_read + tokens.cache_write,
+        output_tokens=tokens.output,
+        source=str(figures.source),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The terminal state that follows. ``handed_in`` tells that the program's output is the deliverable."""
+
+    state: RunState
+    reason: RunReason
+    message: str
+    retryable: bool = True
+    handed_in: bool = False
+
+
+def judge(status: RunStatus, ending: Ending, output_format: OutputFormat) -> Verdict:
+    """What the run comes to. ``status`` is the record before its end."""
+    lost = ending.state is RunState.LOST
+    if ending.state is RunState.UNKNOWN or (lost and ending.reason is RunReason.MAY_STILL_BE_RUNNING):
+        return Verdict(RunState.UNKNOWN, ending.reason, ending.message, retryable=False)
+    if ending.state is RunState.FAILED and ending.reason in NEVER_STARTED and not touched(status):
+        if status.cancel_requested_at is not None:
+            return _canceled("canceled before it started")
+        return _as_told(ending)
+    report = status.report
+    if report is not None and report.outcome == COMPLETE:
+        return _completed(status, report, ending)
+    if report is not None and not _after_stop(status, report):
+        text = f"{report.reason}: {report.message}" if report.message else report.reason
+        return Verdict(RunState.FAILED, RunReason.REPORTED_FAILURE, text, report.retryable)
+    if lost:
+        return _lost(status, ending)
+    if ending.state is RunState.TIMED_OUT:
+        return _as_told(ending)
+    if ending.state is RunState.CANCELED:
+        return _canceled(_stopped(status, ending))
+    if ending.state is RunState.SUCCEEDED and output_format is not OutputFormat.REMIT:
+        return _output(ending, output_format)
+    if status.cancel_requested_at is not None:
+        return _canceled(_stopped(status, ending))
+    if ending.state is RunState.SUCCEEDED:
+        text = "the program ended without reporting an outcome: it has to call complete or fail"
+        return Verdict(RunState.FAILED, RunReason.NO_REPORT, text)
+    return _as_told(ending)
+
+
+def touched(status: RunStatus) -> bool:
+    """Whether the agent has reported anything that shows it at work: then it may have done more than it reported."""
+    spend = status.spend
+    return bool(
+        status.report
+        or status.artifacts
+        or status.tool_calls
+        or spend.input_tokens
+        or spend.output_tokens
+        or spend.usd
+        or status.progress
+        or status.percent
+    )
+
+
+def _as_told(ending: Ending) -> Verdict:
+    return Verdict(ending.state, ending.reason, ending.message, ending.retryable)
+
+
+def _after_stop(status: RunStatus, report: Report) -> bool:
+    """Whether the agent gave its last word only after it was told to stop."""
+    return status.cancel_requested_at is not None and report.at >= status.cancel_requested_at
+
+
+def _completed(status: RunStatus, report: Report, ending: Ending) -> Verdict:
+    """The agent said that it is done. A bad end of its program speaks against that, unless the end was our doing, or
+    nobody saw it: then its word is the last that is known."""
+    if ending.state in (RunState.FAILED, RunState.CANCELED) and ending.exit_code != 0:
+        if _after_stop(status, report):
+            return _canceled(_stopped(status, ending))
+        if ending.state is RunState.FAILED and status.cancel_requested_at is None:
+            text = f"it reported that it is done, but then: {ending.message or ending.reason}"
+            return Verdict(RunState.FAILED, ending.reason, text, ending.retryable)
+    if report.reason:
+        return Verdict(RunState.FAILED, RunReason.OUTPUT_INVALID, report.message)
+    text = "handed in"
+    if ending.state is RunState.LOST:
+        text = "handed in; the end of its program was not seen"
+    elif ending.exit_code != 0:
+        text = "handed in; its program was stopped afterwards"
+    return Verdict(RunState.SUCCEEDED, RunReason.COMPLETED, text)
+
+
+def _output(ending: Ending, output_format: OutputFormat) -> Verdict:
+    if ending.problem:
+        return Verdict(RunState.FAILED, RunReason.OUTPUT_INVALID, ending.problem)
+    if not ending.artifacts:
+        text = f"its output, read as {output_format}, holds no deliverable"
+        return Verdict(RunState.FAILED, RunReason.OUTPUT_INVALID, text)
+    return Verdict(RunState.SUCCEEDED, RunReason.COMPLETED, "handed in", handed_in=True)
+
+
+def _lost(status: RunStatus, ending: Ending) -> Verdict:
+    """Gone without a last word. What had begun to work may have done anything."""
+    text = ending.message or "its worker is gone"
+    if touched(status):
+        text = f"{text}; it had begun to work, and nobody can know what it did"
+        return Verdict(RunState.UNKNOWN, ending.reason, text, retryable=False)
+    return Verdict(RunState.LOST, ending.reason, f"{text}; it had reported nothing", ending.retryable)
+
+
+def _canceled(text: str) -> Verdict:
+    return Verdict(RunState.CANCELED, RunReason.CANCELED, text)
+
+
+def _stopped(status: RunStatus, ending: Ending) -> str:
+    if status.cancel_reason:
+        return f"stopped on request: {status.cancel_reason}"
+    return ending.message if ending.state is RunState.CANCELED and ending.message else "stopped on request"

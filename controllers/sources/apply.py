@@ -1,0 +1,142 @@
+"""Applies a plan: the whole unit in the caller's transaction, with its events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from decisions.finalizers import finalizers
+from decisions.plan import Action, Entry, Plan
+from schemas.base import Key
+from schemas.event import EventType
+from schemas.resource import Declared, Resource
+from store.contract import Transaction
+
+_SHOWN_CHANGES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """How much was done."""
+
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    renamed: int = 0
+    drift_corrected: int = 0
+
+    @property
+    def total(self) -> int:
+        """Objects touched, relocations not counted."""
+        return self.created + self.updated + self.deleted + self.renamed
+
+    def __str__(self) -> str:
+        parts = [
+            f"{n} {word}"
+            for n, word in (
+                (self.created, "created"),
+                (self.updated, "updated"),
+                (self.renamed, "renamed"),
+                (self.deleted, "deleted"),
+                (self.drift_corrected, "put back"),
+            )
+            if n
+        ]
+        return ", ".join(parts) or "nothing changed"
+
+
+def initial_status(kind: str) -> dict[str, Any]:
+    """What a new object says before its first pass."""
+    return {"state": "Inbox"} if kind == "Mission" else {}
+
+
+def apply(
+    tx: Transaction,
+    plan: Plan,
+    declared: Mapping[Key, Declared],
+    live: Mapping[Key, Resource],
+    *,
+    manager: str,
+    blocked: frozenset[Key],
+) -> Applied:
+    """Carry the plan out, but for the keys in ``blocked``. ``live`` holds every existing object that the plan names.
+
+    Raises Conflict or AlreadyExists when an object moved since the plan was made: the caller plans again.
+    """
+    counts = dict.fromkeys(Action, 0)
+    drift = 0
+    for entry in plan.entries:
+        if entry.key in blocked:
+            continue
+        counts[entry.action] += 1
+        drift += entry.drift
+        if entry.action is Action.DELETE:
+            _delete(tx, live[entry.key])
+            continue
+        want = declared[entry.key]
+        if entry.action is Action.CREATE:
+            _create(tx, want, live.get(entry.key), manager, plan.unit)
+        else:
+            _change(tx, entry, want, live[entry.renamed_from or entry.key], manager, plan.unit)
+        if entry.widens:
+            message = "; ".join(entry.widens)
+            tx.event(EventType.WIDENED, entry.key, reason="Widened", message=message, data={"place": entry.place})
+    for entry in plan.relocations:
+        if entry.key in blocked:
+            continue
+        current, want = live[entry.key], declared[entry.key]
+        moved = tx.put_spec(current, want, manager=manager, unit=plan.unit)
+        before = current.provenance.path if current.provenance else ""
+        if want.provenance is not None and before and before != want.provenance.path:
+            text = f"{before} -> {want.provenance.path}"
+            tx.event(EventType.MOVED, moved, reason="FileMoved", message=text, data={"place": want.provenance.place})
+    return Applied(
+        created=counts[Action.CREATE],
+        updated=counts[Action.UPDATE],
+        deleted=counts[Action.DELETE],
+        renamed=counts[Action.RENAME],
+        drift_corrected=drift,
+    )
+
+
+def _create(tx: Transaction, want: Declared, leaving: Resource | None, manager: str, unit: str) -> None:
+    if leaving is not None:
+        return  # its predecessor of the same name still ends; the next pass creates it
+    resource = tx.create(
+        want, manager=manager, unit=unit, finalizers=finalizers(want.kind), status=initial_status(want.kind)
+    )
+    tx.event(EventType.CREATED, resource, reason="Declared", message="declared", data=_place(want))
+
+
+def _change(tx: Transaction, entry: Entry, want: Declared, current: Resource, manager: str, unit: str) -> None:
+    resource = tx.put_spec(current, want, manager=manager, unit=unit)
+    changes = [{"field": c.path, "old": c.old, "new": c.new} for c in entry.changes[:_SHOWN_CHANGES]]
+    data = {**_place(want), "changes": changes, "generation": resource.generation}
+    fields = ", ".join(c.path for c in entry.changes[:3]) + (" ..." if len(entry.changes) > 3 else "")
+    if entry.action is Action.RENAME:
+        text = f"{current.name} -> {want.name}"
+        tx.event(EventType.MOVED, resource, reason="Renamed", message=text, data=data)
+    elif entry.drift:
+        tx.event(EventType.DRIFT_CORRECTED, resource, reason="Drift", message=f"put back: {fields}", data=data)
+    else:
+        tx.event(EventType.UPDATED, resource, reason="Declared", message=fields, data=data)
+
+
+def _delete(tx: Transaction, current: Resource) -> None:
+    place = current.provenance.place if current.provenance else ""
+    tx.event(
+        EventType.DELETION_REQUESTED,
+        current,
+        reason="NotDeclared",
+        message="no longer declared",
+        data={"place": place} if place else None,
+    )
+    if tx.request_deletion(current) is None:
+        tx.event(EventType.DELETED, current.key, reason="NotDeclared", message="nothing to undo")
+
+
+def _place(want: Declared) -> dict[str, Any]:
+    if want.provenance is None:
+        return {}
+    return {"place": want.provenance.place, "revision": want.provenance.revision}

@@ -1,0 +1,223 @@
+"""From files to declarations: parse, validate, default, cross-check. One blob is compiled once, whatever moves around
+it; everything wrong with a unit is reported together."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from typing import Any, Protocol
+
+from controllers.sources import diagnose, yaml
+from controllers.sources.tree import Entry, SourceReader, Tree
+from controllers.sources.units import UnitFiles, unit_id
+from decisions import cross_check
+from schemas import registry
+from schemas.base import DEFAULT_NAMESPACE, Key
+from schemas.errors import Diagnostic, InvalidSpec
+from schemas.resource import Declared, Provenance
+
+MAX_ERRORS = 200
+MAX_PROMPT = 200_000
+
+
+class BlobCache(Protocol):
+    """Compiled forms by blob id (the store's; see its contract)."""
+
+    def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Those that are kept."""
+        ...
+
+    def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
+        """Keep them."""
+        ...
+
+
+class NoCache:
+    """Keeps nothing: `validate` and offline `diff`."""
+
+    def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Nothing."""
+        return iter(())
+
+    def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledBlob:
+    """What one file declares, without its name: (declaration, line of the document), and what is wrong with it."""
+
+    declared: tuple[tuple[Declared, int], ...]
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledUnit:
+    """A unit, compiled. It may be applied only when ``diagnostics`` is empty."""
+
+    path: str
+    declared: tuple[Declared, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def by_key(self) -> dict[Key, Declared]:
+        """The declarations by identity."""
+        return {d.key: d for d in self.declared}
+
+
+@functools.cache
+def compiler_version() -> str:
+    """Changes with every change of the code that compiles: a cache of an older version never counts."""
+    hasher = hashlib.sha256()
+    for package, names in (("schemas", None), ("controllers.sources", ("yaml", "compile", "diagnose"))):
+        for file in sorted(resources.files(package).iterdir(), key=lambda f: f.name):
+            if file.name.endswith(".py") and (names is None or file.name.startswith(names)):
+                hasher.update(file.read_bytes())
+    return hasher.hexdigest()[:32]
+
+
+def compile_blob(data: bytes, path: str) -> CompiledBlob:
+    """Compile one file. Never raises for what the content is."""
+    loaded = yaml.load(data, path=path)
+    declared: list[tuple[Declared, int]] = []
+    diagnostics = list(loaded.diagnostics)
+    for document in loaded.documents:
+        checked = registry.check_document(document.value, default_namespace=DEFAULT_NAMESPACE)
+        if isinstance(checked, Declared):
+            declared.append((checked, document.line))
+        else:
+            diagnostics += [d for problem in checked for d in _located(problem, document, path)]
+    return CompiledBlob(tuple(declared), tuple(sorted(diagnostics)))
+
+
+def _located(problem: registry.Problem, document: yaml.Document, path: str) -> list[Diagnostic]:
+    """One problem of a document, with its place in the file."""
+    if isinstance(problem, registry.ModelProblem):
+        return diagnose.from_validation(problem.error, document, path, problem.prefix, problem.model)
+    position = document.nearest(problem.path)
+    field = field_text(problem.path)
+    return [Diagnostic(path, position.line, position.column, field, problem.message, problem.expected, problem.hint)]
+
+
+def field_text(path: Iterable[str | int]) -> str:
+    """A path as people write it: ``spec.dependsOn[0].name``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def compile_unit(source: str, files: UnitFiles, tree: Tree, reader: SourceReader, cache: BlobCache) -> CompiledUnit:
+    """Compile a unit of a tree. Raises SourceUnreadable when a blob cannot be read."""
+    blobs = _compile_blobs(files.entries, reader, cache)
+    diagnostics = list(files.problems)
+    declared: list[Declared] = []
+    for entry in files.entries:
+        blob = blobs[entry.blob]
+        diagnostics += [d.at_path(entry.path) for d in blob.diagnostics]
+        for item, line in blob.declared:
+            provenance = Provenance(source, unit_id(source, files.path), tree.revision, entry.path, line, entry.blob)
+            declared.append(replace(item, provenance=provenance))
+    if not diagnostics:
+        declared, found = _with_prompts(declared, tree, reader)
+        diagnostics += found
+    faults = cross_check.check(declared)
+    if faults:
+        diagnostics += locate(faults, files.entries, reader)
+    return CompiledUnit(files.path, tuple(declared), tuple(sorted(set(diagnostics))[:MAX_ERRORS]))
+
+
+def _compile_blobs(entries: Iterable[Entry], reader: SourceReader, cache: BlobCache) -> dict[str, CompiledBlob]:
+    wanted = {e.blob: e for e in entries}
+    version = compiler_version()
+    done = {blob: _unpack(data) for blob, data in cache.cached_blobs(version, wanted)}
+    missing = [entry for blob, entry in wanted.items() if blob not in done]
+    fresh: dict[str, bytes] = {}
+    for entry, data in reader.read_blobs(missing):
+        compiled = compile_blob(data, entry.path)
+        done[entry.blob] = compiled
+        if not compiled.diagnostics:
+            fresh[entry.blob] = _pack(compiled)
+    if fresh:
+        cache.cache_blobs(version, fresh)
+    return done
+
+
+def _pack(compiled: CompiledBlob) -> bytes:
+    rows = [[d.kind, d.namespace, d.name, d.spec, d.labels, d.annotations, line] for d, line in compiled.declared]
+    return json.dumps(rows, separators=(",", ":")).encode()
+
+
+def _unpack(data: bytes) -> CompiledBlob:
+    rows: list[list[Any]] = json.loads(data)
+    return CompiledBlob(
+        tuple((Declared(k, ns, n, spec, labels, notes), line) for k, ns, n, spec, labels, notes, line in rows)
+    )
+
+
+def _with_prompts(
+    declared: list[Declared], tree: Tree, reader: SourceReader
+) -> tuple[list[Declared], list[Diagnostic]]:
+    """Put the text of ``systemPromptFrom`` files into the specs: the prompt is versioned with the spec."""
+    result: list[Declared] = []
+    diagnostics: list[Diagnostic] = []
+    for item in declared:
+        place = item.spec.get("systemPromptFrom") if item.kind == "Agent" else None
+        if place is None:
+            result.append(item)
+            continue
+        try:
+            text = _prompt(tree, reader, str(place["path"]))
+        except InvalidSpec as error:
+            message = error.diagnostics[0].message
+        else:
+            spec = {k: v for k, v in item.spec.items() if k != "systemPromptFrom"}
+            result.append(replace(item, spec={**spec, "systemPrompt": text}))
+            continue
+        origin = item.provenance
+        assert origin is not None
+        field = "spec.systemPromptFrom.path"
+        diagnostics.append(
+            Diagnostic(origin.path, origin.line, 1, field, message, "a UTF-8 file below the source path")
+        )
+    return result, diagnostics
+
+
+def _prompt(tree: Tree, reader: SourceReader, path: str) -> str:
+    entry = reader.find(tree, path)
+    if entry is None:
+        raise InvalidSpec([Diagnostic(path, 0, 0, "", f"there is no file {path!r}")])
+    if entry.size > MAX_PROMPT:
+        raise InvalidSpec([Diagnostic(path, 0, 0, "", f"{path!r} has {entry.size} bytes, more than {MAX_PROMPT}")])
+    data = b"".join(content for _, content in reader.read_blobs([entry]))
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise InvalidSpec([Diagnostic(path, 0, 0, "", f"{path!r} is not UTF-8")]) from None
+    return text.replace("\x00", "")
+
+
+def locate(faults: Iterable[cross_check.Fault], entries: Iterable[Entry], reader: SourceReader) -> list[Diagnostic]:
+    """Give faults their line and column: the files they stand in are parsed once more."""
+    by_path = {e.path: e for e in entries}
+    documents: dict[str, tuple[yaml.Document, ...]] = {}
+    result = []
+    for fault in faults:
+        origin = fault.declared.provenance
+        assert origin is not None
+        if origin.path not in documents:
+            data = b"".join(content for _, content in reader.read_blobs([by_path[origin.path]]))
+            documents[origin.path] = yaml.load(data, path=origin.path).documents
+        document = next((d for d in documents[origin.path] if d.line == origin.line), None)
+        position = document.nearest(fault.field) if document is not None else yaml.Position(origin.line, 1)
+        result.append(
+            Diagnostic(
+                origin.path, position.line, position.column, field_text(fault.field), fault.message,
+                fault.expected, fault.hint,
+            )
+        )  # fmt: skip
+    return result

@@ -1,0 +1,142 @@
+"""From a compiled unit and what the store holds to a plan: one planner for the sync and for `remit diff`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from controllers.sources.compile import CompiledUnit
+from controllers.sources.tree import SourceReader
+from controllers.sources.units import UnitFiles, unit_id
+from decisions.plan import Action, Live, Plan, make_plan
+from schemas import registry
+from schemas.base import Key
+from schemas.errors import Diagnostic
+from schemas.kind import Disruption
+from schemas.resource import Declared, Resource
+from schemas.run import ACTIVE_STATES
+from schemas.source import PruneMode, SourceSpec, WideningMode
+from store.contract import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with what it was made from. ``faults`` are what only the live objects can tell (immutable fields, an
+    identity that another unit owns); with any of them nothing of the unit is applied."""
+
+    plan: Plan
+    declared: Mapping[Key, Declared]
+    live: Mapping[Key, Resource]
+    faults: tuple[Diagnostic, ...]
+
+
+def disruptions(kind: str) -> Mapping[str, Disruption]:
+    """The disruption map of a kind."""
+    return registry.by_kind(kind).disruption
+
+
+def plan_unit(
+    snapshot: Snapshot,
+    source: str,
+    unit: CompiledUnit,
+    revision: str,
+    spec: SourceSpec | None,
+    *,
+    keep: frozenset[Key] = frozenset(),
+) -> Planned:
+    """Plan one unit against the store."""
+    name = unit_id(source, unit.path)
+    declared = unit.by_key
+    inventory = snapshot.list_unit(name)
+    owned = {r.key for r in inventory}
+    elsewhere = snapshot.get_many([k for k in declared if k not in owned])
+    live = {**{r.key: r for r in inventory}, **elsewhere}
+    plan = make_plan(
+        name,
+        revision,
+        declared.values(),
+        Live(tuple(inventory), elsewhere, active_runs(snapshot)),
+        disruptions=disruptions,
+        prune=spec.prune if spec is not None else PruneMode.GUARDED,
+        widening=spec.widening if spec is not None else WideningMode.APPLY,
+        keep=keep,
+    )
+    return Planned(plan, declared, live, tuple(_immutable(plan, declared)))
+
+
+def active_runs(snapshot: Snapshot) -> Mapping[Key, int]:
+    """How many runs are open on each mission and agent."""
+    counts: Counter[Key] = Counter()
+    for run in snapshot.objects("Run", states=ACTIVE_STATES):
+        agent = run.spec["agentRef"]
+        counts[Key("Mission", run.namespace, run.spec["missionRef"]["name"])] += 1
+        counts[Key("Agent", agent.get("namespace") or run.namespace, agent["name"])] += 1
+    return counts
+
+
+def _immutable(plan: Plan, declared: Mapping[Key, Declared]) -> Iterable[Diagnostic]:
+    for entry in plan.entries:
+        if entry.action not in (Action.UPDATE, Action.RENAME):
+            continue
+        fixed = registry.by_kind(entry.key.kind).immutable
+        for change in entry.changes:
+            path = change.path.removeprefix("spec.")
+            if change.path.startswith("spec.") and any(path == f or path.startswith((f + ".", f + "[")) for f in fixed):
+                place = declared[entry.key].provenance
+                yield Diagnostic(
+                    place.path if place else str(entry.key),
+                    place.line if place else 0,
+                    1,
+                    change.path,
+                    f"cannot be changed on {entry.key.short}",
+                    hint="declare a new object under another name",
+                )
+
+
+def claimed_twice(snapshot: Snapshot, source: str, units: Sequence[CompiledUnit]) -> dict[str, list[Diagnostic]]:
+    """Identities that two units declare: the unit that owns the object keeps it, the other one fails; where nobody owns
+    it yet, the first by path keeps it. Unit path -> what is wrong with it."""
+    owners: dict[Key, list[CompiledUnit]] = {}
+    for unit in units:
+        for key in unit.by_key:
+            owners.setdefault(key, []).append(unit)
+    found: dict[str, list[Diagnostic]] = {}
+    twice = {key: claims for key, claims in owners.items() if len(claims) > 1}
+    live = snapshot.get_many(twice)
+    for key, claims in twice.items():
+        current = live.get(key)
+        keeper = next((u for u in claims if current is not None and current.unit == unit_id(source, u.path)), claims[0])
+        for unit in claims:
+            if unit is keeper:
+                continue
+            place = unit.by_key[key].provenance
+            message = f"{key.short} is declared by the unit {keeper.path!r} too"
+            path, line = (place.path, place.line) if place is not None else (unit.path, 0)
+            found.setdefault(unit.path, []).append(Diagnostic(path, line, 1, "metadata.name", message))
+    # An object that another source or another unit still owns is not taken over silently either.
+    for unit in units:
+        foreign = snapshot.get_many(unit.by_key)
+        for key, resource in foreign.items():
+            owner = resource.unit
+            ours = {unit_id(source, u.path) for u in units}
+            if owner and owner not in ours and not owner.startswith(f"{source}:"):
+                place = unit.by_key[key].provenance
+                path, line = (place.path, place.line) if place is not None else (unit.path, 0)
+                message = f"{key.short} belongs to the source {owner.partition(':')[0]!r}"
+                found.setdefault(unit.path, []).append(Diagnostic(path, line, 1, "metadata.name", message))
+    return found
+
+
+def may_have_moved(
+    snapshot: Snapshot, source: str, unit: CompiledUnit, failed: Sequence[UnitFiles], reader: SourceReader
+) -> frozenset[Key]:
+    """Objects of ``unit`` that it no longer declares but whose name stands in a unit that does not compile: they may
+    have moved there, so they must not be deleted yet."""
+    if not failed:
+        return frozenset()
+    missing = [r.key for r in snapshot.list_unit(unit_id(source, unit.path)) if r.key not in unit.by_key]
+    if not missing:
+        return frozenset()
+    texts = [data for files in failed for _, data in reader.read_blobs(files.entries)]
+    return frozenset(key for key in missing if any(key.name.encode() in text for text in texts))

@@ -1,0 +1,57 @@
+"""One reader per source and spec: opened when first asked for, kept while the spec stays the same."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from controllers.sources import git_address
+from controllers.sources.directory import DirectoryReader
+from controllers.sources.git import GitReader
+from controllers.sources.tree import SourceReader
+from schemas.resource import Resource
+from schemas.source import SourceSpec, SourceType
+
+
+class Readers:
+    """Readers of this process. ``project`` is where relative paths start; remote repositories are mirrored below
+    ``cache``. Thread-safe."""
+
+    def __init__(self, project: Path, cache: Path) -> None:
+        self._project = project
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[SourceSpec, SourceReader]] = {}
+
+    def __call__(self, source: Resource, spec: SourceSpec) -> SourceReader:
+        """The reader of a source. Raises SourceUnreadable when its address is refused."""
+        with self._lock:
+            known = self._open.get(source.uid)
+            if known is not None and known[0] == spec:
+                return known[1]
+            reader = make_reader(spec, self._project, self._cache)
+            self._open[source.uid] = (spec, reader)
+        if known is not None:
+            known[1].close()
+        return reader
+
+    def close(self) -> None:
+        """Close them all."""
+        with self._lock:
+            readers = [reader for _, reader in self._open.values()]
+            self._open.clear()
+        for reader in readers:
+            reader.close()
+
+
+def make_reader(spec: SourceSpec, project: Path, cache: Path) -> SourceReader:
+    """A new reader for a spec. Raises SourceUnreadable when its address is refused."""
+    if spec.type is SourceType.DIRECTORY:
+        return DirectoryReader(project / spec.url)
+    return GitReader(local_url(spec.url, project), ref=spec.ref, path=spec.path, cache=cache)
+
+
+def local_url(url: str, project: Path) -> str:
+    """A relative path as seen from the project; anything else as it is."""
+    address = git_address.parse_address(url)
+    return str((project / url).absolute()) if address.local is not None else url

@@ -1,0 +1,400 @@
+"""The sync pipeline of one source: fetch, verify, compile, plan, guards, apply, say how it went.
+
+A source that cannot be read never means "empty": every failure keeps the last good revision and is said on the Source.
+Each unit is applied whole, in one transaction with its events, or not at all; a unit that fails leaves the others be.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from controllers.runtime.result import DONE, RequeueAfter, Result
+from controllers.sources import planning
+from controllers.sources.apply import Applied, apply
+from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit
+from controllers.sources.tree import SourceReader, Tree
+from controllers.sources.units import UnitFiles, split, unit_id
+from decisions.plan import Guard
+from schemas.base import Key
+from schemas.conditions import find, set_condition
+from schemas.confirmation import ConfirmationReason, ConfirmationStatus
+from schemas.errors import Conflict, Diagnostic, SourceUnreadable, StoreUnavailable
+from schemas.event import EventType
+from schemas.resource import RECONCILE_REQUESTED_AT, Actor, ActorKind, Resource
+from schemas.source import PendingPlan, SourceReason, SourceSpec, SourceStatus, UnitStatus
+from store.contract import Snapshot, Store, Transaction
+
+log = logging.getLogger(__name__)
+
+RECHECK = timedelta(minutes=10)
+"""How often an unchanged revision is compared with the store all the same: the insurance against drift."""
+FAILED_RETRY_S = 15.0
+"""A source that cannot be read is looked at again after this, or its interval if that is shorter."""
+_SHOWN = 50
+
+ReaderOf = Callable[[Resource, SourceSpec], SourceReader]
+"""The reader of a source; the same one for the same spec."""
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What this process knows of a source: enough to leave an unchanged one alone."""
+
+    tree_id: str = ""
+    generation: int = 0
+    checked_at: datetime | None = None
+    settled: bool = False
+    confirmations: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """How one unit went."""
+
+    status: UnitStatus
+    applied: Applied = field(default_factory=Applied)
+
+
+class SourceSync:
+    """Keeps sources applied. ``jitter`` gives a factor around 1 for each wait. Called from worker threads, for one
+    source at a time."""
+
+    def __init__(
+        self, store: Store, reader_of: ReaderOf, *, cache: BlobCache, now: Callable[[], datetime],
+        jitter: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._reader_of = reader_of
+        self._cache = cache
+        self._now = now
+        self._jitter = jitter
+        self._memory: dict[str, _Memory] = {}
+
+    def __call__(self, key: Key) -> Result:
+        """One pass over a source; returns when to look again."""
+        with self._store.snapshot() as snapshot:
+            source = snapshot.get(key)
+            confirmed = _open_confirmations(snapshot)
+        if source is None or source.deletion_at is not None:
+            return DONE
+        spec = SourceSpec.model_validate(source.spec)
+        status = SourceStatus.model_validate(source.status)
+        interval = spec.interval.total_seconds()
+        token = source.annotations.get(RECONCILE_REQUESTED_AT)
+        asked = token is not None and token != status.last_handled_reconcile
+        if spec.suspend:
+            self._say(source, status, SourceReason.SUSPENDED, "spec.suspend is set", token=token)
+            return DONE
+        try:
+            self._sync(source, spec, status, confirmed, asked=asked, token=token)
+        except SourceUnreadable as error:
+            reason = _reason(error.reason)
+            self._memory.pop(source.uid, None)
+            self._fail(source, reason, str(error), token)
+            return RequeueAfter(min(interval, FAILED_RETRY_S) * self._jitter())
+        return RequeueAfter(interval * self._jitter())
+
+    def _sync(
+        self, source: Resource, spec: SourceSpec, status: SourceStatus, confirmed: dict[str, Resource],
+        *, asked: bool, token: str | None,
+    ) -> None:  # fmt: skip
+        if spec.verify is not None:
+            raise SourceUnreadable(
+                "spec.verify is set, but this version cannot check signatures: nothing is applied",
+                reason=SourceReason.SIGNATURE_INVALID,
+            )
+        reader = self._reader_of(source, spec)
+        reader.fetch()
+        memory = self._memory.setdefault(source.uid, _Memory())
+        head = reader.head()
+        rested = memory.checked_at is not None and self._now() - memory.checked_at < RECHECK
+        same = (
+            head == status.revision
+            and memory.settled
+            and memory.generation == source.generation
+            and memory.confirmations == frozenset(confirmed)
+        )
+        if same and rested and not asked:
+            return
+        commit = head.rpartition(":")[2]
+        if any(len(q) >= 7 and commit.startswith(q) for q in spec.quarantine):
+            raise SourceUnreadable(f"{head} is in spec.quarantine", reason=SourceReason.QUARANTINED)
+        self._check_history(reader, status, head)
+        tree = reader.read_tree(head)
+        outcomes = self._units(source, spec, status, tree, reader, confirmed)
+        units = tuple(o.status for o in sorted(outcomes, key=lambda o: o.status.path))
+        settled = not any(u.pending for u in units)
+        self._finish(source.key, status, tree.revision, units, token, confirmed)
+        self._memory[source.uid] = _Memory(tree.tree_id, source.generation, self._now(), settled, frozenset(confirmed))
+
+    def _check_history(self, reader: SourceReader, status: SourceStatus, head: str) -> None:
+        """A new head that shares no history with the applied one is not taken: it may be another repository."""
+        check = getattr(reader, "require_common_history", None)
+        if check is not None and status.revision and status.revision != head:
+            check(status.revision, head)
+
+    def _units(
+        self, source: Resource, spec: SourceSpec, status: SourceStatus, tree: Tree, reader: SourceReader,
+        confirmed: dict[str, Resource],
+    ) -> list[_Outcome]:  # fmt: skip
+        files = split(tree)
+        compiled = [(f, compile_unit(source.name, f, tree, reader, self._cache)) for f in files]
+        good = [unit for _, unit in compiled if not unit.diagnostics]
+        failed = [f for f, unit in compiled if unit.diagnostics]
+        with self._store.snapshot() as snapshot:
+            clashes = planning.claimed_twice(snapshot, source.name, good)
+        before = {u.path: u for u in status.units}
+        outcomes = []
+        for file, unit in compiled:
+            old = before.get(file.path, UnitStatus(path=file.path))
+            problems = [*unit.diagnostics, *clashes.get(file.path, ())]
+            if problems:
+                outcomes.append(self._unit_failed(source, old, tree.revision, problems))
+            else:
+                outcomes.append(self._apply(source, spec, old, tree, unit, failed, reader, confirmed))
+        gone = [u for path, u in before.items() if path not in {f.path for f in files} and u.objects]
+        for old in gone:
+            empty = CompiledUnit(old.path, (), ())
+            outcomes.append(self._apply(source, spec, old, tree, empty, failed, reader, confirmed))
+        return [o for o in outcomes if o.status.path in {f.path for f in files} or o.status.objects]
+
+    def _apply(
+        self, source: Resource, spec: SourceSpec, old: UnitStatus, tree: Tree, unit: CompiledUnit,
+        failed: Sequence[UnitFiles], reader: SourceReader, confirmed: dict[str, Resource],
+    ) -> _Outcome:  # fmt: skip
+        """Plan and apply one unit that compiles; a lost race plans again."""
+        for attempt in range(5):
+            with self._store.snapshot() as snapshot:
+                keep = planning.may_have_moved(snapshot, source.name, unit, failed, reader)
+                planned = planning.plan_unit(snapshot, source.name, unit, tree.revision, spec, keep=keep)
+            if planned.faults:
+                return self._unit_failed(source, old, tree.revision, planned.faults)
+            plan = planned.plan
+            blocked = plan.blocked(lambda digest: digest in confirmed)
+            pending = [g for g in plan.guards if any(e.key in blocked for e in g.entries)]
+            if not plan.entries and not plan.relocations:
+                return self._unit_done(source, old, tree, Applied(), (), plan.inventory)
+            actor = Actor(ActorKind.SYSTEM, f"source:{source.name}", spec.type)
+            try:
+                with self._store.transaction(actor) as tx:
+                    applied = apply(
+                        tx, plan, planned.declared, planned.live, manager=f"git/{source.name}", blocked=blocked
+                    )
+                    for digest in {plan.digest, *(g.digest for g in plan.guards)} & confirmed.keys():
+                        _use(tx, confirmed[digest])
+                    if applied.total:
+                        tx.event(
+                            EventType.SYNCED,
+                            source,
+                            reason="Applied",
+                            message=f"{_name(unit.path)} at {_short(tree.revision)}: {applied}",
+                            data={"unit": unit.path, "revision": tree.revision, "planDigest": plan.digest},
+                        )
+                    for guard in pending:
+                        if not _known(old, guard):
+                            tx.event(EventType.GUARD_RAISED, source, reason=guard.reason, message=guard.message,
+                                     data={"unit": unit.path, "planDigest": guard.digest})  # fmt: skip
+                    count = len(tx.list_unit(unit_id(source.name, unit.path)))
+            except Conflict:
+                if attempt == 4:
+                    raise
+                continue
+            return self._unit_done(source, old, tree, applied, pending, count)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _unit_done(
+        self, source: Resource, old: UnitStatus, tree: Tree, applied: Applied, pending: Sequence[Guard], count: int
+    ) -> _Outcome:
+        since = {p.digest: p.since for p in old.pending}
+        plans = tuple(
+            PendingPlan(
+                digest=g.digest,
+                guard=g.reason,
+                revision=tree.revision,
+                deletes=tuple(e.key.short for e in g.entries if e.action == "delete")[:_SHOWN],
+                widens=tuple(f"{e.key.short}: {t}" for e in g.entries for t in e.widens)[:_SHOWN],
+                message=g.message,
+                since=since.get(g.digest, self._now()),
+            )
+            for g in pending
+        )
+        reason = plans[0].guard if plans else SourceReason.SYNCED
+        message = f"{plans[0].message}; release: remit confirm {plans[0].digest}" if plans else ""
+        changed = applied.total > 0 or old.applied_revision is None
+        status = old.model_copy(
+            update={
+                "revision": tree.revision,
+                "applied_revision": tree.revision,
+                "reason": reason,
+                "message": message,
+                "errors": (),
+                "objects": count,
+                "applied_at": self._now() if changed else old.applied_at,
+                "drift_corrected": old.drift_corrected + applied.drift_corrected,
+                "pending": plans,
+            }
+        )
+        return _Outcome(status, applied)
+
+    def _unit_failed(
+        self, source: Resource, old: UnitStatus, revision: str, problems: Sequence[Diagnostic]
+    ) -> _Outcome:
+        errors = tuple(str(p) for p in sorted(problems))[:_SHOWN]
+        kept = f"; {_short(old.applied_revision)} stays in force" if old.applied_revision else ""
+        message = f"{len(problems)} error(s){kept}: {errors[0]}"
+        if old.errors != errors or old.revision != revision:
+            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{source.name}", "Engine")) as tx:
+                tx.event(
+                    EventType.SYNC_FAILED,
+                    source,
+                    reason=SourceReason.INVALID_SPEC,
+                    message=f"{_name(old.path)} at {_short(revision)}: {message}",
+                    data={"unit": old.path, "revision": revision, "errors": list(errors)},
+                )
+        return _Outcome(
+            old.model_copy(
+                update={
+                    "revision": revision,
+                    "reason": SourceReason.INVALID_SPEC,
+                    "message": message,
+                    "errors": errors,
+                    "pending": (),
+                }
+            )
+        )
+
+    def _finish(
+        self, key: Key, status: SourceStatus, revision: str, units: tuple[UnitStatus, ...], token: str | None,
+        confirmed: dict[str, Resource],
+    ) -> None:  # fmt: skip
+        worst = next((u for u in units if u.reason is SourceReason.INVALID_SPEC), None) or next(
+            (u for u in units if u.pending), None
+        )
+        reason = worst.reason if worst is not None else SourceReason.SYNCED
+        message = f"{_name(worst.path)}: {worst.message}" if worst is not None else ""
+        ready = reason is not SourceReason.INVALID_SPEC
+        new = {"revision": revision, "last_sync_time": self._now(), "units": units}
+        pending = {p.digest for u in units for p in u.pending}
+        self._write(key, reason, message, ready=ready, token=token, fields=new, unknown=(confirmed, pending))
+
+    def _fail(self, source: Resource, reason: SourceReason, message: str, token: str | None) -> None:
+        self._write(source.key, reason, message, ready=False, token=token, fields={})
+
+    def _say(
+        self, source: Resource, status: SourceStatus, reason: SourceReason, message: str, *, token: str | None
+    ) -> None:
+        self._write(source.key, reason, message, ready=None, token=token, fields={})
+
+    def _write(
+        self, key: Key, reason: SourceReason, message: str, *, ready: bool | None, token: str | None,
+        fields: dict[str, object], unknown: tuple[dict[str, Resource], set[str]] | None = None,
+    ) -> None:  # fmt: skip
+        """Write the Source's status; failures and recoveries are events, once each."""
+        try:
+            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{key.name}", "Engine")) as tx:
+                source = tx.get(key)
+                if source is None:
+                    return
+                old = SourceStatus.model_validate(source.status)
+                before = find(old.conditions, "Ready")
+                conditions = set_condition(
+                    old.conditions, "Ready", ready, reason, message, now=tx.now, generation=source.generation
+                )
+                if old.units == fields.get("units", old.units) and old.revision == fields.get("revision"):
+                    fields = (
+                        {k: v for k, v in fields.items() if k != "last_sync_time"}
+                        if before == find(conditions, "Ready")
+                        and old.last_handled_reconcile == (token or old.last_handled_reconcile)
+                        else fields
+                    )
+                update = {
+                    **fields,
+                    "conditions": conditions,
+                    "observed_generation": source.generation,
+                    "last_handled_reconcile": token or old.last_handled_reconcile,
+                }
+                source = tx.put_status(source, old.model_copy(update=update).to_wire())
+                news = before is None or (before.reason, before.message) != (reason, message)
+                if ready is False and news and reason is not SourceReason.INVALID_SPEC:
+                    tx.event(EventType.SYNC_FAILED, source, reason=reason, message=message)
+                elif ready and before is not None and before.status == "False":
+                    tx.event(EventType.SYNCED, source, reason="Recovered", message=f"was {before.reason}")
+                if unknown is not None:
+                    _mark_unknown(tx, *unknown)
+        except StoreUnavailable as error:
+            log.warning("status of %s could not be written: %s", key, error)
+            raise
+
+
+def _open_confirmations(snapshot: Snapshot) -> dict[str, Resource]:
+    """Confirmations that were not used yet, by the digest they release."""
+    found = {}
+    for resource in snapshot.objects("Confirmation"):
+        if ConfirmationStatus.model_validate(resource.status).used_at is None and resource.deletion_at is None:
+            found[str(resource.spec["planDigest"])] = resource
+    return found
+
+
+def _use(tx: Transaction, confirmation: Resource) -> None:
+    """Mark it used: one confirmation, one plan."""
+    current = tx.get(confirmation.key)
+    if current is None:
+        return
+    status = ConfirmationStatus.model_validate(current.status)
+    if status.used_at is not None:
+        raise Conflict(f"{current.key.short} was used meanwhile")
+    conditions = set_condition(
+        status.conditions, "Succeeded", True, ConfirmationReason.USED, "", now=tx.now, generation=current.generation
+    )
+    update = {"conditions": conditions, "used_at": tx.now, "observed_generation": current.generation}
+    current = tx.put_status(current, status.model_copy(update=update).to_wire())
+    tx.event(
+        EventType.GUARD_CONFIRMED,
+        current,
+        reason="Confirmed",
+        message=f"by {status.confirmed_by or current.manager}",
+        data={"planDigest": current.spec["planDigest"]},
+    )
+
+
+def _mark_unknown(tx: Transaction, confirmed: dict[str, Resource], pending: set[str]) -> None:
+    """Tell those who confirmed a plan that is not the one that waits."""
+    for digest, confirmation in confirmed.items():
+        current = tx.get(confirmation.key)
+        if current is None or digest in pending:
+            continue
+        status = ConfirmationStatus.model_validate(current.status)
+        if status.used_at is not None:
+            continue
+        conditions = set_condition(
+            status.conditions, "Succeeded", False, ConfirmationReason.DIGEST_UNKNOWN,
+            "no plan with that digest waits", now=tx.now, generation=current.generation,
+        )  # fmt: skip
+        update = {"conditions": conditions, "observed_generation": current.generation}
+        tx.put_status(current, status.model_copy(update=update).to_wire())
+
+
+def _known(old: UnitStatus, guard: Guard) -> bool:
+    return any(p.digest == guard.digest for p in old.pending)
+
+
+def _reason(text: str) -> SourceReason:
+    try:
+        return SourceReason(text)
+    except ValueError:
+        return SourceReason.REPOSITORY_UNREACHABLE
+
+
+def _name(path: str) -> str:
+    return "specs" if path == "." else f"unit {path}"
+
+
+def _short(revision: str | None) -> str:
+    """``main@sha1:0123456789`` for people."""
+    if not revision:
+        return "nothing"
+    name, _, rest = revision.rpartition(":")
+    return f"{name.partition('@')[0]}@{rest[:10]}"

@@ -1,0 +1,380 @@
+"""The only place that builds concrete objects: from a configuration to an engine that runs.
+
+Readers come to see what is joined to what; everything that decides is elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+from controllers.dispatch.command import CommandExecutor
+from controllers.dispatch.environment import LocalSecrets
+from controllers.effects.runner import EffectRunner, Handler
+from controllers.effects.runs import CANCEL, START, RunContext, RunEffects
+from controllers.reconcilers import agents, approvals, dispatcher, holds, missions, unreconciled
+from controllers.reconcilers.executors import ExecutorReconciler, Probe
+from controllers.reconcilers.wakes import Wakes
+from controllers.runs import records
+from controllers.runs.artifacts import ArtifactFiles
+from controllers.runs.tokens import RunTokens, load_or_create_key
+from controllers.runtime.blocking import Blocking, ThreadBlocking
+from controllers.runtime.clock import Clock, SystemClock, wait_for_any
+from controllers.runtime.controller import Controller
+from controllers.runtime.ids import IdMint
+from controllers.runtime.lifecycle import Lifecycle, Run
+from controllers.runtime.manager import Manager, ShutdownReport
+from controllers.runtime.result import DONE, Result
+from controllers.runtime.resync import Resync
+from controllers.runtime.workqueue import Priority, WorkQueue
+from controllers.sources.readers import Readers, local_url
+from controllers.sources.sync import SourceSync
+from controllers.sources.watch import Places, directory_places, repository_places, watch
+from schemas import registry
+from schemas.base import Key
+from schemas.config import Config
+from schemas.errors import SourceUnreadable, StoreUnavailable
+from schemas.event import EventType
+from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
+from schemas.kind import ObjectClass
+from schemas.resource import SYSTEM, Actor, ActorKind, Declared
+from schemas.run import RunReason, RunState
+from schemas.source import SourceSpec, SourceType
+from store import open_store
+from store.contract import Store, Transaction
+from store.location import from_project
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SOURCE = Key("Source", "default", "default")
+ENGINE = Key("Engine", "", "engine")
+POLL_S = 0.1
+"""How often the store is asked whether another process (the CLI) wrote to it: a memory read."""
+HOUSEKEEPING_S = 3600.0
+KEEP_RUN_FILES = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one engine lives. ``project`` is where relative paths start; ``state`` (``.remit``) holds what the engine
+    keeps: store, runs, workspaces, mirrors, keys."""
+
+    project: Path
+    state: Path
+
+
+class Engine:
+    """Everything that runs in one `remit run`, apart from the servers, which ``add`` brings in."""
+
+    def __init__(
+        self,
+        config: Config,
+        place: Place,
+        *,
+        clock: Clock | None = None,
+        random: Random | None = None,
+        agent_url: Callable[[], str],
+        environment: dict[str, str],
+    ) -> None:
+        """Opens the store and holds it. Raises StoreLocked when another engine does, StoreUnavailable."""
+        self.config = config
+        self.place = place
+        self.clock = clock or SystemClock()
+        self.random = random or Random()  # noqa: S311  spreads load, protects nothing
+        self.ids = IdMint(self.clock.now, self.random)
+        for folder in (place.state, place.state / "keys"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.store: Store = open_store(
+            from_project(config.store, place.project),
+            now=self.clock.now,
+            new_id=self.ids.new,
+            create=True,
+            exclusive=True,
+        )
+        self.blocking: Blocking = ThreadBlocking(6)
+        self.tokens = RunTokens(load_or_create_key(place.state / "keys" / "run.key"))
+        self.artifacts = ArtifactFiles(place.state)
+        self.manager = Manager(self.clock, self.random)
+        self._readers = Readers(place.project, place.state / "mirrors")
+        self._changed = asyncio.Event()
+        self._wakes = Wakes()
+        self._loop = asyncio.get_running_loop()
+        self._command = CommandExecutor(
+            place.state, self.clock, self.blocking, secrets=LocalSecrets(variables=environment)
+        )
+        context = RunContext(self.tokens, agent_url, place.project)
+        self._effects = RunEffects(
+            self.store,
+            {ExecutorType.COMMAND: self._command},
+            context,
+            files=self.artifacts,
+            blocking=self.blocking,
+            clock=self.clock,
+        )
+        self._runners = [self._runner("start-runs", START, self._effects.start),
+                         self._runner("cancel-runs", CANCEL, self._effects.cancel)]  # fmt: skip
+        self.objects: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
+        self.sources: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
+        self._reconcilers = self._make_reconcilers()
+        self._sync = SourceSync(
+            self.store,
+            self._readers,
+            cache=self.store,
+            now=self.clock.now,
+            jitter=lambda: self.random.uniform(0.9, 1.1),
+        )
+
+    def _runner(self, name: str, type_: str, handler: Handler) -> EffectRunner:
+        return EffectRunner(
+            name,
+            self.store,
+            {type_: handler},
+            holder=self.ids.new(),
+            blocking=self.blocking,
+            clock=self.clock,
+            random=self.random,
+            on_dead=self._effects.give_up,
+        )
+
+    def _make_reconcilers(self) -> dict[str, Reconciler]:
+        later = [k.kind for k in registry.KINDS if k.object_class is not ObjectClass.RECORD]
+        return {
+            **dict.fromkeys(later, unreconciled.reconcile),
+            "Agent": agents.reconcile,
+            "ApprovalDecision": approvals.reconcile_decision,
+            "ApprovalRequest": approvals.reconcile_request,
+            "Confirmation": _rests,
+            dispatcher.KIND: dispatcher.reconcile,
+            "Executor": ExecutorReconciler(self._probe),
+            "Hold": holds.reconcile,
+            "Mission": missions.reconcile,
+        }
+
+    def _probe(self, spec: ExecutorSpec) -> Probe:
+        """What this engine can do with an executor."""
+        if spec.type is not ExecutorType.COMMAND:
+            message = f"accepted and stored; this version does not run type {spec.type} yet"
+            return Probe(ExecutorReason.NOT_RECONCILED_YET, message, Capabilities())
+        wire = spec.to_wire()
+        problem = self._command.problem(wire, self.place.project)
+        capabilities = self._command.capabilities(wire)
+        if problem is None:
+            return Probe(ExecutorReason.RECONCILED, "", capabilities)
+        return Probe(
+            _EXECUTOR_REASONS.get(problem.reason, ExecutorReason.WORKING_DIR_NOT_FOUND), str(problem), capabilities
+        )
+
+    def add(self, name: str, run: Run, *, check: Callable[[], str] | None = None) -> None:
+        """Add a component that starts before the engine's own (the agent server has to be up before a run starts)."""
+        self.manager.add(name, run, check=check)
+
+    async def run(self, stop: asyncio.Event) -> ShutdownReport:
+        """Work until ``stop`` is set, then drain. Runs that are open go on; the next start takes them up."""
+        await self.blocking.run(self._start)
+        unsubscribe = self.store.subscribe(self._on_commit)
+        manager = self.manager
+        objects = Controller("objects", self._reconcile, queue=self.objects, clock=self.clock, workers=4)
+        sources = Controller("sources", self._reconcile_source, queue=self.sources, clock=self.clock, workers=2,
+                             timeout_s=None)  # fmt: skip
+        resync = Resync(self.objects, self._list, clock=self.clock, random=self.random)
+        manager.add("executors", self._open_executors)
+        manager.add("changes", self._pump)
+        manager.add("resync", resync.run)
+        manager.add("objects", objects.run, check=objects.problem)
+        manager.add("sources", sources.run)
+        for runner in self._runners:
+            manager.add(runner.name, runner.run)
+        manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
+        manager.add("watch", self._watch)
+        manager.add("housekeeping", self._housekeeping)
+        try:
+            report = await manager.run(stop)
+        finally:
+            unsubscribe()
+        with contextlib.suppress(StoreUnavailable):
+            await self.blocking.run(self._stopped)
+        await self._command.close()
+        return report
+
+    def close(self) -> None:
+        """Let go of the store; after ``run``."""
+        self._readers.close()
+        self.store.close()
+        if isinstance(self.blocking, ThreadBlocking):
+            self.blocking.close(wait=False)
+
+    # Start and end.
+
+    def _start(self) -> None:
+        """Say that the engine is here, keep the Source of the configuration, give back what a dead engine claimed."""
+        spec = self.config.source.to_spec()
+        with self.store.transaction(SYSTEM) as tx:
+            tx.release_claims()
+            if spec is not None:
+                ensure_source(tx, spec)
+            tx.event(
+                EventType.ENGINE_STARTED, ENGINE, reason="Started", message=f"engine {os.getpid()} holds the store"
+            )
+
+    def _stopped(self) -> None:
+        with self.store.transaction(SYSTEM) as tx:
+            tx.event(EventType.ENGINE_STOPPED, ENGINE, reason="Drained", message=f"engine {os.getpid()} left the store")
+
+    async def _open_executors(self, life: Lifecycle) -> None:
+        await self._command.open()
+        await self.blocking.run(self._find_lost)
+        life.ready()
+        await life.stopping.wait()
+
+    def _find_lost(self) -> None:
+        """Runs that are said to be running, but of which the executor keeps nothing (its folder was deleted)."""
+        with self.store.snapshot() as snapshot:
+            running = snapshot.objects("Run", states=[RunState.RUNNING.value])
+        for run in running:
+            if self._command.knows(run.uid):
+                continue
+            ending = records.Ending(
+                state=RunState.LOST, reason=RunReason.WORKER_LOST, message="what the executor kept of it is gone"
+            )
+            with self.store.transaction(SYSTEM) as tx:
+                records.finish(tx, run.uid, ending)
+
+    # Waking.
+
+    def _on_commit(self, version: int) -> None:
+        self._loop.call_soon_threadsafe(self._wake_all)
+
+    def _wake_all(self) -> None:
+        self._changed.set()
+        for runner in self._runners:
+            runner.wake()
+
+    async def _list(self) -> Iterable[tuple[Key, Priority]]:
+        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, "Confirmation")]
+
+        def everything() -> list[tuple[Key, Priority]]:
+            with self.store.snapshot() as snapshot:
+                return list(self._wakes.everything(snapshot, kinds))
+
+        found = await self.blocking.run(everything)
+        for key, _ in found:
+            if key.kind == "Source":
+                self.sources.add(key, Priority.RESYNC, fresh=False)
+        return [(key, priority) for key, priority in found if key.kind != "Source"]
+
+    async def _pump(self, life: Lifecycle) -> None:
+        """Turn what was committed, by this process or another, into keys."""
+        cursor = await self.blocking.run(self.store.cursor)
+        life.ready()
+        while not life.stopping.is_set():
+            await wait_for_any(self.clock, POLL_S, life.stopping, self._changed)
+            self._changed.clear()
+            try:
+                if self.store.cursor() == cursor:
+                    continue
+                cursor, wakes, foreign = await self.blocking.run(self._read_changes, cursor)
+            except StoreUnavailable as error:
+                log.warning("changes cannot be read: %s", error)
+                continue
+            for key, priority in wakes:
+                (self.sources if key.kind == "Source" else self.objects).add(key, priority)
+            if foreign:
+                for runner in self._runners:
+                    runner.wake()
+
+    def _read_changes(self, cursor: int) -> tuple[int, list[tuple[Key, Priority]], bool]:
+        with self.store.snapshot() as snapshot:
+            changes = snapshot.changes_since(cursor, limit=5000)
+            if not changes:
+                return snapshot.latest_version(), [], True
+            wakes = [
+                w for w in self._wakes.of(snapshot, changes) if w[0].kind in self._reconcilers or w[0].kind == "Source"
+            ]
+            if len(changes) < 5000:
+                return max(changes[-1].resource_version, cursor), wakes, True
+        self._changed.set()
+        return changes[-1].resource_version, wakes, True
+
+    # Passes.
+
+    async def _reconcile(self, key: Key) -> Result:
+        return await self.blocking.run(self._pass, key)
+
+    def _pass(self, key: Key) -> Result:
+        reconciler = self._reconcilers.get(key.kind)
+        if reconciler is None:
+            return DONE
+        with self.store.transaction(_actor(key.kind)) as tx:
+            return reconciler(tx, key)
+
+    async def _reconcile_source(self, key: Key) -> Result:
+        return await self.blocking.run(self._sync, key)
+
+    # Watching.
+
+    async def _watch(self, life: Lifecycle) -> None:
+        """Hints from the file system for the source of the configuration; the poll is what counts."""
+        life.ready()
+        places = await self.blocking.run(self._places)
+        if places is None:
+            await life.stopping.wait()
+            return
+
+        def hint() -> None:
+            self.sources.add(DEFAULT_SOURCE, Priority.CHANGE)
+
+        await watch(places, hint, clock=self.clock, stop=life.stopping)
+
+    def _places(self) -> Places | None:
+        spec = self.config.source.to_spec()
+        if spec is None:
+            return None
+        if spec.type is SourceType.DIRECTORY:
+            return directory_places(self.place.project / spec.url)
+        try:
+            url = local_url(spec.url, self.place.project)
+            return repository_places(Path(url)) if Path(url).is_absolute() else None
+        except SourceUnreadable:
+            return None
+
+    async def _housekeeping(self, life: Lifecycle) -> None:
+        life.ready()
+        while not await wait_for_any(self.clock, HOUSEKEEPING_S, life.stopping):
+            await self._command.prune(self.clock.now() - KEEP_RUN_FILES)
+
+
+Reconciler = Callable[[Transaction, Key], Result]
+_EXECUTOR_REASONS = {
+    RunReason.PROGRAM_NOT_FOUND: ExecutorReason.PROGRAM_NOT_FOUND,
+    RunReason.SECRET_NOT_FOUND: ExecutorReason.SECRET_NOT_FOUND,
+}
+
+
+@functools.cache
+def _actor(kind: str) -> Actor:
+    return Actor(ActorKind.SYSTEM, f"controller:{kind.lower()}", "Engine")
+
+
+def _rests(tx: Transaction, key: Key) -> Result:
+    """Kinds that others read: their change wakes those, nothing else is to do."""
+    return DONE
+
+
+def ensure_source(tx: Transaction, spec: SourceSpec) -> None:
+    """Keep the Source of the configuration: the engine owns it, ``remit sync`` and status live on it."""
+    declared = Declared("Source", DEFAULT_SOURCE.namespace, DEFAULT_SOURCE.name, spec.to_wire())
+    current = tx.get(DEFAULT_SOURCE)
+    if current is None:
+        source = tx.create(declared, manager="engine/config")
+        tx.event(EventType.CREATED, source, reason="Configured", message="from remit.yaml")
+    elif current.spec != declared.spec:
+        changed = tx.put_spec(current, replace(declared, annotations=current.annotations), manager="engine/config")
+        tx.event(EventType.UPDATED, changed, reason="Configured", message="remit.yaml changed")

@@ -1,0 +1,189 @@
+"""How an agent fares, and which generation of its spec new runs start with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from decisions.holds import Held
+from decisions.mission_facts import Note
+from schemas.agent import AgentReason, AgentSpec, AgentStatus, UpdatePolicy
+from schemas.base import Key
+from schemas.conditions import Conditions, set_condition
+from schemas.event import EventType
+from schemas.kind import Disruption
+from schemas.mission import Spend
+from schemas.resource import RECONCILE_REQUESTED_AT
+
+ERROR_STREAK = 5
+"""So many failed runs in a row are shown as a problem of the agent."""
+DRAIN_DEADLINE = timedelta(minutes=10)
+"""How long the runs of a deleted agent may go on before they are told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run of the agent that has not ended."""
+
+    key: Key
+    mission: str
+    agent_generation: int
+    started_at: datetime | None
+    last_heartbeat_at: datetime | None
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFacts:
+    """Everything a decision about an agent may rest on. ``executor_ready`` is None when the executor does not exist.
+    ``disruption`` is the class of what changed between the effective generation and the current one. ``in_use_by``
+    names missions that are declared for it and not finished."""
+
+    key: Key
+    generation: int
+    spec: AgentSpec
+    status: AgentStatus
+    annotations: Mapping[str, str]
+    deleting_since: datetime | None
+    executor: Key
+    executor_ready: bool | None
+    executor_message: str
+    held: Held | None
+    runs: tuple[OpenRun, ...]
+    disruption: Disruption
+    in_use_by: tuple[str, ...]
+    spend: Spend
+    spend_today: Spend
+
+
+@dataclass(slots=True)
+class AgentDecision:
+    """The new status and what follows: runs to stop (with the reason), whether the finalizers may go."""
+
+    status: AgentStatus
+    notes: list[Note]
+    cancel: tuple[tuple[Key, str], ...] = ()
+    wake_at: datetime | None = None
+    finalized: bool = False
+
+
+def decide(facts: AgentFacts, now: datetime) -> AgentDecision:
+    """The agent's status, and what its update policy or its deletion asks for."""
+    notes: list[Note] = []
+    status = facts.status
+    token = facts.annotations.get(RECONCILE_REQUESTED_AT)
+    asked = bool(token) and token != status.last_handled_reconcile
+    if asked:
+        notes.append(Note(EventType.REQUEST_HANDLED, "Reconcile", "looked at on request", {"token": token}))
+    effective, cancel, draining, pending = _update(facts, asked)
+    if facts.deleting_since is not None and now >= facts.deleting_since + DRAIN_DEADLINE:
+        cancel = tuple((r.key, "AgentDeleted") for r in facts.runs if not r.cancel_requested)
+    beats = [r.last_heartbeat_at or r.started_at for r in facts.runs]
+    latest = max((b for b in beats if b is not None), default=None)
+    status = status.model_copy(
+        update={
+            "observed_generation": facts.generation,
+            "effective_generation": effective,
+            "active_runs": len(facts.runs),
+            "current_missions": tuple(sorted({r.mission for r in facts.runs})),
+            "spend": facts.spend,
+            "spend_today": facts.spend_today,
+            "last_heartbeat_time": _later(status.last_heartbeat_time, latest),
+            "last_handled_reconcile": token if asked else status.last_handled_reconcile,
+        }
+    )
+    conditions, wake = _conditions(facts, status, now, draining=draining, pending=pending)
+    if facts.deleting_since is not None and facts.runs:
+        deadline = facts.deleting_since + DRAIN_DEADLINE
+        wake = deadline if wake is None and now < deadline else wake
+    return AgentDecision(
+        status=status.model_copy(update={"conditions": conditions}),
+        notes=notes,
+        cancel=cancel,
+        wake_at=wake,
+        finalized=facts.deleting_since is not None and not facts.runs and not facts.in_use_by,
+    )
+
+
+def _update(facts: AgentFacts, asked: bool) -> tuple[int, tuple[tuple[Key, str], ...], bool, bool]:
+    """(generation that new runs start with, runs to stop, whether nothing may start, whether a change waits)."""
+    effective = facts.status.effective_generation
+    if effective in (0, facts.generation):
+        return facts.generation, (), False, False
+    gentle = facts.disruption in (Disruption.LIVE, Disruption.NEXT_RUN)
+    policy = facts.spec.update_policy
+    if gentle or (policy is UpdatePolicy.MANUAL and asked):
+        return facts.generation, (), False, False
+    if policy is UpdatePolicy.MANUAL:
+        return effective, (), False, True
+    if policy is UpdatePolicy.IMMEDIATE:
+        old = tuple((r.key, "AgentUpdated") for r in facts.runs if not r.cancel_requested)
+        return facts.generation, old, False, False
+    if not facts.runs:
+        return facts.generation, (), False, False
+    return effective, (), policy is UpdatePolicy.DRAIN, True
+
+
+def _conditions(
+    facts: AgentFacts, status: AgentStatus, now: datetime, *, draining: bool, pending: bool
+) -> tuple[Conditions, datetime | None]:
+    reason, ready, message = _ready(facts, draining=draining, pending=pending)
+    made = status.conditions
+
+    def put(type_: str, value: bool | None, why: AgentReason, text: str = "") -> None:
+        nonlocal made
+        made = set_condition(made, type_, value, why, text, now=now, generation=facts.generation)
+
+    put("Ready", ready, reason, message)
+    held = facts.held
+    if facts.spec.suspend:
+        put("Suspended", True, AgentReason.SUSPENDED, "spec.suspend")
+    elif held is not None:
+        put("Suspended", True, AgentReason.HELD, held.hint)
+    else:
+        put("Suspended", False, AgentReason.NOT_HELD)
+    put("Conformant", None, AgentReason.NOT_REPORTED)
+    put("WithinBudget", True, AgentReason.NO_BUDGET_DECLARED, "built-in limits apply")
+    wake = held.until if held is not None else None
+    stale_after = facts.spec.heartbeat.stale_after
+    silent = [
+        r for r in facts.runs if (r.last_heartbeat_at or r.started_at or now) + stale_after <= now
+    ]  # fmt: skip
+    if silent:
+        names = ", ".join(sorted(r.key.name for r in silent))
+        put("Reachable", False, AgentReason.HEARTBEAT_STALE, f"no sign of life from {names}")
+    elif facts.runs:
+        put("Reachable", True, AgentReason.HEARTBEAT_RECEIVED)
+        due = min((r.last_heartbeat_at or r.started_at or now) + stale_after for r in facts.runs)
+        wake = due if wake is None else min(wake, due)
+    elif status.last_run_time is None:
+        put("Reachable", None, AgentReason.IDLE)
+    return made, wake
+
+
+def _ready(facts: AgentFacts, *, draining: bool, pending: bool) -> tuple[AgentReason, bool, str]:
+    reason = AgentReason
+    if facts.deleting_since is not None:
+        if facts.in_use_by:
+            return reason.DELETING, False, "in use by " + ", ".join(facts.in_use_by[:5]) + ": reassign or remove them"
+        return reason.DELETING, False, f"{len(facts.runs)} open run(s) end first"
+    if facts.executor_ready is None:
+        return reason.EXECUTOR_NOT_FOUND, False, f"there is no {facts.executor.short}"
+    if not facts.executor_ready:
+        return reason.EXECUTOR_NOT_READY, False, f"{facts.executor.short}: {facts.executor_message}"
+    if facts.spec.suspend:
+        return reason.SUSPENDED, False, "spec.suspend is set"
+    if draining:
+        return reason.DRAINING, True, "its runs end before the changed spec holds"
+    if pending:
+        return reason.UPDATE_PENDING, True, f"a changed spec waits (updatePolicy {facts.spec.update_policy})"
+    if facts.status.error_streak >= ERROR_STREAK:
+        return reason.ERROR_STREAK, True, f"its last {facts.status.error_streak} runs failed"
+    return reason.RECONCILED, True, ""
+
+
+def _later(a: datetime | None, b: datetime | None) -> datetime | None:
+    if a is None or b is None:
+        return a or b
+    return max(a, b)

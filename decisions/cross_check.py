@@ -1,0 +1,110 @@
+"""What can only be said of all declarations of a unit together: identities taken twice, dependency cycles, inputs
+that their agent would not take, moves that are not one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from decisions.references import find_cycles
+from schemas.base import Key
+from schemas.resource import RENAMED_FROM, Declared
+
+_MAX_INPUT_ERRORS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong with one declaration. ``field`` is the path below the document."""
+
+    declared: Declared
+    field: tuple[str | int, ...]
+    message: str
+    expected: str = ""
+    hint: str = ""
+
+
+def check(declared: Iterable[Declared]) -> list[Fault]:
+    """Every fault of a unit, in no particular order."""
+    declared = list(declared)
+    return [*_twice(declared), *_cycles(declared), *_inputs(declared), *_renames(declared)]
+
+
+def _twice(declared: Iterable[Declared]) -> list[Fault]:
+    places: dict[Key, list[Declared]] = defaultdict(list)
+    for item in declared:
+        places[item.key].append(item)
+    faults = []
+    for key, items in places.items():
+        for item in items[1:]:
+            first = items[0].provenance
+            where = f" at {first.place}" if first is not None else ""
+            faults.append(
+                Fault(item, ("metadata", "name"), f"{key.short} is declared twice; the other one is{where}",
+                      hint="rename one, or remove it")
+            )  # fmt: skip
+    return faults
+
+
+def _cycles(declared: Iterable[Declared]) -> list[Fault]:
+    missions = {d.key: d for d in declared if d.kind == "Mission"}
+    edges = {
+        key: [Key("Mission", ref.get("namespace") or key.namespace, ref["name"]) for ref in d.spec.get("dependsOn", ())]
+        for key, d in missions.items()
+    }
+    faults = []
+    for way in find_cycles(edges):
+        position = edges[way[0]].index(way[1])
+        text = " -> ".join(k.name for k in way)
+        faults.append(Fault(missions[way[0]], ("spec", "dependsOn", position), f"goes around in a cycle: {text}"))
+    return faults
+
+
+def _inputs(declared: Iterable[Declared]) -> list[Fault]:
+    declared = list(declared)
+    schemas: dict[Key, Mapping[str, Any]] = {
+        d.key: d.spec["inputSchema"] for d in declared if d.kind == "Agent" and d.spec.get("inputSchema")
+    }
+    if not schemas:
+        return []
+    import jsonschema  # lazy: few agents declare a schema
+
+    validators = {key: jsonschema.Draft202012Validator(schema) for key, schema in schemas.items()}
+    faults: list[Fault] = []
+    for item in declared:
+        ref = item.spec.get("agentRef") if item.kind == "Mission" else None
+        validator = validators.get(Key("Agent", ref.get("namespace") or item.namespace, ref["name"])) if ref else None
+        if validator is None or ref is None:
+            continue
+        for error in validator.iter_errors(item.spec.get("input", {})):
+            path = ("spec", "input", *error.absolute_path)
+            faults.append(Fault(item, path, error.message[:200], f"what agent/{ref['name']} takes (its inputSchema)"))
+            if len(faults) >= _MAX_INPUT_ERRORS:
+                return faults
+    return faults
+
+
+def _renames(declared: Iterable[Declared]) -> list[Fault]:
+    declared = list(declared)
+    keys = {d.key for d in declared}
+    origins: dict[Key, Declared] = {}
+    faults = []
+    for item in declared:
+        text = item.annotations.get(RENAMED_FROM)
+        if not text:
+            continue
+        namespace, _, name = text.rpartition("/")
+        origin = Key(item.kind, namespace or item.namespace, name)
+        field = ("metadata", "annotations", RENAMED_FROM)
+        if origin == item.key:
+            faults.append(Fault(item, field, "names the object itself"))
+        elif origin in origins:
+            faults.append(
+                Fault(item, field, f"{origin.short} cannot become two objects: {origins[origin].key.short} too")
+            )
+        elif origin in keys:
+            faults.append(Fault(item, field, f"{origin.short} is still declared", hint="remove one of the two"))
+        origins[origin] = item
+    return faults

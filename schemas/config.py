@@ -1,0 +1,104 @@
+"""``remit.yaml``: where one engine finds its specs, store and ports. Every key is also a flag and ``REMIT_*``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from schemas.base import Model
+from schemas.quantities import Duration
+from schemas.source import PruneMode, SourceSpec, SourceType, Verify, WideningMode
+
+Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$", max_length=300)]
+"""``host:port``; an IPv6 host stands in brackets."""
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+class Profile(StrEnum):
+    """How careful the defaults are."""
+
+    WORKSTATION = "Workstation"  # one person on this machine
+    STANDALONE = "Standalone"  # a small server behind a proxy
+    VPS = "Vps"  # reachable from outside; everything needs a token
+
+
+class GitSource(Model):
+    """Specs in a git repository."""
+
+    url: str = Field("specs", min_length=1, max_length=2048, description="Local path or remote URL.")
+    ref: str = Field("main", min_length=1, max_length=255, description="Branch, tag or full ref.")
+    path: str = Field(".", min_length=1, max_length=1000, description="Folder in the repository.")
+    interval: Duration = Field("60s", description="How often it is looked at, +-10 %.")  # type: ignore[assignment]
+    verify: Verify | None = Field(None, description="Which commits are trusted.")
+    prune: PruneMode = Field(PruneMode.GUARDED, description="Guarded, Confirm or Never.")
+    widening: WideningMode = Field(WideningMode.APPLY, description="Apply or Confirm.")
+
+
+class DirectorySource(Model):
+    """Specs in a plain folder."""
+
+    path: str = Field("specs", min_length=1, max_length=2048, description="The folder.")
+    interval: Duration = Field("60s", description="How often it is looked at, +-10 %.")  # type: ignore[assignment]
+    prune: PruneMode = Field(PruneMode.GUARDED, description="Guarded, Confirm or Never.")
+    widening: WideningMode = Field(WideningMode.APPLY, description="Apply or Confirm.")
+
+
+class KubernetesSource(Model):
+    """Specs as custom resources of a cluster."""
+
+
+class SourceChoice(Model):
+    """Exactly one place."""
+
+    git: GitSource | None = Field(None, description="A git repository.")
+    directory: DirectorySource | None = Field(None, description="A plain folder.")
+    kubernetes: KubernetesSource | None = Field(None, description="Custom resources.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(x is not None for x in (self.git, self.directory, self.kubernetes)) != 1:
+            raise ValueError("name exactly one of git, directory and kubernetes")
+        return self
+
+    def to_spec(self) -> SourceSpec | None:
+        """The Source that the engine keeps for it; None in Kubernetes mode."""
+        if self.git is not None:
+            return SourceSpec.model_validate({"type": SourceType.GIT, **self.git.model_dump()})
+        if self.directory is not None:
+            fields: dict[str, Any] = self.directory.model_dump()
+            return SourceSpec.model_validate({"type": SourceType.DIRECTORY, "url": fields.pop("path"), **fields})
+        return None
+
+
+class Config(Model):
+    """The configuration of one engine. Relative paths start at the project: the folder of ``remit.yaml``, or the one
+    that holds ``.remit/``."""
+
+    source: SourceChoice = Field(
+        default_factory=lambda: SourceChoice(git=GitSource()), description="Where specs come from."
+    )
+    store: str = Field(
+        "sqlite:///.remit/state.db",
+        pattern=r"^(sqlite:///|postgresql(\+psycopg)?://).+",
+        max_length=2048,
+        description="SQLite file or PostgreSQL database.",
+    )
+    listen: Address = Field("127.0.0.1:8420", description="Read API and dashboard.")
+    agent_listen: Address = Field("127.0.0.1:8421", description="Agent protocol; agents get it as REMIT_URL.")
+    status_branch: str = Field("remit/status", max_length=255, description="Branch that status is written to.")
+    profile: Profile = Field(Profile.WORKSTATION, description="Workstation, Standalone or Vps.")
+
+    @model_validator(mode="after")
+    def _loopback(self) -> Self:
+        if self.profile is Profile.WORKSTATION:
+            for name, address in (("listen", self.listen), ("agentListen", self.agent_listen)):
+                host, port = address.rsplit(":", 1)
+                if host not in LOOPBACK:
+                    raise ValueError(
+                        f"{name} {address} is reachable from other machines: use 127.0.0.1, or another profile"
+                    )
+                if int(port) > 65535:
+                    raise ValueError(f"{name} {address} has no such port")
+        return self

@@ -1,0 +1,260 @@
+"""The agent protocol on the wire: what a working agent sends about its run, and what it gets back.
+
+Texts are not refused for being long or dirty: whoever records them cuts and cleans them. What identifies something
+(names, media types, digests) is refused unless it is well formed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from decimal import ROUND_UP, Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+
+from schemas.base import Model
+from schemas.quantities import MONEY_PATTERN, Time, format_money, parse_money
+
+MAX_TOKENS = 10**12
+"""Most tokens that one report may name."""
+MAX_EVIDENCE = 100
+
+_SEGMENT = re.compile(r"[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+
+
+def _file_name(value: str) -> str:
+    if value != value.strip() or any(
+        part in (".", "..") or _SEGMENT.fullmatch(part) is None for part in value.split("/")
+    ):
+        raise ValueError("write a file name such as report.md, or a path below a folder such as logs/build.txt")
+    return value
+
+
+ArtifactName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_file_name)]
+"""A file name or a relative path with "/": safe to create below a folder."""
+MediaType = Annotated[
+    str,
+    StringConstraints(
+        max_length=127,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}"
+        r"( ?; ?[A-Za-z0-9-]{1,20}=[A-Za-z0-9_.-]{1,30})?$",
+    ),
+]
+"""A content type with at most one parameter: ``text/markdown``, ``text/plain; charset=utf-8``."""
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+def _decode(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("write base64 as a text")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64 (RFC 4648, with padding, without line breaks)") from None
+
+
+Base64 = Annotated[
+    bytes,
+    BeforeValidator(_decode),
+    PlainSerializer(lambda data: base64.b64encode(data).decode("ascii"), return_type=str),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
+
+
+_PRICE = re.compile(r"[0-9]{1,10}\.[0-9]{1,40}")
+
+
+def _cost(value: object) -> Decimal:
+    """Rounded up to the millionth that the ledger keeps: programs add prices up as floats."""
+    if isinstance(value, float) or (isinstance(value, str) and _PRICE.fullmatch(value)):
+        try:
+            amount = Decimal(str(value))
+            if amount.is_finite() and amount >= 0 and amount.adjusted() < 12:
+                value = amount.quantize(Decimal("0.000001"), rounding=ROUND_UP)
+        except InvalidOperation:
+            pass  # parse_money says what is expected
+    return parse_money(value)
+
+
+Cost = Annotated[
+    Decimal,
+    BeforeValidator(_cost),
+    PlainSerializer(format_money, return_type=str),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": MONEY_PATTERN}]}),
+]
+"""USD, as Money, but with any number of decimals: what is finer than a millionth is rounded up."""
+
+
+def _percent(value: object) -> object:
+    return int(value) if isinstance(value, float) and 0 <= value <= 100 else value
+
+
+Percent = Annotated[
+    int,
+    BeforeValidator(_percent),
+    Field(ge=0, le=100),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 100}),
+]
+"""0..100; decimals are dropped."""
+
+
+class UsageSource(StrEnum):
+    """Where a figure comes from, best first."""
+
+    REPORTED = "Reported"  # measured by the agent or its provider
+    PRICED = "Priced"  # reported tokens times a price table
+    ESTIMATED = "Estimated"  # a guess, or more than this run alone
+    UNKNOWN = "Unknown"  # nobody knows: the worst case is booked
+
+
+class Message(Model):
+    """Base of what agents send: no conversions, so that "5" is not 5."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class HeartbeatMessage(Message):
+    """A sign of life."""
+
+
+class ProgressMessage(Message):
+    """What the agent does."""
+
+    message: str = Field(description="What is being done; kept up to 2,000 characters.")
+    percent: Percent | None = Field(None, description="How far it is.")
+    work_plan: str | None = Field(None, description="How it will be done; kept up to 100,000 characters.")
+
+
+class UsageMessage(Message):
+    """What was used since the last report; reports add up."""
+
+    usd: Cost | None = Field(None, description="USD; absent when not known, which is not 0.")
+    input_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS, description="Input tokens.")
+    output_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS, description="Output tokens.")
+    model: str | None = Field(None, description="Model that was used; kept up to 200 characters.")
+    source: UsageSource = Field(
+        UsageSource.REPORTED, description="Where the figures come from: Reported, Priced, Estimated or Unknown."
+    )
+
+
+class ContentMessage(Message):
+    """Something handed in: exactly one of text and base64."""
+
+    name: ArtifactName = Field(description="File name, unique within the run.")
+    media_type: MediaType | None = Field(
+        None, description="Content type; text/plain for text and application/octet-stream for base64 when absent."
+    )
+    text: str | None = Field(None, description="The content, when it is text.")
+    base64: Base64 | None = Field(None, description="The content, when it is anything else.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.text is None) == (self.base64 is None):
+            raise ValueError("give exactly one of text and base64")
+        return self
+
+    @property
+    def content_type(self) -> str:
+        """The media type, or its default."""
+        return self.media_type or ("application/octet-stream" if self.text is None else "text/plain")
+
+    @property
+    def data(self) -> bytes:
+        """The content, text as UTF-8."""
+        if self.text is not None:
+            return self.text.encode()
+        return self.base64 or b""
+
+
+class ToolResultMessage(Message):
+    """A tool call that has ended."""
+
+    tool: str = Field(min_length=1, max_length=200, description="Tool that was called.")
+    args_digest: Digest | None = Field(None, description="Digest of its canonical arguments.")
+    ok: bool = Field(description="Whether it succeeded.")
+    error: str | None = Field(None, description="What it said when it failed.")
+    output_digest: Digest | None = Field(None, description="Digest of its output.")
+    duration_ms: int | None = Field(None, ge=0, le=10**10, description="How long it took.")
+
+
+def _spoken(value: str) -> str:
+    if not value.strip():
+        raise ValueError("say how the deliverable was checked")
+    return value
+
+
+class CompleteMessage(Message):
+    """The work is done."""
+
+    deliverable: ContentMessage = Field(description="What was asked for.")
+    self_review: Annotated[str, AfterValidator(_spoken)] = Field(
+        description="The agent's own check of it; kept up to 20,000 characters."
+    )
+    evidence: tuple[ArtifactName, ...] = Field(
+        (), max_length=MAX_EVIDENCE, description="Names of artifacts that prove what it claims."
+    )
+    usage: UsageMessage | None = Field(None, description="What was used and not reported before.")
+
+
+class FailMessage(Message):
+    """The work cannot be done."""
+
+    reason: str = Field(min_length=1, description="CamelCase word; kept up to 100 characters.")
+    message: str = Field("", description="For people; kept up to 2,000 characters.")
+    retryable: bool = Field(True, description="Whether another attempt may help.")
+
+
+class Receipt(Model):
+    """A write was carried out, now or when its idempotency key was first seen. The same request gets the same one."""
+
+    accepted: bool = Field(True, description="Always true: what is not accepted is answered with a problem.")
+    run: str = Field(description="Name of the run.")
+
+
+class HeartbeatReceipt(Receipt):
+    """A sign of life was seen."""
+
+    cancel: bool = Field(description="Whether the run is to stop; the inbox says why.")
+
+
+class ArtifactReceipt(Receipt):
+    """An artifact is kept."""
+
+    name: str = Field(description="Its name.")
+    size: int = Field(description="Bytes.")
+    digest: str = Field(description="sha256:<hex> of the content.")
+
+
+class NoticeType(StrEnum):
+    """What the engine asks of a working agent."""
+
+    CANCEL = "Cancel"  # stop now
+    DRAIN = "Drain"  # finish this run; no other follows
+
+
+class Notice(Model):
+    """An item of the inbox. It stays there while it holds; ``id`` is stable, so that it can be told from news."""
+
+    id: str = Field(description="Name it in the query parameter ack to leave it out of further answers.")
+    type: NoticeType = Field(description="Cancel or Drain.")
+    reason: str = Field(description="Why, for people.")
+    since: Time = Field(description="Since when.")
+    until: Time | None = Field(None, description="When it ends by itself, if it does.")
+
+
+class Inbox(Model):
+    """What the engine asks of the agent now."""
+
+    items: tuple[Notice, ...] = Field((), description="Notices, the most urgent first.")

@@ -1,0 +1,79 @@
+"""Session: one conversation of an agent. A record; its counters hold how far the agent went by itself."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from schemas.base import Model, ObjectRef, StatusModel
+from schemas.conditions import Conditions
+from schemas.kind import Column, KindInfo, ObjectClass
+from schemas.mission import Spend
+from schemas.quantities import Time
+
+
+class SessionState(StrEnum):
+    """Life of a session."""
+
+    OPEN = "Open"  # it may go on
+    PAUSED = "Paused"  # it waits for a person
+    CLOSED = "Closed"  # it is over
+
+
+class SessionSpec(Model):
+    """Whose conversation it is, and about what."""
+
+    agent_ref: ObjectRef = Field(description="The agent.")
+    mission_ref: ObjectRef | None = Field(None, description="The mission it is about, where there is one.")
+    channel_ref: ObjectRef | None = Field(None, description="The channel it is held in, where there is one.")
+    external_id: str = Field("", description="The agent program's own session.")
+    prompt_digest: str = Field("", description="sha256:<hex> of the system prompt it began with.")
+
+
+class SessionReason(StrEnum):
+    """Reasons of a Session's Ready condition."""
+
+    OPEN = "Open"  # it may go on
+    HARD_CAP = "HardCap"  # as many messages in a row as it may send without a person
+    COOLDOWN = "Cooldown"  # it waits before the next message
+    HELD = "Held"  # a Hold stops its agent
+    CLOSED = "Closed"  # it is over
+
+
+class SessionStatus(StatusModel):
+    """How it stands."""
+
+    state: SessionState = Field(SessionState.OPEN, description="Where it stands.")
+    conditions: Conditions = Field((), description="Ready.")
+    observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
+    consecutive: int = Field(0, description="Messages by itself since the last one from a person.")
+    messages: int = Field(0, description="Messages in all.")
+    last_message_at: Time | None = Field(None, description="When the last one was sent.")
+    last_human_message_at: Time | None = Field(None, description="When a person last wrote.")
+    cooldown_until: Time | None = Field(None, description="It sends nothing by itself before.")
+    pending_effects: int = Field(0, description="Messages and timers that a person's message would cancel.")
+    spend: Spend = Field(default_factory=Spend, description="Used by its runs.")
+    closed_at: Time | None = Field(None, description="When it was closed.")
+
+
+KIND = KindInfo(
+    kind="Session",
+    plural="sessions",
+    short_names=("se",),
+    object_class=ObjectClass.RECORD,
+    spec=SessionSpec,
+    status=SessionStatus,
+    reasons=SessionReason,
+    description="One conversation of an agent.",
+    columns=(
+        Column("STATE", "status.state"),
+        Column("AGENT", "spec.agentRef.name"),
+        Column("MISSION", "spec.missionRef.name"),
+        Column("IN A ROW", "status.consecutive", "integer"),
+        Column("MESSAGES", "status.messages", "integer"),
+        Column("LAST", "status.lastMessageAt", "date"),
+        Column("COST", "status.spend.usd", "money", wide=True),
+        Column("AGE", "metadata.creationTimestamp", "date"),
+    ),
+)

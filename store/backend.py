@@ -1,0 +1,37 @@
+"""What a database must offer to carry the store. All that differs between databases is behind this."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from store.session import Session
+
+
+class Backend(Protocol):
+    """An open database at the revision that the code knows. Every method may be called from any thread; every error
+    is one of ``schemas.errors``."""
+
+    @property
+    def place(self) -> str:
+        """The database as a person knows it (a path), for messages."""
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """A read-only transaction. It sees one moment, which its first statement fixes; it never waits for a writer."""
+
+    def writing(self) -> AbstractContextManager[Session]:
+        """A transaction that no other one overlaps. Commits at the normal end of the block, else rolls back."""
+
+    def version(self) -> int:
+        """``heads.resource_version`` as last committed by anybody, at the least cost."""
+
+    def revision(self) -> str | None:
+        """The migration that the database is at; "" when it has no tables at all, None when they are not ours."""
+
+    def sqlalchemy_engine(self) -> sa.Engine:
+        """For migrations. Its transactions are the only ones that write while they run. The caller disposes it."""
+
+    def close(self) -> None:
+        """Close every connection; idempotent. Blocks that run end first."""

@@ -1,0 +1,52 @@
+"""Compiled blobs, kept so that a start costs what changed and not the whole repository."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from store.backend import Backend
+from store.session import Statement
+from store.tables import compile_cache
+
+_c = compile_cache.c
+_AT_ONCE = 512
+
+_FORGET_OTHERS = Statement(sa.delete(compile_cache).where(_c.compiler != bindparam("by")))
+_DELETE = Statement(sa.delete(compile_cache).where(_c.compiler == bindparam("by"), _c.blob == bindparam("id")))
+_INSERT = Statement(
+    sa.insert(compile_cache).values(compiler=bindparam("by"), blob=bindparam("id"), compiled=bindparam("form"))
+)
+
+
+@lru_cache(maxsize=16)
+def _select(count: int) -> Statement:
+    blobs: list[sa.BindParameter[str]] = [bindparam(f"blob{i}") for i in range(count)]
+    return Statement(
+        sa.select(_c.blob, _c.compiled).where(_c.compiler == bindparam("by"), _c.blob.in_(blobs)).order_by(_c.blob)
+    )
+
+
+def read(backend: Backend, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Those that are kept. No transaction stays open between two of them."""
+    wanted = iter(blobs)
+    while chunk := list(islice(wanted, _AT_ONCE)):
+        size = 1 << (len(chunk) - 1).bit_length()  # few sizes, so few statements to compile
+        params = {f"blob{i}": chunk[min(i, len(chunk) - 1)] for i in range(size)} | {"by": compiler}
+        with backend.reading() as session:
+            found = session.rows(_select(size), params)
+        for blob, compiled in found:
+            yield blob, bytes(compiled)
+
+
+def write(backend: Backend, compiler: str, compiled: Mapping[str, bytes]) -> None:
+    """Keep these; forget those of other compilers."""
+    rows = [{"by": compiler, "id": blob, "form": form} for blob, form in compiled.items()]
+    with backend.writing() as session:
+        session.run(_FORGET_OTHERS, {"by": compiler})
+        session.run_many(_DELETE, rows)
+        session.run_many(_INSERT, rows)

@@ -1,0 +1,64 @@
+"""What a value looks like in a column: moments as whole microseconds, JSON as canonical text, text as Unicode."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from schemas.resource import canonical_json
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_decode = json.JSONDecoder().decode
+
+
+def to_micros(moment: datetime) -> int:
+    """Whole microseconds since 1970 in UTC. Raises TypeError for a moment without a zone."""
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Inverse of to_micros; always in UTC."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def maybe_micros(moment: datetime | None) -> int | None:
+    """to_micros, None for None."""
+    return None if moment is None else to_micros(moment)
+
+
+def maybe_moment(micros: int | None) -> datetime | None:
+    """from_micros, None for None."""
+    return None if micros is None else from_micros(micros)
+
+
+def in_micros(seconds: float) -> int:
+    """A length of time as microseconds."""
+    return round(seconds * 1_000_000)
+
+
+def clean(text: str) -> str:
+    """Text that every database can hold: a lone surrogate or a NUL becomes U+FFFD.
+
+    Agents write both, by accident or to see what breaks; a log that refused them could not tell of it.
+    """
+    if text.isascii():
+        return text.replace("\0", "\ufffd") if "\0" in text else text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+
+
+def dump(value: Any) -> str:
+    """Canonical JSON, as Unicode (see clean). Raises ValueError for NaN and infinities, TypeError for no JSON."""
+    text = canonical_json(value)
+    return text if text.isascii() else clean(text)
+
+
+def load(text: str) -> Any:
+    """Inverse of dump."""
+    return _decode(text)
+
+
+def load_object(text: str) -> dict[str, Any]:
+    """Inverse of dump for JSON objects; most are empty, which costs no parsing."""
+    return {} if text == "{}" else _decode(text)

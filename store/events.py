@@ -1,0 +1,188 @@
+"""The append-only log of what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from schemas.base import Key
+from schemas.resource import Actor, ActorKind, Resource
+from store import chain
+from store.codec import clean, dump, from_micros, load_object, to_micros
+from store.contract import ChainReport, Event
+from store.heads import Heads
+from store.session import Row, Session, Statement
+from store.tables import event_related, events
+
+_c = events.c
+_COLUMNS = tuple(events.columns)
+_NAMES = tuple(column.name for column in _COLUMNS)
+_INSERT = Statement(sa.insert(events).values({name: bindparam(name) for name in _NAMES}))
+_RELATE = Statement(sa.insert(event_related).values(uid=bindparam("uid"), seq=bindparam("seq")))
+_WALK = Statement(sa.select(*_COLUMNS).where(_c.seq > bindparam("after")).order_by(_c.seq).limit(bindparam("limit")))
+_BATCH = 5_000
+
+
+@lru_cache(maxsize=256)
+def _select(
+    *, before: bool, uid: bool, subject: bool, types: int, namespace: bool, since: bool, newest_first: bool
+) -> Statement:
+    """The log with these filters; one statement per combination."""
+    clause = sa.select(*_COLUMNS).where(_c.seq > bindparam("after"))
+    if before:
+        clause = clause.where(_c.seq < bindparam("before"))
+    if uid:
+        about = sa.select(_c.seq).where(_c.subject_uid == bindparam("uid"))
+        related = sa.select(event_related.c.seq).where(event_related.c.uid == bindparam("uid"))
+        clause = clause.where(_c.seq.in_(sa.union(about, related)))
+    if subject:
+        clause = clause.where(
+            _c.subject_name == bindparam("name"),
+            _c.subject_kind == bindparam("kind"),
+            _c.subject_namespace == bindparam("in_namespace"),
+        )
+    if types:
+        clause = clause.where(_c.type.in_([bindparam(f"type{i}") for i in range(types)]))
+    if namespace:
+        clause = clause.where(_c.subject_namespace == bindparam("namespace"))
+    if since:
+        clause = clause.where(_c.at >= bindparam("since"))
+    clause = clause.order_by(_c.seq.desc() if newest_first else _c.seq)
+    return Statement(clause.limit(bindparam("limit")))
+
+
+class EventReads:
+    """The part of Snapshot that concerns events."""
+
+    _session: Session
+    _heads: Heads
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        subject_uid: str | None = None,
+        subject: Key | None = None,
+        types: Sequence[str] | None = None,
+        namespace: str | None = None,
+        since: datetime | None = None,
+        limit: int = 1000,
+        newest_first: bool = False,
+    ) -> list[Event]:
+        if types is not None and not types:
+            return []
+        self._flush_events()
+        statement = _select(
+            before=before is not None,
+            uid=subject_uid is not None,
+            subject=subject is not None,
+            types=len(types or ()),
+            namespace=namespace is not None,
+            since=since is not None,
+            newest_first=newest_first,
+        )
+        params: dict[str, Any] = {"after": after, "before": before, "limit": max(limit, 0), "namespace": namespace}
+        params |= {"uid": subject_uid, "since": None if since is None else to_micros(since)}
+        params |= {f"type{i}": str(type_) for i, type_ in enumerate(types or ())}
+        if subject is not None:
+            params["kind"], params["in_namespace"], params["name"] = subject
+        return [_to_event(row) for row in self._session.rows(statement, params)]
+
+    def verify_events(self, *, progress: Callable[[int], None] | None = None) -> ChainReport:
+        self._flush_events()
+        return chain.verify(
+            self._walk(), head_seq=self._heads.event_seq, head_hash=self._heads.event_hash, progress=progress
+        )
+
+    def _walk(self) -> Iterator[Row]:
+        after: int | None = -(2**62)
+        while after is not None:
+            start, after = after, None
+            for row in self._session.stream(_WALK, {"after": start, "limit": _BATCH}):
+                yield row
+                after = row[0]
+
+    def _flush_events(self) -> None:
+        """Only a transaction holds back events."""
+
+
+class EventWrites(EventReads):
+    """The part of Transaction that concerns events. They are numbered and hashed at once, and written together: at the
+    end, or before somebody reads."""
+
+    _now: int
+    _actor: Actor
+    _held_events: list[dict[str, Any]]
+    _held_relations: list[dict[str, Any]]
+
+    def event(
+        self,
+        type: str,
+        subject: Resource | Key,
+        *,
+        reason: str,
+        message: str,
+        data: dict[str, Any] | None = None,
+        actor: Actor | None = None,
+    ) -> int:
+        who = actor or self._actor
+        key, uid = (subject.key, subject.uid) if isinstance(subject, Resource) else (subject, "")
+        heads = self._heads
+        seq, prev_hash = heads.event_seq + 1, heads.event_hash
+        row: Row = (
+            seq,
+            self._now,
+            clean(str(type)),
+            clean(key.kind),
+            clean(key.namespace),
+            clean(key.name),
+            clean(uid),
+            who.kind.value,
+            clean(who.subject),
+            clean(who.transport),
+            clean(str(reason)),
+            clean(message),
+            dump(data or {}),
+        )
+        hash_ = chain.event_hash(prev_hash, row)
+        self._held_events.append(dict(zip(_NAMES, (*row, prev_hash, hash_), strict=True)))
+        self._held_relations.extend({"uid": clean(other), "seq": seq} for other in _related(data) if other != uid)
+        heads.event_seq, heads.event_hash = seq, hash_
+        return seq
+
+    def _flush_events(self) -> None:
+        if self._held_events:
+            self._session.run_many(_INSERT, self._held_events)
+            self._session.run_many(_RELATE, self._held_relations)
+            self._held_events, self._held_relations = [], []
+
+
+def _related(data: dict[str, Any] | None) -> set[str]:
+    """The uids of ``data.related``: a text, or a list of them."""
+    related = (data or {}).get("related", ())
+    if isinstance(related, str):
+        return {related}
+    return {uid for uid in related if isinstance(uid, str)} if isinstance(related, list | tuple) else set()
+
+
+def _to_event(row: Row) -> Event:
+    seq, at, type_, kind, namespace, name, uid, actor_kind, actor, transport, reason, message, data, prev, hash_ = row
+    return Event(
+        seq,
+        from_micros(at),
+        type_,
+        Key(kind, namespace, name),
+        uid,
+        Actor(ActorKind(actor_kind), actor, transport),
+        reason,
+        message,
+        load_object(data),
+        prev,
+        hash_,
+    )

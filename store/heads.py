@@ -1,0 +1,65 @@
+"""The one row that puts all writing in order: last resource_version, end of the event chain, what was pruned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from schemas.errors import StoreUnavailable
+from store.session import Session, Statement
+from store.tables import heads as table
+
+LOST = "the store has lost its head row: run `remit db check`, and restore a backup"
+
+_COLUMNS = (table.c.resource_version, table.c.event_seq, table.c.event_hash, table.c.pruned_version)
+_ONLY = table.c.id == 1
+_READ = Statement(sa.select(*_COLUMNS).where(_ONLY))
+# SQLite needs no row lock, as BEGIN IMMEDIATE locked everything; SQLAlchemy leaves it out there.
+_LOCK = Statement(sa.select(*_COLUMNS).where(_ONLY).with_for_update())
+_WRITE = Statement(
+    sa.update(table)
+    .where(_ONLY)
+    .values(
+        resource_version=bindparam("version"),
+        event_seq=bindparam("seq"),
+        event_hash=bindparam("hash"),
+        pruned_version=bindparam("pruned"),
+    )
+)
+
+
+@dataclass(slots=True)
+class Heads:
+    """Counted up in memory while a transaction runs, and written once at its end."""
+
+    resource_version: int
+    event_seq: int
+    event_hash: str
+    pruned_version: int
+
+    @classmethod
+    def read(cls, session: Session, *, lock: bool = False) -> Heads:
+        """The row; with ``lock`` no other transaction writes until this one ends."""
+        row = session.row(_LOCK if lock else _READ)
+        if row is None:
+            raise StoreUnavailable(LOST)
+        return cls(*row)
+
+    def next_version(self) -> int:
+        """A resource_version for one more written object."""
+        self.resource_version += 1
+        return self.resource_version
+
+    def write(self, session: Session) -> None:
+        """Bring the row to this."""
+        session.run(
+            _WRITE,
+            {
+                "version": self.resource_version,
+                "seq": self.event_seq,
+                "hash": self.event_hash,
+                "pruned": self.pruned_version,
+            },
+        )

@@ -1,0 +1,190 @@
+"""The ledger: append-only entries, and balances that move with them.
+
+``spent + reserved`` of an account always equals what its entries add up to, and the database itself refuses a balance
+below zero. What a limit is and whether there is room is decided in ``decisions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from schemas.errors import Conflict, NotFound
+from store.codec import dump, from_micros, load_object, to_micros
+from store.contract import Amounts, Balance, EntryKind, LedgerEntry
+from store.session import Row, Session, Statement
+from store.tables import COUNTED, HELD, balances, ledger_entries, ledger_postings, reservations
+
+_e, _p, _r = ledger_entries.c, ledger_postings.c, reservations.c
+
+LARGEST = 2**53
+"""No single amount is larger: it still fits a JSON number, and 500 of them fit a balance."""
+
+_SPENT, _RESERVED, _GRANTED = HELD
+_SUMS = [f"{held}_{unit}" for held in HELD for unit in COUNTED]
+_ENTRY = (_e.seq, _e.key, _e.kind, *(_e[unit] for unit in COUNTED), _e.at, _e.reservation, _e.note)
+
+_GET = Statement(sa.select(*_ENTRY).where(_e.key == bindparam("key")))
+_INSERT = Statement(
+    sa.insert(ledger_entries)
+    .values({column.name: bindparam(column.name) for column in _e if column.name != "seq"})
+    .returning(_e.seq)
+)
+_POST = Statement(
+    sa.insert(ledger_postings).values(account=bindparam("account"), seq=bindparam("seq"), place=bindparam("place"))
+)
+_OPEN = Statement(sa.insert(reservations).values(seq=bindparam("seq"), key=bindparam("key")))
+_END = Statement(sa.delete(reservations).where(_r.key == bindparam("at_key")))
+_ENDED_BY = Statement(sa.select(_e.key).where(_e.reservation == bindparam("key")))
+_ACCOUNT: sa.BindParameter[str] = bindparam("at_account")
+_BALANCE = Statement(sa.select(*(balances.c[name] for name in _SUMS)).where(balances.c.account == _ACCOUNT))
+_NEW_BALANCE = Statement(sa.insert(balances).values(account=_ACCOUNT, **dict.fromkeys(_SUMS, 0)))
+
+
+def _add(held: str, sign: int) -> Statement:
+    """Add amounts to one of the three sums of an account, or take them away."""
+    columns = {unit: balances.c[f"{held}_{unit}"] for unit in COUNTED}
+    values = {column.name: column + sign * bindparam(f"by_{unit}") for unit, column in columns.items()}
+    return Statement(sa.update(balances).where(balances.c.account == _ACCOUNT).values(values))
+
+
+_ADD = {held: _add(held, 1) for held in HELD}
+_TAKE_RESERVED = _add(_RESERVED, -1)
+
+
+@lru_cache(maxsize=8)
+def _select(*, account: bool, only_open: bool, limit: bool) -> Statement:
+    clause = sa.select(*_ENTRY)
+    if account:
+        clause = clause.join(ledger_postings, _p.seq == _e.seq).where(_p.account == bindparam("account"))
+    if only_open:
+        clause = clause.join(reservations, _r.seq == _e.seq)
+    clause = clause.order_by(_e.seq)
+    return Statement(clause.limit(bindparam("limit")) if limit else clause)
+
+
+@lru_cache(maxsize=16)
+def _accounts_of(count: int) -> Statement:
+    seqs: list[sa.BindParameter[int]] = [bindparam(f"seq{i}") for i in range(count)]
+    return Statement(sa.select(_p.seq, _p.account).where(_p.seq.in_(seqs)).order_by(_p.seq, _p.place))
+
+
+class LedgerReads:
+    """The part of Snapshot that concerns the ledger."""
+
+    _session: Session
+
+    def balance(self, account: str) -> Balance:
+        row = self._session.row(_BALANCE, {"at_account": account})
+        if row is None:
+            return Balance(account)
+        size = len(COUNTED)
+        return Balance(account, *(Amounts(*row[start : start + size]) for start in range(0, len(_SUMS), size)))
+
+    def ledger(self, *, account: str | None = None, limit: int = 1000) -> list[LedgerEntry]:
+        statement = _select(account=account is not None, only_open=False, limit=True)
+        return self._entries(self._session.rows(statement, {"account": account, "limit": max(limit, 0)}))
+
+    def open_reservations(self, *, account: str | None = None) -> list[LedgerEntry]:
+        statement = _select(account=account is not None, only_open=True, limit=False)
+        return self._entries(self._session.rows(statement, {"account": account}))
+
+    def _entries(self, found: Iterable[Row]) -> list[LedgerEntry]:
+        listed = list(found)
+        accounts: dict[int, list[str]] = {row[0]: [] for row in listed}
+        seqs = list(accounts)
+        for start in range(0, len(seqs), 256):
+            chunk = seqs[start : start + 256]
+            size = 1 << (len(chunk) - 1).bit_length()  # few sizes, so few statements to compile
+            params = {f"seq{i}": chunk[min(i, len(chunk) - 1)] for i in range(size)}
+            for seq, account in self._session.rows(_accounts_of(size), params):
+                accounts[seq].append(account)
+        return [_to_entry(row, accounts[row[0]]) for row in listed]
+
+    def _entry(self, key: str) -> LedgerEntry | None:
+        row = self._session.row(_GET, {"key": key})
+        return None if row is None else self._entries([row])[0]
+
+
+class LedgerWrites(LedgerReads):
+    """The part of Transaction that concerns the ledger."""
+
+    def post(self, entry: LedgerEntry) -> bool:
+        _check(entry)
+        if self._session.row(_GET, {"key": entry.key}) is not None:
+            return False
+        reserved = self._reservation(entry) if entry.kind in (EntryKind.SETTLE, EntryKind.RELEASE) else None
+        accounts = list(dict.fromkeys(entry.accounts))
+        row: dict[str, Any] = {
+            "key": entry.key,
+            "kind": entry.kind.value,
+            **_wire(entry.amounts),
+            "at": to_micros(entry.at),
+            "reservation": entry.reservation if reserved else None,
+            "note": dump(entry.note),
+        }
+        inserted = self._session.row(_INSERT, row)
+        assert inserted is not None
+        seq = inserted[0]
+        self._session.run_many(
+            _POST, [{"account": account, "seq": seq, "place": place} for place, account in enumerate(accounts)]
+        )
+        if reserved is not None:
+            self._session.run(_END, {"at_key": reserved.key})
+            self._move(_TAKE_RESERVED, reserved.accounts, reserved.amounts)
+        if entry.kind is EntryKind.RESERVE:
+            self._session.run(_OPEN, {"seq": seq, "key": entry.key})
+            self._move(_ADD[_RESERVED], accounts, entry.amounts)
+        elif entry.kind is EntryKind.SETTLE:
+            self._move(_ADD[_SPENT], accounts, entry.amounts)
+        elif entry.kind is EntryKind.GRANT:
+            self._move(_ADD[_GRANTED], accounts, entry.amounts)
+        return True
+
+    def _reservation(self, entry: LedgerEntry) -> LedgerEntry:
+        """The Reserve entry that this one ends."""
+        reserved = self._entry(entry.reservation)
+        if reserved is None or reserved.kind is not EntryKind.RESERVE:
+            raise NotFound(f"ledger entry {entry.key} ends the reservation {entry.reservation!r}, which does not exist")
+        ended_by = self._session.row(_ENDED_BY, {"key": reserved.key})
+        if ended_by is not None:
+            raise Conflict(f"the reservation {reserved.key} was ended by {ended_by[0]}; {entry.key} comes too late")
+        return reserved
+
+    def _move(self, statement: Statement, accounts: Iterable[str], amounts: Amounts) -> None:
+        by = {f"by_{unit}": value for unit, value in _wire(amounts).items()}
+        for account in accounts:
+            params = {"at_account": account, **by}
+            if not self._session.run(statement, params):
+                self._session.run(_NEW_BALANCE, {"at_account": account})
+                self._session.run(statement, params)
+
+
+def _wire(amounts: Amounts) -> dict[str, int]:
+    return {unit: getattr(amounts, unit) for unit in COUNTED}
+
+
+def _check(entry: LedgerEntry) -> None:
+    """Raises ValueError for an entry that means nothing. Amounts come from agents in the end."""
+    for unit, value in _wire(entry.amounts).items():
+        if not 0 <= value <= LARGEST:
+            raise ValueError(f"ledger entry {entry.key}: {unit} is {value}, but lies between 0 and {LARGEST}")
+    if entry.kind in (EntryKind.RESERVE, EntryKind.GRANT) and entry.reservation:
+        raise ValueError(f"ledger entry {entry.key}: a {entry.kind} ends no reservation")
+
+
+def _to_entry(row: Row, accounts: list[str]) -> LedgerEntry:
+    _, key, kind, usd_micros, tokens, tool_calls, wall_ms, at, reservation, note = row
+    return LedgerEntry(
+        key,
+        EntryKind(kind),
+        tuple(accounts),
+        Amounts(usd_micros, tokens, tool_calls, wall_ms),
+        from_micros(at),
+        reservation or "",
+        load_object(note),
+    )

@@ -1,0 +1,83 @@
+"""Opening a store: the one way in for the engine, the command line and the API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from schemas.errors import StoreUnavailable
+from store import revision
+from store.contract import Store
+from store.lock import EngineLock
+from store.place import advice, check_file, sqlite_path
+from store.sql_store import SqlStore
+from store.sqlite import SqliteBackend
+
+
+def open_store(
+    url: str,
+    *,
+    now: Callable[[], datetime],
+    new_id: Callable[[], str],
+    create: bool = False,
+    exclusive: bool = False,
+    read_only: bool = False,
+) -> Store:
+    """Open the store at ``url`` (``sqlite:///path``). ``now`` gives aware moments, ``new_id`` a new unique text.
+
+    - ``create`` makes a missing or empty store, and its directory if only that is missing; mode 0600.
+    - ``exclusive`` is for the engine: it holds the store until close, so that no second engine works on it (commands
+      may read and write meanwhile), and brings older tables to this version.
+    - ``read_only`` never writes, not even to the disk that holds the file.
+
+    Raises StoreLocked when another engine holds it, StoreUnavailable when it is missing, is not a store, has tables of
+    another version, or does not answer; the message says what to do.
+    """
+    path = sqlite_path(url)
+    if read_only and (create or exclusive):
+        raise ValueError("a store that is opened for reading only can be neither created nor held")
+    if create:
+        _create(path)
+    check_file(path)
+    lock = EngineLock.take(path, now=now()) if exclusive else None
+    try:
+        backend = SqliteBackend(path, exclusive=exclusive, read_only=read_only)
+        try:
+            _bring_up(backend, create=create, exclusive=exclusive)
+        except BaseException:
+            backend.close()
+            raise
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+    return SqlStore(backend, now=now, new_id=new_id, lock=lock)
+
+
+def _bring_up(backend: SqliteBackend, *, create: bool, exclusive: bool) -> None:
+    """Make or check the tables."""
+    if revision.is_current(backend):
+        return
+    if revision.is_empty(backend):
+        if not create:
+            raise StoreUnavailable(f"{backend.place} is empty. Start the engine on it with `remit run`")
+    elif not exclusive:
+        raise StoreUnavailable(
+            f"{backend.place} has the tables of an older Remit. Run `remit db upgrade`, or start the engine with"
+            " `remit run`, which does the same"
+        )
+    from store import migrate  # alembic is slow to import, and needed only here
+
+    migrate.to_head(backend)
+
+
+def _create(path: Path) -> None:
+    """Make the file, readable by its owner only: it will hold what agents said and did."""
+    try:
+        if not path.parent.exists() and path.parent.parent.is_dir():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreUnavailable(f"the store {path} cannot be made: {error.strerror}. {advice(path)}") from error

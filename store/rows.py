@@ -1,0 +1,139 @@
+"""Objects and specs as rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.resource import Provenance, Resource
+from store.codec import dump, from_micros, load, load_object, maybe_micros, maybe_moment, to_micros
+from store.contract import SpecRevision
+from store.session import Row
+from store.tables import objects, specs
+
+_o, _s = objects.c, specs.c
+
+OBJECT_COLUMNS = (
+    _o.kind,
+    _o.namespace,
+    _o.name,
+    _o.uid,
+    _o.generation,
+    _o.resource_version,
+    _o.spec,
+    _o.status,
+    _o.created_at,
+    _o.labels,
+    _o.annotations,
+    _o.manager,
+    _o.unit,
+    _o.provenance,
+    _o.owner_uid,
+    _o.finalizers,
+    _o.deletion_at,
+)
+"""In the order of the fields of Resource."""
+
+SPEC_COLUMNS = (_s.uid, _s.generation, _s.spec, _s.provenance, _s.manager, _s.recorded_at)
+"""In the order of the fields of SpecRevision."""
+
+
+def to_resource(row: Row) -> Resource:
+    """A row of OBJECT_COLUMNS."""
+    (
+        kind,
+        namespace,
+        name,
+        uid,
+        generation,
+        version,
+        spec,
+        status,
+        created_at,
+        labels,
+        annotations,
+        manager,
+        unit,
+        provenance,
+        owner_uid,
+        finalizers,
+        deletion_at,
+    ) = row
+    return Resource(
+        kind,
+        namespace,
+        name,
+        uid,
+        generation,
+        version,
+        load_object(spec),
+        load_object(status),
+        from_micros(created_at),
+        load_object(labels),
+        load_object(annotations),
+        manager,
+        unit,
+        to_provenance(provenance),
+        owner_uid,
+        () if finalizers == "[]" else tuple(load(finalizers)),
+        maybe_moment(deletion_at),
+    )
+
+
+def from_resource(resource: Resource) -> dict[str, Any]:
+    """The row of an object, by column name."""
+    return {
+        "uid": resource.uid,
+        "kind": resource.kind,
+        "namespace": resource.namespace,
+        "name": resource.name,
+        "generation": resource.generation,
+        "resource_version": resource.resource_version,
+        "state": state_of(resource.status),
+        "owner_uid": resource.owner_uid,
+        "unit": resource.unit,
+        "manager": resource.manager,
+        "created_at": to_micros(resource.created_at),
+        "deletion_at": maybe_micros(resource.deletion_at),
+        "labels": dump(resource.labels),
+        "annotations": dump(resource.annotations),
+        "finalizers": dump(list(resource.finalizers)),
+        "provenance": from_provenance(resource.provenance),
+        "spec": dump(resource.spec),
+        "status": dump(resource.status),
+    }
+
+
+def state_of(status: dict[str, Any]) -> str:
+    """``status.state`` as its column has it."""
+    value = status.get("state", "")
+    return value if isinstance(value, str) else ""
+
+
+def to_provenance(text: str) -> Provenance | None:
+    """Inverse of from_provenance."""
+    return Provenance.from_wire(load(text)) if text else None
+
+
+def from_provenance(provenance: Provenance | None) -> str:
+    """Its JSON; "" for None."""
+    return "" if provenance is None else dump(provenance.to_wire())
+
+
+def to_spec_revision(row: Row) -> SpecRevision:
+    """A row of SPEC_COLUMNS."""
+    uid, generation, spec, provenance, manager, recorded_at = row
+    return SpecRevision(
+        uid, generation, load_object(spec), to_provenance(provenance), manager, from_micros(recorded_at)
+    )
+
+
+def spec_row(resource: Resource, *, recorded_at: int) -> dict[str, Any]:
+    """The row that keeps the present spec of an object."""
+    return {
+        "uid": resource.uid,
+        "generation": resource.generation,
+        "spec": dump(resource.spec),
+        "provenance": from_provenance(resource.provenance),
+        "manager": resource.manager,
+        "recorded_at": recorded_at,
+    }

@@ -1,0 +1,64 @@
+"""Transaction: everything that can be written, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from schemas.resource import Actor
+from store.changes import ChangeWrites
+from store.codec import to_micros
+from store.contract import Fence
+from store.events import EventWrites
+from store.heads import Heads
+from store.leases import LeaseWrites, check_fence
+from store.ledger import LedgerWrites
+from store.objects import ObjectWrites
+from store.outbox import OutboxWrites
+from store.session import Session
+from store.timers import TimerWrites
+
+
+class SqlTransaction(ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, TimerWrites, LedgerWrites, LeaseWrites):
+    """``contract.Transaction`` over one write transaction. Locking the heads first puts all writers in one order."""
+
+    def __init__(
+        self,
+        session: Session,
+        actor: Actor,
+        *,
+        fence: Fence | None,
+        now: Callable[[], datetime],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._session = session
+        self._actor = actor
+        self._new_id = new_id
+        self._held_events = []
+        self._held_relations = []
+        self._heads = Heads.read(session, lock=True)
+        # Asked only now, so that times follow the order of the transactions.
+        self._moment = now()
+        self._now = to_micros(self._moment)
+        if fence is not None:
+            check_fence(session, fence)
+
+    @property
+    def now(self) -> datetime:
+        return self._moment
+
+    @property
+    def actor(self) -> Actor:
+        return self._actor
+
+    def finish(self) -> bool:
+        """Write what was held back; returns whether anything was written at all."""
+        self._flush_events()
+        if self._session.wrote:
+            self._heads.write(self._session)
+        return self._session.wrote
+
+    @property
+    def version(self) -> int:
+        """The highest resource_version given out so far."""
+        return self._heads.resource_version

@@ -1,0 +1,105 @@
+"""The environment of an agent program, and where its secrets come from."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from controllers.dispatch.environment import SYSTEM_PATH, LocalSecrets, PrivatePaths, SecretMissing, build
+from controllers.dispatch.executor import RunOrder
+from schemas.secret import EnvVar, ValueFrom
+
+PATHS = PrivatePaths(Path("/run/mission.json"), Path("/run/home"), Path("/run/tmp"))
+
+
+def order(project_root: Path) -> RunOrder:
+    return RunOrder(
+        run_uid="uid-1",
+        run_name="audit-1",
+        namespace="default",
+        attempt=1,
+        executor_spec={},
+        mission={},
+        agent="auditor",
+        token="rmt_token",
+        agent_url="http://127.0.0.1:8421",
+        project_root=project_root,
+    )
+
+
+def test_without_declared_variables_there_are_only_ours(tmp_path: Path) -> None:
+    environment = build(order(tmp_path), (), LocalSecrets({"SECRET": "x"}), PATHS)
+    assert environment == {
+        "PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "HOME": "/run/home",
+        "TMPDIR": "/run/tmp",
+        "REMIT_URL": "http://127.0.0.1:8421",
+        "REMIT_RUN": "uid-1",
+        "REMIT_TOKEN": "rmt_token",
+        "REMIT_MISSION_FILE": "/run/mission.json",
+    }
+
+
+def test_declared_variables_come_from_the_spec_the_engine_and_files(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from file\nsecond line\n")
+    declared = (
+        EnvVar(name="PLAIN", value="a b"),
+        EnvVar(name="FROM_ENV", value_from=ValueFrom(env="ENGINE_VAR")),
+        EnvVar(name="FROM_FILE", value_from=ValueFrom(file="key")),
+        EnvVar(name="FROM_ABSOLUTE", value_from=ValueFrom(file=str(tmp_path / "key"))),
+        EnvVar(name="HOME", value="/home/agent"),
+    )
+    environment = build(order(tmp_path), declared, LocalSecrets({"ENGINE_VAR": "from env"}), PATHS)
+    assert environment["PLAIN"] == "a b"
+    assert environment["FROM_ENV"] == "from env"
+    assert environment["FROM_FILE"] == environment["FROM_ABSOLUTE"] == "from file\nsecond line"
+    assert environment["HOME"] == "/home/agent"
+    assert "ENGINE_VAR" not in environment
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        (ValueFrom(env="NOT_THERE"), "no environment variable NOT_THERE"),
+        (ValueFrom(file="not-there"), "cannot read the file not-there"),
+        (ValueFrom(file="."), "not a regular file"),
+        (ValueFrom(file="pipe"), "not a regular file"),
+        (ValueFrom(file="huge"), "larger than"),
+        (ValueFrom(file="binary"), "not UTF-8"),
+        (ValueFrom(file="nul"), "NUL byte"),
+        (ValueFrom(file="a\0b"), "cannot read"),
+        (ValueFrom.model_validate({"vault": {"path": "p", "key": "k"}}), "kind vault"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_named_and_no_value_is_shown(
+    tmp_path: Path, reference: ValueFrom, said: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "huge").write_text("s3cret" * 20_000)
+    (tmp_path / "binary").write_bytes(b"s3cret\xff")
+    (tmp_path / "nul").write_bytes(b"s3cret\0")
+    with pytest.raises(SecretMissing, match="the variable TOKEN has no value") as error:
+        build(order(tmp_path), (EnvVar(name="TOKEN", value_from=reference),), LocalSecrets({}), PATHS)
+    assert said in str(error.value)
+    assert "s3cret" not in str(error.value)
+
+
+def test_secrets_do_not_show_in_the_representation_of_what_holds_them(tmp_path: Path) -> None:
+    assert "rmt_token" not in repr(order(tmp_path))
+    assert "hunter2" not in repr(LocalSecrets({"A": "hunter2"}))
+
+
+def test_other_kinds_of_reference_are_passed_on(tmp_path: Path) -> None:
+    class Vault:
+        def resolve(self, reference: ValueFrom, project_root: Path) -> str:
+            assert reference.vault is not None
+            return f"{reference.vault.path}#{reference.vault.key}"
+
+    reference = ValueFrom.model_validate({"vault": {"path": "p", "key": "k"}})
+    assert LocalSecrets({}, Vault()).resolve(reference, tmp_path) == "p#k"
