@@ -21,7 +21,7 @@ from controllers.dispatch.environment import LocalSecrets
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects
 from controllers.reconcilers import agents, approvals, dispatcher, holds, missions, unreconciled
-from controllers.reconcilers.executors import ExecutorReconciler, Probe
+from controllers.reconcilers.executors import ExecutorReconciler, Probe, Prober
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
@@ -123,7 +123,7 @@ class Engine:
                          self._runner("cancel-runs", CANCEL, self._effects.cancel)]  # fmt: skip
         self.objects: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
-        self._reconcilers = self._make_reconcilers()
+        self._reconcilers = make_reconcilers(self._probe)
         self._sync = SourceSync(
             self.store,
             self._readers,
@@ -143,20 +143,6 @@ class Engine:
             random=self.random,
             on_dead=self._effects.give_up,
         )
-
-    def _make_reconcilers(self) -> dict[str, Reconciler]:
-        later = [k.kind for k in registry.KINDS if k.object_class is not ObjectClass.RECORD]
-        return {
-            **dict.fromkeys(later, unreconciled.reconcile),
-            "Agent": agents.reconcile,
-            "ApprovalDecision": approvals.reconcile_decision,
-            "ApprovalRequest": approvals.reconcile_request,
-            "Confirmation": _rests,
-            dispatcher.KIND: dispatcher.reconcile,
-            "Executor": ExecutorReconciler(self._probe),
-            "Hold": holds.reconcile,
-            "Mission": missions.reconcile,
-        }
 
     def _probe(self, spec: ExecutorSpec) -> Probe:
         """What this engine can do with an executor."""
@@ -361,6 +347,23 @@ _EXECUTOR_REASONS = {
 @functools.cache
 def _actor(kind: str) -> Actor:
     return Actor(ActorKind.SYSTEM, f"controller:{kind.lower()}", "Engine")
+
+
+def make_reconcilers(probe: Prober) -> dict[str, Reconciler]:
+    """The reconciler of each kind of key."""
+    later = [name.kind for name in registry.NAMES if name.object_class is not ObjectClass.RECORD]
+    return {
+        **dict.fromkeys(later, unreconciled.reconcile),
+        "Agent": agents.reconcile,
+        "ApprovalDecision": approvals.reconcile_decision,
+        "ApprovalRequest": approvals.reconcile_request,
+        "Confirmation": _rests,
+        dispatcher.KIND: dispatcher.reconcile,
+        "Executor": ExecutorReconciler(probe),
+        "Hold": holds.reconcile,
+        "Mission": missions.reconcile,
+        "Source": _rests,
+    }
 
 
 def _rests(tx: Transaction, key: Key) -> Result:

@@ -24,7 +24,7 @@ DRAIN_DEADLINE = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A run of the agent that has not ended."""
+    """A run of the agent that has not ended. ``reports`` is whether its program gives signs of life at all."""
 
     key: Key
     mission: str
@@ -32,6 +32,7 @@ class OpenRun:
     started_at: datetime | None
     last_heartbeat_at: datetime | None
     cancel_requested: bool
+    reports: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +148,14 @@ def _conditions(
     put("WithinBudget", True, AgentReason.NO_BUDGET_DECLARED, "built-in limits apply")
     wake = held.until if held is not None else None
     stale_after = facts.spec.heartbeat.stale_after
-    silent = [
-        r for r in facts.runs if (r.last_heartbeat_at or r.started_at or now) + stale_after <= now
-    ]  # fmt: skip
+    heard = {r: (r.last_heartbeat_at or r.started_at or now) + stale_after for r in facts.runs if r.reports}
+    silent = [r for r, due in heard.items() if due <= now]
     if silent:
         names = ", ".join(sorted(r.key.name for r in silent))
         put("Reachable", False, AgentReason.HEARTBEAT_STALE, f"no sign of life from {names}")
     elif facts.runs:
         put("Reachable", True, AgentReason.HEARTBEAT_RECEIVED)
-        due = min((r.last_heartbeat_at or r.started_at or now) + stale_after for r in facts.runs)
-        wake = due if wake is None else min(wake, due)
+        wake = min([*heard.values(), *([wake] if wake is not None else [])], default=None)
     elif status.last_run_time is None:
         put("Reachable", None, AgentReason.IDLE)
     return made, wake

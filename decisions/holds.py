@@ -8,7 +8,6 @@ from datetime import datetime
 
 from schemas.base import Key
 from schemas.hold import STRICTNESS, HoldMode, HoldScope, HoldSpec
-from schemas.quantities import format_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +38,8 @@ class Held:
 
     @property
     def hint(self) -> str:
-        """What a person can do, in one line."""
-        end = f"; ends {format_time(self.until)}" if self.until else ""
-        return f"{self.mode} by {self.placed_by}: {self.reason}{end}; release: remit release {self.hold.short}"
+        """What a person can do, in one line. Names no time: it stands in condition messages."""
+        return f"{self.mode} by {self.placed_by}: {self.reason}; release: remit release {self.hold.short}"
 
 
 def matches(hold: HoldFacts, key: Key, labels: Mapping[str, str]) -> bool:

@@ -30,6 +30,7 @@ from schemas.mission import (
     Spend,
     Verdict,
 )
+from schemas.quantities import format_duration
 from schemas.resource import (
     RECONCILE_REQUESTED_AT,
     RESET_REQUESTED_AT,
@@ -209,7 +210,8 @@ def _stopped(work: Pass, run: RunFacts, key: str) -> None:
     if reason == MissionReason.CANCELED or work.spec.desired_state is DesiredState.CANCELED:
         return  # cancel_if_declared ends the mission
     if reason == MissionReason.DEADLINE_EXCEEDED:
-        message = f"longer than spec.deadline ({work.spec.deadline})"
+        limit = format_duration(work.spec.deadline) if work.spec.deadline is not None else "none now"
+        message = f"longer than spec.deadline ({limit})"
         work.put(failure=Failure(reason=reason, message=message, run=run.name))
         work.move(MissionState.FAILED, SYSTEM, MissionReason.DEADLINE_EXCEEDED, message, key=key)
         _finish(work)

@@ -115,8 +115,6 @@ def _wait_for_person(work: Pass, type_: str, verb: str) -> None:
         since=work.now,
         until=until,
     )
-    if until is not None:
-        work.wake(until)
 
 
 def _blocked(work: Pass) -> None:

@@ -95,6 +95,9 @@ class SourceReason(StrEnum):
     OBJECT_DAMAGED = "ObjectDamaged"  # an object does not match its hash
     OBJECT_MISSING = "ObjectMissing"  # an object is not there
     HISTORY_REWRITTEN = "HistoryRewritten"  # the new head does not descend from the applied one
+    ADDRESS_REFUSED = "AddressRefused"  # the URL, ref or path is not of an accepted form
+    FILE_UNREADABLE = "FileUnreadable"  # a file of a directory cannot be opened
+    SOURCE_CHANGING = "SourceChanging"  # a directory did not hold still while it was read
     LIMIT_EXCEEDED = "LimitExceeded"  # more or larger files than allowed
     DISK_FULL = "DiskFull"  # no room to fetch
     SIGNATURE_INVALID = "SignatureInvalid"  # the commit is not signed by an allowed signer

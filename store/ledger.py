@@ -56,15 +56,15 @@ _ADD = {held: _add(held, 1) for held in HELD}
 _TAKE_RESERVED = _add(_RESERVED, -1)
 
 
-@lru_cache(maxsize=8)
-def _select(*, account: bool, only_open: bool, limit: bool) -> Statement:
-    clause = sa.select(*_ENTRY)
-    if account:
-        clause = clause.join(ledger_postings, _p.seq == _e.seq).where(_p.account == bindparam("account"))
-    if only_open:
-        clause = clause.join(reservations, _r.seq == _e.seq)
-    clause = clause.order_by(_e.seq)
-    return Statement(clause.limit(bindparam("limit")) if limit else clause)
+_ALL = Statement(sa.select(*_ENTRY).order_by(_e.seq).limit(bindparam("limit")))
+_OF_ACCOUNT = Statement(
+    sa.select(*_ENTRY)
+    .join(ledger_postings, _p.seq == _e.seq)
+    .where(_p.account == bindparam("account"))
+    .order_by(_p.seq)
+    .limit(bindparam("limit"))
+)
+_ALL_OPEN = Statement(sa.select(*_ENTRY).join(reservations, _r.seq == _e.seq).order_by(_r.seq))
 
 
 @lru_cache(maxsize=16)
@@ -86,12 +86,13 @@ class LedgerReads:
         return Balance(account, *(Amounts(*row[start : start + size]) for start in range(0, len(_SUMS), size)))
 
     def ledger(self, *, account: str | None = None, limit: int = 1000) -> list[LedgerEntry]:
-        statement = _select(account=account is not None, only_open=False, limit=True)
+        statement = _ALL if account is None else _OF_ACCOUNT
         return self._entries(self._session.rows(statement, {"account": account, "limit": max(limit, 0)}))
 
     def open_reservations(self, *, account: str | None = None) -> list[LedgerEntry]:
-        statement = _select(account=account is not None, only_open=True, limit=False)
-        return self._entries(self._session.rows(statement, {"account": account}))
+        # Few are open at a time, but an account may have any number of entries: read the few, then choose.
+        found = self._entries(self._session.rows(_ALL_OPEN))
+        return [entry for entry in found if account is None or account in entry.accounts]
 
     def _entries(self, found: Iterable[Row]) -> list[LedgerEntry]:
         listed = list(found)

@@ -77,7 +77,7 @@ objects = sa.Table(
     _text("status"),
     sa.UniqueConstraint("kind", "namespace", "name"),
     sa.UniqueConstraint("resource_version"),
-    sa.Index(None, "kind", "state"),
+    sa.Index(None, "kind", "state", "namespace", "name"),
     sa.Index(None, "owner_uid", "kind", "namespace", "name"),
     sa.Index(None, "unit", "kind", "namespace", "name"),
 )

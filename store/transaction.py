@@ -13,7 +13,7 @@ from store.events import EventWrites
 from store.heads import Heads
 from store.leases import LeaseWrites, check_fence
 from store.ledger import LedgerWrites
-from store.objects import ObjectWrites
+from store.object_writes import ObjectWrites
 from store.outbox import OutboxWrites
 from store.session import Session
 from store.timers import TimerWrites

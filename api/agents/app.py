@@ -45,6 +45,7 @@ def create_app(
     """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept; ``hosts`` are names it answers to
     beside loopback ones; ``blocking`` should have threads of its own, so that agents never wait for reconcilers, nor
     these for them. ``app.state.close()`` ends every long poll: call it when the server is to stop.
+    ``app.state.waiting()`` counts them.
     """
     limits = limits or AgentLimits()
     wakes = Wakes(store, blocking, clock, poll_s=poll_s)
@@ -77,6 +78,7 @@ def create_app(
         },
     )
     app.state.close = wakes.close
+    app.state.waiting = lambda: wakes.count
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     for verb in VERBS:
         app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))

@@ -43,6 +43,11 @@ class Wakes:
         self._unsubscribe: Callable[[], None] = lambda: None
         self.closing = asyncio.Event()
 
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return sum(len(events) for events in self._waiting.values())
+
     def start(self) -> None:
         """Begin; on the event loop."""
         loop = asyncio.get_running_loop()

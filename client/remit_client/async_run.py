@@ -30,12 +30,16 @@ from remit_client.retry import RetryPolicy
 DEFAULT_HEARTBEAT_S = 15.0
 """Half of what an Agent expects unless it declares otherwise (spec.heartbeat.interval, 30s)."""
 
+_SHORTEST_HEARTBEAT_S = 0.5
 _LAST_WORDS_S = 5.0
 """How long a stopping program tries to report: shorter than the 10 s that a Command gives it before the kill."""
 _INBOX_PAUSE_S = 1.0
 _KEPT_NOTICES = 1000
 _KEPT_IDS = 10_000
 _REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
+_DURATION = re.compile(
+    r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d{1,3})?)s)?(?:(\d{1,9})ms)?", re.ASCII
+)
 _log = logging.getLogger("remit_client")
 
 
@@ -68,7 +72,7 @@ class AsyncRun:
     says otherwise). Retries carry the idempotency key of the first try.
 
     ``heartbeat_s`` overrides the interval; without it, half of what the mission's JSON names in
-    ``heartbeat.intervalSeconds``, at most 15 s.
+    ``agent.heartbeatInterval``, at most 15 s.
     """
 
     def __init__(self, assignment: Assignment, **options: Unpack[Options]) -> None:
@@ -375,8 +379,13 @@ def reason_word(text: str) -> str:
 
 
 def _interval(mission: Mapping[str, Any]) -> float:
-    declared = mission.get("heartbeat")
-    seconds = declared.get("intervalSeconds") if isinstance(declared, Mapping) else None
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < float("inf"):
-        return max(0.5, min(DEFAULT_HEARTBEAT_S, seconds / 2))
-    return DEFAULT_HEARTBEAT_S
+    """Half of what the mission's agent declares, so that one lost heartbeat is not missed; at most 15 s."""
+    agent = mission.get("agent")
+    declared = agent.get("heartbeatInterval") if isinstance(agent, Mapping) else None
+    match = _DURATION.fullmatch(declared) if isinstance(declared, str) else None
+    if match is None:
+        return DEFAULT_HEARTBEAT_S
+    seconds = sum(
+        float(part or 0) * unit for part, unit in zip(match.groups(), (86_400, 3600, 60, 1, 0.001), strict=True)
+    )
+    return max(_SHORTEST_HEARTBEAT_S, min(DEFAULT_HEARTBEAT_S, seconds / 2))

@@ -109,9 +109,22 @@ class SupervisorClient:
         await self._blocking.run(shutil.rmtree, self.layout.trash, ignore_errors=True)
 
     async def stop(self, *, force: bool = False) -> None:
-        """Tell the supervisor to leave. Raises Refused with reason StillRunning when runs are active, unless
-        ``force``: then they are ended like canceled ones and recorded as stopped."""
-        await self._ask("stop", fields={"force": force})
+        """Tell the supervisor to leave; nothing happens when there is none. Raises Refused with reason StillRunning
+        when runs are active, unless ``force``: then they are ended like canceled ones and recorded as stopped; asked
+        with ``force`` again, at once."""
+        try:
+            link = await Link.open(self.layout, self._clock, self._event)
+        except OSError:
+            return
+        try:
+            answer = await link.call({"op": "stop", "force": force})
+        except LinkLost:
+            return
+        finally:
+            await link.close()
+        error = answer.get("error")
+        if error:
+            raise _refusal("stop", str(error.get("reason", "")), str(error.get("message", "")))
 
     def watch(self, run: str) -> None:
         """Report the end of ``run`` to ``on_exit``; also when it ended long ago. Idempotent. A run that was never

@@ -15,7 +15,7 @@ from schemas import agent as schema
 from schemas.base import Key
 from schemas.conditions import find
 from schemas.event import EventType
-from schemas.executor import ExecutorStatus
+from schemas.executor import ExecutorStatus, OutputFormat
 from schemas.kind import Disruption
 from schemas.mission import TERMINAL_STATES, MissionState, Spend
 from schemas.quantities import from_micros, parse_time
@@ -61,6 +61,8 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
     executor = tx.get(executor_key)
     ready, message = _executor_ready(executor)
     runs = facts.active_runs(tx, agent)
+    command = executor.spec.get("command") if executor is not None else None
+    reports = command is None or command.get("outputFormat") == OutputFormat.REMIT
     objects = [(agent.key, agent.labels), (executor_key, executor.labels if executor is not None else {})]
     return decisions.AgentFacts(
         key=agent.key,
@@ -73,7 +75,7 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
         executor_ready=ready,
         executor_message=message,
         held=strictest(facts.holds(tx), objects, tx.now),
-        runs=tuple(_open_run(r) for r in runs),
+        runs=tuple(_open_run(r, reports=reports) for r in runs),
         disruption=_disruption(tx, agent, status),
         in_use_by=_in_use_by(tx, agent) if agent.deletion_at is not None else (),
         spend=_spend(tx, f"agent/{agent.uid}/total"),
@@ -90,7 +92,7 @@ def _executor_ready(executor: Resource | None) -> tuple[bool | None, str]:
     return ready.status == "True", ready.message or ready.reason
 
 
-def _open_run(run: Resource) -> decisions.OpenRun:
+def _open_run(run: Resource, *, reports: bool) -> decisions.OpenRun:
     status: dict[str, Any] = run.status
     started, beat = status.get("startedAt"), status.get("lastHeartbeatTime")
     return decisions.OpenRun(
@@ -100,6 +102,7 @@ def _open_run(run: Resource) -> decisions.OpenRun:
         started_at=parse_time(started) if started else None,
         last_heartbeat_at=parse_time(beat) if beat else None,
         cancel_requested=bool(status.get("cancelRequestedAt")),
+        reports=reports,
     )
 
 

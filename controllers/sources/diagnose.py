@@ -170,8 +170,7 @@ class _Fields:
         """The words for a fault."""
         if fault.kind == "missing":
             name = fault.path[-1] if fault.path else ""
-            description = self._at(fault.path[:-1], fault.branch).get(str(name), "")
-            return Words(f"the required field {excerpt(name)} is missing", hint=description)
+            return Words(f"the required field {excerpt(name)} is missing", hint=self._description(fault))
         if fault.kind == "extra_forbidden":
             return self._unknown(fault)
         words = wording.describe(fault.kind, fault.value, fault.context, fault.fallback)
@@ -182,11 +181,18 @@ class _Fields:
             )
             expected = dict.fromkeys(text for text in (words.expected, *others) if text)
             words = replace(words, expected=" or ".join(expected))
-        return replace(words, message=f"as a key: {words.message}") if fault.on_key else words
+        if fault.on_key:
+            return replace(words, message=f"as a key: {words.message}")
+        if fault.kind == "string_pattern_mismatch" and not words.hint:
+            return replace(words, hint=self._description(fault))
+        return words
 
     def suggestion(self, fault: _Fault) -> str | None:
         """The field that an unknown field was probably meant to be."""
         return wording.closest(str(fault.path[-1]), self._at(fault.path[:-1], fault.branch)) if fault.path else None
+
+    def _description(self, fault: _Fault) -> str:
+        return self._at(fault.path[:-1], fault.branch).get(str(fault.path[-1]), "") if fault.path else ""
 
     def _unknown(self, fault: _Fault) -> Words:
         name = str(fault.path[-1]) if fault.path else ""

@@ -13,6 +13,7 @@ import ruamel.yaml
 from controllers.sources.findings import PathPart
 
 _AFTER_KEY = re.compile(r"[ \t]*:")
+_HEADER_COMMENT = re.compile(r"[ \t]+#.*")
 _COMMENT = re.compile(r"(?:^|(?<=[ \t\r\n]))#")
 
 
@@ -111,6 +112,11 @@ class Layout:
             node = node.entries[-1][1]
         header = self.text[node.start : node.end].split("\n", 1)[0].split("#")[0]
         return max(end, node.end - 1) if node.style in ("|", ">") and "+" in header else end
+
+    def header_comment(self, node: Node) -> str:
+        """The comment behind the ``|`` or ``>`` of a block text, with the space before it, or ""."""
+        header = _HEADER_COMMENT.search(self.text[node.start : node.end].split("\n", 1)[0])
+        return header.group().rstrip() if header is not None else ""
 
     def line_start(self, offset: int) -> int:
         """The offset at which the line of ``offset`` begins."""

@@ -31,6 +31,8 @@ class Replace:
             return self._fill(layout, parent, key)
         text = edit_fragment.inline(self.value, node.style if node.style in ("'", '"') else "")
         end = layout.content_end(key, node)
+        if node.style in ("|", ">"):
+            text += layout.header_comment(node)
         if not node.is_block:
             return layout.text[: node.start] + text + layout.text[end:]
         start = node.start

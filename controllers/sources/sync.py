@@ -33,6 +33,8 @@ RECHECK = timedelta(minutes=10)
 """How often an unchanged revision is compared with the store all the same: the insurance against drift."""
 FAILED_RETRY_S = 15.0
 """A source that cannot be read is looked at again after this, or its interval if that is shorter."""
+SOON_S = 1.0
+"""A directory that was being written is looked at again after this."""
 _SHOWN = 50
 
 ReaderOf = Callable[[Resource, SourceSpec], SourceReader]
@@ -94,7 +96,8 @@ class SourceSync:
             reason = _reason(error.reason)
             self._memory.pop(source.uid, None)
             self._fail(source, reason, str(error), token)
-            return RequeueAfter(min(interval, FAILED_RETRY_S) * self._jitter())
+            pause = SOON_S if reason is SourceReason.SOURCE_CHANGING else FAILED_RETRY_S
+            return RequeueAfter(min(interval, pause) * self._jitter())
         return RequeueAfter(interval * self._jitter())
 
     def _sync(
@@ -122,7 +125,7 @@ class SourceSync:
         commit = head.rpartition(":")[2]
         if any(len(q) >= 7 and commit.startswith(q) for q in spec.quarantine):
             raise SourceUnreadable(f"{head} is in spec.quarantine", reason=SourceReason.QUARANTINED)
-        self._check_history(reader, status, head)
+        self._check_history(source, reader, status, head)
         tree = reader.read_tree(head)
         outcomes = self._units(source, spec, status, tree, reader, confirmed)
         units = tuple(o.status for o in sorted(outcomes, key=lambda o: o.status.path))
@@ -130,11 +133,14 @@ class SourceSync:
         self._finish(source.key, status, tree.revision, units, token, confirmed)
         self._memory[source.uid] = _Memory(tree.tree_id, source.generation, self._now(), settled, frozenset(confirmed))
 
-    def _check_history(self, reader: SourceReader, status: SourceStatus, head: str) -> None:
+    def _check_history(self, source: Resource, reader: SourceReader, status: SourceStatus, head: str) -> None:
         """A new head that shares no history with the applied one is not taken: it may be another repository."""
         check = getattr(reader, "require_common_history", None)
-        if check is not None and status.revision and status.revision != head:
-            check(status.revision, head)
+        if check is None or not status.revision or status.revision == head:
+            return
+        if status.observed_generation != source.generation:
+            return  # another repository was configured: its history is another one
+        check(status.revision, head)
 
     def _units(
         self, source: Resource, spec: SourceSpec, status: SourceStatus, tree: Tree, reader: SourceReader,

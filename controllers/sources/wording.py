@@ -225,13 +225,28 @@ PATTERNS: dict[str, str] = {
     _constraint(base.LabelValue): "at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends",
     r"^sha256:[0-9a-f]{64}$": "a digest: sha256: and 64 hexadecimal digits",
     r"^[^\x00]*$": "a text without NUL characters",
+    r"^[^\x00-\x1f\x7f]+$": "one line without control characters",
+    r"^[^\s\x00-\x1f\x7f]+$": "a word without spaces or control characters",
+    r"^[!-~]+$": "ASCII characters without spaces",
     r"^https?://[^\s\x00-\x1f]+$": "an address that begins with http:// or https://, without spaces",
+    r"^https?://[^\s\x00-\x1f\x7f]+$": "an address that begins with http:// or https://, without spaces",
+    r'^https://[^\s\x00-\x1f\x7f<>"\\]+$': "an address that begins with https://, without spaces or quotes",
     r"^wss?://[^\s\x00-\x1f]+$": "an address that begins with ws:// or wss://, without spaces",
+    r"^wss?://[^\s\x00-\x1f\x7f]+$": "an address that begins with ws:// or wss://, without spaces",
+    r"^(sqlite:///|postgresql(\+psycopg)?://).+": "sqlite:/// and a file, or postgresql:// and an address",
+    r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$": "an address and a port, such as 127.0.0.1:8420",
+    r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$": "a host name such as mail.example.org",
+    r"^[A-Za-z0-9._%+'-]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$": "an address such as alice@example.org",
+    r"^([01][0-9]|2[0-3]):[0-5][0-9]$": "a time of day in quotes, such as '22:00'",
+    r"^(-?[0-9]{1,19}|@[A-Za-z][A-Za-z0-9_]{3,63})$": "a chat id such as '-1001234567890', or @name",
+    r"^[A-Z][A-Z0-9]{7,20}$|^#[a-z0-9_-]{1,80}$": "a channel id such as C0123456789, or #name",
+    r"^[UW][A-Z0-9]{7,20}$": "a user id such as U0123456789",
+    r"^[A-Za-z0-9_.:/@*?\[\]!-]+$": "a tool name or glob: letters, digits and any of _ . : / @ * ? [ ] ! -",
     r"^[A-Za-z0-9_-]{1,64}$": "1 to 64 letters, digits, '-' and '_'",
     r"^[A-Z][A-Za-z0-9]{0,62}$": "a word in PascalCase: a capital letter, then letters and digits, at most 63",
     r"^[A-Za-z_][A-Za-z0-9_]{0,254}$": "the name of an environment variable: letters, digits and '_'",
 }
-"""Every pattern of the schemas, in words. A pattern that is missing here is shown as it is."""
+"""The patterns of the schemas, in words. A pattern that is missing here is shown as it is."""
 
 _CHOICES = re.compile(r"\^\(([A-Za-z0-9]+(?:\|[A-Za-z0-9]+)*)\)\$")
 

@@ -14,6 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from schemas import registry
+from schemas.base import LINE_PATTERN, NAME_PATTERN, NAMESPACE_PATTERN
 from schemas.hold import HOLDABLE
 from schemas.jsonschema import Schema, model_schema
 from schemas.quantities import SCHEMA_TYPE, format_money
@@ -21,7 +22,7 @@ from schemas.quantities import SCHEMA_TYPE, format_money
 Strategy = st.SearchStrategy[Any]
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=20)
-WORD = st.from_regex(r"[a-z0-9][a-z0-9-]{0,8}[a-z0-9]", fullmatch=True)
+WORD = st.sampled_from(("a", "web-1", "0", "audit-links", "x" * 60, "team", "b2b"))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
@@ -90,15 +91,17 @@ def specs(kind: str) -> Strategy:
 
 def documents(kind: str) -> Strategy:
     """Valid documents of a kind."""
-    meta = {"name": WORD}
-    labels = {"labels": st.dictionaries(WORD, WORD, max_size=2), "annotations": st.dictionaries(WORD, TEXT, max_size=2)}
+    optional: dict[str, Strategy] = {
+        "labels": st.dictionaries(WORD, WORD, max_size=2),
+        "annotations": st.dictionaries(WORD, TEXT, max_size=2),
+    }
     if registry.by_kind(kind).namespaced:
-        labels["namespace"] = WORD
+        optional["namespace"] = WORD
     return st.fixed_dictionaries(
         {
             "apiVersion": st.just("remit.dev/v1alpha1"),
             "kind": st.just(kind),
-            "metadata": st.fixed_dictionaries(meta, optional=labels),
+            "metadata": st.fixed_dictionaries({"name": WORD}, optional=optional),
             "spec": specs(kind),
         }
     )
@@ -135,9 +138,8 @@ def _object(schema: Schema, path: str) -> Strategy:
         patterns = schema.get("patternProperties")
         if not patterns:
             return st.dictionaries(TEXT, JSON, max_size=3)
-        ((pattern, value),) = patterns.items()
-        keys = st.from_regex(pattern, fullmatch=True).filter(lambda key: len(key) <= 60)
-        return st.dictionaries(keys, _value(value, path), max_size=2)
+        ((_, value),) = patterns.items()
+        return st.dictionaries(WORD, _value(value, path), max_size=2)
     fields = {name: _value(value, f"{path}.{name}") for name, value in properties.items()}
     if schema.get("maxProperties") == 1:
         return st.one_of([st.fixed_dictionaries({name: value}) for name, value in fields.items()])
@@ -150,11 +152,15 @@ def _object(schema: Schema, path: str) -> Strategy:
 
 def _string(schema: Schema, path: str) -> Strategy:
     low, high = schema.get("minLength", 0), schema.get("maxLength", 10**6)
-    if "pattern" in schema and schema["pattern"].startswith("^[^"):
-        # "Anything but": letters will do, and are found faster.
-        return st.from_regex(r"[A-Za-z][A-Za-z0-9 .]{0,10}[a-z]", fullmatch=True)
-    if "pattern" in schema:
-        return st.from_regex(schema["pattern"], fullmatch=True).filter(lambda text: low <= len(text) <= high)
+    pattern = schema.get("pattern")
+    if pattern in (NAME_PATTERN, NAMESPACE_PATTERN):
+        return WORD
+    if pattern == LINE_PATTERN:
+        return st.sampled_from(("a", "Check every link", " Ünïcode \u202e ✓ ", "'; DROP TABLE x", "null", "0x10"))
+    if pattern is not None and pattern.startswith("^[^"):
+        return st.sampled_from(("a", "claude-*", "x/y.z", "git", "17"))  # "anything but blanks and controls"
+    if pattern is not None:
+        return st.from_regex(pattern, fullmatch=True).filter(lambda text: low <= len(text) <= high)
     return TEXT.filter(lambda text: len(text.strip()) >= low)
 
 
@@ -305,6 +311,11 @@ def _provider(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
+def _waiver(spec: dict[str, Any]) -> dict[str, Any]:
+    spec["match"].setdefault("tools", ["send_email"])
+    return spec
+
+
 _REPAIRS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "Agent": _agent,
     "ApprovalDecision": _decision,
@@ -321,4 +332,5 @@ _REPAIRS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "Source": _source,
     "Tenant": _tenant,
     "Todo": _todo,
+    "Waiver": _waiver,
 }

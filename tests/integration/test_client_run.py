@@ -101,11 +101,10 @@ def test_the_heartbeat_follows_what_the_mission_names() -> None:
         return AsyncRun(Assignment("http://x", "r", "t", mission))._heartbeat_s
 
     assert interval({}) == 15
-    assert interval({"heartbeat": {"intervalSeconds": 8}}) == 4
-    assert interval({"heartbeat": {"intervalSeconds": 600}}) == 15
-    assert interval({"heartbeat": {"intervalSeconds": 0.01}}) == 0.5
-    assert interval({"heartbeat": {"intervalSeconds": "x"}}) == 15
-    assert interval({"heartbeat": None}) == 15
+    for declared, seconds in {"8s": 4, "1m30s": 15, "750ms": 0.5, "1s500ms": 0.75, "x": 15, "": 0.5, "1h": 15}.items():
+        assert interval({"agent": {"heartbeatInterval": declared}}) == seconds
+    assert interval({"agent": {"heartbeatInterval": 5}}) == 15
+    assert interval({"agent": None}) == 15
 
 
 def test_a_cancel_is_noticed_while_the_program_works(server: AgentServer) -> None:

@@ -365,6 +365,14 @@ async def test_nothing_stays_behind_when_the_state_directory_vanishes(tmp_path: 
     await until(lambda: not is_alive(pid), "the supervisor to leave")
 
 
+@pytest.mark.asyncio
+async def test_stopping_a_supervisor_that_is_not_there_starts_none(tmp_path: Path) -> None:
+    client = new_client(tmp_path / "state")
+    await client.stop(force=True)
+    await client.close()
+    assert not (tmp_path / "state").exists()
+
+
 def test_the_supervisor_imports_the_standard_library_and_its_own_package_only() -> None:
     program = (
         "import runpy, sys\n"

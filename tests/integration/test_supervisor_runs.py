@@ -208,7 +208,7 @@ async def test_a_flood_of_100_mb_is_cut_counted_and_hurts_nobody(tmp_path: Path)
     missing = GAP.search(log)
     assert missing is not None
     assert record.stdout_bytes - record.stdout_dropped == len(log) - len(missing.group()) - 2
-    assert slowest < 1.0
+    assert slowest < 3.0
 
 
 @pytest.mark.asyncio
@@ -329,6 +329,38 @@ async def test_the_end_of_one_run_leaves_the_processes_of_another_alone(tmp_path
         await client.cancel("theirs", 5.0)
         await client.wait_exit("theirs")
         assert not is_alive(numbers_in(theirs)[0])
+
+
+@linux_only
+@pytest.mark.parametrize("mode", ["child", "group"])
+@pytest.mark.asyncio
+async def test_what_stays_in_the_session_of_a_run_is_known_without_a_mark(tmp_path: Path, mode: str) -> None:
+    folder = tmp_path / "pids"
+    folder.mkdir()
+    unmarked = {"PATH": "/usr/bin:/bin"}
+    async with supervised(tmp_path / "state") as client:
+        await client.start(request("other", ["sleep", "60"], env=unmarked))
+        await client.start(request("r1", python("brood.py", folder, 3, mode), env=unmarked))
+        assert (await client.wait_exit("r1")).leftovers == 3
+        assert (await client.status("other")).phase is RunPhase.RUNNING
+
+
+@linux_only
+@pytest.mark.asyncio
+async def test_a_process_that_could_be_of_several_runs_ends_with_the_last_of_them(tmp_path: Path) -> None:
+    folder = tmp_path / "pids"
+    folder.mkdir()
+    async with supervised(tmp_path / "state") as client:
+        await client.start(request("other", ["sleep", "60"]))
+        await client.start(request("r1", python("brood.py", folder, 2, "nameless")))
+        assert (await client.wait_exit("r1")).leftovers == 0
+        (one, two) = numbers_in(folder)
+        assert is_alive(one)
+        assert is_alive(two)
+        await client.cancel("other", 5.0)
+        assert (await client.wait_exit("other")).leftovers == 2
+        assert not is_alive(one)
+        assert not is_alive(two)
 
 
 @linux_only

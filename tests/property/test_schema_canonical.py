@@ -19,7 +19,7 @@ from tests.fakes.spec_strategies import documents
 
 KINDS = registry.DECLARABLE
 EXAMPLES = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

@@ -151,7 +151,7 @@ def touched(before: str, after: str) -> tuple[int, list[str], list[str]]:
 
 
 relaxed = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

@@ -131,6 +131,10 @@ def test_a_block_text_is_replaced_with_all_its_lines() -> None:
     ]
 
 
+def test_a_comment_behind_the_mark_of_a_block_text_stays() -> None:
+    assert edit.set_value("a: |-  # why\r\n  one\r\nb: 2\r\n", 0, ("a",), "x") == "a: x  # why\r\nb: 2\r\n"
+
+
 def test_deleting_a_field_takes_its_lines_and_no_comment_of_others() -> None:
     after = edit.delete_value(MISSION, 0, ("spec", "dependsOn"))
     assert changed(MISSION, after) == [

@@ -113,9 +113,9 @@ def test_a_missing_file_is_named(files: ArtifactFiles, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uid", ["..", "../../etc", "", "019A0000-0000-7000-8000-000000000001", "a/b"])
 def test_only_a_uid_names_a_folder(files: ArtifactFiles, uid: str) -> None:
-    with pytest.raises(ValueError, match="uid|UUID|form"):
+    with pytest.raises(ValueError, match=r"uid|UUID|form"):
         files.keep(uid, "r", "a", "text/plain", b"\0")
-    with pytest.raises(ValueError, match="uid|UUID|form"):
+    with pytest.raises(ValueError, match=r"uid|UUID|form"):
         files.remove(uid)
 
 

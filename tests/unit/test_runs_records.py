@@ -339,9 +339,14 @@ def test_ending_no_run_says_so(bench: RunBench, files: ArtifactFiles) -> None:
 
 def test_a_transaction_that_fails_later_leaves_no_end(bench: RunBench) -> None:
     run = bench.order(state=RunState.RUNNING)
-    with pytest.raises(RuntimeError), bench.tx() as tx:
-        records.finish(tx, run.uid, EXIT_0)
-        raise RuntimeError("crash")
+
+    def crash() -> None:
+        with bench.tx() as tx:
+            records.finish(tx, run.uid, EXIT_0)
+            raise RuntimeError("crash")
+
+    with pytest.raises(RuntimeError):
+        crash()
     assert bench.run(run.uid) == run
     assert bench.events(run.uid) == []
     assert bench.balance(run.uid).reserved == RESERVED

@@ -41,7 +41,7 @@ def once(key: str = "k", content: str = "") -> Once:
 
 
 def artifact(name: str = "a.md", content: str = "1") -> Artifact:
-    return Artifact(name=name, media_type="text/plain", size=1, digest=f"sha256:{content}", text=content, run="work-1-1")
+    return Artifact(name=name, size=1, digest=f"sha256:{content}", text=content, run="work-1-1")
 
 
 def say(bench: RunBench, uid: str, text: str, key: str = "k", **more: object) -> Resource:

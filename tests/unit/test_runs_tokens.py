@@ -55,7 +55,7 @@ def test_a_token_for_a_number_beyond_every_uid_is_not_good() -> None:
 
 def test_only_canonical_uids_have_tokens() -> None:
     for text in ("run-1", UID.upper(), "{" + UID + "}", ""):
-        with pytest.raises(ValueError, match="uid|UUID|form"):
+        with pytest.raises(ValueError, match=r"uid|UUID|form"):
             RunTokens(KEY).mint(text)
 
 
@@ -142,5 +142,5 @@ def test_what_is_not_a_file_is_not_used(tmp_path: Path) -> None:
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="no/run.key"):
+    with pytest.raises(StoreUnavailable, match=r"no/run\.key"):
         load_or_create_key(tmp_path / "no" / "run.key")

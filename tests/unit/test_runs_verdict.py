@@ -50,6 +50,11 @@ class Case:
     retryable: bool = True
 
 
+def final(name: str, status: RunStatus, ending: Ending, state: RunState, reason: RunReason) -> Case:
+    """One after which nothing is tried again."""
+    return Case(name, status, ending, state, reason, retryable=False)
+
+
 CASES = [
     Case("done and exit 0", running(report=COMPLETE), EXIT_0, RunState.SUCCEEDED, RunReason.COMPLETED),
     Case("nothing said and exit 0", running(), EXIT_0, RunState.FAILED, RunReason.NO_REPORT),
@@ -58,27 +63,58 @@ CASES = [
     Case("done, then exit 3", running(report=COMPLETE), EXIT_3, RunState.FAILED, RunReason.NON_ZERO_EXIT),
     Case("done, then killed", running(report=COMPLETE), KILLED, RunState.FAILED, RunReason.KILLED),
     Case("done, then stopped", canceled(5, report=COMPLETE), STOPPED, RunState.SUCCEEDED, RunReason.COMPLETED),
-    Case("done, then told to stop, exit 3", canceled(5, report=COMPLETE), EXIT_3, RunState.SUCCEEDED, RunReason.COMPLETED),
+    Case(
+        "done, then told to stop, exit 3", canceled(5, report=COMPLETE), EXIT_3, RunState.SUCCEEDED, RunReason.COMPLETED
+    ),
     Case("stopped, then done", canceled(-5, report=COMPLETE), STOPPED, RunState.CANCELED, RunReason.CANCELED),
     Case("told to stop, done, exit 0", canceled(-5, report=COMPLETE), EXIT_0, RunState.SUCCEEDED, RunReason.COMPLETED),
     Case("done, but timed out", running(report=COMPLETE), TIMED_OUT, RunState.SUCCEEDED, RunReason.COMPLETED),
     Case("done, then lost", running(report=COMPLETE), LOST, RunState.SUCCEEDED, RunReason.COMPLETED),
-    Case("failed, exit 0", running(report=FAILED), EXIT_0, RunState.FAILED, RunReason.REPORTED_FAILURE, retryable=False),
-    Case("failed, exit 3", running(report=FAILED), EXIT_3, RunState.FAILED, RunReason.REPORTED_FAILURE, retryable=False),
-    Case("failed, lost", running(report=FAILED), LOST, RunState.FAILED, RunReason.REPORTED_FAILURE, retryable=False),
+    Case(
+        "failed, exit 0", running(report=FAILED), EXIT_0, RunState.FAILED, RunReason.REPORTED_FAILURE, retryable=False
+    ),
+    Case(
+        "failed, exit 3", running(report=FAILED), EXIT_3, RunState.FAILED, RunReason.REPORTED_FAILURE, retryable=False
+    ),
+    final("failed, lost", running(report=FAILED), LOST, RunState.FAILED, RunReason.REPORTED_FAILURE),
     Case("told to stop, says failed", canceled(-5, report=FAILED), EXIT_3, RunState.CANCELED, RunReason.CANCELED),
-    Case("says failed, then stopped", canceled(5, report=FAILED), STOPPED, RunState.FAILED, RunReason.REPORTED_FAILURE, retryable=False),
+    Case(
+        "says failed, then stopped",
+        canceled(5, report=FAILED),
+        STOPPED,
+        RunState.FAILED,
+        RunReason.REPORTED_FAILURE,
+        retryable=False,
+    ),
     Case("told to stop, exit 0", canceled(), EXIT_0, RunState.CANCELED, RunReason.CANCELED),
     Case("told to stop, exit 3", canceled(), EXIT_3, RunState.CANCELED, RunReason.CANCELED),
     Case("stopped", canceled(), STOPPED, RunState.CANCELED, RunReason.CANCELED),
     Case("timed out", running(), TIMED_OUT, RunState.TIMED_OUT, RunReason.DEADLINE_EXCEEDED),
     Case("lost without a word", running(), LOST, RunState.LOST, RunReason.WORKER_LOST),
     Case("a plan alone is no work", running(work_plan="first a, then b"), LOST, RunState.LOST, RunReason.WORKER_LOST),
-    Case("lost after progress", running(progress="half"), LOST, RunState.UNKNOWN, RunReason.WORKER_LOST, retryable=False),
-    Case("lost after a percent", running(percent=5), LOST, RunState.UNKNOWN, RunReason.WORKER_LOST, retryable=False),
-    Case("lost after a tool call", running(tool_calls=1), LOST, RunState.UNKNOWN, RunReason.WORKER_LOST, retryable=False),
-    Case("lost after tokens", running(spend=Spend(output_tokens=1)), LOST, RunState.UNKNOWN, RunReason.WORKER_LOST, retryable=False),
-    Case("lost after an artifact", running(artifacts=(ARTIFACT,)), LOST, RunState.UNKNOWN, RunReason.WORKER_LOST, retryable=False),
+    Case(
+        "lost after progress", running(progress="half"), LOST, RunState.UNKNOWN, RunReason.WORKER_LOST, retryable=False
+    ),
+    final("lost after a percent", running(percent=5), LOST, RunState.UNKNOWN, RunReason.WORKER_LOST),
+    Case(
+        "lost after a tool call", running(tool_calls=1), LOST, RunState.UNKNOWN, RunReason.WORKER_LOST, retryable=False
+    ),
+    Case(
+        "lost after tokens",
+        running(spend=Spend(output_tokens=1)),
+        LOST,
+        RunState.UNKNOWN,
+        RunReason.WORKER_LOST,
+        retryable=False,
+    ),
+    Case(
+        "lost after an artifact",
+        running(artifacts=(ARTIFACT,)),
+        LOST,
+        RunState.UNKNOWN,
+        RunReason.WORKER_LOST,
+        retryable=False,
+    ),
     Case(
         "lost, may still run",
         running(),
@@ -144,7 +180,7 @@ CASES = [
         RunReason.OUTPUT_INVALID,
     ),
     Case("text whose agent reported", running(report=COMPLETE), EXIT_0, RunState.SUCCEEDED, RunReason.COMPLETED, TEXT),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

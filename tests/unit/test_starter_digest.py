@@ -204,7 +204,7 @@ def script(tmp_path: Path, text: str) -> str:
 
 
 def test_without_git_the_failure_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="GitMissing.*install git"):
+    with pytest.raises(Failure, match=r"GitMissing.*install git"):
         Git(tmp_path, lambda: None, program="no-such-git").open()
 
 

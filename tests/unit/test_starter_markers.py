@@ -115,8 +115,10 @@ def test_one_line_is_one_finding() -> None:
     assert len(found("a.py", "# TODO: a FIXME: b XXX: c\n")) == 1
 
 
-@pytest.mark.parametrize("piece", ["# TODO\n", "TODO ", "TODO" + " " * 50, "\"TODO", "# TODO:-:-", "TODO\n", "'\\", "#\n",
-                                   "    raise NotImplementedError\n"])  # fmt: skip
+@pytest.mark.parametrize(
+    "piece",
+    ["# TODO\n", "TODO ", "TODO" + " " * 50, '"TODO', "# TODO:-:-", "TODO\n", "'\\", " raise NotImplementedError\n"],
+)
 @pytest.mark.parametrize("path", ["a.py", "a.ts", "a.md", "a"])
 def test_a_file_made_to_be_slow_takes_time_in_proportion_to_its_size(path: str, piece: str) -> None:
     def took(size: int) -> float:

@@ -48,9 +48,15 @@ def test_entries_that_are_none_are_dropped(junk: object) -> None:
     assert [p.mission for p in read_parts({"dependencies": [junk, part("a")]})] == ["a"]
 
 
-@pytest.mark.parametrize("deliverable", [None, 5, {}, {"text": 5}, {"base64": "AAAA", "name": "x.bin"}])
+@pytest.mark.parametrize("deliverable", [None, 5, {}, {"text": 5}])
 def test_a_deliverable_that_is_no_text_is_told(deliverable: object) -> None:
     assert "Nothing was handed in." in rendered({"name": "a", "state": "Done", "deliverable": deliverable})
+
+
+def test_a_deliverable_that_was_not_passed_on_counts_as_handed_in() -> None:
+    text = rendered({"name": "a", "state": "Done", "deliverable": {"name": "big.md", "size": 1 << 30}})
+    assert "**The part is in.**" in text
+    assert "| a | Done | `big.md` | not text, or too long to be passed on |" in text
 
 
 def test_an_open_fence_of_one_part_does_not_swallow_the_next() -> None:

@@ -27,17 +27,8 @@ def paths(tree: Tree) -> list[str]:
 
 
 def test_regular_files_come_sorted_and_other_peoples_are_left_out(tmp_path: Path) -> None:
-    for name in (
-        "b",
-        "a/z",
-        "a/y",
-        ".git/config",
-        "node_modules/x",
-        ".venv/x",
-        ".remit/x",
-        "env/pyvenv.cfg",
-        "sub/.git",
-    ):
+    ours, foreign = ("b", "a/z", "a/y"), ("node_modules/x", ".venv/x", "env/pyvenv.cfg", "sub/.git")
+    for name in (*ours, *foreign, ".git/config", ".remit/x"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     tree = walked(tmp_path)
@@ -106,8 +97,9 @@ def test_only_regular_files_are_read_and_a_pipe_is_not_waited_for(tmp_path: Path
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/etc/hostname")
     (tmp_path / "f").write_bytes(b"12345")
-    for name in ("pipe", "link", ".", "none"):
-        with pytest.raises(OSError, match=""):
+    refusals = {"pipe": "not a regular file", "link": "symbolic", ".": "not a regular", "none": "No such"}
+    for name, words in refusals.items():
+        with pytest.raises(OSError, match=words):
             read_bytes(tmp_path / name, 10)
     assert read_bytes(tmp_path / "f", 3) == b"123"
 

@@ -25,6 +25,7 @@ PLAN = (
     "every commit named."
 )
 MAX_COMMITS = 2000
+MAX_SHOWN = 500
 MAX_SHOWN_PER_GROUP = 100
 MAX_GROUPS = 50
 MAX_AUTHORS = 50
@@ -132,14 +133,15 @@ def render(chosen: Range, commits: list[Commit], total: int, groups: list[Group]
         [("commits", f"{len(commits):,}"), ("of these merges", f"{merges:,}"), ("files touched", f"{len(files):,}")],
         right=(1,),
     )
+    room = MAX_SHOWN
     for part in groups[:MAX_GROUPS]:
+        shown = part.commits[: min(room, MAX_SHOWN_PER_GROUP)]
+        room -= len(shown)
         lines += ["", f"## {plain(part.name)}", ""]
         lines += [f"{count(len(part.commits), 'commit')}, {count(len(part.files), 'file')}.", ""]
-        lines += [
-            f"- {plain(c.subject) or '(no subject)'} ({code(c.id[:10])})" for c in part.commits[:MAX_SHOWN_PER_GROUP]
-        ]
-        if len(part.commits) > MAX_SHOWN_PER_GROUP:
-            lines.append(f"- and {len(part.commits) - MAX_SHOWN_PER_GROUP:,} more")
+        lines += [f"- {plain(c.subject) or '(no subject)'} ({code(c.id[:10])})" for c in shown]
+        if len(part.commits) > len(shown):
+            lines.append(f"- and {len(part.commits) - len(shown):,} more; commits.json lists them")
     if len(groups) > MAX_GROUPS:
         rest = groups[MAX_GROUPS:]
         lines += ["", f"And {count(sum(len(g.commits) for g in rest), 'commit')} in {len(rest):,} smaller groups."]

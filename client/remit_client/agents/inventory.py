@@ -18,6 +18,7 @@ import posixpath
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ PLAN = (
     "Load the index of this mission; while it is cold, build it and ask for another attempt; then compare it with the "
     "files, count anew what changed, and write the inventory."
 )
+MAX_KEPT = 20_000
 MAX_COUNTED_BYTES = 32 * 1024 * 1024
 _LARGEST = 10
 _FOLDERS = 20
@@ -197,7 +199,8 @@ def work(task: program.Work) -> program.Outcome:
     task.say(f"the index holds {known}, {reading.reused} of them unchanged", 90)
     evidence = {
         "incomplete": tree.incomplete,
-        "files": [[show(path), k.size, k.lines] for path, k in reading.files.items()],
+        "total": len(reading.files),
+        "files": [[show(path), k.size, k.lines] for path, k in islice(reading.files.items(), MAX_KEPT)],
     }
     return program.Outcome(
         "inventory.md",

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 from remit_client.agents import program
 from remit_client.agents.globs import Globs
-from remit_client.agents.markdown import code, count, document, passed_over, table
+from remit_client.agents.markdown import code, count, cut, document, passed_over, table
 from remit_client.agents.page import Page, read_page
 from remit_client.agents.tree import Tree, read_bytes, show, to_text, walk
 from remit_client.errors import Failure
@@ -246,7 +246,7 @@ def render(findings: Findings, tree: Tree) -> str:
     )
     if broken:
         lines += ["", "## Broken", ""]
-        lines += [f"- {code(f'{b.file}:{b.line}')} {code(b.target)}: {b.reason}" for b in broken[:MAX_SHOWN]]
+        lines += [f"- {code(f'{b.file}:{b.line}')} {code(b.target)}: {cut(b.reason, 300)}" for b in broken[:MAX_SHOWN]]
         if counts["broken"] > MAX_SHOWN:
             lines.append(f"- and {counts['broken'] - MAX_SHOWN:,} more; links.json lists up to {MAX_KEPT:,}")
     lines += passed_over(_notes(tree), tree.incomplete)

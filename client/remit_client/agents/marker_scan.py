@@ -15,7 +15,7 @@ from enum import StrEnum
 
 MAX_LINE = 2000
 _MAX_EXCERPT = 160
-_MAX_LOOK_BACK = 200
+_MAX_LOOK_BACK = 100
 
 
 class Severity(StrEnum):
@@ -56,12 +56,12 @@ _PROSE = frozenset({"md", "markdown", "mdown", "rst", "txt", "adoc", "org"})
 SOURCE_SUFFIXES = frozenset(_LEADERS)
 
 _CANDIDATE = re.compile(
-    r"TODO|FIXME|XXX|HACK|PLACEHOLDER|todo|fixme|NotImplemented|unimplemented!|not implemented", re.ASCII
+    r"TODO|FIXME|XXX|HACK|PLACEHOLDER|todo|fixme|NotImplemented|unimplemented!|(?i:not implemented)", re.ASCII
 )
 _MARKER = re.compile(r"\b(?:(TODO|FIXME|XXX|HACK|PLACEHOLDER)\b|(todo|fixme)(?=[:(]))", re.ASCII)
-# An owner in parentheses; or a ticket, an issue number or an address.
+# An owner in parentheses or a ticket right behind the marker; or an issue or an address in what follows.
 _DOCUMENTED = re.compile(
-    r"\s*\([^)\s][^)]{0,80}\)|[:\s-]*(?:[A-Z][A-Z0-9]{1,9}-\d+|[\w./-]{0,80}#\d+|<?https?://)", re.ASCII
+    r"\s*\([^)\s][^)]{0,80}\)|[:\s-]*[A-Z][A-Z0-9]{1,9}-\d|[^\n]{0,200}?(?:#\d|https?://)", re.ASCII
 )
 _VALUE = re.compile(r"""[:=]\s*(["']?)<?PLACEHOLDER>?\1\s*[,;]?\s*$""", re.ASCII)
 _PROSE_LEAD = re.compile(r"[\s>*+#_\-|\[\]]*(?:\d{1,9}[.)]\s+)?[*_]{0,3}")

@@ -23,8 +23,8 @@ PLAN = (
     "Collect what the missions before this one handed in, put it under one table, mark what is missing or unfinished, "
     "and hand it in for a person's review."
 )
-MAX_PART = 100_000
-MAX_TOTAL = 1_000_000
+MAX_PART = 60_000
+MAX_TOTAL = 200_000
 MAX_PARTS = 200
 _MARKDOWN = ("text/markdown", "text/x-markdown")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
@@ -34,7 +34,8 @@ _DEEPEST = 6
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one dependency handed in. ``text`` is None when it handed in nothing that is text."""
+    """What one dependency handed in. ``name`` is "" when that is nothing; ``text`` is None when there is no text to
+    show: nothing was handed in, no text, or too much of it to be passed on."""
 
     mission: str
     state: str
@@ -44,8 +45,13 @@ class Part:
 
     @property
     def good(self) -> bool:
-        """Whether it is finished and has something to show."""
-        return self.state == "Done" and self.text is not None
+        """Whether it is finished and has something to show for it."""
+        return self.state == "Done" and bool(self.name or self.text)
+
+    @property
+    def absence(self) -> str:
+        """Why there is no text to show."""
+        return "not text, or too long to be passed on" if self.name else "nothing was handed in"
 
     @property
     def headline(self) -> str:
@@ -112,7 +118,7 @@ def render(parts: list[Part], *, title: str, note: str, feedback: str) -> str:
                     plain(part.mission),
                     plain(part.state),
                     code(part.name, cell=True) if part.name else "none",
-                    plain(part.headline, 300) if part.text is not None else "nothing was handed in",
+                    plain(part.headline, 300) if part.text is not None else part.absence,
                 )
                 for part in parts[:MAX_PARTS]
             ],
@@ -124,7 +130,7 @@ def render(parts: list[Part], *, title: str, note: str, feedback: str) -> str:
         room -= len(kept)
         lines += ["", f"## {plain(part.mission)}", ""]
         if part.text is None:
-            lines.append("Nothing was handed in.")
+            lines.append(f"{part.absence[0].upper()}{part.absence[1:]}.")
         else:
             lines += _markdown(kept) if part.media_type.partition(";")[0].strip() in _MARKDOWN else _fenced(kept)
         if len(kept) < len(text):
@@ -202,8 +208,8 @@ def work(task: program.Work) -> program.Outcome:
     return program.Outcome(
         "release-report.md",
         text,
-        f"{good} of {count(len(parts), 'part')} are done and stand here in full unless marked as cut. Whether the "
-        "findings are acceptable is for a person to say.",
+        f"{good} of {count(len(parts), 'part')} are done; each stands here in full unless it says otherwise. Whether "
+        "the findings are acceptable is for a person to say.",
         (program.Artifact("parts.json", json.dumps(evidence, indent=1, sort_keys=True) + "\n"),),
     )
 

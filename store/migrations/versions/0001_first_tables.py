@@ -60,7 +60,7 @@ def upgrade():
         sa.UniqueConstraint("kind", "namespace", "name", name="uq_objects_kind_namespace_name"),
         sa.UniqueConstraint("resource_version", name="uq_objects_resource_version"),
     )
-    op.create_index("ix_objects_kind_state", "objects", ["kind", "state"])
+    op.create_index("ix_objects_kind_state_namespace_name", "objects", ["kind", "state", "namespace", "name"])
     op.create_index(
         "ix_objects_owner_uid_kind_namespace_name", "objects", ["owner_uid", "kind", "namespace", "name"]
     )
@@ -215,9 +215,10 @@ def protect_on_sqlite():
 
 
 def protect_on_postgresql():
+    # No per cent sign: drivers take it for a parameter.
     op.execute(
-        "CREATE FUNCTION remit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ "
-        "BEGIN RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP; END $$"
+        "CREATE FUNCTION remit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ' is append-only: ' || TG_OP || ' refused'; END $$"
     )
     for table in APPEND_ONLY:
         op.execute(

@@ -47,7 +47,8 @@ async def supervised(state_dir: Path, **options: Any) -> AsyncIterator[Superviso
     finally:
         with contextlib.suppress(RemitError):
             await client.stop(force=True)
-            await client.stop(force=True)
+            if is_held(state_dir):
+                await client.stop(force=True)
         await client.close()
         await gone(state_dir)
 

@@ -1,0 +1,225 @@
+"""The life of an object: created, changed by compare-and-swap, deleted when its finalizers are done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from schemas.base import Key
+from schemas.errors import AlreadyExists, Conflict
+from schemas.resource import Declared, Resource, canonical_json
+from store import rows
+from store.codec import dump, from_micros
+from store.heads import Heads
+from store.objects import BY_NAME, ObjectReads, named
+from store.session import Statement
+from store.tables import objects, specs, tombstones
+
+_c = objects.c
+_AT_VERSION = (_c.uid == bindparam("at_uid"), _c.resource_version == bindparam("at_version"))
+
+_VERSION = Statement(sa.select(_c.resource_version).where(_c.uid == bindparam("uid")))
+_UID = Statement(sa.select(_c.uid).where(*BY_NAME))
+_INSERT = Statement(sa.insert(objects).values({column.name: bindparam(column.name) for column in _c}))
+_KEEP_SPEC = Statement(sa.insert(specs).values({column.name: bindparam(column.name) for column in specs.c}))
+_DELETE = Statement(sa.delete(objects).where(*_AT_VERSION))
+_BURY = Statement(sa.insert(tombstones).values({column.name: bindparam(column.name) for column in tombstones.c}))
+
+
+def _update(*columns: str) -> Statement:
+    values: dict[str, sa.BindParameter[Any]] = {name: bindparam(name) for name in (*columns, "resource_version")}
+    return Statement(sa.update(objects).where(*_AT_VERSION).values(values))
+
+
+_PUT_STATUS = _update("status", "state")
+_PUT_FINALIZERS = _update("finalizers")
+_PUT_DELETION = _update("deletion_at")
+_DECLARED_COLUMNS = (
+    "namespace",
+    "name",
+    "generation",
+    "unit",
+    "manager",
+    "labels",
+    "annotations",
+    "provenance",
+    "spec",
+)
+_PUT_SPEC = _update(*_DECLARED_COLUMNS)
+
+
+class ObjectWrites(ObjectReads):
+    """The part of Transaction that concerns objects and specs."""
+
+    _heads: Heads
+    _now: int
+    _new_id: Callable[[], str]
+
+    def create(
+        self,
+        declared: Declared,
+        *,
+        manager: str = "",
+        unit: str = "",
+        owner_uid: str = "",
+        finalizers: Sequence[str] = (),
+        status: dict[str, Any] | None = None,
+        uid: str | None = None,
+    ) -> Resource:
+        self._refuse_taken(declared.key)
+        if uid is not None and self.spec_at(uid, 1) is not None:
+            raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
+        resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
+        self._session.run(_INSERT, rows.from_resource(resource))
+        self._session.run(_KEEP_SPEC, rows.spec_row(resource, recorded_at=self._now))
+        return resource
+
+    def create_many(
+        self, declared: Sequence[Declared], *, manager: str = "", unit: str = "", owner_uid: str = ""
+    ) -> list[Resource]:
+        keys = Counter(d.key for d in declared)
+        if len(keys) < len(declared):
+            raise AlreadyExists(f"{keys.most_common(1)[0][0]} is declared twice in one list")
+        taken = sorted(self.get_many(keys))
+        if taken:
+            more = f" (and {len(taken) - 1} more of the list)" if len(taken) > 1 else ""
+            raise AlreadyExists(f"{taken[0]} exists already{more}")
+        created = [self._new(d, self._new_id(), manager, unit, owner_uid, (), None) for d in declared]
+        self._session.run_many(_INSERT, [rows.from_resource(resource) for resource in created])
+        self._session.run_many(_KEEP_SPEC, [rows.spec_row(resource, recorded_at=self._now) for resource in created])
+        return created
+
+    def put_spec(
+        self, current: Resource, declared: Declared, *, manager: str | None = None, unit: str | None = None
+    ) -> Resource:
+        if declared.kind != current.kind:
+            raise ValueError(f"{current.key} cannot become a {declared.kind}")
+        respecified = canonical_json(declared.spec) != canonical_json(current.spec)
+        wanted = replace(
+            current,
+            namespace=declared.namespace,
+            name=declared.name,
+            generation=current.generation + respecified,
+            spec=declared.spec if respecified else current.spec,
+            labels=declared.labels,
+            annotations=declared.annotations,
+            provenance=declared.provenance,
+            manager=current.manager if manager is None else manager,
+            unit=current.unit if unit is None else unit,
+        )
+        if wanted == current:
+            self._refuse_stale(current)
+            return current
+        if wanted.key != current.key:
+            self._refuse_taken(wanted.key)
+        row = rows.from_resource(wanted)
+        version = self._swap(_PUT_SPEC, current, {name: row[name] for name in _DECLARED_COLUMNS})
+        wanted = replace(wanted, resource_version=version)
+        if respecified:
+            self._session.run(_KEEP_SPEC, rows.spec_row(wanted, recorded_at=self._now))
+        return wanted
+
+    def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
+        text = dump(status)
+        if text == dump(current.status):
+            self._refuse_stale(current)
+            return current
+        version = self._swap(_PUT_STATUS, current, {"status": text, "state": rows.state_of(status)})
+        return replace(current, status=status, resource_version=version)
+
+    def put_finalizers(self, current: Resource, finalizers: Sequence[str]) -> Resource:
+        wanted = replace(current, finalizers=tuple(finalizers))
+        if wanted == current:
+            self._refuse_stale(current)
+            return current
+        added = [name for name in wanted.finalizers if name not in current.finalizers]
+        if current.deletion_at is not None and added:
+            raise Conflict(f"{current.key} is being deleted: no finalizer can be added ({', '.join(added)})")
+        version = self._swap(_PUT_FINALIZERS, current, {"finalizers": dump(list(wanted.finalizers))})
+        return replace(wanted, resource_version=version)
+
+    def request_deletion(self, current: Resource) -> Resource | None:
+        if self._session.row(_VERSION, {"uid": current.uid}) is None:
+            return None
+        if not current.finalizers:
+            self.remove(current)
+            return None
+        if current.deletion_at is not None:
+            self._refuse_stale(current)
+            return current
+        version = self._swap(_PUT_DELETION, current, {"deletion_at": self._now})
+        return replace(current, deletion_at=from_micros(self._now), resource_version=version)
+
+    def remove(self, current: Resource) -> None:
+        if not self._session.run(_DELETE, {"at_uid": current.uid, "at_version": current.resource_version}):
+            raise self._conflict(current)
+        self._session.run(
+            _BURY,
+            {
+                "resource_version": self._heads.next_version(),
+                "uid": current.uid,
+                "kind": current.kind,
+                "namespace": current.namespace,
+                "name": current.name,
+                "owner_uid": current.owner_uid,
+            },
+        )
+
+    def _new(
+        self,
+        declared: Declared,
+        uid: str,
+        manager: str,
+        unit: str,
+        owner_uid: str,
+        finalizers: Sequence[str],
+        status: dict[str, Any] | None,
+    ) -> Resource:
+        return Resource(
+            *declared.key,
+            uid=uid,
+            generation=1,
+            resource_version=self._heads.next_version(),
+            spec=declared.spec,
+            status={} if status is None else status,
+            created_at=from_micros(self._now),
+            labels=declared.labels,
+            annotations=declared.annotations,
+            manager=manager,
+            unit=unit,
+            provenance=declared.provenance,
+            owner_uid=owner_uid,
+            finalizers=tuple(finalizers),
+        )
+
+    def _swap(self, statement: Statement, current: Resource, values: dict[str, Any]) -> int:
+        """Write ``values`` if the object is still at the version of ``current``; returns the new version."""
+        version = self._heads.next_version()
+        values |= {"resource_version": version, "at_uid": current.uid, "at_version": current.resource_version}
+        if not self._session.run(statement, values):
+            raise self._conflict(current)
+        return version
+
+    def _refuse_taken(self, key: Key) -> None:
+        # Asked before and not left to the UNIQUE constraint: on PostgreSQL that would end the whole transaction.
+        if self._session.row(_UID, named(key)) is not None:
+            raise AlreadyExists(f"{key} exists already")
+
+    def _refuse_stale(self, current: Resource) -> None:
+        """A write that changes nothing must still not hide that somebody else changed something."""
+        row = self._session.row(_VERSION, {"uid": current.uid})
+        if row is None or row[0] != current.resource_version:
+            raise self._conflict(current)
+
+    def _conflict(self, current: Resource) -> Conflict:
+        row = self._session.row(_VERSION, {"uid": current.uid})
+        what = "it is gone" if row is None else f"version {row[0]} is stored"
+        return Conflict(
+            f"{current.key} moved since it was read: version {current.resource_version} was read, {what}."
+            " Read it again and decide again"
+        )
