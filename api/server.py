@@ -194,6 +194,9 @@ class _TimedH11(H11Protocol):
 
 def _listen(host: str, port: int, setting: str) -> socket.socket:
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if not 0 <= port <= 65535:
+        # The resolver would take it modulo 65536.
+        raise Stalled(f"cannot listen on {where}: ports go up to 65535. Change {setting}", reason="AddressUnusable")
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -208,7 +211,7 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
         listener.setblocking(False)
         listener.bind(address)
         listener.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
         raise _refusal(where, port, setting, error) from error
     return listener

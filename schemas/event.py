@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from schemas.base import JsonObject, Model, StatusModel
+from schemas.base import Int, JsonObject, Model, StatusModel
 from schemas.conditions import NoReason
 from schemas.kind import Column, KindInfo, ObjectClass
 from schemas.quantities import Time
@@ -61,7 +61,7 @@ class EventType(StrEnum):
 class EventSpec(Model):
     """One row. ``hash`` covers every other field and the hash of the row before, so a changed row breaks the chain."""
 
-    seq: int = Field(description="Number of the row, from 1, without gaps.")
+    seq: Int = Field(description="Number of the row, from 1, without gaps.")
     at: Time = Field(description="When.")
     type: EventType = Field(description="What happened.")
     subject: str = Field(description="kind/namespace/name of the object it speaks of.")

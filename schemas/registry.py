@@ -282,7 +282,7 @@ def _check_kind(value: dict[Any, Any], problems: list[Problem]) -> KindName | No
         problems.append(
             DocumentProblem(
                 ("kind",),
-                f"a {kind} is written by the engine and cannot be declared",
+                f"{kind} is a record: the engine writes it and nobody declares it",
                 f"one of {', '.join(DECLARABLE)}",
             )
         )

@@ -32,6 +32,9 @@ class Step:
     revision: str
     summary: str
 
+    def __str__(self) -> str:
+        return f"{self.revision}  {self.summary}"
+
 
 def history() -> list[Step]:
     """Every migration that this version knows, oldest first."""

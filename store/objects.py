@@ -20,13 +20,14 @@ from store.tables import objects, specs
 
 _c = objects.c
 BY_NAME = (_c.kind == bindparam("kind"), _c.namespace == bindparam("namespace"), _c.name == bindparam("name"))
-
 """Where clauses that pick the object of a key; see named."""
 
 _GET = Statement(sa.select(*rows.OBJECT_COLUMNS).where(*BY_NAME))
-_GET_BY_SPECS = Statement(
-    sa.select(*rows.SPEC_COLUMNS).where(specs.c.uid == bindparam("uid")).order_by(specs.c.generation)
+_GET_BY_UID = Statement(sa.select(*rows.OBJECT_COLUMNS).where(_c.uid == bindparam("uid")))
+_UNIT = Statement(
+    sa.select(*rows.OBJECT_COLUMNS).where(_c.unit == bindparam("unit")).order_by(_c.kind, _c.namespace, _c.name)
 )
+_SPECS = Statement(sa.select(*rows.SPEC_COLUMNS).where(specs.c.uid == bindparam("uid")).order_by(specs.c.generation))
 _SPEC = Statement(
     sa.select(*rows.SPEC_COLUMNS).where(specs.c.uid == bindparam("uid"), specs.c.generation == bindparam("generation"))
 )

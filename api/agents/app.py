@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from api.agents import openapi
 from api.agents.limits import AgentLimits, LoadLimit
-from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb
+from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
 from api.agents.wakes import POLL_S, Wakes
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
@@ -21,6 +21,7 @@ from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
+from schemas.errors import RemitError
 from schemas.protocol import Inbox
 from store.contract import Store
 
@@ -73,6 +74,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         exception_handlers={
             Problem: on_problem,
+            RemitError: _on_remit_error,
             HTTPException: on_http_exception,
             RequestValidationError: _on_bad_query,
         },
@@ -112,6 +114,11 @@ def _writer(runs: RunEndpoints, verb: Verb) -> Callable[[Request, str], Awaitabl
         return await runs.write(verb, request, run)
 
     return write
+
+
+async def _on_remit_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RemitError)
+    return to_problem(error).response()
 
 
 async def _on_bad_query(_: Request, error: Exception) -> Response:

@@ -96,7 +96,7 @@ class RunEndpoints:
         }
 
     async def write(self, verb: Verb, request: Request, run: str) -> Response:
-        """One write. Raises Problem."""
+        """One write. Raises Problem, RemitError (see ``to_problem``)."""
         caller = await self._callers.admit(request, run)
         key = idempotency_key(request)
         with self._places.taken(caller.uid):
@@ -122,10 +122,7 @@ class RunEndpoints:
     def _apply(self, verb: Verb, caller: Caller, key: str, body: bytes) -> protocol.Receipt:
         message = parse(verb.message, body)
         once = Once.of(key, verb.name.encode(), body)
-        try:
-            return self._handlers[verb.name](caller, message, once)
-        except RemitError as error:
-            raise _problem(error) from error
+        return self._handlers[verb.name](caller, message, once)
 
     def _write(self, caller: Caller, report: Callable[[Transaction], Resource]) -> protocol.Receipt:
         with self._store.transaction(agent_actor(caller.run)) as tx:
@@ -240,13 +237,10 @@ class RunEndpoints:
 
     async def inbox(self, request: Request, run: str, wait_s: int, acknowledged: frozenset[str]) -> Response:
         """What the engine asks of the agent, but for what it has ``acknowledged``; at once when there is anything, else
-        as soon as there is, else after ``wait_s`` seconds. Raises Problem."""
+        as soon as there is, else after ``wait_s`` seconds. Raises Problem, RemitError (see ``to_problem``)."""
         caller = await self._callers.admit(request, run)
         with self._polls.taken(caller.uid):
-            try:
-                items = await self._wait(request, caller, wait_s, acknowledged)
-            except RemitError as error:
-                raise _problem(error) from error
+            items = await self._wait(request, caller, wait_s, acknowledged)
         return _answer(protocol.Inbox(items=items))
 
     async def _wait(
@@ -281,7 +275,8 @@ async def _watch(request: Request, gone: asyncio.Event) -> None:
     gone.set()
 
 
-def _problem(error: RemitError) -> Problem:
+def to_problem(error: RemitError) -> Problem:
+    """The answer to an error of ours."""
     if isinstance(error, Refused) and error.reason == "RunEnded":
         return dead_token(str(error))
     return of_error(error, _STATUS)

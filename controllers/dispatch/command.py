@@ -30,14 +30,13 @@ from controllers.dispatch.supervision.records import (
     RunPhase,
     check_run_id,
     phase_on_disk,
-    read_exit,
     read_record,
 )
 from controllers.dispatch.supervision.wire import StartRequest
 from controllers.dispatch.supervisor_client import SupervisorClient
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
-from schemas.errors import Refused, Retry
+from schemas.errors import Refused, Retry, Terminal
 from schemas.executor import Capabilities, Command, ExecutorSpec, OutputFormat
 from schemas.resource import canonical_json
 from schemas.run import RunReason
@@ -93,11 +92,12 @@ class CommandExecutor:
         """See ``Executor.start``."""
         try:
             request = await self._blocking.run(self._prepare, order)
-        except CannotStart as error:
-            await self._client.seal(order.run_uid, error.reason.value, str(error), note=_note(order))
-        else:
             if request is not None:
                 await self._client.start(request)
+        except CannotStart as error:
+            await self._client.seal(order.run_uid, error.reason.value, str(error), note=_note(order))
+        except Terminal as error:
+            await self._client.seal(order.run_uid, RunReason.START_FAILED.value, str(error), note=_note(order))
         await self._watch(order.run_uid)
 
     async def cancel(self, run_uid: str, grace_s: float) -> None:
@@ -219,13 +219,7 @@ class CommandExecutor:
         ]
 
     def _outdated(self, before: datetime) -> list[str]:
-        found = []
-        for folder in self._folders():
-            record = read_exit(folder) if _mark(folder).exists() else None
-            ended = time_of(record.ended_at) if record is not None else None
-            if ended is not None and ended < before:
-                found.append(folder.path.name)
-        return found
+        return [folder.path.name for folder in self._folders() if _is_outdated(folder, before)]
 
     def _folders(self) -> list[RunFolder]:
         runs = self._client.layout.runs
@@ -297,3 +291,14 @@ def _acknowledge(folder: RunFolder) -> None:
         return
     for name in ("home", "tmp"):
         shutil.rmtree(folder.path / name, ignore_errors=True)
+
+
+def _is_outdated(folder: RunFolder, before: datetime) -> bool:
+    """Whether a run ended and was acknowledged before that time, or was made ready then and never started."""
+    phase, record = phase_on_disk(folder)
+    if phase is RunPhase.UNKNOWN:
+        with contextlib.suppress(FileNotFoundError):
+            return folder.path.is_dir() and folder.path.stat().st_mtime < before.timestamp()
+        return False
+    ended = time_of(record.ended_at) if record is not None else None
+    return ended is not None and ended < before and _mark(folder).exists()

@@ -11,6 +11,7 @@ from typing import Any
 from controllers.dispatch.supervision import address, wire
 from controllers.dispatch.supervision.records import Layout
 from controllers.runtime.clock import Clock, Deadline
+from schemas.errors import Terminal
 
 CALL_TIMEOUT_S = 30.0
 
@@ -54,14 +55,17 @@ class Link:
         return self.lost.is_set()
 
     async def call(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Send a request and return its answer. Raises LinkLost."""
+        """Send a request and return its answer. Raises LinkLost, and Terminal when the request is too large."""
         if self.is_lost:
             raise LinkLost
         number = next(self._numbers)
+        line = wire.encode({**message, "id": number})
+        if len(line) > wire.MAX_LINE:
+            raise Terminal(f"a request of {len(line)} bytes is more than the supervisor takes ({wire.MAX_LINE})")
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         try:
-            self._writer.write(wire.encode({**message, "id": number}))
+            self._writer.write(line)
             await self._writer.drain()
             async with Deadline(self._clock, CALL_TIMEOUT_S):
                 return await answer

@@ -9,7 +9,7 @@ from controllers.reconcilers import dispatcher
 from controllers.runtime.workqueue import Priority
 from decisions.references import references
 from schemas.base import Key
-from schemas.hold import HoldMode
+from schemas.hold import HOLDABLE, HoldMode
 from schemas.mission import TERMINAL_STATES, MissionState
 from schemas.resource import Resource
 from store.contract import Change, Op, Snapshot
@@ -28,8 +28,8 @@ class ReferenceIndex:
         self._targets: dict[Key, frozenset[Key]] = {}
         self._referrers: dict[Key, set[Key]] = defaultdict(set)
 
-    def put(self, key: Key, targets: Iterable[Key]) -> None:
-        """Take in what ``key`` names now."""
+    def put(self, key: Key, targets: Iterable[Key]) -> frozenset[Key]:
+        """Take in what ``key`` names now; returns what it no longer names."""
         new = frozenset(targets)
         old = self._targets.get(key, frozenset())
         for gone in old - new:
@@ -42,6 +42,7 @@ class ReferenceIndex:
             self._targets[key] = new
         else:
             self._targets.pop(key, None)
+        return old - new
 
     def referrers(self, key: Key) -> list[Key]:
         """Objects that name ``key``, sorted."""
@@ -76,21 +77,29 @@ class Wakes:
 
         for change in changes:
             resource = found.get(change.key)
-            if resource is None:
-                self._index.put(change.key, ())
-            else:
-                self._learn(resource)
+            left = self._index.put(change.key, ()) if resource is None else self._learn(resource)
+            for target in left:
+                wake(target, Priority.CHANGE)  # it may have waited for its last user to go
+            if resource is None or not resource.status.get("conditions"):
+                for hold in self._holds(snapshot, change.key):
+                    wake(hold, Priority.CHANGE)
             for key, priority in self._concerned(snapshot, change, resource):
                 wake(key, priority)
         return sorted(wakes.items(), key=lambda item: -item[1])
 
-    def _learn(self, resource: Resource) -> None:
+    def _holds(self, snapshot: Snapshot, key: Key) -> Iterator[Key]:
+        """Holds count what they match: a new object, and one that went away, concern them."""
+        if key.kind in HOLDABLE:
+            yield from (hold.key for hold in snapshot.objects("Hold"))
+
+    def _learn(self, resource: Resource) -> frozenset[Key]:
         if resource.kind in ("Mission", "Agent", "Executor"):
             targets = {r.target for r in references(resource.namespace, resource.spec)}
             agent = resource.status.get("agent") if resource.kind == "Mission" else None
             if agent:  # chosen by selector: the mission depends on it all the same
                 targets.add(Key("Agent", agent.get("namespace") or resource.namespace, agent["name"]))
-            self._index.put(resource.key, targets)
+            return self._index.put(resource.key, targets)
+        return frozenset()
 
     def _concerned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         key = change.key

@@ -19,12 +19,12 @@ from schemas.executor import ExecutorSpec
 from schemas.mission import MissionSpec
 from schemas.resource import SYSTEM, Declared, Resource
 from schemas.run import RunSpec, RunState, RunStatus, run_name
-from store import open_store
 from store.contract import Amounts, Balance, EntryKind, Event, LedgerEntry, Store, Transaction
-from tests.fakes.stores import START, SettableClock, empty_store
+from store.sql_store import SqlStore
+from store.sqlite import BUSY_WAIT_S, SqliteBackend
+from tests.fakes.stores import SettableClock, empty_store
 
 RESERVED = Amounts(usd_micros=750_000, tokens=10_000, tool_calls=50, wall_ms=0)
-NOWHERE = datetime(2020, 1, 1, tzinfo=START.tzinfo)
 
 
 class UuidIds:
@@ -46,12 +46,14 @@ class RunBench:
     folder: Path
     clock: SettableClock = field(default_factory=SettableClock)
     now: Callable[[], datetime] | None = None
+    busy_wait_s: float = BUSY_WAIT_S
 
     def __post_init__(self) -> None:
-        path = self.folder / "state.db"
-        if not path.exists():
-            path.write_bytes(empty_store())
-        self.store: Store = open_store(f"sqlite:///{path}", now=self.now or self.clock, new_id=UuidIds())
+        self.path = self.folder / "state.db"
+        if not self.path.exists():
+            self.path.write_bytes(empty_store())
+        backend = SqliteBackend(self.path, busy_wait_s=self.busy_wait_s)
+        self.store: Store = SqlStore(backend, now=self.now or self.clock, new_id=UuidIds())
         self._numbers = itertools.count(1)
 
     def close(self) -> None:

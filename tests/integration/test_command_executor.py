@@ -333,6 +333,16 @@ async def test_a_spec_that_is_no_command_fails_the_run(tmp_path: Path, spec: dic
 
 
 @pytest.mark.asyncio
+async def test_a_request_that_is_too_large_fails_the_run(tmp_path: Path) -> None:
+    env = [{"name": f"V{n}", "value": "x" * 32_768} for n in range(300)]
+    async with only_life(tmp_path) as engine:
+        await engine.executor.start(order(tmp_path, ["true"], env=env))
+        outcome = (await engine.outcome()).outcome
+    assert (outcome.state, outcome.reason) == (RunState.FAILED, RunReason.START_FAILED)
+    assert "more than the supervisor takes" in outcome.message
+
+
+@pytest.mark.asyncio
 async def test_a_state_directory_that_cannot_be_written_is_a_passing_fault(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("in the way")
     async with life(tmp_path) as engine:
@@ -363,8 +373,9 @@ async def test_old_acknowledged_runs_are_pruned_and_no_others(tmp_path: Path) ->
             await engine.executor.start(order(tmp_path, ["true"], run, workingDir="workspace"))
         await engine.outcome(2)
         await engine.executor.acknowledge("old")
+        (runs / "never-started").mkdir()
         assert await engine.executor.prune(CLOCK.now() - timedelta(hours=1)) == 0
-        assert await engine.executor.prune(CLOCK.now() + timedelta(hours=1)) == 1
+        assert await engine.executor.prune(CLOCK.now() + timedelta(hours=1)) == 2
         assert sorted(path.name for path in runs.iterdir()) == ["unseen"]
         assert sorted(path.name for path in (tmp_path / "state" / "workspaces").iterdir()) == ["unseen"]
 

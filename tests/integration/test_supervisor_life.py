@@ -391,32 +391,37 @@ def test_the_supervisor_imports_the_standard_library_and_its_own_package_only() 
     assert foreign == []
 
 
-def test_a_second_supervisor_says_that_the_directory_is_taken(tmp_path: Path) -> None:
-    command = [sys.executable, "-I", "-S", str(supervisor.__file__), str(tmp_path), "0.3"]
-    first, second = (subprocess.run(command, capture_output=True, text=True, timeout=60, check=True) for _ in range(2))
-    assert (first.stdout, second.stdout) == ("ready\n", "taken\n")
-    assert is_held(tmp_path)
-    wrong = subprocess.run([*command[:4]], capture_output=True, text=True, timeout=60, check=False)
+def start_supervisor(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-S", str(supervisor.__file__), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.asyncio
+async def test_a_second_supervisor_says_that_the_directory_is_taken(tmp_path: Path) -> None:
+    async with supervised(tmp_path):
+        first = await asyncio.to_thread(start_supervisor, str(tmp_path), "60")
+        second = await asyncio.to_thread(start_supervisor, str(tmp_path), "60")
+        assert (first.stdout, second.stdout) == ("ready\n", "taken\n")
+        assert (first.returncode, second.returncode) == (0, 0)
+        assert is_held(tmp_path)
+
+
+def test_a_supervisor_without_a_directory_says_what_is_wrong() -> None:
+    wrong = start_supervisor()
     assert (wrong.returncode, wrong.stdout.split()[0]) == (1, "failed")
 
 
 @pytest.mark.asyncio
 async def test_a_silent_supervisor_is_an_error_and_not_a_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controllers.dispatch.supervisor_link.CALL_TIMEOUT_S", 0.02)
     async with supervised(tmp_path) as client:
-        with_answer = new_client(tmp_path)
-        monkeypatch.setattr("controllers.dispatch.supervisor_client._ATTEMPTS", 3)
-        layout = Layout(tmp_path)
-        layout.make()
-        monkeypatch.setattr("controllers.dispatch.supervisor_link.CALL_TIMEOUT_S", 30.0)
-        pid = (await with_answer.ping())["pid"]
-        monkeypatch.setattr("controllers.dispatch.supervisor_link.CALL_TIMEOUT_S", 0.02)
+        pid = (await client.ping())["pid"]
         os.kill(pid, signal.SIGSTOP)
         try:
-            with pytest.raises(Retry, match="does not answer"):
-                await client.ping()
+            with monkeypatch.context() as patch:
+                patch.setattr("controllers.dispatch.supervisor_link.CALL_TIMEOUT_S", 0.05)
+                patch.setattr("controllers.dispatch.supervisor_client._ATTEMPTS", 3)
+                with pytest.raises(Retry, match="does not answer"):
+                    await client.ping()
         finally:
             os.kill(pid, signal.SIGCONT)
-            monkeypatch.setattr("controllers.dispatch.supervisor_link.CALL_TIMEOUT_S", 30.0)
         assert (await client.ping())["pid"] == pid
-        await with_answer.close()

@@ -214,6 +214,7 @@ def test_a_start_request_survives_the_wire() -> None:
         note={"k": "v"},
     )
     assert StartRequest.from_wire(wire.decode(wire.encode(request.to_wire()))) == request
+    assert "b=c" not in repr(request)
 
 
 def test_what_is_wrong_with_a_request_is_said_without_its_values() -> None:
@@ -257,6 +258,12 @@ def test_a_record_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, m
         with pytest.raises(OSError, match="No space"):
             write(tmp_path / "x.json", {"a": 1})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_of_any_size_is_read(tmp_path: Path) -> None:
+    value = {"argv": ["x" * 100_000] * 60}
+    records.create_record(tmp_path / "x.json", value)
+    assert records.read_record(tmp_path / "x.json") == value
 
 
 def test_a_record_is_created_once(tmp_path: Path) -> None:

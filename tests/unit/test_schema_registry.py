@@ -55,16 +55,12 @@ def test_no_two_kinds_share_a_name() -> None:
 
 
 def test_the_classes_hold_the_kinds_of_the_design() -> None:
-    assert registry.INTENTS == (
-        *("Tenant", "Project", "Agent", "Executor", "Provider", "Policy", "Waiver", "Budget"),
-        *("Goal", "Todo", "Mission", "Schedule", "Channel", "Source"),
-    )
+    intents = "Tenant Project Agent Executor Provider Policy Waiver Budget Goal Todo Mission Schedule Channel Source"
+    records = "Run ToolCall Session Message ApprovalRequest Alert UsageRecord Event Timer Effect"
+    assert tuple(intents.split()) == registry.INTENTS
     assert registry.ACTS == ("ApprovalDecision", "Hold", "Confirmation")
-    assert registry.RECORDS == (
-        *("Run", "ToolCall", "Session", "Message", "ApprovalRequest"),
-        *("Alert", "UsageRecord", "Event", "Timer", "Effect"),
-    )
-    assert registry.DECLARABLE == (*registry.INTENTS, *registry.ACTS)
+    assert tuple(records.split()) == registry.RECORDS
+    assert (*registry.INTENTS, *registry.ACTS) == registry.DECLARABLE
     for info in registry.KINDS:
         group = {ObjectClass.INTENT: registry.INTENTS, ObjectClass.ACT: registry.ACTS}
         assert info.kind in group.get(info.object_class, registry.RECORDS)
@@ -186,8 +182,8 @@ def test_only_the_known_version_is_accepted(version: Any) -> None:
         ("mission", "did you mean Mission?"),
         ("List", "one of Tenant"),
         ("Deployment", "one of Tenant"),
-        ("Run", "a Run is written by the engine"),
-        ("Event", "an Event"),
+        ("Run", "Run is a record: the engine writes it"),
+        ("Event", "Event is a record"),
         (3, "not the name of a kind"),
         (None, "not the name of a kind"),
         (..., "missing"),
@@ -196,7 +192,7 @@ def test_only_the_known_version_is_accepted(version: Any) -> None:
 def test_a_wrong_kind_is_refused_in_words_that_help(kind: Any, words: str) -> None:
     (line,) = problems(document(kind=kind))
     assert line.startswith("kind: ")
-    assert words.replace("an Event", "a Event") in line
+    assert words in line
 
 
 @pytest.mark.parametrize("spec", [None, [], "", ...])
@@ -218,8 +214,8 @@ def test_metadata_is_a_mapping(metadata: Any) -> None:
 
 def test_everything_that_is_wrong_is_reported_at_once() -> None:
     found = problems({"apiVersion": "v1", "kind": "Mission", "metadata": {"name": "A"}, "spec": {"titel": "x"}, "x": 1})
-    assert [line.split(":")[0] for line in found] == ["x", "apiVersion", "metadata.name", "spec.title\nspec.titel"[:10]]
-    assert "spec.titel" in found[-1]
+    assert [line.split(":")[0] for line in found] == ["x", "apiVersion", "metadata.name", "spec.title"]
+    assert "\nspec.titel: " in found[-1]
 
 
 def test_problems_carry_what_a_position_is_found_by() -> None:

@@ -43,7 +43,7 @@ def command(
         REMIT_MISSION_FILE=str(path),
         **env,
     )
-    return [sys.executable, "-m", f"remit_client.agents.{name}"], {"env": environ, "cwd": cwd}
+    return [sys.executable, "-P", "-m", f"remit_client.agents.{name}"], {"env": environ, "cwd": cwd}
 
 
 def run_agent(
@@ -139,6 +139,17 @@ def test_a_program_that_remit_did_not_start_says_so(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "REMIT_URL is not set" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_modules_that_lie_in_the_project_are_not_imported(
+    server: AgentServer, repo: Repo, tmp_path: Path, name: str
+) -> None:
+    for module in ("json", "httpx2", "remit_client", "signal", "subprocess", "sitecustomize", "types"):
+        repo.write(f"{module}.py", f"open({str(tmp_path / 'sprung')!r}, 'w')\nraise SystemExit(9)\n")
+    done = run_agent(server, name, repo.path, tmp_path)
+    assert done.returncode in (0, 75), done.stderr
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_broken_link_fails_the_run_and_the_report_is_kept(server: AgentServer, repo: Repo, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_every_executor_starts_a_program_that_exists() -> None:
     assert programs == set(PROGRAMS)
     for (kind, _), item in declared().items():
         if kind == "Executor":
-            assert item.spec["command"]["argv"][:2] == ["python3", "-m"]
+            assert item.spec["command"]["argv"][:3] == ["python3", "-P", "-m"]
             assert (item.spec["command"]["workingDir"], item.spec["command"]["outputFormat"]) == (".", "Remit")
 
 

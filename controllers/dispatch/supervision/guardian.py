@@ -53,8 +53,10 @@ def close_lost_runs(layout: Layout, now: str) -> list[str]:
             folder = layout.run(path.name)
         except ValueError:
             continue
+        if folder.exit.exists():
+            continue
         started = records.read_record(folder.started)
-        if started is not None and not folder.exit.exists():
+        if started is not None:
             lost[path.name] = (str(started.get("started_at", now)), records.read_record(folder.process) or {})
     survivors = _end_remains({name: process for name, (_, process) in lost.items()})
     for name, (started_at, _) in lost.items():

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_MAX_RECORD = 4 * 1024 * 1024
 GAP = re.compile(rb"(?m)^\[remit: \d+ bytes of output are missing here\]$")
 """The line that stands in a log in place of output that was dropped; see ``gap_line``."""
 
@@ -179,8 +178,7 @@ def check_run_id(run: object) -> str:
 def read_record(path: Path) -> dict[str, Any] | None:
     """The JSON object in ``path``; None when it is absent, incomplete or not an object. Raises OSError else."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_RECORD)
+        text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:

@@ -40,7 +40,7 @@ class StartRequest:
 
     run: str
     argv: list[str]
-    env: dict[str, str]
+    env: dict[str, str] = field(repr=False)
     cwd: str
     stdin_file: str | None = None
     deadline_s: float | None = None
