@@ -157,11 +157,8 @@ def _say_sync(status: dict[str, object]) -> int:
     print(f"{status.get('revision') or 'nothing read'}: {ready.get('reason')}")
     bad = ready.get("status") != "True"
     for unit in units if isinstance(units, list) else []:
-        print(
-            safe(
-                f"  {unit['path']}: {unit['reason']}, {unit.get('objects', 0)} objects {unit.get('message') or ''}".rstrip()
-            )
-        )
+        text = f"  {unit['path']}: {unit['reason']}, {unit.get('objects', 0)} objects {unit.get('message') or ''}"
+        print(safe(text.rstrip()))
         for error in unit.get("errors", ()):
             print(safe(f"    {error}"))
         bad = bad or unit["reason"] != "Synced"

@@ -19,7 +19,7 @@ from random import Random
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import LocalSecrets
 from controllers.effects.runner import EffectRunner, Handler
-from controllers.effects.runs import CANCEL, START, RunContext, RunEffects
+from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.reconcilers import agents, approvals, dispatcher, holds, missions, unreconciled
 from controllers.reconcilers.executors import ExecutorReconciler, Probe, Prober
 from controllers.reconcilers.wakes import Wakes
@@ -231,7 +231,7 @@ class Engine:
                 state=RunState.LOST, reason=RunReason.WORKER_LOST, message="what the executor kept of it is gone"
             )
             with self.store.transaction(SYSTEM) as tx:
-                records.finish(tx, run.uid, ending)
+                end_run(tx, run.uid, ending)
 
     # Waking.
 

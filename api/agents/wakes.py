@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +13,8 @@ from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas.errors import StoreError
 from store.contract import Store
+
+log = logging.getLogger(__name__)
 
 POLL_S = 0.5
 _BATCH = 1000
@@ -49,7 +52,8 @@ class Wakes:
         return sum(len(events) for events in self._waiting.values())
 
     def start(self) -> None:
-        """Begin; on the event loop."""
+        """Begin, also again after ``stop``; on the event loop."""
+        self.closing.clear()
         loop = asyncio.get_running_loop()
 
         def committed(_: int) -> None:
@@ -60,7 +64,7 @@ class Wakes:
         self._task = asyncio.create_task(self._run(), name="agent-api-wakes")
 
     def close(self) -> None:
-        """Let everybody who waits go, at once and from now on. Idempotent; on the event loop."""
+        """Let everybody who waits go, at once and until ``start``. Idempotent; on the event loop."""
         self.closing.set()
 
     async def stop(self) -> None:
@@ -106,6 +110,11 @@ class Wakes:
                 news = await self._blocking.run(self._read, cursor)
             except StoreError:
                 # Whoever waits is told at the end of the wait, when the inbox cannot be read either.
+                await self._clock.sleep(self._poll_s)
+                continue
+            except Exception:
+                # A fault of ours must not leave everybody without news for good.
+                log.exception("news cannot be read")
                 await self._clock.sleep(self._poll_s)
                 continue
             if self._cursor == cursor:

@@ -61,6 +61,7 @@ def main(arguments: list[str]) -> int:
         return _answer(f"failed {error}", 1)
     if child == 0:
         _live(layout, listener, idle_exit_s)
+    listener.close()
     return _answer("ready", 0)
 
 

@@ -17,7 +17,7 @@ from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from controllers.runtime.lifecycle import Lifecycle
-from schemas.agent import AgentSpec
+from schemas.agent import AgentSpec, AgentStatus
 from schemas.base import API_VERSION, Key
 from schemas.errors import StoreError, Terminal
 from schemas.executor import ExecutorSpec
@@ -70,7 +70,7 @@ class RunEffects:
             return None
         if isinstance(prepared, records.Ending):
             ending = prepared
-            return lambda tx: _finish(tx, uid, ending)
+            return lambda tx: end_run(tx, uid, ending)
         executor = self._executors.get(str(prepared.executor_spec["type"]))
         if executor is None:
             ending = records.Ending(
@@ -79,7 +79,7 @@ class RunEffects:
                 message=f"this version cannot run type {prepared.executor_spec['type']}",
                 retryable=False,
             )
-            return lambda tx: _finish(tx, uid, ending)
+            return lambda tx: end_run(tx, uid, ending)
         await executor.start(prepared)
         return lambda tx: records.mark_started(tx, uid)
 
@@ -149,7 +149,7 @@ class RunEffects:
         if effect.type != START:
             return
         ending = records.Ending(state=RunState.FAILED, reason=RunReason.START_FAILED, message=message, retryable=True)
-        _finish(tx, str(effect.payload["runUid"]), ending)
+        end_run(tx, str(effect.payload["runUid"]), ending)
 
     async def collect(self, life: Lifecycle, executor: Executor) -> None:
         """A component: records every outcome of one executor, then acknowledges it."""
@@ -184,12 +184,27 @@ class RunEffects:
                 return  # removed with its mission
         ending = records.prepare(self._store, self._files, ended.run_uid, records.Ending.of(ended.outcome))
         with self._store.transaction(SYSTEM) as tx:
-            _finish(tx, ended.run_uid, ending)
+            end_run(tx, ended.run_uid, ending)
 
 
-def _finish(tx: Transaction, uid: str, ending: records.Ending) -> None:
-    if tx.get_by_uid(uid) is not None:
-        records.finish(tx, uid, ending)
+def end_run(tx: Transaction, uid: str, ending: records.Ending) -> None:
+    """End the run, once, and count it on its agent; a run that is gone, or ended before, changes nothing."""
+    run = tx.get_by_uid(uid)
+    if run is None or RunStatus.model_validate(run.status).state in ENDED:
+        return
+    ended = records.finish(tx, uid, ending)
+    count_on_agent(tx, ended)
+
+
+def count_on_agent(tx: Transaction, run: Resource) -> None:
+    """The agent's streak of failures, and when it last came to an end. A run that was stopped says nothing of it."""
+    agent = tx.get(RunSpec.model_validate(run.spec).agent_ref.key("Agent", run.namespace))
+    if agent is None or agent.uid != run.spec.get("agentUid"):
+        return
+    status, state = AgentStatus.model_validate(agent.status), RunStatus.model_validate(run.status).state
+    streak = {RunState.SUCCEEDED: 0, RunState.CANCELED: status.error_streak}.get(state, status.error_streak + 1)
+    update = {"error_streak": streak, "last_run_time": tx.now}
+    tx.put_status(agent, status.model_copy(update=update).to_wire())
 
 
 def mission_document(

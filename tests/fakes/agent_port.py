@@ -74,6 +74,15 @@ class AgentPort:
             while self.waiting() != count:
                 await SystemClock().sleep(0.01)
 
+    async def restart(self) -> None:
+        """Stop the server and start it again on the same port, as the manager does after a crash."""
+        port = self.server.port
+        await self.stop()
+        self.server._port = port
+        self.life = Lifecycle()
+        self.task = asyncio.create_task(self.server.run(self.life))
+        await asyncio.wait_for(self.life.is_ready.wait(), 10)
+
     async def stop(self) -> float:
         """Stop the server; returns the seconds that it took."""
         loop = asyncio.get_running_loop()
@@ -114,7 +123,11 @@ async def serving(
     pool = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     try:
         async with httpx2.AsyncClient(base_url=server.url, timeout=60, trust_env=False, limits=pool) as client:
-            yield AgentPort(bench, app, server, client, life, task)
+            port = AgentPort(bench, app, server, client, life, task)
+            try:
+                yield port
+            finally:
+                life, task = port.life, port.task
     finally:
         life.stopping.set()
         await asyncio.wait_for(task, 10)

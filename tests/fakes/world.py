@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from controllers.effects.runs import CANCEL, START
+from controllers.effects.runs import CANCEL, START, end_run
 from controllers.reconcilers.executors import Probe
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
@@ -252,7 +252,7 @@ class World:
             ended_at=self.clock(),
         )
         with self.store.transaction(SYSTEM) as tx:
-            records.finish(tx, resource.uid, ending)
+            end_run(tx, resource.uid, ending)
         if settle:
             self.settle()
 

@@ -12,6 +12,7 @@ import pytest
 from controllers.runs import records
 from controllers.runs.records import Ending
 from controllers.runtime.clock import SystemClock
+from schemas.errors import StoreUnavailable
 from schemas.hold import HoldSpec
 from schemas.resource import Resource
 from schemas.run import RunReason, RunState
@@ -168,3 +169,31 @@ async def test_a_server_that_stops_lets_everybody_go_within_three_seconds(bench:
         answers = await asyncio.gather(*polls)
         assert {a.status_code for a in answers} == {200}
         assert all(a.json() == {"items": []} for a in answers)
+
+
+async def test_a_server_that_starts_again_lets_people_wait_again(bench: RunBench, run: Resource) -> None:
+    async with serving(bench) as port:
+        await port.restart()
+        poll = await waiting(port, run)
+        await asyncio.to_thread(cancel, bench, run)
+        answer = await asyncio.wait_for(poll, 10)
+        assert [i["type"] for i in answer.json()["items"]] == ["Cancel"]
+
+
+async def test_a_fault_while_news_are_read_does_not_silence_them(
+    bench: RunBench, run: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = iter([KeyError("x"), StoreUnavailable("busy")])
+    healthy = bench.store.cursor
+
+    def cursor() -> int:
+        for fault in faults:
+            raise fault
+        return healthy()
+
+    async with serving(bench) as port:
+        poll = await waiting(port, run)
+        monkeypatch.setattr(bench.store, "cursor", cursor)
+        await asyncio.to_thread(cancel, bench, run)
+        answer = await asyncio.wait_for(poll, 20)
+        assert [i["type"] for i in answer.json()["items"]] == ["Cancel"]

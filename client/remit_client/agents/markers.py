@@ -150,7 +150,7 @@ def render(audit: Audit, tree: Tree) -> str:
     lines += ["", "## Licence", ""]
     lines += [f"- {code(file.path)}: {_licence_words(file)}" for file in audit.licences] or ["- no licence file"]
     marked = sum(audit.headers.values())
-    lines.append(f"- {marked:,} of {count(audit.sources, 'source file')} carry a licence mark")
+    lines.append(f"- {marked:,} of {audit.sources:,} source files carry a licence mark")
     for name, number in sorted(audit.headers.items(), key=lambda item: (-item[1], item[0]))[:20]:
         lines.append(f"  - {code(name) if name else 'a copyright line only'}: {number:,}")
     lines += passed_over(tree.notes.items(), tree.incomplete)

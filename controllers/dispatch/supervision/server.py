@@ -105,6 +105,8 @@ class Server:
             connection.close()
         signal.set_wakeup_fd(-1)
         self._loop.close()
+        for end in (signals, wake, self._listener):
+            end.close()
 
     def dispatch(self, message: dict[str, Any]) -> dict[str, Any]:
         """Carry out a request and return the answer; never raises."""
