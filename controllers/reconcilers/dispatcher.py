@@ -39,8 +39,8 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     if agent is None or agent.deletion_at is not None:
         return DONE
     status = AgentStatus.model_validate(agent.status)
-    if not is_true(status.conditions, "Ready"):
-        return DONE
+    if not is_true(status.conditions, "Ready") or status.observed_generation != agent.generation:
+        return DONE  # a changed spec may ask for a drain: the agent is looked at first, which wakes this key
     free = int(agent.spec.get("maxConcurrentMissions", 1)) - len(facts.active_runs(tx, agent))
     if free <= 0:
         return DONE

@@ -160,21 +160,24 @@ class SourceSync:
             if problems:
                 outcomes.append(self._unit_failed(source, old, tree.revision, problems))
             else:
-                outcomes.append(self._apply(source, spec, old, tree, unit, failed, reader, confirmed))
+                elsewhere = frozenset(k for other in good if other is not unit for k in other.by_key)
+                outcomes.append(self._apply(source, spec, old, tree, unit, failed, reader, confirmed, elsewhere))
         gone = [u for path, u in before.items() if path not in {f.path for f in files} and u.objects]
         for old in gone:
             empty = CompiledUnit(old.path, (), ())
-            outcomes.append(self._apply(source, spec, old, tree, empty, failed, reader, confirmed))
+            elsewhere = frozenset(k for other in good for k in other.by_key)
+            outcomes.append(self._apply(source, spec, old, tree, empty, failed, reader, confirmed, elsewhere))
         return [o for o in outcomes if o.status.path in {f.path for f in files} or o.status.objects]
 
     def _apply(
         self, source: Resource, spec: SourceSpec, old: UnitStatus, tree: Tree, unit: CompiledUnit,
-        failed: Sequence[UnitFiles], reader: SourceReader, confirmed: dict[str, Resource],
+        failed: Sequence[UnitFiles], reader: SourceReader, confirmed: dict[str, Resource], elsewhere: frozenset[Key],
     ) -> _Outcome:  # fmt: skip
-        """Plan and apply one unit that compiles; a lost race plans again."""
+        """Plan and apply one unit that compiles; a lost race plans again. ``elsewhere`` is what other units declare:
+        what moved there is theirs, not gone."""
         for attempt in range(5):
             with self._store.snapshot() as snapshot:
-                keep = planning.may_have_moved(snapshot, source.name, unit, failed, reader)
+                keep = elsewhere | planning.may_have_moved(snapshot, source.name, unit, failed, reader)
                 planned = planning.plan_unit(snapshot, source.name, unit, tree.revision, spec, keep=keep)
             if planned.faults:
                 return self._unit_failed(source, old, tree.revision, planned.faults)

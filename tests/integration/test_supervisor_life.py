@@ -23,6 +23,7 @@ from tests.fakes.programs.harness import (
     gone,
     is_alive,
     is_held,
+    marked,
     new_client,
     numbers_in,
     parent_of,
@@ -89,23 +90,30 @@ async def test_a_killed_supervisor_takes_its_programs_along_and_they_are_lost(tm
 
 @linux_only
 @pytest.mark.asyncio
-async def test_when_the_guardian_is_killed_too_the_next_supervisor_cleans_up(tmp_path: Path) -> None:
-    folder = tmp_path / "pids"
-    folder.mkdir()
+async def test_when_the_guardian_is_killed_too_the_next_supervisor_cleans_up_its_own(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.mkdir()
+    theirs.mkdir()
     script = ["sh", "-c", 'exec "$@" & sleep 60', "sh"]
-    async with supervised(tmp_path / "state") as client:
-        started = await client.start(request("r1", [*script, *python("brood.py", folder, 3, "daemon")]))
-        # No marker in its environment: known by its pid and start time alone.
-        plain = await client.start(request("r2", ["sleep", "60"], env={"PATH": "/usr/bin:/bin"}))
-        await until(lambda: len(numbers_in(folder)) == 3, "the daemons")
+    async with supervised(tmp_path / "other") as other, supervised(tmp_path / "state") as client:
+        # A run of the same name under another supervisor, as a copy of a state directory would have.
+        stay = [*script, *python("brood.py", theirs, 1, "daemon")]
+        await other.start(request("r1", stay, env=marked(other, "r1")))
+        leave = [*script, *python("brood.py", ours, 3, "daemon")]
+        started = await client.start(request("r1", leave, env=marked(client, "r1")))
+        # No mark in its environment: known by its pid and start time alone.
+        plain = await client.start(request("r2", ["sleep", "60"]))
+        await until(lambda: len(numbers_in(ours)) == 3 and len(numbers_in(theirs)) == 1, "the daemons")
         await until(client.layout.run("r2").process.exists, "the note of the process")
         pid = (await client.ping())["pid"]
         os.kill(parent_of(pid), signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
         assert (await client.wait_exit("r1")).lost
         assert (await client.wait_exit("r2")).lost
-        left = [p for p in (*numbers_in(folder), started.pid, plain.pid) if p is not None and is_alive(p)]
+        left = [p for p in (*numbers_in(ours), started.pid, plain.pid) if p is not None and is_alive(p)]
         assert left == []
+        assert is_alive(numbers_in(theirs)[0])
+        assert (await other.status("r1")).phase is RunPhase.RUNNING
 
 
 @linux_only

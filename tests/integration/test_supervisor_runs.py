@@ -18,6 +18,7 @@ from tests.fakes.programs.harness import (
     CLOCK,
     environment_of,
     is_alive,
+    marked,
     numbers_in,
     python,
     request,
@@ -111,7 +112,7 @@ async def test_a_program_gets_what_was_ordered_and_nothing_else(
     leaked = os.open(tmp_path / "leak", os.O_CREAT | os.O_RDWR)
     os.set_inheritable(leaked, True)
     (tmp_path / "mission").write_text('{"do": "it"}')
-    env = {"PATH": "/usr/bin:/bin", "REMIT_RUN": "r1", "MY_TOKEN": "s3cret-value", "EMPTY": ""}
+    env = {"PATH": "/usr/bin:/bin", "MY_TOKEN": "s3cret-value", "EMPTY": ""}
     async with supervised(tmp_path / "state") as client:
         supervisor = (await client.ping())["pid"]
         await client.start(
@@ -320,9 +321,9 @@ async def test_the_end_of_one_run_leaves_the_processes_of_another_alone(tmp_path
     theirs.mkdir()
     stay = ["sh", "-c", 'exec "$@" & sleep 60', "sh", *python("brood.py", theirs, 1, "daemon")]
     async with supervised(tmp_path / "state") as client:
-        await client.start(request("theirs", stay))
+        await client.start(request("theirs", stay, env=marked(client, "theirs")))
         await until(lambda: len(numbers_in(theirs)) == 1, "the daemon of the other run")
-        await client.start(request("ours", python("brood.py", ours, 2, "daemon")))
+        await client.start(request("ours", python("brood.py", ours, 2, "daemon"), env=marked(client, "ours")))
         record = await client.wait_exit("ours")
         assert record.leftovers == 2
         assert is_alive(numbers_in(theirs)[0])
@@ -337,10 +338,9 @@ async def test_the_end_of_one_run_leaves_the_processes_of_another_alone(tmp_path
 async def test_what_stays_in_the_session_of_a_run_is_known_without_a_mark(tmp_path: Path, mode: str) -> None:
     folder = tmp_path / "pids"
     folder.mkdir()
-    unmarked = {"PATH": "/usr/bin:/bin"}
     async with supervised(tmp_path / "state") as client:
-        await client.start(request("other", ["sleep", "60"], env=unmarked))
-        await client.start(request("r1", python("brood.py", folder, 3, mode), env=unmarked))
+        await client.start(request("other", ["sleep", "60"]))
+        await client.start(request("r1", python("brood.py", folder, 3, mode)))
         assert (await client.wait_exit("r1")).leftovers == 3
         assert (await client.status("other")).phase is RunPhase.RUNNING
 

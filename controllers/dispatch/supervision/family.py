@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from controllers.dispatch.supervision import processes
 from controllers.dispatch.supervision.active import ActiveRun
@@ -11,15 +12,17 @@ from controllers.dispatch.supervision.processes import ProcessStat
 
 
 class Family:
-    """Finds and ends what programs leave behind. ``active`` maps run names to runs and is read live.
+    """Finds and ends what programs leave behind. ``active`` maps run names to runs and is read live; ``runs`` is the
+    folder of all runs.
 
     A stray is a child of the supervisor that no run was started as: a descendant of some program whose parent died.
     It belongs to the run whose session, group or marker it carries; a stray that carries none belongs to the run that
     could have made it, and to the last one of them when there are several.
     """
 
-    def __init__(self, active: Mapping[str, ActiveRun]) -> None:
+    def __init__(self, active: Mapping[str, ActiveRun], runs: Path) -> None:
         self._active = active
+        self._runs = runs
         self._marks: dict[tuple[int, int], str | None] = {}
 
     def reap(self) -> None:
@@ -65,7 +68,7 @@ class Family:
                 return [run]
         key = (stat.pid, stat.start_ticks)
         if key not in self._marks:
-            self._marks[key] = processes.run_of(stat.pid)
+            self._marks[key] = processes.run_of(stat.pid, self._runs)
         mark = self._marks[key]
         if mark is not None:
             return [self._active[mark]] if mark in self._active else []

@@ -16,6 +16,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from controllers.dispatch.supervision import processes, records
 from controllers.dispatch.supervision.processes import ProcessStat
@@ -58,7 +59,7 @@ def close_lost_runs(layout: Layout, now: str) -> list[str]:
         started = records.read_record(folder.started)
         if started is not None:
             lost[path.name] = (str(started.get("started_at", now)), records.read_record(folder.process) or {})
-    survivors = _end_remains({name: process for name, (_, process) in lost.items()})
+    survivors = _end_remains(layout.runs, {name: process for name, (_, process) in lost.items()})
     for name, (started_at, _) in lost.items():
         record = ExitRecord(run=name, started_at=started_at, ended_at=now, lost=True, may_be_running=name in survivors)
         try:
@@ -68,7 +69,7 @@ def close_lost_runs(layout: Layout, now: str) -> list[str]:
     return sorted(lost)
 
 
-def _end_remains(lost: dict[str, dict[str, object]]) -> set[str]:
+def _end_remains(runs: Path, lost: dict[str, dict[str, object]]) -> set[str]:
     """Kill every process that belongs to one of the runs. Returns the runs that still have one."""
     if not lost:
         return set()
@@ -82,7 +83,7 @@ def _end_remains(lost: dict[str, dict[str, object]]) -> set[str]:
     }
     end = time.monotonic() + _KILL_S
     while True:
-        found = _remains(lost, leaders)
+        found = _remains(runs, lost, leaders)
         if not found or time.monotonic() >= end:
             return {name for _, name in found}
         for stat, _ in found:
@@ -90,14 +91,16 @@ def _end_remains(lost: dict[str, dict[str, object]]) -> set[str]:
         _pause()
 
 
-def _remains(lost: Iterable[str], leaders: dict[tuple[object, object], str]) -> list[tuple[ProcessStat, str]]:
+def _remains(
+    runs: Path, lost: Iterable[str], leaders: dict[tuple[object, object], str]
+) -> list[tuple[ProcessStat, str]]:
     """Living processes of the runs: the main program by pid and start time, all others by their marker."""
     names = set(lost)
     found = []
     for stat in processes.all_processes():
         if stat.is_zombie:
             continue
-        name = leaders.get((stat.pid, stat.start_ticks)) or processes.run_of(stat.pid)
+        name = leaders.get((stat.pid, stat.start_ticks)) or processes.run_of(stat.pid, runs)
         if name in names:
             found.append((stat, name))
     return found

@@ -17,8 +17,9 @@ from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 _MAX_ENVIRON = 4 * 1024 * 1024
-MARKER = "REMIT_RUN"
-"""Processes whose initial environment holds ``REMIT_RUN=<run>`` belong to that run, wherever they went."""
+MARKER = b"REMIT_MISSION_FILE="
+"""Entry of the environment by which a process is known to belong to a run, wherever it went: it names a file in the
+run's folder. The name of the run alone would not do: a copy of a state directory holds the same names."""
 
 IS_LINUX = sys.platform == "linux"
 
@@ -106,17 +107,18 @@ def children() -> list[int]:
         return []
 
 
-def run_of(pid: int) -> str | None:
-    """The run that the environment of ``pid`` names; None when it names none or may not be read."""
+def run_of(pid: int, runs: Path) -> str | None:
+    """The run below the folder ``runs`` that the environment of ``pid`` names; None when it names none, or may not
+    be read."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             data = file.read(_MAX_ENVIRON)
     except OSError:
         return None
-    prefix = MARKER.encode() + b"="
+    prefix = MARKER + os.fsencode(runs) + b"/"
     for entry in data.split(b"\0"):
         if entry.startswith(prefix):
-            return entry[len(prefix) :].decode("utf-8", "replace")
+            return os.fsdecode(entry[len(prefix) :].partition(b"/")[0])
     return None
 
 

@@ -66,7 +66,7 @@ class Server:
         self._loop = Loop(monotonic, lambda error: log(f"fault, going on: {error!r}"))
         self._runs: dict[str, ActiveRun] = {}
         self._unwritten: dict[str, ExitRecord] = {}
-        self._family = Family(self._runs)
+        self._family = Family(self._runs, layout.runs)
         self._connections: set[Connection] = set()
         self._around = Surroundings(self._loop, wall_clock, self._family.leftovers, self._settled)
         self._stopping = False

@@ -24,7 +24,7 @@ from controllers.runtime.clock import SystemClock
 async def engine(order: dict) -> None:
     client = SupervisorClient(Path(order["state_dir"]), SystemClock(), ThreadBlocking(2), idle_exit_s=5.0)
     run = order["run"]
-    await client.start(StartRequest(run=run, argv=order["argv"], env={"REMIT_RUN": run}, cwd="/"))
+    await client.start(StartRequest(run=run, argv=order["argv"], env={}, cwd="/"))
     record = await client.wait_exit(run)
     note_end(order["state_dir"], f"{run} {record.exit_code}\n")
 

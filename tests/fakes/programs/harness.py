@@ -28,9 +28,14 @@ def python(program: str, *arguments: object) -> list[str]:
 
 
 def request(run: str, argv: list[str], **fields: Any) -> StartRequest:
-    """A start request with an environment of two variables."""
-    values: dict[str, Any] = {"env": {"PATH": "/usr/bin:/bin", "REMIT_RUN": run}, "cwd": "/", **fields}
+    """A start request with an environment of one variable."""
+    values: dict[str, Any] = {"env": {"PATH": "/usr/bin:/bin"}, "cwd": "/", **fields}
     return StartRequest(run=run, argv=argv, **values)
+
+
+def marked(client: SupervisorClient, run: str) -> dict[str, str]:
+    """An environment by which every descendant of a run is known."""
+    return {"PATH": "/usr/bin:/bin", "REMIT_MISSION_FILE": str(client.layout.run(run).path / "mission.json")}
 
 
 def new_client(state_dir: Path, *, idle_exit_s: float = 20.0, **options: Any) -> SupervisorClient:
