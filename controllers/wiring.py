@@ -10,6 +10,7 @@ import contextlib
 import functools
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -58,7 +59,10 @@ DEFAULT_SOURCE = Key("Source", "default", "default")
 ENGINE = Key("Engine", "", "engine")
 POLL_S = 0.1
 """How often the store is asked whether another process (the CLI) wrote to it: a memory read."""
+CHANGES = 5_000
+"""Changes that are read in one go."""
 HOUSEKEEPING_S = 3600.0
+KEEP_TOMBSTONES = 100_000
 KEEP_RUN_FILES = timedelta(days=7)
 
 
@@ -106,6 +110,7 @@ class Engine:
         self._readers = Readers(place.project, place.state / "mirrors")
         self._changed = asyncio.Event()
         self._wakes = Wakes()
+        self._waking = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._command = CommandExecutor(
             place.state, self.clock, self.blocking, secrets=LocalSecrets(variables=environment)
@@ -247,7 +252,7 @@ class Engine:
         kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, "Confirmation")]
 
         def everything() -> list[tuple[Key, Priority]]:
-            with self.store.snapshot() as snapshot:
+            with self._waking, self.store.snapshot() as snapshot:
                 return list(self._wakes.everything(snapshot, kinds))
 
         found = await self.blocking.run(everything)
@@ -266,28 +271,25 @@ class Engine:
             try:
                 if self.store.cursor() == cursor:
                     continue
-                cursor, wakes, foreign = await self.blocking.run(self._read_changes, cursor)
+                cursor, wakes, more = await self.blocking.run(self._read_changes, cursor)
             except StoreUnavailable as error:
                 log.warning("changes cannot be read: %s", error)
                 continue
             for key, priority in wakes:
                 (self.sources if key.kind == "Source" else self.objects).add(key, priority)
-            if foreign:
-                for runner in self._runners:
-                    runner.wake()
+            for runner in self._runners:
+                runner.wake()
+            if more:
+                self._changed.set()
 
     def _read_changes(self, cursor: int) -> tuple[int, list[tuple[Key, Priority]], bool]:
-        with self.store.snapshot() as snapshot:
-            changes = snapshot.changes_since(cursor, limit=5000)
+        """(new cursor, whom to wake, whether there is more to read)."""
+        with self._waking, self.store.snapshot() as snapshot:
+            changes = snapshot.changes_since(cursor, limit=CHANGES)
             if not changes:
-                return snapshot.latest_version(), [], True
-            wakes = [
-                w for w in self._wakes.of(snapshot, changes) if w[0].kind in self._reconcilers or w[0].kind == "Source"
-            ]
-            if len(changes) < 5000:
-                return max(changes[-1].resource_version, cursor), wakes, True
-        self._changed.set()
-        return changes[-1].resource_version, wakes, True
+                return max(cursor, snapshot.latest_version()), [], False
+            wakes = [w for w in self._wakes.of(snapshot, changes) if w[0].kind in self._reconcilers]
+        return changes[-1].resource_version, wakes, len(changes) == CHANGES
 
     # Passes.
 
@@ -335,6 +337,11 @@ class Engine:
         life.ready()
         while not await wait_for_any(self.clock, HOUSEKEEPING_S, life.stopping):
             await self._command.prune(self.clock.now() - KEEP_RUN_FILES)
+            await self.blocking.run(self._tidy)
+
+    def _tidy(self) -> None:
+        with self.store.transaction(SYSTEM) as tx:
+            tx.prune_tombstones(tx.latest_version() - KEEP_TOMBSTONES)
 
 
 Reconciler = Callable[[Transaction, Key], Result]

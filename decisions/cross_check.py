@@ -4,11 +4,12 @@ that their agent would not take, moves that are not one."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from decisions.references import find_cycles
+from schemas import user_schema
 from schemas.base import Key
 from schemas.resource import RENAMED_FROM, Declared
 
@@ -64,23 +65,19 @@ def _cycles(declared: Iterable[Declared]) -> list[Fault]:
 
 def _inputs(declared: Iterable[Declared]) -> list[Fault]:
     declared = list(declared)
-    schemas: dict[Key, Mapping[str, Any]] = {
+    schemas: dict[Key, dict[str, Any]] = {
         d.key: d.spec["inputSchema"] for d in declared if d.kind == "Agent" and d.spec.get("inputSchema")
     }
     if not schemas:
         return []
-    import jsonschema  # lazy: few agents declare a schema
-
-    validators = {key: jsonschema.Draft202012Validator(schema) for key, schema in schemas.items()}
     faults: list[Fault] = []
     for item in declared:
         ref = item.spec.get("agentRef") if item.kind == "Mission" else None
-        validator = validators.get(Key("Agent", ref.get("namespace") or item.namespace, ref["name"])) if ref else None
-        if validator is None or ref is None:
+        schema = schemas.get(Key("Agent", ref.get("namespace") or item.namespace, ref["name"])) if ref else None
+        if schema is None or ref is None:
             continue
-        for error in validator.iter_errors(item.spec.get("input", {})):
-            path = ("spec", "input", *error.absolute_path)
-            faults.append(Fault(item, path, error.message[:200], f"what agent/{ref['name']} takes (its inputSchema)"))
+        for text in user_schema.violations(schema, item.spec.get("input", {})):
+            faults.append(Fault(item, ("spec", "input"), text, f"what agent/{ref['name']} takes (its inputSchema)"))
             if len(faults) >= _MAX_INPUT_ERRORS:
                 return faults
     return faults

@@ -24,6 +24,7 @@ _REF_FIELDS = {
     "goalRef": "Goal",
     "policyRef": "Policy",
     "budgetRef": "Budget",
+    "channelRef": "Channel",
 }
 _REF_LISTS = {"dependsOn": "Mission", "policyRefs": "Policy"}
 _CLUSTER_SCOPED = {"Tenant"}

@@ -8,6 +8,7 @@ import pydantic
 
 from decisions.holds import Held, HoldFacts, strictest
 from decisions.mission_facts import AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
+from schemas import user_schema
 from schemas.agent import AgentStatus
 from schemas.approval_decision import ApprovalDecisionSpec
 from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus
@@ -158,14 +159,8 @@ def _input_error(agent: Resource | None, value: Mapping[str, object]) -> str:
     schema = agent.spec.get("inputSchema") if agent is not None else None
     if not schema:
         return ""
-    import jsonschema  # lazy: few agents declare a schema
-
-    validator = jsonschema.Draft202012Validator(schema)
-    error = min(validator.iter_errors(value), key=lambda e: list(map(str, e.absolute_path)), default=None)
-    if error is None:
-        return ""
-    path = ".".join(["spec.input", *map(str, error.absolute_path)])
-    return f"{path}: {error.message[:200]}"
+    found = user_schema.violations(schema, value)
+    return f"spec.input: {found[0]}" if found else ""
 
 
 def _held(

@@ -1,0 +1,23 @@
+"""An agent program that does without the protocol: leaves its effect, takes its time, prints its deliverable.
+
+``input`` of the mission: effects (folder), seconds, succeedAt (the first attempt that succeeds; 0: none does).
+"""
+
+import json
+import os
+import sys
+import time
+
+with open(os.environ["REMIT_MISSION_FILE"], encoding="utf-8") as file:
+    mission = json.load(file)
+given = mission["input"]
+name = f"{mission['name']}.{mission['attempt']}"
+out = os.open(os.path.join(given["effects"], name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+os.write(out, f"{os.environ['REMIT_RUN']}\n".encode())
+os.close(out)
+time.sleep(given.get("seconds", 0))  # noqa: TID251 - a program of its own
+succeed_at = given.get("succeedAt", 1)
+if not succeed_at or mission["attempt"] < succeed_at:
+    print("not this time", file=sys.stderr)
+    sys.exit(7)
+print(f"what {mission['name']} came to, for {', '.join(d['name'] for d in mission['dependencies']) or 'nobody'}")

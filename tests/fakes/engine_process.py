@@ -1,0 +1,374 @@
+"""Real engines for tests: a project folder with a real repository, `remit` processes in it, and a look at their store.
+
+Nothing here runs in the test's process but reading. Every process that a project brought forth, at any remove, can be
+found by the project's folder (it stands in the arguments or the environment of each), and is ended with the test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from controllers.runtime.clock import SystemClock
+from schemas import condition_check, registry
+from schemas.base import Key
+from schemas.errors import StoreError
+from schemas.resource import Resource
+from schemas.run import ENDED, RunState
+from store import open_store
+from store.contract import Event, Snapshot, Store
+from tests.fakes.repos import Repo
+
+T = TypeVar("T")
+
+BIN = Path(sys.executable).parent
+REMIT = BIN / "remit"
+SLOW = 60.0
+"""Longest wait for what takes a second on an idle machine."""
+
+_PORTS = itertools.count(os.getpid() * 61)
+
+
+def pause(seconds: float) -> None:
+    """Let real processes work."""
+    time.sleep(seconds)  # noqa: TID251 - real processes take real time
+
+
+def until(fact: Callable[[], T], what: str, seconds: float = SLOW) -> T:
+    """The first truthy value of ``fact()``; fails naming ``what`` when there is none in time."""
+    ends = time.monotonic() + seconds
+    while True:
+        value = fact()
+        if value:
+            return value
+        assert time.monotonic() < ends, f"waited {seconds:g} s in vain for {what}"
+        pause(0.02)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on, below those that the system gives out by itself, so that an engine
+    finds it free again after each restart."""
+    for number in itertools.islice(_PORTS, 1000):
+        port = 20_000 + number % 10_000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
+
+
+def processes_of(folder: Path) -> dict[int, str]:
+    """Living processes (zombies are none) that name the folder in their arguments or environment: pid -> command."""
+    found = {}
+    wanted = os.fsencode(folder)
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            place = Path("/proc", entry)
+            command = (place / "cmdline").read_bytes()
+            if command and (wanted in command or wanted in (place / "environ").read_bytes()):
+                found[int(entry)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Engine:
+    """One `remit run`. Its output lies in files beside the project."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
+        self.process = process
+        self._out = out
+        self._err = err
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def out(self) -> str:
+        """What it said so far."""
+        return self._out.read_text(errors="replace")
+
+    @property
+    def err(self) -> str:
+        """What it complained about so far."""
+        return self._err.read_text(errors="replace")
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def says(self, text: str, seconds: float = SLOW) -> str:
+        """Wait until it has said ``text``; everything it said."""
+
+        def said() -> str:
+            assert self.alive or text in self.out, f"the engine ended ({self.process.returncode}): {self.out}{self.err}"
+            return self.out if text in self.out else ""
+
+        return until(said, f"{text!r} in the engine's account", seconds)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9, and see it gone."""
+        self.process.kill()
+        self.process.wait()
+
+    def ends(self, seconds: float = SLOW) -> int:
+        """Wait for its end; the exit code."""
+        return self.process.wait(timeout=seconds)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Ask it to end, and wait for that; the exit code."""
+        self.signal(number)
+        return self.ends()
+
+
+class Project:
+    """A project with specs in a git repository, on ports of its own. ``root`` is the folder; programs may leave what
+    they do in ``effects``, which lies outside."""
+
+    def __init__(self, folder: Path, *, make: bool = True, interval: str = "60s") -> None:
+        self.folder = folder
+        self.root = folder / "project"
+        self.effects = folder / "effects"
+        self.home = folder / "home"
+        for path in (self.root, self.effects, self.home):
+            path.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.engines: list[Engine] = []
+        self._store: Store | None = None
+        self._numbers = itertools.count(1)
+        if make:
+            self.repo = Repo(self.root / "specs")
+            (self.root / "remit.yaml").write_text(
+                f"source:\n  git: {{url: specs, ref: main, interval: {interval}}}\n"
+                f"agentListen: 127.0.0.1:{self.port}\nlisten: 127.0.0.1:{free_port()}\n"
+            )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its commands get: nothing of the test's own but where programs lie."""
+        path = f"{BIN}:{os.environ.get('PATH', os.defpath)}"
+        return {"PATH": path, "HOME": str(self.home), "USER": "alice", "LOGNAME": "alice", "LC_ALL": "C.UTF-8"}
+
+    # Processes.
+
+    def engine(self, *flags: str, ready: bool = True, stdout: Any = None) -> Engine:
+        """Start a `remit run`; ``ready`` waits until it works."""
+        number = next(self._numbers)
+        out, err = self.folder / f"engine-{number}.out", self.folder / f"engine-{number}.err"
+        out.touch()
+        with out.open("ab") as out_file, err.open("ab") as err_file:
+            process = subprocess.Popen(
+                [str(REMIT), "run", *flags],
+                cwd=self.root,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out_file if stdout is None else stdout,
+                stderr=err_file,
+                start_new_session=True,
+            )
+        engine = Engine(process, out, err)
+        self.engines.append(engine)
+        if ready:
+            engine.says("agents report to")
+        return engine
+
+    def remit(self, *arguments: str, stdin: str = "", seconds: float = SLOW) -> Ended:
+        """Run a command to its end."""
+        done = subprocess.run(
+            [str(REMIT), *arguments],
+            cwd=self.root,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def good(self, *arguments: str, **options: Any) -> str:
+        """Run a command that has to succeed; what it printed."""
+        done = self.remit(*arguments, **options)
+        assert done.code == 0, f"remit {' '.join(arguments)}: {done}"
+        return done.out
+
+    def processes(self) -> dict[int, str]:
+        """Everything that runs because of this project."""
+        return processes_of(self.root)
+
+    def agents(self) -> dict[int, str]:
+        """The agent programs among them."""
+        ours = {engine.pid for engine in self.engines}
+        return {
+            pid: text for pid, text in self.processes().items() if pid not in ours and "supervisor.py" not in text
+        }
+
+    def supervisors(self) -> list[int]:
+        """The supervisor and its guardian; the guardian is the older one."""
+        return sorted(pid for pid, text in self.processes().items() if "dispatch/supervisor.py" in text)
+
+    def nothing_is_left(self, seconds: float = 15.0) -> None:
+        """Wait until nothing of the project runs any more."""
+        until(lambda: not self.processes(), f"the end of {self.processes()}", seconds)
+
+    def close(self) -> None:
+        """End whatever is left, and let go. Prints what the engines said, for a test that failed."""
+        for engine in self.engines:
+            if engine.alive:
+                engine.kill()
+            print(f"--- engine {engine.pid}, exit code {engine.process.returncode}\n{engine.out[-6000:]}{engine.err}")
+        for _ in range(200):
+            left = self.processes()
+            if not left:
+                break
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            pause(0.02)
+        if self._store is not None:
+            self._store.close()
+
+    # Specs.
+
+    def commit(self, files: dict[str, str] | None = None, *, delete: tuple[str, ...] = ()) -> str:
+        """Commit files to the branch as a person would; the commit's id."""
+        for name, text in (files or {}).items():
+            self.repo.write(name, text)
+        for name in delete:
+            (self.repo.path / name).unlink()
+        self.repo.git("add", "-A")
+        self.repo.git("commit", "-q", "--allow-empty", "-m", "change")
+        return self.repo.head
+
+    # Looking.
+
+    @property
+    def database(self) -> Path:
+        return self.root / ".remit" / "state.db"
+
+    @contextmanager
+    def look(self) -> Iterator[Snapshot]:
+        """What the store holds now."""
+        if self._store is None:
+            self._store = open_store(
+                f"sqlite:///{self.database}", now=SystemClock().now, new_id=lambda: "unused", read_only=True
+            )
+        with self._store.snapshot() as snapshot:
+            yield snapshot
+
+    def find(self, kind: str, name: str, namespace: str = "default") -> Resource | None:
+        """The object; None as well while there is no store yet."""
+        try:
+            with self.look() as snapshot:
+                return snapshot.get(Key(kind, namespace, name))
+        except StoreError:
+            return None
+
+    def get(self, kind: str, name: str) -> Resource:
+        """The object."""
+        found = self.find(kind, name)
+        assert found is not None, f"there is no {kind} {name}"
+        return found
+
+    def objects(self, kind: str) -> list[Resource]:
+        """Objects of a kind."""
+        with self.look() as snapshot:
+            return snapshot.objects(kind)
+
+    def state(self, mission: str) -> str:
+        """State of a mission, "" while there is none."""
+        found = self.find("Mission", mission)
+        return found.state if found is not None else ""
+
+    def states(self) -> Counter[str]:
+        """How many missions are in which state."""
+        return Counter(m.state for m in self.objects("Mission"))
+
+    def comes_to(self, mission: str, state: str, seconds: float = SLOW) -> None:
+        """Wait until a mission is in a state."""
+        until(lambda: self.state(mission) == state, f"{mission} to be {state}, not {self.state(mission)}", seconds)
+
+    def events(self, *types: str) -> list[Event]:
+        """Events of these types, oldest first."""
+        with self.look() as snapshot:
+            return snapshot.events(types=list(types) or None, limit=100_000)
+
+    def source(self) -> dict[str, Any]:
+        """Status of the source; {} while there is none."""
+        found = self.find("Source", "default")
+        return found.status if found is not None else {}
+
+    def ready(self) -> tuple[str, str, str]:
+        """(status, reason, message) of the source's Ready condition."""
+        for condition in self.source().get("conditions", ()):
+            if condition["type"] == "Ready":
+                return condition["status"], condition["reason"], condition.get("message", "")
+        return "", "", ""
+
+    def applied(self, commit: str, seconds: float = SLOW) -> None:
+        """Wait until a commit was looked at."""
+        until(lambda: str(self.source().get("revision", "")).endswith(commit), f"the sync of {commit}", seconds)
+
+    def is_sound(self, *, rests: bool = True) -> None:
+        """What must hold of a store whatever was done to its engines; ``rests``: nobody works on it any more."""
+        with self.look() as snapshot:
+            resources = [r for name in registry.NAMES for r in snapshot.objects(name.kind)]
+            report = snapshot.verify_events()
+            finished = Counter(e.subject_uid for e in snapshot.events(types=["RunFinished"], limit=100_000))
+            reserved = {e.key for e in snapshot.open_reservations()}
+            effects = snapshot.effects(limit=100_000)
+        assert condition_check.all_problems(resources) == []
+        assert (report.broken_seq, report.problem) == (0, "")
+        runs = [r for r in resources if r.kind == "Run"]
+        missions = [m for m in resources if m.kind == "Mission"]
+        for run in runs:
+            ended = RunState(run.state) in ENDED
+            assert finished[run.uid] == int(ended), f"{run.name} is {run.state} and ended {finished[run.uid]} times"
+            assert ended != (f"reserve/run/{run.uid}" in reserved), f"reservation of {run.name}, which is {run.state}"
+        current = {(m.namespace, m.status.get("currentRun")) for m in missions}
+        for run in runs:
+            assert RunState(run.state) in ENDED or (run.namespace, run.name) in current, f"{run.name} is nobody's"
+        if rests:
+            assert [r.name for r in runs if RunState(r.state) not in ENDED] == []
+            assert [e.key for e in effects if e.state in ("Pending", "Claimed")] == []
+            assert not reserved
+
+    # Effects of programs.
+
+    def lines(self) -> dict[str, list[str]]:
+        """What programs appended: file name -> lines."""
+        return {path.name: path.read_text().splitlines() for path in sorted(self.effects.iterdir())}
+
+
+def moment(event: Event) -> datetime:
+    """When it happened."""
+    return event.at
