@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from schemas.base import Key
+from store.codec import bounded
 from store.contract import Change, Op
 from store.heads import Heads
 from store.session import Session, Statement
@@ -41,7 +42,7 @@ class ChangeReads:
         return self._heads.pruned_version
 
     def changes_since(self, version: int, *, limit: int = 1000) -> list[Change]:
-        found = self._session.rows(_SINCE, {"version": version, "limit": max(limit, 0)})
+        found = self._session.rows(_SINCE, {"version": bounded(version), "limit": bounded(max(limit, 0))})
         return [
             Change(resource_version, Op(op), Key(kind, namespace, name), uid, owner_uid)
             for op, resource_version, kind, namespace, name, uid, owner_uid in found

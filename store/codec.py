@@ -10,6 +10,7 @@ from schemas.resource import canonical_json
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_LARGEST = 2**62
 _decode = json.JSONDecoder().decode
 
 
@@ -36,6 +37,12 @@ def maybe_moment(micros: int | None) -> datetime | None:
 def in_micros(seconds: float) -> int:
     """A length of time as microseconds."""
     return round(seconds * 1_000_000)
+
+
+def bounded(number: int) -> int:
+    """A number to compare with: beyond what a column can hold, the largest one compares alike. Numbers that clients
+    send as cursors or limits come through here."""
+    return max(-_LARGEST, min(number, _LARGEST))
 
 
 def clean(text: str) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam
 from schemas.base import Key
 from schemas.resource import Actor, ActorKind, Resource
 from store import chain
-from store.codec import clean, dump, from_micros, load_object, to_micros
+from store.codec import bounded, clean, dump, from_micros, load_object, to_micros
 from store.contract import ChainReport, Event
 from store.heads import Heads
 from store.session import Row, Session, Statement
@@ -87,7 +87,8 @@ class EventReads:
             since=since is not None,
             newest_first=newest_first,
         )
-        params: dict[str, Any] = {"after": after, "before": before, "limit": max(limit, 0), "namespace": namespace}
+        params: dict[str, Any] = {"after": bounded(after), "limit": bounded(max(limit, 0)), "namespace": namespace}
+        params |= {"before": None if before is None else bounded(before)}
         params |= {"uid": subject_uid, "since": None if since is None else to_micros(since)}
         params |= {f"type{i}": str(type_) for i, type_ in enumerate(types or ())}
         if subject is not None:

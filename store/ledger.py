@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from schemas.errors import Conflict, NotFound
-from store.codec import dump, from_micros, load_object, to_micros
+from store.codec import bounded, dump, from_micros, load_object, to_micros
 from store.contract import Amounts, Balance, EntryKind, LedgerEntry
 from store.session import Row, Session, Statement
 from store.tables import COUNTED, HELD, balances, ledger_entries, ledger_postings, reservations
@@ -87,7 +87,7 @@ class LedgerReads:
 
     def ledger(self, *, account: str | None = None, limit: int = 1000) -> list[LedgerEntry]:
         statement = _ALL if account is None else _OF_ACCOUNT
-        return self._entries(self._session.rows(statement, {"account": account, "limit": max(limit, 0)}))
+        return self._entries(self._session.rows(statement, {"account": account, "limit": bounded(max(limit, 0))}))
 
     def open_reservations(self, *, account: str | None = None) -> list[LedgerEntry]:
         # Few are open at a time, but an account may have any number of entries: read the few, then choose.

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam
 from schemas.base import Key
 from schemas.resource import Resource, canonical_json
 from store import rows
+from store.codec import bounded
 from store.contract import SpecRevision
 from store.session import Session, Statement
 from store.tables import objects, specs
@@ -134,14 +135,14 @@ class ObjectReads:
         params: dict[str, Any] = {"kind": kind, "namespace": namespace, "owner_uid": owner_uid, "unit": unit}
         params |= {f"state{i}": state for i, state in enumerate(states or ())}
         params |= {f"label{i}": pattern for i, pattern in enumerate(likely)}
-        params |= {"limit": limit}
+        params |= {"limit": None if limit is None else bounded(limit)}
         if after is not None:
             params["after_namespace"], params["after_name"] = after
         lists = [{**params, "state0": state} for state in dict.fromkeys(states or ())] if apart else [params]
         found: Iterator[Resource] = merge(*[self._stream(statement, p) for p in lists], key=_place)
         if wanted:
             found = (r for r in found if all(r.labels.get(k) == v for k, v in wanted.items()))
-        return list(islice(found, limit))
+        return list(islice(found, None if limit is None else bounded(limit)))
 
     def list_unit(self, unit: str) -> list[Resource]:
         return [rows.to_resource(row) for row in self._session.rows(_UNIT, {"unit": unit})]
@@ -179,7 +180,7 @@ class ObjectReads:
         return [rows.to_spec_revision(row) for row in self._session.rows(_SPECS, {"uid": uid})]
 
     def spec_at(self, uid: str, generation: int) -> SpecRevision | None:
-        row = self._session.row(_SPEC, {"uid": uid, "generation": generation})
+        row = self._session.row(_SPEC, {"uid": uid, "generation": bounded(generation)})
         return None if row is None else rows.to_spec_revision(row)
 
 

@@ -46,6 +46,7 @@ def open_store(
         backend = SqliteBackend(path, exclusive=exclusive, read_only=read_only)
         try:
             _bring_up(backend, create=create, exclusive=exclusive)
+            backend.prepare()
         except BaseException:
             backend.close()
             raise

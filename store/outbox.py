@@ -15,7 +15,7 @@ from sqlalchemy import bindparam
 
 from schemas.base import Key
 from schemas.errors import Fenced
-from store.codec import clean, dump, from_micros, in_micros, load, load_object, maybe_moment, to_micros
+from store.codec import bounded, clean, dump, from_micros, in_micros, load, load_object, maybe_moment, to_micros
 from store.contract import Effect, EffectState
 from store.session import Row, Session, Statement
 from store.tables import effects
@@ -144,7 +144,7 @@ class OutboxReads:
         if states is not None and not states:
             return []
         statement = _select(states=len(states or ()), subject=subject is not None, type_=type is not None)
-        params: dict[str, Any] = {"type": type, "limit": max(limit, 0)}
+        params: dict[str, Any] = {"type": type, "limit": bounded(max(limit, 0))}
         params |= {f"state{i}": str(state) for i, state in enumerate(states or ())}
         if subject is not None:
             params["kind"], params["namespace"], params["name"] = subject
@@ -193,7 +193,7 @@ class OutboxWrites(OutboxReads):
     def claim_effects(self, holder: str, *, types: Sequence[str], limit: int, lease_s: float) -> list[Effect]:
         if not types or limit <= 0:
             return []
-        params = {f"type{i}": type_ for i, type_ in enumerate(types)} | {"now": self._now, "limit": limit}
+        params = {f"type{i}": type_ for i, type_ in enumerate(types)} | {"now": self._now, "limit": bounded(limit)}
         ready = [
             [_to_effect(row) for row in self._session.rows(_due(state, len(types)), params)]
             for state in (EffectState.PENDING, EffectState.CLAIMED)
@@ -208,7 +208,7 @@ class OutboxWrites(OutboxReads):
                 claimed_by=holder,
                 claim_until=from_micros(until),
             )
-            for effect in islice(merge(*ready, key=lambda effect: (effect.due_at, effect.id)), limit)
+            for effect in islice(merge(*ready, key=lambda effect: (effect.due_at, effect.id)), bounded(limit))
         ]
         self._session.run_many(
             _TAKE, [{"at_id": effect.id, "claimed_by": holder, "claim_until": until} for effect in taken]

@@ -29,6 +29,7 @@ from store.turn import Turn
 
 BUSY_WAIT_S = 10.0
 TURN_WAIT_S = 30.0
+_OLDEST = (3, 35, 0)  # RETURNING
 _READERS = 8
 _MORE_READERS = 56
 _ENGINE_CHECKPOINT_PAGES = 2_000
@@ -43,6 +44,9 @@ class SqliteBackend:
     def __init__(
         self, path: Path, *, exclusive: bool = False, read_only: bool = False, busy_wait_s: float = BUSY_WAIT_S
     ) -> None:
+        if sqlite3.sqlite_version_info < _OLDEST:
+            oldest = ".".join(map(str, _OLDEST))
+            raise StoreUnavailable(f"this Python brings SQLite {sqlite3.sqlite_version}, Remit needs {oldest} or newer")
         self._path = path
         self._read_only = read_only
         self._busy_wait_s = busy_wait_s
@@ -175,6 +179,13 @@ class SqliteBackend:
                     self._roll_back(connection)
                 if session.failed is not None or self._closed:
                     self._drop_writer()
+
+    def prepare(self) -> None:
+        """Bring the file into WAL mode if it is in another (a restored backup is), before readers hold it open there.
+        Raises StoreUnavailable."""
+        if not self._read_only:
+            with self._turn.taken():
+                self._begin().rollback()
 
     def _begin(self) -> sqlite3.Connection:
         try:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from schemas.base import Key
-from store.codec import from_micros, to_micros
+from store.codec import bounded, from_micros, to_micros
 from store.contract import Timer
 from store.session import Session, Statement
 from store.tables import timers
@@ -46,9 +46,9 @@ class TimerReads:
 
     def timers(self, *, due_before: datetime | None = None, limit: int = 1000) -> list[Timer]:
         if due_before is None:
-            found = self._session.rows(_LIST, {"limit": max(limit, 0)})
+            found = self._session.rows(_LIST, {"limit": bounded(max(limit, 0))})
         else:
-            found = self._session.rows(_DUE, {"before": to_micros(due_before), "limit": max(limit, 0)})
+            found = self._session.rows(_DUE, {"before": to_micros(due_before), "limit": bounded(max(limit, 0))})
         return [
             Timer(Key(kind, namespace, name), purpose, from_micros(due_at))
             for kind, namespace, name, purpose, due_at in found

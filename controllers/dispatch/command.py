@@ -69,7 +69,7 @@ class CommandExecutor:
         secrets: SecretSource,
         client: SupervisorClient | None = None,
     ) -> None:
-        self._state_dir = state_dir.absolute()
+        self._state_dir = state_dir.resolve()
         self._blocking = blocking
         self._secrets = secrets
         self._ended: asyncio.Queue[ExitRecord] = asyncio.Queue()

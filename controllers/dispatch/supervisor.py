@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     os.umask(0o077)
     os.closerange(3, 65_536)
     try:
-        layout = Layout(Path(arguments[0]).absolute())
+        layout = Layout(Path(arguments[0]).resolve())
         idle_exit_s = float(arguments[1]) if len(arguments) > 1 else IDLE_EXIT_S
         layout.make()
         lock = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
@@ -49,6 +49,9 @@ def main(arguments: list[str]) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        return _answer("taken", 0)
+    if not address.is_held(layout, lock):
+        # Deleted between our open and our lock; who asked for a supervisor asks again.
         return _answer("taken", 0)
     try:
         _to_log(layout, 2)
@@ -60,12 +63,12 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         return _answer(f"failed {error}", 1)
     if child == 0:
-        _live(layout, listener, idle_exit_s)
+        _live(layout, lock, listener, idle_exit_s)
     listener.close()
     return _answer("ready", 0)
 
 
-def _live(layout: Layout, listener: socket.socket, idle_exit_s: float) -> NoReturn:
+def _live(layout: Layout, lock: int, listener: socket.socket, idle_exit_s: float) -> NoReturn:
     """Body of the guardian, and of the supervisor below it. Never returns."""
     code = 1
     try:
@@ -81,11 +84,13 @@ def _live(layout: Layout, listener: socket.socket, idle_exit_s: float) -> NoRetu
             listener.close()
             if not guardian.guard(supervisor):
                 log("the supervisor died; what it had started was killed")
-                guardian.close_lost_runs(layout, wall_clock())
+                if address.is_held(layout, lock):
+                    guardian.close_lost_runs(layout, wall_clock())
         else:
             processes.become_subreaper()
-            Server(layout, listener, idle_exit_s=idle_exit_s).serve()
-            address.remove(layout)
+            Server(layout, lock, listener, idle_exit_s=idle_exit_s).serve()
+            if address.is_held(layout, lock):
+                address.remove(layout)
         code = 0
     except BaseException as error:  # noqa: BLE001 - the last frame of a process; its exit code is its message
         log(f"fault, ending: {error!r}")

@@ -60,7 +60,8 @@ class SupervisorClient:
         on_exit: Callable[[ExitRecord], None] | None = None,
         idle_exit_s: float = supervisor.IDLE_EXIT_S,
     ) -> None:
-        self.layout = Layout(state_dir.absolute())
+        # One spelling: programs are known by the path of their folder, in this life and in later ones.
+        self.layout = Layout(state_dir.resolve())
         self.on_exit = on_exit
         self._clock = clock
         self._blocking = blocking

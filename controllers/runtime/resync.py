@@ -26,8 +26,8 @@ _STEP_S = 1.0
 
 
 class Resync(Generic[K]):
-    """Adds all keys that `list_keys` names: at the start all at once, the highest priority first, so that an e-stop
-    precedes a cold start of thousands; then every `interval_s` seconds in random order, spread evenly over the share
+    """Adds all keys that `list_keys` names: at the start all at once, so that the queue hands out an e-stop ahead of a
+    cold start of thousands; then every `interval_s` seconds in random order, spread evenly over the share
     `spread` of the interval, so that insurance never comes as a burst.
 
     `list_keys` gives (key, priority) pairs, RESYNC for all but the few that cannot wait. Later rounds use RESYNC for
@@ -57,17 +57,15 @@ class Resync(Generic[K]):
     async def run(self, life: Lifecycle) -> None:
         """A component (`lifecycle.Run`); ready once the first listing is in the queue. What `list_keys` raises ends
         it; its manager starts it again, which lists at once."""
-        # The sort is stable: within a priority the order of the listing holds.
-        for key, priority in sorted(await self._list_keys(), key=lambda pair: -pair[1]):
+        # All in one turn of the loop: no worker takes a key before the queue knows which one is urgent.
+        for key, priority in await self._list_keys():
             self._queue.add(key, priority, fresh=False)
         self.rounds += 1
         life.ready()
         start = self._clock.monotonic()
-        while True:
-            # From start to start; a machine that slept through several rounds makes up for one.
-            start = max(start + self._interval_s, self._clock.monotonic())
-            if await wait_for_any(self._clock, start - self._clock.monotonic(), life.stopping):
-                return
+        # From start to start; a machine that slept through several rounds makes up for one.
+        while not await wait_for_any(self._clock, start + self._interval_s - self._clock.monotonic(), life.stopping):
+            start = self._clock.monotonic()
             await self._round(life)
 
     async def _round(self, life: Lifecycle) -> None:

@@ -56,6 +56,31 @@ def test_following_the_cursor_in_small_steps_misses_nothing(store: Store) -> Non
     assert {uid: c.resource_version for uid, c in seen.items() if c.op is Op.PUT} == live
 
 
+@pytest.mark.parametrize("number", [10**30, -(10**30)])
+def test_numbers_beyond_every_column_are_only_numbers(store: Store, number: int) -> None:
+    with store.transaction(ALICE) as tx:
+        made = tx.create(mission())
+        tx.event("Created", made, reason="R", message="m")
+        tx.enqueue("StartRun", "k", KEY, {})
+        tx.set_timer(KEY, "wake", tx.now)
+        assert len(tx.claim_effects("me", types=["StartRun"], limit=number, lease_s=1)) == (number > 0)
+    with store.snapshot() as snapshot:
+        assert len(snapshot.changes_since(number)) == (number < 0)
+        assert len(snapshot.events(after=number)) == (number < 0)
+        assert len(snapshot.events(before=number)) == (number > 0)
+        assert snapshot.spec_at(made.uid, number) is None
+        for listed in (
+            snapshot.changes_since(0, limit=number),
+            snapshot.events(limit=number),
+            snapshot.objects("Mission", limit=number),
+            snapshot.objects("Mission", labels={}, states=["", "x"], limit=number),
+            snapshot.effects(limit=number),
+            snapshot.timers(limit=number),
+        ):
+            assert len(listed) == (number > 0)
+        assert snapshot.ledger(limit=number) == []
+
+
 def test_pruned_removals_are_forgotten_and_the_oldest_cursor_says_so(store: Store) -> None:
     with store.transaction(ALICE) as tx:
         made = tx.create_many([mission("a"), mission("b"), mission("c")])

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,7 +130,7 @@ class Engine:
 
         return until(said, f"{text!r} in the engine's account", seconds)
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
 
@@ -146,7 +145,7 @@ class Engine:
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Ask it to end, and wait for that; the exit code."""
-        self.signal(number)
+        self.send(number)
         return self.ends()
 
 
@@ -368,7 +367,3 @@ class Project:
         """What programs appended: file name -> lines."""
         return {path.name: path.read_text().splitlines() for path in sorted(self.effects.iterdir())}
 
-
-def moment(event: Event) -> datetime:
-    """When it happened."""
-    return event.at

@@ -80,7 +80,8 @@ def empty_store() -> bytes:
 class SqliteHarness:
     """A file in a directory of the test."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, ids: str = "id") -> None:
+        self._ids = ids
         self.path = directory / "state.db"
         self.url = f"sqlite:///{self.path}"
         self.clock = SettableClock()
@@ -90,7 +91,7 @@ class SqliteHarness:
     def open(self, **options: Any) -> Store:
         if not self.path.exists():
             self.path.write_bytes(empty_store())
-        ids = CountedIds(f"id{next(self._prefixes)}")
+        ids = CountedIds(f"{self._ids}{next(self._prefixes)}")
         store = open_store(self.url, now=self.clock, new_id=ids, **options)
         self._opened.append(store)
         return store

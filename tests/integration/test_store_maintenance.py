@@ -35,12 +35,14 @@ def test_a_backup_is_a_whole_store(harness: SqliteHarness, tmp_path: Path) -> No
     assert size == target.stat().st_size > 100_000
     assert target.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in target.parent.iterdir()] == ["state.db"]
-    copy = SqliteHarness(target.parent)
+    copy = SqliteHarness(target.parent, ids="later")
     assert maintenance.check(copy.url).ok
     store = copy.open(exclusive=True)
-    assert steps_in(store) == 5
-    with store.transaction(ALICE) as tx:
-        assert step(tx) == 6
+    with store.snapshot() as snapshot:  # held open while the first write comes
+        with store.transaction(ALICE) as tx:
+            assert step(tx) == 6
+        assert snapshot.verify_events().count == 5
+    assert steps_in(store) == 6
     copy.close()
     assert steps_in(harness.open()) == 5
 

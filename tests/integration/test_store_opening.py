@@ -39,10 +39,14 @@ def test_a_new_store_is_private_to_its_owner(tmp_path: Path) -> None:
 
 def test_creating_opens_what_is_there_already(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    with open_at(path, create=True).transaction(ALICE) as tx:
+    first = open_at(path, create=True)
+    with first.transaction(ALICE) as tx:
         tx.create(mission())
-    with open_at(path, create=True).snapshot() as snapshot:
+    first.close()
+    second = open_at(path, create=True)
+    with second.snapshot() as snapshot:
         assert snapshot.get(KEY) is not None
+    second.close()
 
 
 @pytest.mark.parametrize(

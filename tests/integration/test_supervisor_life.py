@@ -364,13 +364,55 @@ async def test_a_directory_that_cannot_be_used_is_a_clear_error(tmp_path: Path) 
         await client.ping()
 
 
+@linux_only
 @pytest.mark.asyncio
-async def test_nothing_stays_behind_when_the_state_directory_vanishes(tmp_path: Path) -> None:
-    client = new_client(tmp_path / "state", idle_exit_s=0.1)
+async def test_nothing_stays_behind_when_the_state_directory_is_deleted(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    client = new_client(state, idle_exit_s=0.1)
+    await client.start(request("r1", python("polite.py", tmp_path / "pid")))
+    await until((tmp_path / "pid").exists, "the program to be ready")
     pid = (await client.ping())["pid"]
-    shutil.rmtree(tmp_path / "state")
+    guardian = parent_of(pid)
     await client.close()
-    await until(lambda: not is_alive(pid), "the supervisor to leave")
+    shutil.rmtree(state)
+    await until(lambda: not is_alive(int((tmp_path / "pid").read_text())), "the program to be ended")
+    await until(lambda: not is_alive(pid) and not is_alive(guardian), "the supervisor to leave")
+    assert not state.exists()
+
+
+@pytest.mark.asyncio
+async def test_a_run_whose_folder_was_deleted_does_not_hold_the_supervisor(tmp_path: Path) -> None:
+    client = new_client(tmp_path / "state", idle_exit_s=0.1)
+    await client.start(request("r1", python("polite.py", tmp_path / "pid")))
+    await until((tmp_path / "pid").exists, "the program to be ready")
+    shutil.rmtree(client.layout.runs)
+    await client.cancel("r1", 5.0)
+    assert (await client.wait_exit("r1")).exit_code == 7
+    await client.close()
+    await gone(tmp_path / "state")
+
+
+@linux_only
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.asyncio
+async def test_the_supervisor_of_a_deleted_directory_leaves_its_successor_alone(
+    tmp_path: Path, end: signal.Signals
+) -> None:
+    state = tmp_path / "state"
+    first = new_client(state)
+    old = (await first.ping())["pid"]
+    guardian = parent_of(old)
+    shutil.rmtree(state)
+    async with supervised(state) as client:
+        started = await client.start(request("r1", ["sleep", "60"]))
+        assert (await client.ping())["pid"] != old
+        os.kill(old, end)
+        await until(lambda: not is_alive(old) and not is_alive(guardian), "the first supervisor to leave")
+        assert client.layout.socket.exists()
+        assert started.pid is not None
+        assert is_alive(started.pid)
+        assert (await client.status("r1")).phase is RunPhase.RUNNING
+        await first.close()
 
 
 @pytest.mark.asyncio

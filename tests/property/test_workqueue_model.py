@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -21,10 +22,12 @@ AGEING_S = 5.0
 TURNS = 3
 BACKOFF = Backoff(initial_s=0.75, maximum_s=10.0, jitter=0.0)
 
-KEYS = 3  # few, so that much happens to each
+KEYS = 6
+SPANS = [0.0, 0.25, 0.75, 1.0, 2.0, 5.0, 12.0]
+
 keys = st.integers(0, KEYS - 1)
 priorities = st.sampled_from(Priority)
-spans = st.sampled_from([0.0, 0.25, 0.75, 1.0, 2.0, 5.0, 12.0])
+spans = st.sampled_from(SPANS)
 
 
 @dataclass
@@ -165,9 +168,10 @@ def take(queue: WorkQueue[int]) -> int:
     raise AssertionError("get waits although a key is ready")
 
 
-class QueueAgainstModel(RuleBasedStateMachine):
+class Pair:
+    """The queue and the model, moved together and compared after every move."""
+
     def __init__(self) -> None:
-        super().__init__()
         self.clock = VirtualClock()
         self.queue: WorkQueue[int] = WorkQueue(
             self.clock, random.Random(0), backoff=BACKOFF, ageing_s=AGEING_S, turns=TURNS
@@ -178,51 +182,37 @@ class QueueAgainstModel(RuleBasedStateMachine):
     def now(self) -> float:
         return self.clock.monotonic()
 
-    @rule(key=keys, priority=priorities, fresh=st.booleans())
     def add(self, key: int, priority: Priority, fresh: bool) -> None:
         assert self.queue.add(key, priority, fresh=fresh) == self.model.add(key, priority, fresh, self.now)
 
-    @rule(key=keys, seconds=spans, priority=priorities)
     def add_after(self, key: int, seconds: float, priority: Priority) -> None:
         expected = self.model.add_at(key, self.now + seconds, priority, self.now)
         assert self.queue.add_after(key, seconds, priority) == expected
 
-    @rule(key=keys, after=st.one_of(st.none(), spans))
     def fail(self, key: int, after: float | None) -> None:
         assert self.queue.add_rate_limited(key, after=after) == self.model.fail(key, after, self.now)
 
-    @rule(key=keys)
     def forget(self, key: int) -> None:
         self.queue.forget(key)
         self.model.failures.pop(key, None)
 
-    @precondition(lambda self: self.model.ready)
-    @rule()
     def get(self) -> None:
         assert take(self.queue) == self.model.get(self.now)
 
-    @precondition(lambda self: self.model.running)
-    @rule(data=st.data())
-    def park(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from(sorted(self.model.running)))
+    def park(self, key: int) -> None:
         run = self.model.running[key]
         run.parked = run.parked or not run.changed
         assert self.queue.park(key) == (not run.changed)
 
-    @precondition(lambda self: self.model.running)
-    @rule(data=st.data())
-    def done(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from(sorted(self.model.running)))
+    def done(self, key: int) -> None:
         self.queue.done(key)
         self.model.done(key, self.now)
 
-    @rule(seconds=spans)
     def tick(self, seconds: float) -> None:
         self.model.tick(self.now + seconds)
         self.clock.tick(seconds)
 
-    @invariant()
-    def same_state(self) -> None:
+    def compare(self) -> None:
         model, stats = self.model, self.queue.stats()
         assert stats.depth == len(model.ready) == sum(stats.depth_by_priority.values())
         assert stats.delayed == len(model.waits)
@@ -237,7 +227,7 @@ class QueueAgainstModel(RuleBasedStateMachine):
             assert self.queue.is_parked(key) == (key in model.parked)
             assert self.queue.num_requeues(key) == model.failures.get(key, 0)
 
-    def teardown(self) -> None:
+    def end(self) -> None:
         """Whatever the state: a draining queue gives out exactly what is owed, and then ends."""
         self.queue.shutdown(drain=True)
         owed = {key for key, _, _ in self.model.ready}
@@ -253,5 +243,97 @@ class QueueAgainstModel(RuleBasedStateMachine):
         assert (stats.depth, stats.delayed, self.clock.pending) == (0, 0, 0)
 
 
+class QueueAgainstModel(RuleBasedStateMachine):
+    """Small examples, which shrink to the shortest sequence of calls that tells the two apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = Pair()
+
+    @rule(key=keys, priority=priorities, fresh=st.booleans())
+    def add(self, key: int, priority: Priority, fresh: bool) -> None:
+        self.pair.add(key, priority, fresh)
+
+    @rule(key=keys, seconds=spans, priority=priorities)
+    def add_after(self, key: int, seconds: float, priority: Priority) -> None:
+        self.pair.add_after(key, seconds, priority)
+
+    @rule(key=keys, after=st.one_of(st.none(), spans))
+    def fail(self, key: int, after: float | None) -> None:
+        self.pair.fail(key, after)
+
+    @rule(key=keys)
+    def forget(self, key: int) -> None:
+        self.pair.forget(key)
+
+    @precondition(lambda self: self.pair.model.ready)
+    @rule()
+    def get(self) -> None:
+        self.pair.get()
+
+    @precondition(lambda self: self.pair.model.running)
+    @rule(data=st.data())
+    def park(self, data: st.DataObject) -> None:
+        self.pair.park(data.draw(st.sampled_from(sorted(self.pair.model.running))))
+
+    @precondition(lambda self: self.pair.model.running)
+    @rule(data=st.data())
+    def done(self, data: st.DataObject) -> None:
+        self.pair.done(data.draw(st.sampled_from(sorted(self.pair.model.running))))
+
+    @rule(seconds=spans)
+    def tick(self, seconds: float) -> None:
+        self.pair.tick(seconds)
+
+    @invariant()
+    def same_state(self) -> None:
+        self.pair.compare()
+
+    def teardown(self) -> None:
+        self.pair.end()
+
+
 TestQueueAgainstModel = QueueAgainstModel.TestCase
-TestQueueAgainstModel.settings = settings(max_examples=250, stateful_step_count=60, deadline=None)
+TestQueueAgainstModel.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+
+
+def walk(seed: int, steps: int) -> None:
+    """A long random walk, with its own mixture of moves and of priorities, so that some walks keep the queue full
+    and old, some nearly empty, some failing."""
+    chance = random.Random(seed)
+    pair = Pair()
+    names = ["add", "add_after", "fail", "forget", "get", "park", "done", "tick"]
+    weights = [chance.choice([1, 4]) * weight for weight in (4, 3, 2, 1, 3, 1, 3, 3)]
+    favoured = [chance.choice([1, 6]) for _ in Priority]
+    for _ in range(steps):
+        key = chance.randrange(KEYS)
+        span = chance.choice(SPANS)
+        priority = chance.choices(list(Priority), favoured)[0]
+        running = sorted(pair.model.running)
+        match chance.choices(names, weights)[0]:
+            case "add":
+                pair.add(key, priority, chance.random() < 0.4)
+            case "add_after":
+                pair.add_after(key, span, priority)
+            case "fail":
+                pair.fail(key, chance.choice([None, None, span]))
+            case "forget":
+                pair.forget(key)
+            case "get" if pair.model.ready:
+                pair.get()
+            case "park" if running:
+                pair.park(chance.choice(running))
+            case "done" if running:
+                pair.done(chance.choice(running))
+            case "tick":
+                pair.tick(span)
+            case _:
+                continue
+        pair.compare()
+    pair.end()
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_long_random_walks_keep_the_queue_and_the_model_together(block: int) -> None:
+    for seed in range(block * 10, block * 10 + 10):
+        walk(seed, 1_000)

@@ -192,8 +192,10 @@ async def test_a_machine_that_slept_through_rounds_makes_up_for_one() -> None:
     store = Store(2)
     await store.clock.advance(1)
     store.clock.tick(5_000)  # time passes, and no task gets a turn
-    await store.clock.advance(300)
+    await store.clock.advance(599)
     assert store.resync.rounds == 2
+    await store.clock.advance(301)
+    assert store.resync.rounds == 3
     await store.end()
 
 

@@ -18,8 +18,8 @@ Layout of a state directory::
 
 What it cannot do. Work that a program hands to somebody else (a container engine, a job scheduler, another machine)
 is no descendant of it and goes on. A process that changed its user cannot be signalled; the record then says that it
-may still be running. A process in a session of its own that also dropped REMIT_MISSION_FILE from its environment is ended with
-the last run that could have started it, and survives when supervisor and guardian are killed at the same moment.
-Outside Linux only process groups are followed. Records are written where requests are served, so a slow disk delays
-the answers of all runs; output waits in its pipes meanwhile and nothing is lost.
+may still be running. A process in a session of its own that also dropped REMIT_MISSION_FILE from its environment is
+ended with the last run that could have started it, and survives when supervisor and guardian are killed at the same
+moment. Outside Linux only process groups are followed. Records are written where requests are served, so a slow disk
+delays the answers of all runs; output waits in its pipes meanwhile and nothing is lost.
 """

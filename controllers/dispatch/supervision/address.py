@@ -15,6 +15,16 @@ _MAX_SOCKET_PATH = 100
 """The address of a Unix socket holds 108 bytes on Linux and 104 on macOS, the final NUL included."""
 
 
+def is_held(layout: Layout, lock: int) -> bool:
+    """Whether the lock file of ``layout`` is still the one that this process holds as ``lock``. It is not when the
+    directory was deleted or replaced: then no engine can reach us, and what lies at the path is not ours."""
+    try:
+        found = layout.lock.stat()
+    except OSError:
+        return False
+    return os.path.samestat(found, os.fstat(lock))
+
+
 def listen(layout: Layout) -> socket.socket:
     """A socket where only this user can connect. What an earlier supervisor left is removed: we hold its lock."""
     remove(layout)

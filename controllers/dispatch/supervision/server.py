@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from controllers.dispatch.supervision import processes, records, spawn, wire
+from controllers.dispatch.supervision import address, processes, records, spawn, wire
 from controllers.dispatch.supervision.active import CANCELED, STOPPED, ActiveRun, Surroundings
 from controllers.dispatch.supervision.connection import Connection
 from controllers.dispatch.supervision.family import Family
@@ -23,6 +23,7 @@ MAX_CONNECTIONS = 64
 _HOUSEKEEPING_S = 1.0
 _REWRITE_S = 1.0
 _ACCEPT_PAUSE_S = 0.1
+_DIRECTORY_CHECK_S = 2.0
 
 
 class RequestRefused(Exception):
@@ -48,19 +49,22 @@ def log(text: str) -> None:
 class Server:
     """Serves one state directory until it is told to stop or nobody needs it any more.
 
-    ``listener`` is a listening, non-blocking Unix socket. After ``idle_exit_s`` seconds without a connection and
-    without a run, ``serve`` returns.
+    ``lock`` is the descriptor of its lock file, ``listener`` a listening, non-blocking Unix socket. After
+    ``idle_exit_s`` seconds without a connection and without a run, ``serve`` returns; so it does, after ending its
+    runs, when the directory was deleted or replaced.
     """
 
     def __init__(
         self,
         layout: Layout,
+        lock: int,
         listener: socket.socket,
         *,
         idle_exit_s: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.layout = layout
+        self._lock = lock
         self._listener = listener
         self._idle_exit_s = idle_exit_s
         self._loop = Loop(monotonic, lambda error: log(f"fault, going on: {error!r}"))
@@ -99,6 +103,7 @@ class Server:
         self._loop.watch(signals.fileno(), READ, lambda: self._on_signals(signals))
         self._listen()
         self._idle_changed()
+        self._check_directory()
         while not self._done:
             self._loop.turn()
         for connection in tuple(self._connections):
@@ -292,6 +297,12 @@ class Server:
         try:
             records.replace_record(self.layout.run(record.run).exit, record.to_wire())
         except OSError as error:
+            if not self.layout.run(record.run).path.is_dir():
+                log(f"run {record.run}: its folder was deleted, so its end is recorded nowhere")
+                if self._unwritten.pop(record.run, None) is None:
+                    self._tell(record)
+                self._idle_changed()
+                return
             if record.run not in self._unwritten:
                 log(f"run {record.run}: cannot write its exit record, trying again: {error}")
                 self._unwritten[record.run] = record
@@ -330,6 +341,13 @@ class Server:
         for run in tuple(self._runs.values()):
             run.check_exit()
         self._family.reap()
+
+    def _check_directory(self) -> None:
+        """Runs that nobody can see or stop any more must not go on."""
+        if not self._stopping and not address.is_held(self.layout, self._lock):
+            log("the state directory was deleted or replaced")
+            self._begin_stop()
+        self._loop.call_later(_DIRECTORY_CHECK_S, self._check_directory)
 
     def _begin_stop(self) -> None:
         """End every run as a cancel would, then leave; asked a second time, without grace."""

@@ -8,7 +8,7 @@ from remit_client import Run
 
 with Run.from_environment() as run:
     given = run.mission["input"]
-    name = f"{run.mission['name']}.{run.mission['attempt']}"
+    name = f"{run.mission['uid']}.{run.mission['attempt']}"
     out = os.open(os.path.join(given["effects"], name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(out, f"{os.environ['REMIT_RUN']}\n".encode())
     os.close(out)

@@ -11,7 +11,7 @@ import time
 with open(os.environ["REMIT_MISSION_FILE"], encoding="utf-8") as file:
     mission = json.load(file)
 given = mission["input"]
-name = f"{mission['name']}.{mission['attempt']}"
+name = f"{mission['uid']}.{mission['attempt']}"
 out = os.open(os.path.join(given["effects"], name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 os.write(out, f"{os.environ['REMIT_RUN']}\n".encode())
 os.close(out)
