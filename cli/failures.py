@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import NoReturn
+from typing import Any
 
-from schemas.errors import Fenced, InvalidSpec, NotFound, Refused, RemitError, TransitionRefused
+from cli.output import safe
+from cli.program import shown
+from schemas.errors import Diagnostic, InvalidSpec, Refused, RemitError, StoreUnavailable, UnknownName
 
 
 class Exit(IntEnum):
@@ -18,7 +20,8 @@ class Exit(IntEnum):
     DIFFERENT = 1  # differences, or a condition that did not come true
     ERROR = 2
     REFUSED = 3  # a guard said no; nothing changed
-    INTERRUPTED = 130
+    INTERRUPTED = 130  # Ctrl-C, as shells say it
+    READER_LEFT = 141  # whoever read our output closed it (`| head`), as shells say it
 
 
 class Failure(Exception):
@@ -32,41 +35,127 @@ class Failure(Exception):
         super().__init__(message)
 
 
+class ReaderLeft(Exception):
+    """Nobody reads what we print any more."""
+
+
 def report(failure: Failure) -> int:
     """Print it to stderr; returns the exit code."""
-    print(f"error: {failure.message}", file=sys.stderr)
-    for line in failure.details:
-        print(f"  {line}", file=sys.stderr)
+    lines = [f"error: {failure.message}", *(f"  {line}" for line in failure.details)]
     if failure.hint:
-        print(f"  try: {failure.hint}", file=sys.stderr)
+        lines.append(f"  try: {failure.hint}")
+    for line in lines:
+        print(safe(shown(line), lines=True), file=sys.stderr)
     return int(failure.code)
 
 
-def translate(error: RemitError) -> Failure:
-    """Our own errors, as a command says them."""
-    if isinstance(error, InvalidSpec):
-        count = len(error.diagnostics)
-        word = "error" if count == 1 else "errors"
-        return Failure(f"{count} {word} in the input", *(str(d) for d in error.diagnostics))
-    if isinstance(error, TransitionRefused | Refused):
-        return Failure(str(error), code=Exit.REFUSED)
-    if isinstance(error, NotFound | Fenced):
-        return Failure(str(error))
-    return Failure(str(error))
-
-
-@contextmanager
-def guarded(finish: Callable[[int], NoReturn] = sys.exit) -> Iterator[None]:
-    """Run a command: every failure becomes words and an exit code, never a traceback."""
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command to its exit code: every failure becomes words, never a traceback. ``REMIT_DEBUG=1`` lets an
+    unexpected one through, for whoever mends it."""
     try:
-        yield
-    except Failure as failure:
-        finish(report(failure))
-    except RemitError as error:
-        finish(report(translate(error)))
+        code = command()
+        sys.stdout.flush()
+    except (ReaderLeft, BrokenPipeError):
+        _drop_output()
+        return int(Exit.READER_LEFT)
     except KeyboardInterrupt:
-        finish(int(Exit.INTERRUPTED))
-    except BrokenPipeError:
-        # The reader of our output left (`remit get ... | head`): nothing is wrong.
-        sys.stderr.close()
-        finish(int(Exit.OK))
+        return int(Exit.INTERRUPTED)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(Exit.OK)
+    except Exception as error:
+        failure = translate(error)
+        if failure is None:
+            if os.environ.get("REMIT_DEBUG"):
+                raise
+            failure = _unexpected(error)
+        return report(failure)
+    return code
+
+
+def translate(error: Exception) -> Failure | None:
+    """What a command says of an error that it met; None of one that nobody foresaw."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, InvalidSpec):
+        return invalid(error.diagnostics)
+    if isinstance(error, Refused):
+        return _in_parts(str(error), code=Exit.REFUSED)
+    if isinstance(error, UnknownName):
+        return _in_parts(str(error), hint="remit explain")
+    if isinstance(error, StoreUnavailable):
+        return _in_parts(str(error), hint="remit doctor")
+    if isinstance(error, RemitError):
+        return _in_parts(str(error))
+    if isinstance(error, OSError):
+        return _of_system(error)
+    return _of_model(error) or _of_usage(error)
+
+
+def invalid(diagnostics: Sequence[Diagnostic]) -> Failure:
+    """An input that is not accepted, with everything that is wrong with it."""
+    count = len(diagnostics)
+    paths = {d.path for d in diagnostics}
+    where = f"in {paths.pop()}" if len(paths) == 1 else f"in {len(paths)} files"
+    return Failure(f"{count} error{'s' if count != 1 else ''} {where}", *(str(d) for d in diagnostics))
+
+
+def _in_parts(text: str, *, hint: str = "", code: Exit = Exit.ERROR) -> Failure:
+    first, *rest = text.splitlines() or [""]
+    return Failure(first, *rest, hint=hint, code=code)
+
+
+def _of_system(error: OSError) -> Failure:
+    """Files that cannot be read or written, full disks, ports in use."""
+    place = f"{error.filename}: " if error.filename else ""
+    return Failure(f"{place}{(error.strerror or str(error)).lower()}")
+
+
+def _of_model(error: Exception) -> Failure | None:
+    """A value that a schema does not take, given by an option. Pydantic is not imported to find out."""
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is None or not isinstance(error, pydantic.ValidationError):
+        return None
+    found = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        field = ".".join(str(part) for part in fault["loc"])
+        text = str(fault["msg"]).removeprefix("Value error, ")
+        found.append(f"{field}: {text}" if field else text)
+    return Failure(found[0], *found[1:])
+
+
+def _of_usage(error: Exception) -> Failure | None:
+    """A command line that cannot be parsed, as typer tells it."""
+    import typer.exceptions
+
+    if not isinstance(error, typer.exceptions.TyperException):
+        return Failure("it was given up") if isinstance(error, typer.Abort) else None
+    given: Any = error
+    context = getattr(given, "ctx", None)
+    path = context.command_path if context is not None else "remit"
+    near = [*(getattr(given, "possibilities", None) or ())]
+    if hasattr(given, "option_name") and not hasattr(given, "param"):
+        option = str(given.option_name)
+        if str(error).startswith("No such option"):
+            details = [f"did you mean {' or '.join(sorted(near))}?"] if near else []
+            return Failure(f"{path} has no option {option}", *details, hint=f"{path} --help")
+    text = given.format_message().replace("Value error, ", "").rstrip(".")
+    return Failure(f"{path}: {text[:1].lower()}{text[1:]}", hint=f"{path} --help")
+
+
+def _unexpected(error: Exception) -> Failure:
+    text = str(error).splitlines()
+    return Failure(
+        f"Remit failed where it should not: {type(error).__name__}" + (f": {text[0]}" if text else ""),
+        "this is a fault of Remit; REMIT_DEBUG=1 shows where it happened",
+        hint="remit doctor",
+    )
+
+
+def _drop_output() -> None:
+    """Send what is still to be flushed nowhere: Python would complain at its exit."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):  # standard output is no file, or is closed
+        pass

@@ -1,26 +1,23 @@
-"""The entrance of the command: which verbs there are. Each is in the module of its group, imported by `build`."""
+"""The entrance of the command."""
 
 from __future__ import annotations
 
-import importlib
 import sys
+from collections.abc import Sequence
+from contextvars import copy_context
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli import failures
+from cli import failures, help, moment, program
 from cli.version import __version__
 
-# Verb -> (module, function). Modules are imported when their verb is called; `--help` imports them all, so none may
-# import a heavy library at its top.
-GROUPS = ("cli.specs", "cli.engine", "cli.objects", "cli.records", "cli.acts", "cli.admin")
-
 app = typer.Typer(
-    name="remit",
+    name=program.NAME,
+    cls=help.AllVerbs,
     help="GitOps for autonomous agents: declare agents, policies, budgets and missions in git; Remit makes it so.",
     epilog="Start with: remit init, then remit run. Every verb: remit VERB --help.",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -46,17 +43,26 @@ def root(
 ) -> None:
     """Options that stand before the verb."""
     context.obj = project
-
-
-def build() -> typer.Typer:
-    """The command with all its verbs."""
-    for name in GROUPS:
-        importlib.import_module(name).register(app)
-    return app
+    if project is not None:
+        program.in_folder(project)
 
 
 def main() -> None:
     """Entry point of ``remit``."""
-    with failures.guarded():
-        build()(standalone_mode=True)
-    sys.exit(0)
+    sys.exit(run(sys.argv[1:], called=sys.argv[0]))
+
+
+def run(arguments: Sequence[str], *, called: str = program.NAME, now: moment.Now | None = None) -> int:
+    """Carry out a command line and give its exit code. ``called`` is the word that the program was called by, ``now``
+    the clock (this machine's by default)."""
+
+    def command() -> int:
+        # The name decides the variable that shells ask for completions by, so it is always the same.
+        code = typer.main.get_command(app).main(list(arguments), prog_name=program.NAME, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+
+    def in_context() -> int:
+        with program.called_as(called), moment.told_by(now):
+            return failures.guarded(command)
+
+    return copy_context().run(in_context)

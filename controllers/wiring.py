@@ -109,7 +109,8 @@ class Engine:
         self.manager = Manager(self.clock, self.random)
         self._readers = Readers(place.project, place.state / "mirrors")
         self._changed = asyncio.Event()
-        self._wakes = Wakes()
+        self._ready = dispatcher.ReadyMissions()
+        self._wakes = Wakes(self._ready)
         self._waking = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._command = CommandExecutor(
@@ -128,7 +129,7 @@ class Engine:
                          self._runner("cancel-runs", CANCEL, self._effects.cancel)]  # fmt: skip
         self.objects: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
-        self._reconcilers = make_reconcilers(self._probe)
+        self._reconcilers = make_reconcilers(self._probe, self._ready)
         self._sync = SourceSync(
             self.store,
             self._readers,
@@ -356,7 +357,7 @@ def _actor(kind: str) -> Actor:
     return Actor(ActorKind.SYSTEM, f"controller:{kind.lower()}", "Engine")
 
 
-def make_reconcilers(probe: Prober) -> dict[str, Reconciler]:
+def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str, Reconciler]:
     """The reconciler of each kind of key."""
     later = [name.kind for name in registry.NAMES if name.object_class is not ObjectClass.RECORD]
     return {
@@ -365,7 +366,7 @@ def make_reconcilers(probe: Prober) -> dict[str, Reconciler]:
         "ApprovalDecision": approvals.reconcile_decision,
         "ApprovalRequest": approvals.reconcile_request,
         "Confirmation": _rests,
-        dispatcher.KIND: dispatcher.reconcile,
+        dispatcher.KIND: dispatcher.Dispatcher(ready),
         "Executor": ExecutorReconciler(probe),
         "Hold": holds.reconcile,
         "Mission": missions.reconcile,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,4 +29,13 @@ def effective_priority(candidate: Candidate, now: datetime) -> int:
 
 def order(candidates: Iterable[Candidate], now: datetime) -> list[Candidate]:
     """The order in which free places are given out. The same facts give the same order."""
-    return sorted(candidates, key=lambda c: (-effective_priority(c, now), c.ready_since, c.key))
+    return sorted(candidates, key=lambda c: _rank(c, now))
+
+
+def first(candidates: Iterable[Candidate], now: datetime, count: int) -> list[Candidate]:
+    """The first ``count`` of ``order``, without ordering the rest."""
+    return heapq.nsmallest(count, candidates, key=lambda c: _rank(c, now))
+
+
+def _rank(candidate: Candidate, now: datetime) -> tuple[int, datetime, Key]:
+    return -effective_priority(candidate, now), candidate.ready_since, candidate.key

@@ -9,6 +9,7 @@ agent in ``decisions.dispatch``; this module says only who may take part.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from decisions import gates, retry
@@ -41,6 +42,7 @@ from schemas.resource import (
 )
 from schemas.run import RunState
 
+_SOURCES = ("Reported", "Priced", "Estimated", "Unknown")
 CANCEL_DEADLINE = timedelta(minutes=2)
 """How long a worker is told to stop before the run is given up as one that may still be running."""
 
@@ -135,7 +137,12 @@ def book_ended_run(work: Pass) -> None:
             work.move(MissionState.BLOCKED, SYSTEM, MissionReason.OUTCOME_UNKNOWN, message, key=key)
     if run is None or run.active:
         return
-    work.put(current_run=None, last_run=run.name, artifacts=run.artifacts)
+    work.put(
+        current_run=None,
+        last_run=run.name,
+        artifacts=run.artifacts,
+        spend=add_spend(work.status.spend, run.spend, first=work.status.total_runs <= 1),
+    )
     if run.work_plan:
         work.put(work_plan=run.work_plan)
     work.run = None
@@ -425,13 +432,11 @@ def _review_action(work: Pass) -> dict[str, Any]:
     }
 
 
-def add_spend(total: Spend, part: Spend) -> Spend:
-    """Both together; the weakest source counts."""
-    rank = {"Reported": 0, "Priced": 1, "Estimated": 2, "Unknown": 3}
-    usd = None if total.usd is None and part.usd is None else (total.usd or 0) + (part.usd or 0)
-    empty = total == Spend()
-    source = part.source if empty else max(total.source, part.source, key=lambda s: rank.get(s, 3))
-    return Spend(
+def add_spend(total: Spend, part: Spend, *, first: bool) -> Spend:
+    """Both together; the weakest source counts, also that of a part without figures."""
+    usd = None if total.usd is None and part.usd is None else (total.usd or Decimal(0)) + (part.usd or Decimal(0))
+    source = part.source if first else max(total.source, part.source, key=_SOURCES.index)
+    return Spend.model_construct(
         usd=usd,
         input_tokens=total.input_tokens + part.input_tokens,
         output_tokens=total.output_tokens + part.output_tokens,

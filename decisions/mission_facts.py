@@ -11,7 +11,7 @@ from decisions.holds import Held
 from schemas.approval_request import RequestState, RequestType
 from schemas.base import Key
 from schemas.event import EventType
-from schemas.mission import Artifact, MissionSpec, MissionState, MissionStatus
+from schemas.mission import Artifact, MissionSpec, MissionState, MissionStatus, Spend
 from schemas.resource import Actor, ActorKind
 from schemas.run import RunState
 
@@ -41,6 +41,7 @@ class RunFacts:
     self_review: str | None
     deliverable: Artifact | None
     artifacts: tuple[Artifact, ...]
+    spend: Spend
     active: bool
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _SCRIPTS = Path(__file__).with_name("migrations")
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic keeps what it works on in globals of its modules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def _run(backend: Backend, to: str, *, forward: bool) -> None:
     config = _config()
     engine = backend.sqlalchemy_engine()
     try:
-        with engine.begin() as connection:
+        with _ONE_AT_A_TIME, engine.begin() as connection:
             config.attributes["connection"] = connection
             (command.upgrade if forward else command.downgrade)(config, to)
     except sa.exc.DBAPIError as error:

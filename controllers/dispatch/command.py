@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -178,11 +180,7 @@ class CommandExecutor:
             for path in (folder, paths.home, paths.temporary):
                 path.mkdir(mode=0o700, exist_ok=True)
             if not paths.mission.exists():
-                # Renamed into place: a program that already runs must never see half of it.
-                temporary = paths.mission.with_suffix(".tmp")
-                temporary.touch(mode=0o600)
-                temporary.write_text(canonical_json(order.mission), encoding="utf-8")
-                temporary.replace(paths.mission)
+                _write_mission(paths.mission, canonical_json(order.mission))
         except OSError as error:
             raise Retry(f"run {order.run_name}: cannot write its folder {folder}: {error.strerror}") from error
         try:
@@ -263,6 +261,15 @@ def _note(order: RunOrder) -> dict[str, str]:
         "agent": order.agent,
         "output_format": str(output_format or OutputFormat.REMIT.value),
     }
+
+
+def _write_mission(path: Path, text: str) -> None:
+    """Rename the mission into place: a program that already runs must never see half of it, and two deliveries of
+    the same order may be here at once."""
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix="mission.")
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(temporary).replace(path)
 
 
 def _working_dir(command: Command, project_root: Path) -> Path:

@@ -3,7 +3,8 @@ still admitted: a Hold, a budget or a cancel that commits before is seen, one th
 
 from __future__ import annotations
 
-from datetime import timedelta
+import threading
+from datetime import datetime, timedelta
 
 from controllers.reconcilers import facts, missions
 from controllers.runtime.result import DONE, RequeueAfter, Result
@@ -16,7 +17,6 @@ from schemas.base import Key, ObjectRef
 from schemas.conditions import is_true, set_condition
 from schemas.event import EventType
 from schemas.executor import ExecutorSpec
-from schemas.mission import MissionState
 from schemas.quantities import format_duration, parse_time, to_micros
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunSpec, RunStatus, run_name
@@ -26,6 +26,8 @@ KIND = "Dispatch"
 """Key kind of this reconciler in the queue: Dispatch/<namespace>/<agent>."""
 BATCH = 32
 """Runs ordered in one transaction; the rest follows in the next pass, so that a large free agent starves nobody."""
+SPARE = 8
+"""So many more candidates are looked at than there are places: some may have changed since they were noted."""
 
 
 def key_of(agent: Key) -> Key:
@@ -33,43 +35,83 @@ def key_of(agent: Key) -> Key:
     return Key(KIND, agent.namespace, agent.name)
 
 
-def reconcile(tx: Transaction, key: Key) -> Result:
-    """Give out the free places of one agent."""
-    agent = tx.get(Key("Agent", key.namespace, key.name))
-    if agent is None or agent.deletion_at is not None:
-        return DONE
-    status = AgentStatus.model_validate(agent.status)
-    if not is_true(status.conditions, "Ready") or status.observed_generation != agent.generation:
-        return DONE  # a changed spec may ask for a drain: the agent is looked at first, which wakes this key
-    free = int(agent.spec.get("maxConcurrentMissions", 1)) - len(facts.active_runs(tx, agent))
-    if free <= 0:
-        return DONE
-    started = 0
-    all_holds = facts.holds(tx)
-    for candidate in dispatch.order(_candidates(tx, agent), tx.now):
-        mission = tx.get(candidate.key)
-        if mission is None:
-            continue
-        found = facts.mission_facts(tx, mission, all_holds)
-        if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
-            continue
-        if started >= min(free, BATCH):
-            return RequeueAfter(0.0) if started < free else DONE
-        _start(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
-        started += 1
-    return DONE
+class ReadyMissions:
+    """Missions that said they wait for a place, by agent; kept from the changes, so that giving out a place costs what
+    is free, not what waits. Thread-safe."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_agent: dict[Key, dict[Key, dispatch.Candidate]] = {}
+        self._agent_of: dict[Key, Key] = {}
 
-def _candidates(tx: Transaction, agent: Resource) -> list[dispatch.Candidate]:
-    """Missions that said they wait for a place of this agent."""
-    found = []
-    for mission in tx.objects("Mission", states=[MissionState.ASSIGNED.value, MissionState.IN_PROGRESS.value]):
+    def learn(self, mission: Resource) -> None:
+        """Take in where a mission stands now."""
         ready = mission.status.get("readySince")
-        assigned = mission.status.get("agent") or {}
-        place = (assigned.get("namespace", mission.namespace), assigned.get("name"))
-        if ready and not mission.status.get("currentRun") and place == (agent.namespace, agent.name):
-            found.append(dispatch.Candidate(mission.key, int(mission.spec.get("priority", 50)), parse_time(ready)))
-    return found
+        assigned = mission.status.get("agent")
+        with self._lock:
+            self._drop(mission.key)
+            if not ready or not assigned or mission.status.get("currentRun") or mission.deletion_at is not None:
+                return
+            agent = Key("Agent", assigned.get("namespace") or mission.namespace, assigned["name"])
+            priority = int(mission.spec.get("priority", 50))
+            candidate = dispatch.Candidate(mission.key, priority, parse_time(ready))
+            self._by_agent.setdefault(agent, {})[mission.key] = candidate
+            self._agent_of[mission.key] = agent
+
+    def forget(self, mission: Key) -> None:
+        """It is gone."""
+        with self._lock:
+            self._drop(mission)
+
+    def _drop(self, mission: Key) -> None:
+        agent = self._agent_of.pop(mission, None)
+        if agent is not None:
+            waiting = self._by_agent[agent]
+            del waiting[mission]
+            if not waiting:
+                del self._by_agent[agent]
+
+    def first(self, agent: Key, now: datetime, count: int) -> list[dispatch.Candidate]:
+        """The best ``count`` that wait for this agent."""
+        with self._lock:
+            waiting = list(self._by_agent.get(agent, {}).values())
+        return dispatch.first(waiting, now, count)
+
+
+class Dispatcher:
+    """Reconciles the places of agents."""
+
+    def __init__(self, ready: ReadyMissions) -> None:
+        self._ready = ready
+
+    def __call__(self, tx: Transaction, key: Key) -> Result:
+        """Give out the free places of one agent."""
+        agent = tx.get(Key("Agent", key.namespace, key.name))
+        if agent is None or agent.deletion_at is not None:
+            return DONE
+        status = AgentStatus.model_validate(agent.status)
+        if not is_true(status.conditions, "Ready") or status.observed_generation != agent.generation:
+            return DONE  # a changed spec may ask for a drain: the agent is looked at first, which wakes this key
+        free = int(agent.spec.get("maxConcurrentMissions", 1)) - len(facts.active_runs(tx, agent))
+        places = min(free, BATCH)
+        if places <= 0:
+            return DONE
+        started = 0
+        all_holds = facts.holds(tx)
+        candidates = self._ready.first(agent.key, tx.now, places + SPARE)
+        for candidate in candidates:
+            mission = tx.get(candidate.key)
+            if mission is None:
+                continue
+            found = facts.mission_facts(tx, mission, all_holds)
+            if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
+                continue  # it changed since; its own pass says why it does not wait any more
+            _start(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
+            started += 1
+            if started == places:
+                break
+        more = started == places < free or (started < places and len(candidates) == places + SPARE)
+        return RequeueAfter(0.0) if more and started else DONE
 
 
 def _start(

@@ -210,6 +210,7 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
         self_review=run.report.self_review if run.report is not None else None,
         deliverable=run.deliverable,
         artifacts=run.artifacts,
+        spend=run.spend,
         active=run.state not in ENDED,
     )
 

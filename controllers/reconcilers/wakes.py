@@ -50,10 +50,11 @@ class ReferenceIndex:
 
 
 class Wakes:
-    """Turns changes into keys to look at."""
+    """Turns changes into keys to look at, and keeps what the dispatcher chooses from."""
 
-    def __init__(self) -> None:
+    def __init__(self, ready: dispatcher.ReadyMissions) -> None:
         self._index = ReferenceIndex()
+        self._ready = ready
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
         """Every object, for the start and the resync; Holds first, so that an e-stop is in force before work starts."""
@@ -77,7 +78,7 @@ class Wakes:
 
         for change in changes:
             resource = found.get(change.key)
-            left = self._index.put(change.key, ()) if resource is None else self._learn(resource)
+            left = self._forget(change.key) if resource is None else self._learn(resource)
             for target in left:
                 wake(target, Priority.CHANGE)  # it may have waited for its last user to go
             if resource is None or not resource.status.get("conditions"):
@@ -92,7 +93,13 @@ class Wakes:
         if key.kind in HOLDABLE:
             yield from (hold.key for hold in snapshot.objects("Hold"))
 
+    def _forget(self, key: Key) -> frozenset[Key]:
+        self._ready.forget(key)
+        return self._index.put(key, ())
+
     def _learn(self, resource: Resource) -> frozenset[Key]:
+        if resource.kind == "Mission":
+            self._ready.learn(resource)
         if resource.kind in ("Mission", "Agent", "Executor"):
             targets = {r.target for r in references(resource.namespace, resource.spec)}
             agent = resource.status.get("agent") if resource.kind == "Mission" else None

@@ -30,10 +30,10 @@ class Once:
     def seen(self, status: RunStatus) -> bool:
         """Whether this request was carried out already. Raises Refused (KeyReused) when its key was used for another
         one."""
+        mine = f"{self.key}:"
         for known in status.seen_keys:
-            key, _, content = known.partition(":")
-            if key == self.key:
-                if content != self.content:
+            if known.startswith(mine):
+                if known != mine + self.content:
                     raise Refused(
                         "this Idempotency-Key was used for another request of this run; a new request takes a new key",
                         reason="KeyReused",

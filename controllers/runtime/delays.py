@@ -70,14 +70,20 @@ class Delays(Generic[K]):
             heapq.heappop(heap)
         return heap[0].due if heap else None
 
-    def pop_due(self, now: float) -> Delay[K] | None:
-        """Take the earliest wait whose time has come, or None."""
-        due = self.next_due()
-        if due is None or due > now:
-            return None
-        entry = heapq.heappop(self._heap)
-        del self._live[entry.key]
-        return entry
+    def take_due(self, now: float, limit: int) -> list[Delay[K]]:
+        """Take the waits whose time has come, the earliest first, `limit` at most."""
+        heap, live = self._heap, self._live
+        taken: list[Delay[K]] = []
+        while heap and len(taken) < limit:
+            entry = heap[0]
+            alive = live.get(entry.key) is entry
+            if alive and entry.due > now:
+                break
+            heapq.heappop(heap)
+            if alive:
+                del live[entry.key]
+                taken.append(entry)
+        return taken
 
     def clear(self) -> None:
         """Forget every wait."""

@@ -353,11 +353,9 @@ class WorkQueue(Generic[K]):
     def _on_due(self) -> None:
         self._timer, self._timer_at = None, math.inf
         now = self._monotonic()
-        for _ in range(_DUE_BATCH):
-            delay = self._delays.pop_due(now)
-            if delay is None:
-                break
-            self._make_ready(delay.key, delay.priority)
+        for delay in self._delays.take_due(now, _DUE_BATCH):
+            if self._lanes.push(delay.key, delay.priority, now):
+                self._wake_one()
         due = self._delays.next_due()
         if due is not None:
             self._arm(due)

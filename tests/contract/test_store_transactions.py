@@ -9,7 +9,6 @@ import pytest
 
 from schemas.base import Key
 from schemas.errors import StoreUnavailable
-from schemas.resource import Actor
 from store.contract import Amounts, EntryKind, LedgerEntry, Snapshot, Store, Transaction
 from tests.fakes.stores import ALICE, KEY, START, Harness, SettableClock, abandoned, mission
 
@@ -219,28 +218,6 @@ def test_readers_never_wait_for_a_writer(store: Store) -> None:
 
         in_threads(*[read] * 20)
         assert counts == [0] * 40
-
-
-def test_waiting_writers_are_served_in_the_order_they_came(store: Store) -> None:
-    order: list[int] = []
-    entered = threading.Event()
-
-    def wait_for_turn(number: int) -> None:
-        entered.set()
-        with store.transaction(Actor(ALICE.kind, f"user:{number}", "Store")):
-            order.append(number)
-
-    threads = [threading.Thread(target=wait_for_turn, args=(i,)) for i in range(6)]
-    with store.transaction(ALICE):
-        for thread in threads:
-            entered.clear()
-            thread.start()
-            entered.wait()
-            thread.join(timeout=0.05)  # gives it the time to queue up; it cannot end yet
-            assert thread.is_alive()
-    for thread in threads:
-        thread.join()
-    assert order == list(range(6))
 
 
 def test_a_closed_store_answers_no_more(store: Store) -> None:

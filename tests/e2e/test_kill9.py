@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 
 from schemas.run import RunState
 from tests.e2e.fleet import mission, workers
-from tests.fakes.engine_process import Engine, Project, pause, until
+from tests.fakes.engine_process import Project, pause, until
 
 MISSIONS = 200
 KILLS = 22
@@ -85,7 +83,7 @@ def test_two_hundred_missions_survive_an_engine_that_is_killed_over_and_over(pro
     assert late == MISSIONS
     engine.says("agents report to")
     until(lambda: len(project.objects("Mission")) == MISSIONS, "all missions to be declared")
-    until(lambda: all_ended(project), f"seed {seed}: the end of {unfinished(project)}", 240)
+    until(lambda: all_ended(project), lambda: f"the end of {unfinished(project)} (seed {seed})", 120)
     # One more life, over what is finished: it has nothing to do.
     engine.kill()
     before = len(project.events("Dispatched", "RunStarted", "RunFinished"))

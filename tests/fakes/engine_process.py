@@ -46,14 +46,14 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)  # noqa: TID251 - real processes take real time
 
 
-def until(fact: Callable[[], T], what: str, seconds: float = SLOW) -> T:
-    """The first truthy value of ``fact()``; fails naming ``what`` when there is none in time."""
+def until(fact: Callable[[], T], what: str | Callable[[], object], seconds: float = SLOW) -> T:
+    """The first truthy value of ``fact()``; fails naming ``what`` (asked then) when there is none in time."""
     ends = time.monotonic() + seconds
     while True:
         value = fact()
         if value:
             return value
-        assert time.monotonic() < ends, f"waited {seconds:g} s in vain for {what}"
+        assert time.monotonic() < ends, f"waited {seconds:g} s in vain for {what() if callable(what) else what}"
         pause(0.02)
 
 
@@ -237,7 +237,7 @@ class Project:
 
     def nothing_is_left(self, seconds: float = 15.0) -> None:
         """Wait until nothing of the project runs any more."""
-        until(lambda: not self.processes(), f"the end of {self.processes()}", seconds)
+        until(lambda: not self.processes(), lambda: f"the end of {self.processes()}", seconds)
 
     def close(self) -> None:
         """End whatever is left, and let go. Prints what the engines said, for a test that failed."""
@@ -314,7 +314,7 @@ class Project:
 
     def comes_to(self, mission: str, state: str, seconds: float = SLOW) -> None:
         """Wait until a mission is in a state."""
-        until(lambda: self.state(mission) == state, f"{mission} to be {state}, not {self.state(mission)}", seconds)
+        until(lambda: self.state(mission) == state, lambda: f"{mission} to be {state}, not {self.state(mission)}", seconds)
 
     def events(self, *types: str) -> list[Event]:
         """Events of these types, oldest first."""

@@ -135,7 +135,7 @@ def step(tx: Transaction) -> int:
     counter = tx.create(declared) if counter is None else tx.put_spec(counter, declared)
     counter = tx.put_status(counter, {"n": n})
     tx.event("Updated", counter, reason="Counted", message=str(n), data={"related": ["all"]})
-    tx.enqueue("Count", f"effect-{n}", COUNTER, {"n": n})
+    tx.enqueue("Count", f"effect-{n}", COUNTER, {"n": n}, due_at=START - timedelta(days=1) + timedelta(seconds=n))
     if n > 1:
         [effect] = tx.claim_effects("me", types=["Count"], limit=1, lease_s=60)
         tx.finish_effect(effect, {"n": n - 1})
@@ -197,7 +197,8 @@ def _be_a_victim(url: str, statements: int) -> NoReturn:
 
     if statements:
         SqliteBackend.connect = connect_counting  # type: ignore[method-assign]
-    store = open_store(url, now=SettableClock(), new_id=CountedIds(f"pid{os.getpid()}"), exclusive=True)
+    ids = CountedIds(f"pid{os.getpid()}")
+    store = open_store(url, now=SettableClock(), new_id=ids, create=True, exclusive=True)
     os.write(1, f"{os.getpid()} 0\n".encode())
     while True:
         with store.transaction(ALICE) as tx:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from controllers.effects.runs import CANCEL, START, end_run
+from controllers.reconcilers.dispatcher import ReadyMissions
 from controllers.reconcilers.executors import Probe
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
@@ -89,8 +90,9 @@ class World:
     def _restart(self) -> None:
         self.readers = Readers(self.folder, self.folder / "mirrors")
         self.sync_now = SourceSync(self.store, self.readers, cache=self.store, now=self.clock, jitter=lambda: 1.0)
-        self.wakes = Wakes()
-        self.reconcilers = make_reconcilers(self._probe)
+        ready = ReadyMissions()
+        self.wakes = Wakes(ready)
+        self.reconcilers = make_reconcilers(self._probe, ready)
         with self.store.transaction(SYSTEM) as tx:
             ensure_source(tx, self.spec)
             tx.release_claims()

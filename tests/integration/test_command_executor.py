@@ -53,7 +53,7 @@ class Engine:
         self.executor = CommandExecutor(
             state_dir,
             CLOCK,
-            ThreadBlocking(2),
+            ThreadBlocking(8),
             secrets=LocalSecrets(variables or {}),
             client=new_client(state_dir),
         )
@@ -175,7 +175,7 @@ async def test_a_run_starts_once_and_its_outcome_comes_again_until_it_is_acknowl
     job = order(tmp_path, python("append.py", tmp_path / "spawned", "x", 0.2), outputFormat="Text")
     async with supervised(tmp_path / "state"):
         async with life(tmp_path) as first:
-            await asyncio.gather(*(first.executor.start(job) for _ in range(5)))
+            await asyncio.gather(*(first.executor.start(job) for _ in range(12)))
         async with life(tmp_path) as second:
             await second.executor.start(job)
             ended = await second.outcome()

@@ -112,6 +112,25 @@ def test_a_writer_killed_before_any_of_its_statements_loses_nothing_acknowledged
     assert maintenance.check(harness.url).problems == ()
 
 
+def test_an_engine_killed_while_it_makes_the_store_leaves_nothing_in_the_way(tmp_path: Path, victims: Victims) -> None:
+    stepped = 0
+    for statements in range(1, 130, 8):
+        directory = tmp_path / str(statements)
+        directory.mkdir()
+        harness = SqliteHarness(directory, ids="after")
+        victims.start(harness.url, statements=statements)
+        while victims.heard() is not None:
+            pass
+        store = harness.open(create=True, exclusive=True)
+        n = steps_in(store)
+        stepped += n > 0
+        with store.transaction(ALICE) as tx:
+            assert step(tx) == n + 1
+        harness.close()
+        assert maintenance.check(harness.url).problems == ()
+    assert 0 < stepped < 17  # some died before, some after the tables were there
+
+
 def test_a_killed_engine_frees_the_store_at_once(harness: SqliteHarness, victims: Victims) -> None:
     victims.start(harness.url)
     heard = victims.heard()

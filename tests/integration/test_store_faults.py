@@ -181,6 +181,25 @@ def test_a_write_transaction_that_never_ends_keeps_others_waiting_no_longer_than
     assert outcome[1] is None
 
 
+def test_waiting_writers_are_served_in_the_order_they_came() -> None:
+    turn = Turn(wait_s=30)
+    order: list[int] = []
+
+    def wait_for_turn(number: int) -> None:
+        with turn.taken():
+            order.append(number)
+
+    threads = [threading.Thread(target=wait_for_turn, args=(i,)) for i in range(6)]
+    with turn.taken():
+        for waiting, thread in enumerate(threads, start=1):
+            thread.start()
+            while len(turn._waiting) < waiting:
+                thread.join(timeout=0.001)
+    for thread in threads:
+        thread.join()
+    assert order == list(range(6))
+
+
 def test_too_many_snapshots_at_once_are_refused_in_time(impatient: SqlStore) -> None:
     opened = []
     with pytest.raises(StoreUnavailable, match="64 snapshots"):  # noqa: PT012 - which one is refused is the point

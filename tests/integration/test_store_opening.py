@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from schemas.errors import StoreUnavailable
 from store import open_store, revision
 from store.contract import Store
 from tests.fakes.stores import ALICE, KEY, CountedIds, SettableClock, SqliteHarness, mission
+
+ROOT = Path(__file__).parents[2]
 
 
 def open_at(path: Path | str, **options: Any) -> Store:
@@ -57,6 +60,39 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     store.cursor()
     store.close()
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, f"{name}.lock"])
+
+
+def test_several_may_create_the_same_store_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; from tests.fakes.stores import *\n"
+        "input()\n"
+        "store = open_store(sys.argv[1], now=SettableClock(), new_id=CountedIds(sys.argv[2]), create=True)\n"
+        "with store.transaction(ALICE) as tx: tx.create(mission(sys.argv[2]))\n"
+    )
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, url, name], cwd=ROOT, stdin=subprocess.PIPE) for name in "abc"
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    threads = [
+        threading.Thread(target=lambda i=i: open_at(tmp_path / f"{i % 2}.db", create=True).close()) for i in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store = open_at(tmp_path / "state.db")
+    with store.snapshot() as snapshot:
+        assert [r.name for r in snapshot.objects("Mission")] == ["a", "b", "c"]
+    store.close()
+    open_at(tmp_path / "0.db").close()
+    open_at(tmp_path / "1.db").close()
 
 
 def test_a_relative_path_keeps_its_meaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,4 +260,4 @@ def test_importing_the_package_loads_no_database_library() -> None:
         "assert not {'sqlalchemy', 'sqlite3', 'alembic'} & set(sys.modules), 'too much'; "
         "store.open_store; assert 'sqlalchemy' in sys.modules; assert 'alembic' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,83 @@
+"""The verbs there are: where each is kept and what it does in one line. Imports nothing, so that `--help` and the words
+of our hints cost nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """``module`` is imported when the verb is called, and its ``register`` adds the verb. ``summary`` fits a line of 80
+    columns beside the name."""
+
+    section: str
+    module: str
+    summary: str
+
+
+def _section(title: str, *rows: tuple[str, str, str]) -> dict[str, Verb]:
+    return {name: Verb(title, module, summary) for name, module, summary in rows}
+
+
+VERBS: dict[str, Verb] = {
+    **_section(
+        "Declare",
+        ("init", "cli.verbs.init", "Make a project: remit.yaml and a repository of specs"),
+        ("validate", "cli.verbs.validate", "Check spec files: every error at once, with its place"),
+        ("diff", "cli.verbs.diff", "Show what the specs would change, and what that does"),
+        ("apply", "cli.verbs.apply", "Declare objects without git"),
+        ("explain", "cli.verbs.explain", "Say what a kind or a field means"),
+        ("schema", "cli.verbs.explain", "Print JSON Schemas for editors and tools"),
+    ),
+    **_section(
+        "Run",
+        ("run", "cli.engine", "Run the engine on this project"),
+        ("sync", "cli.engine", "Have the engine look at its source now"),
+    ),
+    **_section(
+        "Look",
+        ("get", "cli.verbs.get", "List objects, or print some of them"),
+        ("describe", "cli.verbs.describe", "Tell all about an object"),
+        ("tree", "cli.verbs.tree", "Show what belongs to what"),
+        ("timeline", "cli.verbs.timeline", "Tell an object's story: what, who, why, cost, what next"),
+        ("events", "cli.verbs.events", "Print the log of everything that happened"),
+        ("logs", "cli.verbs.logs", "Print what a run's program wrote"),
+        ("wait", "cli.verbs.wait", "Wait until objects come to a condition or a state"),
+    ),
+    **_section(
+        "Act",
+        ("approve", "cli.verbs.answers", "Accept a result, or allow exactly what is asked"),
+        ("deny", "cli.verbs.answers", "Turn it down, or send it back with remarks"),
+        ("hold", "cli.verbs.holds", "Stop work without touching what is declared"),
+        ("release", "cli.verbs.holds", "End Holds"),
+        ("cancel", "cli.verbs.missions", "Give a mission up"),
+        ("retry", "cli.verbs.missions", "Run a mission again, or its next attempt now"),
+        ("assign", "cli.verbs.missions", "Give a mission to another agent"),
+        ("confirm", "cli.verbs.confirm", "Release a plan that a guard holds back"),
+    ),
+    **_section(
+        "Care",
+        ("doctor", "cli.verbs.doctor", "Look at all that a project needs, and say what is missing"),
+        ("audit", "cli.verbs.audit", "Verify the log: nothing changed, removed or moved"),
+        ("db", "cli.verbs.db", "Look after the store: status, backup, check, upgrade"),
+    ),
+}
+"""In the order in which `--help` lists them."""
+
+ELSEWHERE: dict[str, tuple[str, str]] = {
+    "create": ("objects are declared in files", "remit apply -f FILE"),
+    "delete": ("what a source declares is deleted there, by a commit", "remit diff"),
+    "edit": ("objects are edited in the file that declares them", "remit describe KIND/NAME"),
+    "patch": ("objects are edited in the file that declares them", "remit describe KIND/NAME"),
+    "set": ("objects are edited in the file that declares them", "remit describe KIND/NAME"),
+    "api-resources": ("kinds are listed by explain", "remit explain"),
+    "pause": ("work is stopped by a Hold", "remit hold KIND/NAME --reason WHY"),
+    "resume": ("work goes on when its Hold is released", "remit release NAME"),
+    "reject": ("what is asked is turned down by deny", "remit deny mission/NAME --reason WHY"),
+    "plan": ("the plan is shown by diff", "remit diff"),
+    "status": ("what stands how is told by get", "remit get missions"),
+    "log": ("the log is printed by events, a program's output by logs", "remit events"),
+    "version": ("the version is an option", "remit --version"),
+}
+"""Words that people bring from other tools: what Remit does instead, and the command to try."""
