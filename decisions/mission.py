@@ -433,7 +433,8 @@ def _review_action(work: Pass) -> dict[str, Any]:
 
 
 def add_spend(total: Spend, part: Spend, *, first: bool) -> Spend:
-    """Both together; the weakest source counts, also that of a part without figures."""
+    """Both together; the weakest source counts, also that of a part without figures. Of the ``first`` part the source
+    is taken as it is."""
     usd = None if total.usd is None and part.usd is None else (total.usd or Decimal(0)) + (part.usd or Decimal(0))
     source = part.source if first else max(total.source, part.source, key=_SOURCES.index)
     return Spend.model_construct(

@@ -305,10 +305,12 @@ def _hash(item: Declared | Resource) -> str:
 
 
 def _moved(want: Declared, current: Resource) -> bool:
+    """Whether the declaration stands elsewhere. ``revision`` and its ``signer`` do not count: they tell of the
+    revision that last changed it, and a commit to another file changes nothing here."""
     a, b = want.provenance, current.provenance
     if a is None or b is None:
         return a is not b
-    return (a.source, a.unit, a.path, a.line, a.blob, a.signer) != (b.source, b.unit, b.path, b.line, b.blob, b.signer)
+    return (a.source, a.unit, a.path, a.line, a.blob) != (b.source, b.unit, b.path, b.line, b.blob)
 
 
 def _renamed_from(want: Declared) -> Key | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Bool, Model, StatusModel
 from schemas.conditions import Conditions
@@ -23,17 +23,48 @@ class SourceType(StrEnum):
 class VerifyMode(StrEnum):
     """Which signatures are asked for."""
 
-    HEAD = "Head"  # the commit that is applied must be signed by an allowed signer
+    HEAD = "Head"  # the commit that is applied, or the annotated tag that names it, must be signed by an allowed signer
 
 
 class Verify(Model):
-    """Which commits are trusted."""
+    """Which commits are trusted. The files must lie outside the governed repository: who may commit to it must not
+    say whom to trust."""
 
     mode: VerifyMode = Field(VerifyMode.HEAD, description="Head.")
-    allowed_signers: str = Field(
-        min_length=1, max_length=4096, description="File of allowed signers, outside the governed path."
+    allowed_signers: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="File of SSH keys and whose they are (ALLOWED SIGNERS of ssh-keygen), outside the governed path. "
+        "A validity in it counts at the time that the commit carries; times without Z are UTC. A key that must no "
+        "longer be trusted is taken out of the file.",
     )
-    principals: tuple[str, ...] = Field((), description="Principals that are allowed; empty for all in the file.")
+    gpg_keyring: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="File of GPG public keys that are trusted (gpg --export), outside the governed path. The principal "
+        "of a key is the e-mail address of its first user id, else its fingerprint. A key that has expired by now "
+        "counts no more.",
+    )
+    principals: tuple[str, ...] = Field(
+        (), description="Principals that are allowed, for GPG also full fingerprints; empty for all in the files."
+    )
+    forges: tuple[str, ...] = Field(
+        (),
+        description="Principals that are machines, such as the web merge key of a forge: what they sign is applied, "
+        "but proves nobody's identity.",
+    )
+
+    @model_validator(mode="after")
+    def _keys(self) -> Self:
+        if self.allowed_signers is None and self.gpg_keyring is None:
+            raise ValueError("name allowedSigners, gpgKeyring, or both")
+        return self
+
+
+CommitPrefix = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$")]
+"""A commit id or its first digits, at least 7."""
 
 
 class PruneMode(StrEnum):
@@ -64,7 +95,9 @@ class SourceSpec(Model):
     verify: Verify | None = Field(None, description="Which commits are trusted.")
     prune: PruneMode = Field(PruneMode.GUARDED, description="Guarded, Confirm or Never.")
     widening: WideningMode = Field(WideningMode.APPLY, description="Apply or Confirm.")
-    quarantine: tuple[str, ...] = Field((), description="Commits that are never applied (full or short hashes).")
+    quarantine: tuple[CommitPrefix, ...] = Field(
+        (), description="Commits that are never applied: full ids, or their first 7 digits or more."
+    )
     suspend: Bool = Field(False, description="Apply nothing new while true.")
 
     @model_validator(mode="after")
@@ -100,7 +133,13 @@ class SourceReason(StrEnum):
     SOURCE_CHANGING = "SourceChanging"  # a directory did not hold still while it was read
     LIMIT_EXCEEDED = "LimitExceeded"  # more or larger files than allowed
     DISK_FULL = "DiskFull"  # no room to fetch
-    SIGNATURE_INVALID = "SignatureInvalid"  # the commit is not signed by an allowed signer
+    SIGNATURE_UNSIGNED = "SignatureUnsigned"  # the commit or tag carries no signature
+    SIGNATURE_UNTRUSTED = "SignatureUntrusted"  # it is signed, but not by an allowed signer
+    SIGNATURE_EXPIRED = "SignatureExpired"  # the signer's key was not valid at the time that counts
+    SIGNATURE_REVOKED = "SignatureRevoked"  # the signer's key was revoked
+    SIGNATURE_INVALID = "SignatureInvalid"  # the signature does not fit what it stands on
+    SIGNATURE_UNCHECKED = "SignatureUnchecked"  # ssh-keygen or gpg is missing or gave no answer
+    ALLOWED_SIGNERS_REFUSED = "AllowedSignersRefused"  # the file of trusted keys is unreadable or in the governed path
     QUARANTINED = "Quarantined"  # the revision is in spec.quarantine
     STORE_UNAVAILABLE = "StoreUnavailable"  # the plan could not be applied
     NOT_RECONCILED_YET = "NotReconciledYet"  # accepted; this version does not follow it
@@ -140,6 +179,7 @@ class SourceStatus(StatusModel):
     conditions: Conditions = Field((), description="Ready.")
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
     revision: str | None = Field(None, description="Revision that was last seen.")
+    signer: str = Field("", description="Who signed that revision, as verified; empty without spec.verify.")
     last_sync_time: Time | None = Field(None, description="When it was last read with success.")
     units: tuple[UnitStatus, ...] = Field((), description="Its units, by path.")
     last_handled_reconcile: str | None = Field(None, description="Latest `remit sync` token acted on.")

@@ -109,7 +109,7 @@ class RunRecord:
                 "output_tokens": min(part.output_tokens, MOST_TOKENS - total.output_tokens),
             }
         )
-        self.put(spend=add_spend(total, fitting))
+        self.put(spend=add_spend(total, fitting, first=total == Spend()))
         data: dict[str, Any] = part.to_wire()
         if model:
             data["model"] = model

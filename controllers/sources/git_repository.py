@@ -107,6 +107,48 @@ class Repository:
             reason=tree.REF_NOT_FOUND,
         )
 
+    def object_of(self, names: Sequence[str], shown: str) -> str | None:
+        """The id of the object that a ref holds, an annotated tag or a commit; see ``commit_of`` for the names."""
+        if git_address.is_commit(shown):
+            return shown
+        return next((oid for name in names if (oid := self._refs.read(name)) is not None), None)
+
+    @property
+    def is_shallow(self) -> bool:
+        """Whether it is a shallow clone: what lies behind its boundary cannot be seen."""
+        return (self.layout.common_dir / "shallow").exists()
+
+    def bringer(self, commit: str, path: str) -> str | None:
+        """The commit that last changed a file, among ``commit`` and what comes before it; None when none did.
+
+        Where branches were merged, the one that the content came from is followed. Nothing that was precomputed about
+        the history is believed.
+        """
+        command = ("-c", "core.commitGraph=false", "rev-list", "-1", commit, "--", path)
+        try:
+            found = git_process.run(command, git_dir=self.layout.git_dir, deadline_s=self._deadline_s)
+        except git_process.GitSilent as error:
+            raise self._silent() from error
+        if found.status:
+            raise SourceUnreadable(
+                f"the history of {path} in {self.path} cannot be followed: {found.last_words}",
+                reason=tree.OBJECT_MISSING,
+            )
+        return found.stdout.decode("ascii", "replace").strip() or None
+
+    def places(self) -> list[Path]:
+        """The folders that it fills: its own, and the work trees that it knows of."""
+        common = self.layout.common_dir
+        places = [self.path, self.layout.git_dir, common]
+        if common.name == ".git":
+            places.append(common.parent)
+        for pointer in sorted((common / "worktrees").glob("*/gitdir")):
+            try:
+                places.append(Path(os.fsdecode(pointer.read_bytes()).strip()).parent)
+            except OSError:
+                continue
+        return places
+
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``old`` is ``new`` or comes before it: false after a force-push. Both are commit ids."""
         return self._compare(("merge-base", "--is-ancestor", old, new), old, new)
@@ -152,7 +194,7 @@ class Repository:
         for commit in (old, new):
             if not git_address.is_commit(commit):
                 raise SourceUnreadable(f"{commit!r} is no commit id", reason=tree.ADDRESS_REFUSED)
-        shallow = (self.layout.common_dir / "shallow").exists()
+        shallow = self.is_shallow
         if not shallow and not self.objects.exists(old):
             return False  # a whole repository holds every ancestor of what it holds
         try:
