@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from random import Random
+from random import Random, SystemRandom
 
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import LocalSecrets
@@ -33,6 +33,7 @@ from controllers.runtime.controller import Controller
 from controllers.runtime.ids import IdMint
 from controllers.runtime.lifecycle import Lifecycle, Run
 from controllers.runtime.manager import Manager, ShutdownReport
+from controllers.runtime.periodic import Periodic
 from controllers.runtime.result import DONE, Result
 from controllers.runtime.resync import Resync
 from controllers.runtime.workqueue import Priority, WorkQueue
@@ -59,6 +60,7 @@ DEFAULT_SOURCE = Key("Source", "default", "default")
 ENGINE = Key("Engine", "", "engine")
 POLL_S = 0.1
 """How often the store is asked whether another process (the CLI) wrote to it: a memory read."""
+TIMERS_S = 1.0
 CHANGES = 5_000
 """Changes that are read in one go."""
 HOUSEKEEPING_S = 3600.0
@@ -93,7 +95,7 @@ class Engine:
         self.place = place
         self.clock = clock or SystemClock()
         self.random = random or Random()  # noqa: S311  spreads load, protects nothing
-        self.ids = IdMint(self.clock.now, self.random)
+        self.ids = IdMint(self.clock.now, random or SystemRandom())
         for folder in (place.state, place.state / "keys"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.store: Store = open_store(
@@ -180,6 +182,8 @@ class Engine:
         manager.add("executors", self._open_executors)
         manager.add("changes", self._pump)
         manager.add("resync", resync.run)
+        timers = Periodic(self._fire_timers, clock=self.clock, random=self.random, interval_s=TIMERS_S)
+        manager.add("timers", timers.run)
         manager.add("objects", objects.run, check=objects.problem)
         manager.add("sources", sources.run)
         for runner in self._runners:
@@ -193,6 +197,7 @@ class Engine:
             unsubscribe()
         with contextlib.suppress(StoreUnavailable):
             await self.blocking.run(self._stopped)
+        await self._command.retire()
         await self._command.close()
         return report
 
@@ -303,6 +308,19 @@ class Engine:
             return DONE
         with self.store.transaction(_actor(key.kind)) as tx:
             return reconciler(tx, key)
+
+    async def _fire_timers(self) -> None:
+        """Wake what is due by the store's timers. The queue has the same deadlines on the monotonic clock; these also
+        hold when the wall clock jumps."""
+        now = self.clock.now()
+
+        def due() -> list[Key]:
+            with self.store.snapshot() as snapshot:
+                return [timer.key for timer in snapshot.timers(due_before=now)]
+
+        with contextlib.suppress(StoreUnavailable):
+            for key in await self.blocking.run(due):
+                self.objects.add(key)
 
     async def _reconcile_source(self, key: Key) -> Result:
         return await self.blocking.run(self._sync, key)

@@ -80,6 +80,7 @@ class ApprovalDecisionStatus(StatusModel):
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
     subject: str = Field("", description="Who decided, as proven.")
     transport: str = Field("", description="How the identity was proven: Store, Git, Token, Kubernetes, Chat.")
+    unproven: str = Field("", description="Why the transport proves nobody, where it does not.")
 
 
 KIND = KindInfo(

@@ -157,6 +157,11 @@ class CommandExecutor:
             return problem
         return None
 
+    async def retire(self) -> None:
+        """End the supervisor if it holds nothing, so that nothing stays behind; with runs open it goes on."""
+        with contextlib.suppress(Refused, Retry, Terminal):
+            await self._client.stop()
+
     async def close(self) -> None:
         """See ``Executor.close``."""
         await self._client.close()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controllers.reconcilers import writing
 from controllers.runtime.result import DONE, Result
 from decisions.approvals import Answer, Question, Ruling, rule
-from schemas.approval_decision import ApprovalDecisionSpec, ApprovalDecisionStatus
+from schemas.approval_decision import ApprovalDecisionReason, ApprovalDecisionSpec, ApprovalDecisionStatus
 from schemas.approval_request import (
     ApprovalRequestReason,
     ApprovalRequestSpec,
@@ -42,6 +44,8 @@ def reconcile_decision(tx: Transaction, key: Key) -> Result:
     request = tx.get(Key("ApprovalRequest", key.namespace, spec.request_ref.name))
     answer = Answer(decision.name, spec, status.subject, status.transport, decision.created_at)
     ruling = rule(answer, _question(tx, request), tx.now)
+    if ruling.reason is ApprovalDecisionReason.IDENTITY_UNPROVEN and status.unproven:
+        ruling = replace(ruling, message=status.unproven)
     conditions = set_condition(
         status.conditions, "Succeeded", ruling.counts, ruling.reason, ruling.message, now=tx.now,
         generation=decision.generation,

@@ -59,8 +59,10 @@ def apply(
     *,
     manager: str,
     blocked: frozenset[Key],
+    statuses: Mapping[Key, dict[str, Any]] | None = None,
 ) -> Applied:
     """Carry the plan out, but for the keys in ``blocked``. ``live`` holds every existing object that the plan names.
+    ``statuses`` are what some new objects say before their first pass, such as who made an act.
 
     Raises Conflict or AlreadyExists when an object moved since the plan was made: the caller plans again.
     """
@@ -76,7 +78,7 @@ def apply(
             continue
         want = declared[entry.key]
         if entry.action is Action.CREATE:
-            _create(tx, want, live.get(entry.key), manager, plan.unit)
+            _create(tx, want, live.get(entry.key), manager, plan.unit, (statuses or {}).get(entry.key))
         else:
             _change(tx, entry, want, live[entry.renamed_from or entry.key], manager, plan.unit)
         if entry.widens:
@@ -100,11 +102,13 @@ def apply(
     )
 
 
-def _create(tx: Transaction, want: Declared, leaving: Resource | None, manager: str, unit: str) -> None:
+def _create(
+    tx: Transaction, want: Declared, leaving: Resource | None, manager: str, unit: str, status: dict[str, Any] | None
+) -> None:
     if leaving is not None:
         return  # its predecessor of the same name still ends; the next pass creates it
     resource = tx.create(
-        want, manager=manager, unit=unit, finalizers=finalizers(want.kind), status=initial_status(want.kind)
+        want, manager=manager, unit=unit, finalizers=finalizers(want.kind), status=status or initial_status(want.kind)
     )
     tx.event(EventType.CREATED, resource, reason="Declared", message="declared", data=_place(want))
 

@@ -111,8 +111,11 @@ def field_text(path: Iterable[str | int]) -> str:
     return text
 
 
-def compile_unit(source: str, files: UnitFiles, tree: Tree, reader: SourceReader, cache: BlobCache) -> CompiledUnit:
-    """Compile a unit of a tree. Raises SourceUnreadable when a blob cannot be read."""
+def compile_unit(
+    source: str, files: UnitFiles, tree: Tree, reader: SourceReader, cache: BlobCache, *, signer: str = ""
+) -> CompiledUnit:
+    """Compile a unit of a tree. ``signer`` is who vouches for the tree's revision, as verified. Raises
+    SourceUnreadable when a blob cannot be read."""
     blobs = _compile_blobs(files.entries, reader, cache)
     diagnostics = list(files.problems)
     declared: list[Declared] = []
@@ -120,7 +123,9 @@ def compile_unit(source: str, files: UnitFiles, tree: Tree, reader: SourceReader
         blob = blobs[entry.blob]
         diagnostics += [d.at_path(entry.path) for d in blob.diagnostics]
         for item, line in blob.declared:
-            provenance = Provenance(source, unit_id(source, files.path), tree.revision, entry.path, line, entry.blob)
+            provenance = Provenance(
+                source, unit_id(source, files.path), tree.revision, entry.path, line, entry.blob, signer
+            )
             declared.append(replace(item, provenance=provenance))
     if not diagnostics:
         declared, found = _with_prompts(declared, tree, reader)

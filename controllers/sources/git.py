@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 from controllers.sources import (
     git_address,
+    git_bringer,
     git_mirror,
     git_objects,
     git_process,
     git_repository,
+    git_signature,
     git_tree,
+    git_trust,
     tree,
 )
 from schemas.errors import SourceUnreadable
@@ -29,7 +33,8 @@ class GitReader:
 
     ``url``, ``ref`` and ``path`` come from a spec and are judged here (AddressRefused); nothing else happens before
     the first call. ``cache`` is the folder for mirrors and is needed for a remote only. ``wanted`` tells which paths
-    are listed. ``deadline_s`` bounds each answer of a local git process, ``fetch_s`` a whole fetch.
+    are listed. ``deadline_s`` bounds each answer of a local git process, ``fetch_s`` a whole fetch. ``trusted`` names
+    the files of those whose signatures count, None where none are asked for.
 
     A remote that was fetched before can be read without network, also after a restart. When a mirror is damaged, the
     error says so and the next ``fetch`` rebuilds it.
@@ -46,6 +51,7 @@ class GitReader:
         limits: tree.Limits = tree.DEFAULT_LIMITS,
         deadline_s: float = git_process.DEFAULT_DEADLINE_S,
         fetch_s: float = DEFAULT_FETCH_S,
+        trusted: git_trust.TrustFiles | None = None,
     ) -> None:
         self.address = git_address.parse_address(url)
         self.ref = git_address.parse_ref(ref)
@@ -53,6 +59,8 @@ class GitReader:
         self._wanted = wanted
         self._limits = limits
         self._deadline_s = deadline_s
+        self._trusted = trusted
+        self._judge = git_signature.Judge(deadline_s=deadline_s)
         self._lock = threading.RLock()
         self._repository: git_repository.Repository | None = None
         self._lister: git_tree.TreeLister | None = None
@@ -146,6 +154,34 @@ class GitReader:
                     reason=tree.HISTORY_REWRITTEN,
                 )
 
+    def trust(self) -> git_trust.Trust | None:
+        """Whose signatures count now, None where none are asked for. Reads the declared files anew.
+
+        Raises SourceUnreadable with AllowedSignersRefused when one cannot be read or lies in the repository.
+        """
+        if self._trusted is None:
+            return None
+        with self._opened() as repository:
+            places = repository.places()
+        return self._trusted.load([*places, *((self.folder,) if self._mirror is not None else ())])
+
+    def verdict(self, revision: str, trust: git_trust.Trust, now: datetime) -> git_signature.Verdict:
+        """Who signed a revision that is the current one: the annotated tag where the ref is one, else the commit."""
+        commit = git_address.parse_revision(revision)
+        with self._opened() as repository:
+            signed = self._signed(repository, commit)
+        return self._judge.judge(signed, trust, now)
+
+    def bringer(self, listed: tree.Tree, entry: tree.Entry, trust: git_trust.Trust, now: datetime
+    ) -> git_signature.Verdict:  # fmt: skip
+        """Who signed the commit that brought a listed file as it is; a problem where that cannot be told."""
+        path = f"{self.path}/{entry.path}" if self.path else entry.path
+        with self._opened() as repository:
+            found = git_bringer.find(repository, listed.commit, path, entry.blob)
+        if isinstance(found, git_signature.Verdict):
+            return found
+        return self._judge.judge(found, trust, now)
+
     def close(self) -> None:
         """See `tree.SourceReader.close`."""
         with self._lock:
@@ -194,6 +230,16 @@ class GitReader:
     def _head(self, repository: git_repository.Repository) -> str:
         names = (git_mirror.REF,) if self._mirror is not None else git_address.candidates(self.ref)
         return repository.commit_of(names, self.ref)
+
+    def _signed(self, repository: git_repository.Repository, commit: str) -> git_signature.Signed:
+        """What vouches for a commit that the ref leads to now."""
+        names = (git_mirror.REF,) if self._mirror is not None else git_address.candidates(self.ref)
+        held = repository.object_of(names, self.ref)
+        if held is None or repository.objects.peel(held, f"ref {self.ref}") != commit:
+            raise SourceUnreadable(f"{self.ref} of {self.address} moved while it was read", reason=tree.SOURCE_CHANGING)
+        if held == commit:
+            return git_bringer.signed_commit(repository, commit)
+        return git_bringer.signed_tag(repository, held, self.ref)
 
     def _scope(self, repository: git_repository.Repository, commit: str) -> str | None:
         """The id of the tree at the source path in a commit; None when it has no such folder."""

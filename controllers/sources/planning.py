@@ -48,7 +48,7 @@ def plan_unit(
     """Plan one unit against the store."""
     name = unit_id(source, unit.path)
     declared = unit.by_key
-    inventory = snapshot.list_unit(name)
+    inventory = inventory_of(snapshot, name, declared)
     owned = {r.key for r in inventory}
     elsewhere = snapshot.get_many([k for k in declared if k not in owned])
     live = {**{r.key: r for r in inventory}, **elsewhere}
@@ -63,6 +63,12 @@ def plan_unit(
         keep=keep,
     )
     return Planned(plan, declared, live, tuple(_immutable(plan, declared)))
+
+
+def inventory_of(snapshot: Snapshot, unit: str, declared: Mapping[Key, Declared]) -> list[Resource]:
+    """What a unit owns, as far as a plan may touch it. An answer that was given stays given: who takes its file away
+    changes nothing, so it is no deletion to plan."""
+    return [r for r in snapshot.list_unit(unit) if r.kind != "ApprovalDecision" or r.key in declared]
 
 
 def active_runs(snapshot: Snapshot) -> Mapping[Key, int]:

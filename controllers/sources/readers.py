@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from controllers.sources import git_address
+from controllers.sources import git_address, git_trust
 from controllers.sources.directory import DirectoryReader
 from controllers.sources.git import GitReader
 from controllers.sources.tree import SourceReader
@@ -48,7 +48,8 @@ def make_reader(spec: SourceSpec, project: Path, cache: Path) -> SourceReader:
     """A new reader for a spec. Raises SourceUnreadable when its address is refused."""
     if spec.type is SourceType.DIRECTORY:
         return DirectoryReader(project / spec.url)
-    return GitReader(local_url(spec.url, project), ref=spec.ref, path=spec.path, cache=cache)
+    trusted = None if spec.verify is None else git_trust.files(spec.verify, project)
+    return GitReader(local_url(spec.url, project), ref=spec.ref, path=spec.path, cache=cache, trusted=trusted)
 
 
 def local_url(url: str, project: Path) -> str:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from controllers.runtime.result import DONE, RequeueAfter, Result
-from controllers.sources import planning
+from controllers.sources import planning, provenance
 from controllers.sources.apply import Applied, apply
 from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit
+from controllers.sources.git_trust import Trust
 from controllers.sources.tree import SourceReader, Tree
 from controllers.sources.units import UnitFiles, split, unit_id
 from decisions.plan import Guard
@@ -50,6 +51,7 @@ class _Memory:
     checked_at: datetime | None = None
     settled: bool = False
     confirmations: frozenset[str] = frozenset()
+    trust: Trust | None = None
 
 
 @dataclass(slots=True)
@@ -104,50 +106,55 @@ class SourceSync:
         self, source: Resource, spec: SourceSpec, status: SourceStatus, confirmed: dict[str, Resource],
         *, asked: bool, token: str | None,
     ) -> None:  # fmt: skip
-        if spec.verify is not None:
-            raise SourceUnreadable(
-                "spec.verify is set, but this version cannot check signatures: nothing is applied",
-                reason=SourceReason.SIGNATURE_INVALID,
-            )
         reader = self._reader_of(source, spec)
         reader.fetch()
         memory = self._memory.setdefault(source.uid, _Memory())
         head = reader.head()
+        trust = provenance.trusted(reader, spec)
         rested = memory.checked_at is not None and self._now() - memory.checked_at < RECHECK
         same = (
             head == status.revision
             and memory.settled
             and memory.generation == source.generation
             and memory.confirmations == frozenset(confirmed)
+            and memory.trust == trust
         )
         if same and rested and not asked:
             return
         commit = head.rpartition(":")[2]
-        if any(len(q) >= 7 and commit.startswith(q) for q in spec.quarantine):
-            raise SourceUnreadable(f"{head} is in spec.quarantine", reason=SourceReason.QUARANTINED)
-        self._check_history(source, reader, status, head)
+        if any(commit.startswith(q) for q in spec.quarantine):
+            raise SourceUnreadable(
+                f"{head} is in spec.quarantine: what was in force stays; undo it with 'remit revert {commit[:12]}'",
+                reason=SourceReason.QUARANTINED,
+            )
+        signer = provenance.signer(reader, trust, head, self._now())
+        rewritten = self._check_history(source, reader, status, head)
         tree = reader.read_tree(head)
-        outcomes = self._units(source, spec, status, tree, reader, confirmed)
+        outcomes = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
         units = tuple(o.status for o in sorted(outcomes, key=lambda o: o.status.path))
         settled = not any(u.pending for u in units)
-        self._finish(source.key, status, tree.revision, units, token, confirmed)
-        self._memory[source.uid] = _Memory(tree.tree_id, source.generation, self._now(), settled, frozenset(confirmed))
+        self._finish(source.key, status, tree.revision, units, token, confirmed, signer, rewritten)
+        self._memory[source.uid] = _Memory(
+            tree.tree_id, source.generation, self._now(), settled, frozenset(confirmed), trust
+        )
 
-    def _check_history(self, source: Resource, reader: SourceReader, status: SourceStatus, head: str) -> None:
-        """A new head that shares no history with the applied one is not taken: it may be another repository."""
+    def _check_history(self, source: Resource, reader: SourceReader, status: SourceStatus, head: str) -> str:
+        """A new head that shares no history with the applied one is not taken: it may be another repository. One that
+        shares a part of it is; how it was rewritten comes back, to be said."""
         check = getattr(reader, "require_common_history", None)
         if check is None or not status.revision or status.revision == head:
-            return
+            return ""
         if status.observed_generation != source.generation:
-            return  # another repository was configured: its history is another one
+            return ""  # another repository was configured: its history is another one
         check(status.revision, head)
+        return provenance.rewritten(reader, status.revision, head)
 
     def _units(
         self, source: Resource, spec: SourceSpec, status: SourceStatus, tree: Tree, reader: SourceReader,
-        confirmed: dict[str, Resource],
+        confirmed: dict[str, Resource], trust: Trust | None, signer: str,
     ) -> list[_Outcome]:  # fmt: skip
         files = split(tree)
-        compiled = [(f, compile_unit(source.name, f, tree, reader, self._cache)) for f in files]
+        compiled = [(f, compile_unit(source.name, f, tree, reader, self._cache, signer=signer)) for f in files]
         good = [unit for _, unit in compiled if not unit.diagnostics]
         failed = [f for f, unit in compiled if unit.diagnostics]
         with self._store.snapshot() as snapshot:
@@ -161,17 +168,18 @@ class SourceSync:
                 outcomes.append(self._unit_failed(source, old, tree.revision, problems))
             else:
                 elsewhere = frozenset(k for other in good if other is not unit for k in other.by_key)
-                outcomes.append(self._apply(source, spec, old, tree, unit, failed, reader, confirmed, elsewhere))
+                outcomes.append(self._apply(source, spec, old, tree, unit, failed, reader, confirmed, elsewhere, trust))
         gone = [u for path, u in before.items() if path not in {f.path for f in files} and u.objects]
         for old in gone:
             empty = CompiledUnit(old.path, (), ())
             elsewhere = frozenset(k for other in good for k in other.by_key)
-            outcomes.append(self._apply(source, spec, old, tree, empty, failed, reader, confirmed, elsewhere))
+            outcomes.append(self._apply(source, spec, old, tree, empty, failed, reader, confirmed, elsewhere, trust))
         return [o for o in outcomes if o.status.path in {f.path for f in files} or o.status.objects]
 
     def _apply(
         self, source: Resource, spec: SourceSpec, old: UnitStatus, tree: Tree, unit: CompiledUnit,
         failed: Sequence[UnitFiles], reader: SourceReader, confirmed: dict[str, Resource], elsewhere: frozenset[Key],
+        trust: Trust | None,
     ) -> _Outcome:  # fmt: skip
         """Plan and apply one unit that compiles; a lost race plans again. ``elsewhere`` is what other units declare:
         what moved there is theirs, not gone."""
@@ -186,12 +194,14 @@ class SourceSync:
             pending = [g for g in plan.guards if any(e.key in blocked for e in g.entries)]
             if not plan.entries and not plan.relocations:
                 return self._unit_done(source, old, tree, Applied(), (), plan.inventory)
+            statuses = provenance.act_statuses(reader, trust, tree, plan, planned.declared, self._now())
             actor = Actor(ActorKind.SYSTEM, f"source:{source.name}", spec.type)
             try:
                 with self._store.transaction(actor) as tx:
                     applied = apply(
-                        tx, plan, planned.declared, planned.live, manager=f"git/{source.name}", blocked=blocked
-                    )
+                        tx, plan, planned.declared, planned.live, manager=f"git/{source.name}", blocked=blocked,
+                        statuses=statuses,
+                    )  # fmt: skip
                     for digest in {plan.digest, *(g.digest for g in plan.guards)} & confirmed.keys():
                         _use(tx, confirmed[digest])
                     if applied.total:
@@ -206,7 +216,7 @@ class SourceSync:
                         if not _known(old, guard):
                             tx.event(EventType.GUARD_RAISED, source, reason=guard.reason, message=guard.message,
                                      data={"unit": unit.path, "planDigest": guard.digest})  # fmt: skip
-                    count = len(tx.list_unit(unit_id(source.name, unit.path)))
+                    count = len(planning.inventory_of(tx, unit_id(source.name, unit.path), unit.by_key))
             except Conflict:
                 if attempt == 4:
                     raise
@@ -277,7 +287,7 @@ class SourceSync:
 
     def _finish(
         self, key: Key, status: SourceStatus, revision: str, units: tuple[UnitStatus, ...], token: str | None,
-        confirmed: dict[str, Resource],
+        confirmed: dict[str, Resource], signer: str, rewritten: str,
     ) -> None:  # fmt: skip
         worst = next((u for u in units if u.reason is SourceReason.INVALID_SPEC), None) or next(
             (u for u in units if u.pending), None
@@ -285,9 +295,12 @@ class SourceSync:
         reason = worst.reason if worst is not None else SourceReason.SYNCED
         message = f"{_name(worst.path)}: {worst.message}" if worst is not None else ""
         ready = reason is not SourceReason.INVALID_SPEC
-        new = {"revision": revision, "last_sync_time": self._now(), "units": units}
+        new = {"revision": revision, "signer": signer, "last_sync_time": self._now(), "units": units}
         pending = {p.digest for u in units for p in u.pending}
-        self._write(key, reason, message, ready=ready, token=token, fields=new, unknown=(confirmed, pending))
+        self._write(
+            key, reason, message, ready=ready, token=token, fields=new, unknown=(confirmed, pending),
+            rewritten=rewritten,
+        )  # fmt: skip
 
     def _fail(self, source: Resource, reason: SourceReason, message: str, token: str | None) -> None:
         self._write(source.key, reason, message, ready=False, token=token, fields={})
@@ -299,7 +312,7 @@ class SourceSync:
 
     def _write(
         self, key: Key, reason: SourceReason, message: str, *, ready: bool | None, token: str | None,
-        fields: dict[str, object], unknown: tuple[dict[str, Resource], set[str]] | None = None,
+        fields: dict[str, object], unknown: tuple[dict[str, Resource], set[str]] | None = None, rewritten: str = "",
     ) -> None:  # fmt: skip
         """Write the Source's status; failures and recoveries are events, once each."""
         try:
@@ -326,6 +339,9 @@ class SourceSync:
                     "last_handled_reconcile": token or old.last_handled_reconcile,
                 }
                 source = tx.put_status(source, old.model_copy(update=update).to_wire())
+                if rewritten:
+                    tx.event(EventType.HISTORY_REWRITTEN, source, reason="ForcePush", message=rewritten,
+                             data={"old": old.revision, "new": fields.get("revision")})  # fmt: skip
                 news = before is None or (before.reason, before.message) != (reason, message)
                 if ready is False and news and reason is not SourceReason.INVALID_SPEC:
                     tx.event(EventType.SYNC_FAILED, source, reason=reason, message=message)

@@ -227,9 +227,7 @@ class Project:
     def agents(self) -> dict[int, str]:
         """The agent programs among them."""
         ours = {engine.pid for engine in self.engines}
-        return {
-            pid: text for pid, text in self.processes().items() if pid not in ours and "supervisor.py" not in text
-        }
+        return {pid: text for pid, text in self.processes().items() if pid not in ours and "supervisor.py" not in text}
 
     def supervisors(self) -> list[int]:
         """The supervisor and its guardian; the guardian is the older one."""
@@ -314,7 +312,9 @@ class Project:
 
     def comes_to(self, mission: str, state: str, seconds: float = SLOW) -> None:
         """Wait until a mission is in a state."""
-        until(lambda: self.state(mission) == state, lambda: f"{mission} to be {state}, not {self.state(mission)}", seconds)
+        until(
+            lambda: self.state(mission) == state, lambda: f"{mission} to be {state}, not {self.state(mission)}", seconds
+        )
 
     def events(self, *types: str) -> list[Event]:
         """Events of these types, oldest first."""
@@ -366,4 +366,3 @@ class Project:
     def lines(self) -> dict[str, list[str]]:
         """What programs appended: file name -> lines."""
         return {path.name: path.read_text().splitlines() for path in sorted(self.effects.iterdir())}
-

@@ -200,6 +200,22 @@ def test_waiting_writers_are_served_in_the_order_they_came() -> None:
     assert order == list(range(6))
 
 
+@pytest.mark.parametrize(("query_only", "wanted"), [(False, ("wal", 2, 1, 0)), (True, ("wal", None, 1, 1))])
+def test_a_commit_is_on_the_disk_and_a_reader_cannot_write(
+    harness: SqliteHarness, query_only: bool, wanted: tuple[object, ...]
+) -> None:
+    """No test can pull the plug; what SQLite needs to survive that is ``synchronous=FULL`` (2)."""
+    harness.open()
+    backend = SqliteBackend(harness.path)
+    with closing(backend.connect(query_only=query_only)) as connection:
+        pragmas = ("journal_mode", "synchronous", "foreign_keys", "query_only")
+        found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+    backend.close()
+    assert [value for value, want in zip(found, wanted, strict=True) if want is not None] == [
+        want for want in wanted if want is not None
+    ]
+
+
 def test_too_many_snapshots_at_once_are_refused_in_time(impatient: SqlStore) -> None:
     opened = []
     with pytest.raises(StoreUnavailable, match="64 snapshots"):  # noqa: PT012 - which one is refused is the point

@@ -25,6 +25,10 @@ VIOLATIONS = {
     "only controllers.sources.git* import GitPython": ("controllers/dispatch/planted.py", "import git"),
     "only api imports FastAPI": ("controllers/effects/planted.py", "import fastapi"),
     "only the Kubernetes adapters import kopf": ("controllers/effects/planted.py", "import kopf"),
+    "the supervisor stands on the standard library": (
+        "controllers/dispatch/supervision/planted.py",
+        "import schemas.base",
+    ),
     "the client stands alone": ("remit_client/planted.py", "import schemas.base"),
 }
 

@@ -1,0 +1,108 @@
+"""What the sync pipeline asks about signatures: may this revision be applied, who vouches for it, and who made the
+acts that it brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from controllers.sources.git import GitReader
+from controllers.sources.git_trust import Trust
+from controllers.sources.tree import Entry, SourceReader, Tree
+from decisions.plan import Action, Plan
+from schemas.approval_decision import ApprovalDecisionStatus
+from schemas.base import Key
+from schemas.errors import SourceUnreadable
+from schemas.resource import Declared
+from schemas.source import SourceReason, SourceSpec
+
+TRANSPORT = "Git"
+
+
+def trusted(reader: SourceReader, spec: SourceSpec) -> Trust | None:
+    """Whose signatures count at this look; None where the source asks for none.
+
+    Raises SourceUnreadable when that cannot be told: then nothing new is applied.
+    """
+    if spec.verify is None:
+        return None
+    trust = reader.trust() if isinstance(reader, GitReader) else None
+    if trust is None:
+        raise SourceUnreadable(
+            "spec.verify is set, and this source has no commits to check", reason=SourceReason.SIGNATURE_UNCHECKED
+        )
+    return trust
+
+
+def signer(reader: SourceReader, trust: Trust | None, head: str, now: datetime) -> str:
+    """The verified signer of the current revision, "" where no signature is asked for.
+
+    Raises SourceUnreadable with one of the Signature reasons when it is not signed by somebody who is trusted.
+    """
+    if trust is None or not isinstance(reader, GitReader):
+        return ""
+    verdict = reader.verdict(head, trust, now)
+    if verdict.problem is not None:
+        raise SourceUnreadable(verdict.message, reason=verdict.problem)
+    return verdict.principal
+
+
+def rewritten(reader: SourceReader, old: str | None, new: str) -> str:
+    """How the history of a source was replaced between two revisions that share a part of it, in words; "" when ``new``
+    only adds to ``old``.
+
+    In a shallow clone it may be impossible to tell: that counts as replaced, since the warning is harmless and its
+    absence would not be.
+    """
+    if old is None or old == new or not isinstance(reader, GitReader):
+        return ""
+    try:
+        if reader.is_ancestor(old, new):
+            return ""
+        if reader.is_ancestor(new, old):
+            return f"the history went back from {old} to {new}"
+    except SourceUnreadable:
+        return f"the history may have been rewritten between {old} and {new}: the clone is shallow"
+    return f"the history was rewritten: {old} is no part of {new}"
+
+
+def act_statuses(
+    reader: SourceReader, trust: Trust | None, tree: Tree, plan: Plan, declared: Mapping[Key, Declared], now: datetime
+) -> dict[Key, dict[str, Any]]:
+    """The first status of each ApprovalDecision that the plan creates: who made it, as git proves it, or why nobody is
+    proven. What the file or the author field of the commit says counts for nothing."""
+    if not isinstance(reader, GitReader):
+        return {}
+    entries = {e.path: e for e in tree.entries}
+    statuses = {}
+    for key in _new_decisions(plan):
+        origin = declared[key].provenance
+        entry = entries.get(origin.path) if origin is not None else None
+        statuses[key] = _identity(reader, trust, tree, entry, now).to_wire()
+    return statuses
+
+
+def _new_decisions(plan: Plan) -> Iterable[Key]:
+    return (e.key for e in plan.entries if e.action is Action.CREATE and e.key.kind == "ApprovalDecision")
+
+
+def _identity(
+    reader: GitReader, trust: Trust | None, tree: Tree, entry: Entry | None, now: datetime
+) -> ApprovalDecisionStatus:
+    if trust is None:
+        return _unproven("its source has no spec.verify, so no signature is checked")
+    if entry is None:
+        return _unproven("its file is not in the tree")
+    verdict = reader.bringer(tree, entry, trust, now)
+    if verdict.problem is not None:
+        return _unproven(f"{verdict.message} ({verdict.problem})")
+    if not verdict.person:
+        return _unproven(f"the commit {verdict.oid[:12]} that brought it is signed by {verdict.principal}, no person")
+    return ApprovalDecisionStatus(subject=f"user:{verdict.principal}", transport=TRANSPORT)
+
+
+def _unproven(why: str) -> ApprovalDecisionStatus:
+    return ApprovalDecisionStatus(
+        transport=TRANSPORT, unproven=f"{why}; make a new one, under another name, in a commit that you sign"
+    )
