@@ -18,6 +18,7 @@ Wake = tuple[Key, Priority]
 
 _UNFINISHED = tuple(s.value for s in MissionState if s not in TERMINAL_STATES)
 _URGENT = {"ApprovalDecision", "Hold", "Confirmation"}
+_NAMED = frozenset({"Agent", "Executor", "Mission", "Project", "Goal"})
 RECORDS_WITHOUT_PASS = frozenset({"Run", "ToolCall", "Session", "Message", "Alert", "UsageRecord"})
 
 
@@ -55,12 +56,15 @@ class Wakes:
     def __init__(self, ready: dispatcher.ReadyMissions) -> None:
         self._index = ReferenceIndex()
         self._ready = ready
+        self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
         """Every object, for the start and the resync; Holds first, so that an e-stop is in force before work starts."""
         for kind in sorted(kinds, key=lambda k: (k != "Hold", k != "ApprovalDecision", k)):
             for resource in snapshot.objects(kind):
                 self._learn(resource)
+                if kind in _NAMED:
+                    self._names[resource.uid] = resource.key
                 yield resource.key, Priority.URGENT if kind in _URGENT else Priority.RESYNC
                 if kind == "Agent":
                     yield dispatcher.key_of(resource.key), Priority.RESYNC
@@ -78,6 +82,8 @@ class Wakes:
 
         for change in changes:
             resource = found.get(change.key)
+            for key in self._renamed(change):
+                wake(key, Priority.CHANGE)
             left = self._forget(change.key) if resource is None else self._learn(resource)
             for target in left:
                 wake(target, Priority.CHANGE)  # it may have waited for its last user to go
@@ -92,6 +98,18 @@ class Wakes:
         """Holds count what they match: a new object, and one that went away, concern them."""
         if key.kind in HOLDABLE:
             yield from (hold.key for hold in snapshot.objects("Hold"))
+
+    def _renamed(self, change: Change) -> list[Key]:
+        """Who named the object by the name that it no longer has."""
+        before = self._names.get(change.uid)
+        if change.op is Op.REMOVED:
+            self._names.pop(change.uid, None)
+        elif change.key.kind in _NAMED:
+            self._names[change.uid] = change.key
+        if before is None or before == change.key:
+            return []
+        self._forget(before)
+        return self._index.referrers(before)
 
     def _forget(self, key: Key) -> frozenset[Key]:
         self._ready.forget(key)

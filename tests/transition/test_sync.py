@@ -253,3 +253,12 @@ def test_an_unchanged_revision_costs_no_write(world: World) -> None:
         world.sync_now(world.get("Source", "default").key)
     with world.store.snapshot() as snapshot:
         assert snapshot.latest_version() == version
+
+
+def test_who_names_a_renamed_mission_by_its_old_name_is_looked_at_again(world: World) -> None:
+    world.commit({"a.yaml": mission("old", agent=None), "b.yaml": mission("b", agent=None, dependsOn="[{name: old}]")})
+    world.sync()
+    assert "is Inbox" in world.status("b").blocked_on[1].hint
+    world.commit({"a.yaml": mission("new", agent=None, annotations="remit.dev/renamed-from: old")})
+    world.sync()
+    assert "there is no mission/old" in world.status("b").blocked_on[1].hint
