@@ -27,7 +27,7 @@ class EventType(StrEnum):
     # Sources
     SYNCED = "Synced"  # a unit was brought to a revision
     SYNC_FAILED = "SyncFailed"  # a unit or source could not be compiled, verified or read
-    HISTORY_REWRITTEN = "HistoryRewritten"  # a force-push replaced commits that had been applied; the new ones were taken
+    HISTORY_REWRITTEN = "HistoryRewritten"  # a force-push replaced commits that were applied; the new ones were taken
     GUARD_RAISED = "GuardRaised"  # a plan waits for confirmation
     GUARD_CONFIRMED = "GuardConfirmed"  # a confirmation released exactly that plan
     WIDENED = "Widened"  # a change that loosens a limit took effect

@@ -16,6 +16,7 @@ from controllers.sources import (
     git_process,
     git_repository,
     git_signature,
+    git_signed,
     git_tree,
     git_trust,
     tree,
@@ -231,7 +232,7 @@ class GitReader:
         names = (git_mirror.REF,) if self._mirror is not None else git_address.candidates(self.ref)
         return repository.commit_of(names, self.ref)
 
-    def _signed(self, repository: git_repository.Repository, commit: str) -> git_signature.Signed:
+    def _signed(self, repository: git_repository.Repository, commit: str) -> git_signed.Signed:
         """What vouches for a commit that the ref leads to now."""
         names = (git_mirror.REF,) if self._mirror is not None else git_address.candidates(self.ref)
         held = repository.object_of(names, self.ref)

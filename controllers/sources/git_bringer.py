@@ -7,7 +7,8 @@ top would lend its name to everything below it.
 from __future__ import annotations
 
 from controllers.sources import git_address, git_objects, git_repository, git_tree, tree
-from controllers.sources.git_signature import Signed, Verdict
+from controllers.sources.git_signature import Verdict
+from controllers.sources.git_signed import Signed
 from schemas.errors import SourceUnreadable
 from schemas.source import SourceReason
 

@@ -24,50 +24,30 @@ import threading
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import Enum
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from controllers.sources import git_environment, git_keyring, git_objects, git_process, git_ssh, tree
+from controllers.sources import git_environment, git_keyring, git_objects, git_process, git_signed, git_ssh, tree
+from controllers.sources.git_signed import ON_TOP, Form, Parts, Refusal, Signed
 from controllers.sources.git_trust import Trust
 from schemas.errors import SourceUnreadable
 from schemas.source import SourceReason
 
 _MAX_VERDICTS: Final = 512
-_HEADERS: Final = ("gpgsig", "gpgsig-sha256")
 _WILD = re.compile(r"[*?!,\s\x00-\x1f\x7f]")
-_TIME = re.compile(rb"(?:committer|tagger) .*> (?P<seconds>[0-9]{1,18}) [+-][0-9]{4}")
-
-
-class Form(Enum):
-    """How a signature begins."""
-
-    SSH = b"-----BEGIN SSH SIGNATURE-----"
-    PGP = b"-----BEGIN PGP SIGNATURE-----"
-    PGP_MESSAGE = b"-----BEGIN PGP MESSAGE-----"
-    X509 = b"-----BEGIN SIGNED MESSAGE-----"
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """What carries a signature: the bytes of a commit or tag object, whose hash was checked. ``where`` names it in
-    messages."""
-
-    kind: str
-    oid: str
-    data: bytes
-    where: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a check. ``problem`` is None when the signature counts. ``principal`` is who signed, "" when that
-    is not known; ``person`` says whether that is somebody's name rather than a machine or a pattern of names."""
+    """What became of a check. ``problem`` is None when the signature counts; ``message`` says what is wrong, ``advice``
+    what makes the object acceptable. ``principal`` is who signed, "" when that is not known; ``person`` says whether
+    that is somebody's name rather than a machine or a pattern of names."""
 
     oid: str
     problem: SourceReason | None
     message: str
+    advice: str = ""
     principal: str = ""
     person: bool = False
 
@@ -103,14 +83,14 @@ class Judge:
 def check(signed: Signed, trust: Trust, *, deadline_s: float = git_process.DEFAULT_DEADLINE_S) -> Verdict:
     """Check one signature. Raises SourceUnreadable with AllowedSignersRefused when the trusted keys cannot be used."""
     try:
-        parts = _take_apart(signed)
-        form = _form(parts.signature)
+        parts = git_signed.take_apart(signed)
+        form = git_signed.form_of(parts.signature)
         with tempfile.TemporaryDirectory(prefix="remit-verify-") as folder:
             if form is Form.SSH:
                 return _check_ssh(signed, parts, trust, Path(folder), deadline_s)
             return _check_gpg(signed, trust, Path(folder), deadline_s)
-    except _Refusal as refusal:
-        return Verdict(signed.oid, refusal.reason, f"{signed.where} {refusal}", refusal.principal)
+    except Refusal as refusal:
+        return Verdict(signed.oid, refusal.reason, f"{signed.where} {refusal}", refusal.advice, refusal.principal)
     except SourceUnreadable as error:
         if error.reason != SourceReason.SIGNATURE_UNCHECKED:
             raise
@@ -120,107 +100,27 @@ def check(signed: Signed, trust: Trust, *, deadline_s: float = git_process.DEFAU
         return Verdict(signed.oid, SourceReason.SIGNATURE_UNCHECKED, text)
 
 
-class _Refusal(Exception):
-    """The message follows the name of the object."""
-
-    def __init__(self, reason: SourceReason, message: str, *, principal: str = "") -> None:
-        self.reason = reason
-        self.principal = principal
-        super().__init__(message)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """A signed object taken apart. ``time`` is what the signer says, in seconds since 1970; None when unreadable."""
-
-    payload: bytes
-    signature: bytes
-    time: int | None
-
-
-def _take_apart(signed: Signed) -> _Parts:
-    """Split off the signature as git does. One that is there twice, or stands for another hash, is refused: git leaves
-    all of them out of what is signed, so such a commit is a stranger's twin of a signed one, under another id."""
-    if signed.kind == "tag":
-        return _take_tag_apart(signed)
-    head, separator, body = signed.data.partition(b"\n\n")
-    own = _HEADERS[0] if len(signed.oid) == 40 else _HEADERS[1]
-    kept: list[bytes] = []
-    found: list[tuple[str, list[bytes]]] = []
-    inside = False
-    for line in head.split(b"\n"):
-        word = line.partition(b" ")[0].decode("latin-1")
-        if inside and line.startswith(b" "):
-            found[-1][1].append(line[1:])
-            continue
-        inside = word in _HEADERS
-        if inside:
-            found.append((word, [line.partition(b" ")[2]]))
-        else:
-            kept.append(line)
-    if not found:
-        raise _unsigned(signed)
-    if len(found) > 1 or found[0][0] != own:
-        raise _strange()
-    signature = b"\n".join(found[0][1]) + b"\n"
-    return _Parts(b"\n".join(kept) + separator + body, signature, _time(kept))
-
-
-def _take_tag_apart(signed: Signed) -> _Parts:
-    """The signature of a tag stands behind its message, at the last line that begins one."""
-    starts = [match.start() for form in Form for match in re.finditer(b"(?m)^" + re.escape(form.value), signed.data)]
-    if not starts:
-        raise _unsigned(signed)
-    payload, signature = signed.data[: max(starts)], signed.data[max(starts) :]
-    head = payload.partition(b"\n\n")[0].split(b"\n")
-    if any(line.partition(b" ")[0].decode("latin-1") in _HEADERS for line in head):
-        raise _strange()
-    return _Parts(payload, signature, _time(head))
-
-
-def _time(lines: list[bytes]) -> int | None:
-    found = [match for line in lines if (match := _TIME.fullmatch(line)) is not None]
-    return int(found[0]["seconds"]) if len(found) == 1 else None
-
-
-def _form(signature: bytes) -> Form:
-    for form in Form:
-        if signature.startswith(form.value):
-            if form is Form.X509:
-                break
-            return form
-    raise _Refusal(SourceReason.SIGNATURE_UNTRUSTED, "is signed neither by SSH nor by GPG; sign it with one of the two")
-
-
-def _strange() -> _Refusal:
-    return _Refusal(SourceReason.SIGNATURE_INVALID, "carries signatures that do not belong to it; make it anew")
-
-
-def _unsigned(signed: Signed) -> _Refusal:
-    how = "tag it anew with 'git tag -s'" if signed.kind == "tag" else "put a signed commit on top: 'git commit -S'"
-    return _Refusal(SourceReason.SIGNATURE_UNSIGNED, f"is not signed; {how}, or undo it with 'remit revert'")
-
-
 # SSH.
 
 
-def _check_ssh(signed: Signed, parts: _Parts, trust: Trust, folder: Path, deadline_s: float) -> Verdict:
+def _check_ssh(signed: Signed, parts: Parts, trust: Trust, folder: Path, deadline_s: float) -> Verdict:
     key = git_ssh.key_of(parts.signature)
     if key is None:
-        raise _Refusal(SourceReason.SIGNATURE_INVALID, "carries a damaged SSH signature; sign it anew")
+        raise Refusal(SourceReason.SIGNATURE_INVALID, "carries a damaged SSH signature", "sign it anew")
     if trust.allowed_signers is None:
-        raise _Refusal(
+        raise Refusal(
             SourceReason.SIGNATURE_UNTRUSTED,
             f"is signed with the SSH key {key.fingerprint}, and spec.verify has no allowedSigners",
+            "declare the SSH keys that are trusted",
         )
     program = _program("ssh-keygen", "openssh-client")
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
-        raise _Refusal(
+        raise Refusal(
             SourceReason.SIGNATURE_UNCHECKED,
-            f"could not be checked: ssh-keygen refuses to work for the user id {os.getuid()}, which has no name here;"
-            " add it to /etc/passwd",
+            f"could not be checked: ssh-keygen refuses to work for the user id {os.getuid()}, which has no name here",
+            "add it to /etc/passwd",
         ) from None
     signers = folder / "allowed_signers"
     signers.write_bytes(trust.allowed_signers)
@@ -233,38 +133,40 @@ def _check_ssh(signed: Signed, parts: _Parts, trust: Trust, folder: Path, deadli
     tool = git_ssh.Keygen(program, signers, parts.signature, parts.payload, parts.time, folder)
     principal = asked.signer if signed.kind == "commit" else tool.principal()
     if asked.status != 0 or asked.letter not in ("G", "") or not principal:
-        raise _ssh_refusal(tool, key, trust.allowed_signers, parts.time)
+        raise _ssh_refusal(tool, key, trust.allowed_signers)
     if not trust.admits(principal):
         raise _not_admitted(principal, key.fingerprint)
     return _good(signed, trust, principal)
 
 
-def _ssh_refusal(tool: git_ssh.Keygen, key: git_ssh.Key, signers: bytes, time: int | None) -> _Refusal:
+def _ssh_refusal(tool: git_ssh.Keygen, key: git_ssh.Key, signers: bytes) -> Refusal:
     """Why ssh-keygen said no. It was refused already: this only finds the words."""
     if not tool.is_sound():
-        return _Refusal(
+        return Refusal(
             SourceReason.SIGNATURE_INVALID,
-            f"was changed after it was signed with {key.fingerprint}: the signature does not fit; sign it anew",
+            f"was changed after it was signed with {key.fingerprint}: the signature does not fit",
+            "sign it anew",
         )
     line = git_ssh.line_of(key, signers)
     if line is None:
-        return _Refusal(
+        return Refusal(
             SourceReason.SIGNATURE_UNTRUSTED,
-            f"is signed with the SSH key {key.fingerprint}, which is not in spec.verify.allowedSigners;"
-            " have an allowed signer sign a commit on top",
+            f"is signed with the SSH key {key.fingerprint}, which is not in spec.verify.allowedSigners",
+            ON_TOP,
         )
-    shown = "" if time is None else f" at the time it carries, {_utc(time)}"
     if line.limited:
-        return _Refusal(
+        return Refusal(
             SourceReason.SIGNATURE_EXPIRED,
-            f"is signed with a key of {line.principals} that was not valid{shown} (line {line.number} of"
-            " spec.verify.allowedSigners); sign it with a valid key",
+            f"is signed with a key of {line.principals} that was not valid at the time it carries (line {line.number}"
+            " of spec.verify.allowedSigners)",
+            ON_TOP,
             principal=line.principals,
         )
-    return _Refusal(
+    return Refusal(
         SourceReason.SIGNATURE_UNTRUSTED,
         f"is signed with a key of {line.principals} that line {line.number} of spec.verify.allowedSigners does not"
-        ' allow for git; add namespaces="git" there',
+        " allow for git",
+        'add namespaces="git" there',
         principal=line.principals,
     )
 
@@ -274,7 +176,11 @@ def _ssh_refusal(tool: git_ssh.Keygen, key: git_ssh.Key, signers: bytes, time: i
 
 def _check_gpg(signed: Signed, trust: Trust, folder: Path, deadline_s: float) -> Verdict:
     if trust.keyring is None:
-        raise _Refusal(SourceReason.SIGNATURE_UNTRUSTED, "is signed with GPG, and spec.verify has no gpgKeyring")
+        raise Refusal(
+            SourceReason.SIGNATURE_UNTRUSTED,
+            "is signed with GPG, and spec.verify has no gpgKeyring",
+            "declare the GPG keys that are trusted",
+        )
     program = _program("gpg", "gnupg")
     home = folder / "gpg"
     people = git_keyring.make_home(home, trust.keyring, program)
@@ -291,38 +197,38 @@ def _check_gpg(signed: Signed, trust: Trust, folder: Path, deadline_s: float) ->
     # The two readings of gpg's answer have to agree on the key, and it has to be one that was declared.
     agreed = signed.kind == "tag" or (asked.letter == "G" and asked.primary == said.primary)
     if asked.status != 0 or not agreed or not principal:
-        raise _Refusal(
+        raise Refusal(
             SourceReason.SIGNATURE_UNTRUSTED,
-            f"is signed with the GPG key {said.primary or said.key}, which is not trusted; put it into"
-            " spec.verify.gpgKeyring",
+            f"is signed with the GPG key {said.primary or said.key}, which is not trusted",
+            "put it into spec.verify.gpgKeyring",
         )
     if not trust.admits(principal, said.primary):
         raise _not_admitted(principal, said.primary)
     return _good(signed, trust, principal, said.primary)
 
 
-def _gpg_refusal(said: git_keyring.Said, principal: str) -> _Refusal:
+def _gpg_refusal(said: git_keyring.Said, principal: str) -> Refusal:
     whose = f"the GPG key {said.key}" + (f" of {principal}" if principal else "")
     if said.verdict in ("EXPKEYSIG", "EXPSIG"):
-        return _Refusal(
+        return Refusal(
             SourceReason.SIGNATURE_EXPIRED,
-            f"is signed with {whose}, which has expired; sign a commit on top, or put the extended key into"
-            " spec.verify.gpgKeyring",
+            f"is signed with {whose}, which has expired",
+            f"put the extended key into spec.verify.gpgKeyring, or {ON_TOP}",
             principal=principal,
         )
     if said.verdict == "REVKEYSIG":
-        text = f"is signed with {whose}, which was revoked; have somebody else sign a commit on top"
-        return _Refusal(SourceReason.SIGNATURE_REVOKED, text, principal=principal)
+        text = f"is signed with {whose}, which was revoked"
+        return Refusal(SourceReason.SIGNATURE_REVOKED, text, ON_TOP, principal=principal)
     if said.verdict == "BADSIG":
-        text = f"was changed after it was signed with {whose}: the signature does not fit; sign it anew"
-        return _Refusal(SourceReason.SIGNATURE_INVALID, text)
+        text = f"was changed after it was signed with {whose}: the signature does not fit"
+        return Refusal(SourceReason.SIGNATURE_INVALID, text, "sign it anew")
     if said.verdict == "ERRSIG":
-        return _Refusal(
+        return Refusal(
             SourceReason.SIGNATURE_UNTRUSTED,
-            f"is signed with the GPG key {said.key}, which is not in spec.verify.gpgKeyring; have an allowed signer"
-            " sign a commit on top",
+            f"is signed with the GPG key {said.key}, which is not in spec.verify.gpgKeyring",
+            ON_TOP,
         )
-    return _Refusal(SourceReason.SIGNATURE_INVALID, "carries a GPG signature that gpg cannot make sense of")
+    return Refusal(SourceReason.SIGNATURE_INVALID, "carries a GPG signature that makes no sense to gpg", "sign it anew")
 
 
 # Both.
@@ -367,7 +273,7 @@ def _ask_git(
 def _make_repository(git_dir: Path, signed: Signed) -> None:
     """A bare repository with one loose object. Written by hand: it is four files, and no process has to start."""
     if git_objects.object_id(signed.kind, signed.data, len(signed.oid)) != signed.oid:
-        raise _Refusal(SourceReason.SIGNATURE_INVALID, "holds other content than its id promises")
+        raise Refusal(SourceReason.SIGNATURE_INVALID, "holds other content than its id promises", "fetch it again")
     sha256 = len(signed.oid) == 64
     version = "1\n\tbare = true\n[extensions]\n\tobjectformat = sha256" if sha256 else "0\n\tbare = true"
     place = git_dir / "objects" / signed.oid[:2]
@@ -381,15 +287,16 @@ def _make_repository(git_dir: Path, signed: Signed) -> None:
 
 def _good(signed: Signed, trust: Trust, principal: str, fingerprint: str = "") -> Verdict:
     machine = principal in trust.forges or fingerprint in trust.forges
-    return Verdict(signed.oid, None, "", principal, not machine and _WILD.search(principal) is None)
+    person = not machine and _WILD.search(principal) is None
+    return Verdict(signed.oid, None, "", principal=principal, person=person)
 
 
-def _not_admitted(principal: str, fingerprint: str) -> _Refusal:
+def _not_admitted(principal: str, fingerprint: str) -> Refusal:
     shown = tree.printable(principal)
-    return _Refusal(
+    return Refusal(
         SourceReason.SIGNATURE_UNTRUSTED,
-        f"is signed by {shown} ({fingerprint}), who is not in spec.verify.principals; have one of them sign a commit"
-        " on top",
+        f"is signed by {shown} ({fingerprint}), who is not in spec.verify.principals",
+        ON_TOP,
         principal=shown,
     )
 
@@ -397,15 +304,9 @@ def _not_admitted(principal: str, fingerprint: str) -> _Refusal:
 def _program(name: str, package: str) -> str:
     found = shutil.which(name)
     if found is None:
-        raise _Refusal(
+        raise Refusal(
             SourceReason.SIGNATURE_UNCHECKED,
-            f"could not be checked: there is no {name} on this machine; install it (Debian: {package})",
+            f"could not be checked: there is no {name} on this machine",
+            f"install it (Debian: {package})",
         )
     return os.path.abspath(found)
-
-
-def _utc(seconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return str(seconds)

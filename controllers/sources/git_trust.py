@@ -88,10 +88,9 @@ def _read(path: Path, governed: Sequence[Path], field: str) -> bytes:
                     f"spec.verify.{field} {shown} lies in the repository that it is to govern ({step})",
                     "move it to a place that no commit reaches",
                 )
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise _refused(f"spec.verify.{field} {shown} is not a regular file", "name a file")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _refused(f"spec.verify.{field} {shown} is not a regular file", "name a file")
+        with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise _refused(

@@ -9,7 +9,7 @@ from typing import Any
 
 from controllers.sources.git import GitReader
 from controllers.sources.git_trust import Trust
-from controllers.sources.tree import Entry, SourceReader, Tree
+from controllers.sources.tree import OBJECT_MISSING, Entry, SourceReader, Tree
 from decisions.plan import Action, Plan
 from schemas.approval_decision import ApprovalDecisionStatus
 from schemas.base import Key
@@ -44,7 +44,8 @@ def signer(reader: SourceReader, trust: Trust | None, head: str, now: datetime) 
         return ""
     verdict = reader.verdict(head, trust, now)
     if verdict.problem is not None:
-        raise SourceUnreadable(verdict.message, reason=verdict.problem)
+        advice = f"; {verdict.advice}" if verdict.advice else ""
+        raise SourceUnreadable(f"{verdict.message}: what was in force stays{advice}", reason=verdict.problem)
     return verdict.principal
 
 
@@ -62,7 +63,9 @@ def rewritten(reader: SourceReader, old: str | None, new: str) -> str:
             return ""
         if reader.is_ancestor(new, old):
             return f"the history went back from {old} to {new}"
-    except SourceUnreadable:
+    except SourceUnreadable as error:
+        if error.reason != OBJECT_MISSING:
+            raise
         return f"the history may have been rewritten between {old} and {new}: the clone is shallow"
     return f"the history was rewritten: {old} is no part of {new}"
 

@@ -44,12 +44,19 @@ class Page:
 
     @property
     def inline(self) -> list[tuple[int, str]]:
-        """(line, text) of each piece of inline code."""
-        found = []
-        for part in self._parts():
-            if not isinstance(part, Block):
-                line, text = part
+        """(line, text) of each piece of inline code; ``line`` is the first one of its paragraph or table row."""
+        found: list[tuple[int, str]] = []
+        paragraph: list[str] = []
+        first = 0
+        for part in [*self._parts(), (0, "")]:
+            line, text = (0, "") if isinstance(part, Block) else part
+            if not text.strip() or text.startswith("|"):
+                found += [(first, match) for match in _INLINE.findall(" ".join(paragraph))]
                 found += [(line, match) for match in _INLINE.findall(text)]
+                paragraph, first = [], 0
+            else:
+                first = first or line
+                paragraph.append(text.strip())
         return found
 
     def section(self, heading: str) -> str:

@@ -178,7 +178,7 @@ def test_signatures_that_cannot_be_checked_apply_nothing(world: World) -> None:
     world.spec = world.spec.model_copy(update={"verify": Verify(allowed_signers="/nowhere")})
     world.restart()
     world.sync()
-    assert world.reason("Source", "default", "Ready") == "False/SignatureInvalid"
+    assert world.reason("Source", "default", "Ready") == "False/AllowedSignersRefused"
     assert world.find("Mission", "a") is None
 
 

@@ -56,15 +56,11 @@ def test_a_fragment_is_a_part_of_a_spec(block: Block) -> None:
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.info == "python"], ids=lambda b: b.place)
 def test_a_program_uses_what_the_client_has(block: Block) -> None:
-    tree = ast.parse(block.text)
-    imported = {
-        n.name for i in ast.walk(tree) if isinstance(i, ast.ImportFrom) for n in i.names if i.module == "remit_client"
-    }
-    assert imported <= set(remit_client.__all__)
-    used = {
-        n.attr
-        for n in ast.walk(tree)
-        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "run"
-    }
-    assert used
-    assert [name for name in sorted(used) if not hasattr(remit_client.Run, name)] == []
+    nodes = list(ast.walk(ast.parse(block.text)))
+    imports = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "remit_client"]
+    assert {alias.name for node in imports for alias in node.names} <= set(remit_client.__all__)
+    of_run = [
+        n for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "run"
+    ]
+    assert of_run
+    assert [n.attr for n in of_run if not hasattr(remit_client.Run, n.attr)] == []

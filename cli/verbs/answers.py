@@ -1,0 +1,1 @@
+from cli.acts import register as register

@@ -1,0 +1,1 @@
+from cli.admin import register as register

@@ -1,0 +1,1 @@
+from cli.records import register as register

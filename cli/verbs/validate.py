@@ -1,0 +1,1 @@
+from cli.specs import register as register

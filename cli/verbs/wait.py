@@ -1,0 +1,1 @@
+from cli.objects import register as register
