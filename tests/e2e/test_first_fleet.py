@@ -1,0 +1,179 @@
+"""What a newcomer does in the first minutes, with real processes: the demo, an answer, a commit, a mistake, a guard."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.engine_process import Engine, Project, until
+from tests.fakes.repos import ENVIRONMENT
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Project:
+    """A copy of this repository, as a clone has it."""
+    project = Project(tmp_path, make=False)
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    for name in files.decode().split("\0"):
+        source = ROOT / name
+        if name and source.is_file():
+            target = project.root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "clone"]):
+        subprocess.run(["git", *command], cwd=project.root, env=ENVIRONMENT, check=True)
+    return project
+
+
+def start(project: Project) -> Engine:
+    return project.engine("--demo", "--agent-listen", f"127.0.0.1:{project.port}")
+
+
+def specs(project: Project) -> Path:
+    return project.root / ".remit" / "demo"
+
+
+def commit(project: Project, message: str = "change") -> None:
+    for command in (["add", "-A"], ["commit", "-q", "-m", message]):
+        subprocess.run(["git", *command], cwd=specs(project), env=ENVIRONMENT, check=True)
+
+
+def test_the_demo_runs_asks_and_continues_where_it_stopped(demo: Project) -> None:
+    try:
+        engine = start(demo)
+        engine.says("YOUR TURN", seconds=60)
+        assert demo.states() == {"Done": 4, "Review": 1}
+        (line,) = re.findall(r"answer: +(.*)", engine.out)
+        assert engine.stop() == 0
+        demo.nothing_is_left()
+        ended = len(demo.events("RunFinished"))
+
+        engine = start(demo)
+        engine.says("YOUR TURN", seconds=30)
+        words = shlex.split(line)
+        assert words[1] == "approve"
+        demo.good(*words[1:])
+        demo.comes_to("release-report", "Done")
+        asked = next(e for e in demo.events("Created") if e.subject.kind == "ApprovalDecision")
+        done = next(e for e in demo.events("Transitioned") if e.data.get("to") == "Done" and e.reason == "Approved")
+        assert done.at - asked.at < timedelta(seconds=1)
+        assert len(demo.events("RunFinished")) == ended, "nothing ran again"
+        demo.good("audit", "verify")
+        assert engine.stop(signal.SIGTERM) == 0
+        demo.nothing_is_left()
+    finally:
+        demo.close()
+
+
+def test_a_commit_touches_only_what_it_changes_and_a_broken_one_changes_nothing(demo: Project) -> None:
+    try:
+        engine = start(demo)
+        engine.says("rests", seconds=60)
+        until(
+            lambda: demo.get("Mission", "release-report").status["blockedOn"][0].get("until"),
+            "the review to settle",
+            20,
+        )
+        before = {m.name: (m.uid, m.generation, m.resource_version) for m in demo.objects("Mission")}
+        file = specs(demo) / "missions" / "check-links.yaml"
+        good = file.read_text()
+        file.write_text(re.sub(r"priority: .*", "priority: 77", good))
+        commit(demo)
+        until(lambda: demo.get("Mission", "check-links").generation == 2, "the commit to be applied", 20)
+        after = {m.name: (m.uid, m.generation, m.resource_version) for m in demo.objects("Mission")}
+        assert {n for n in before if before[n] != after[n]} == {"check-links"}
+
+        file.write_text(good.replace("title:", "titel:"))
+        commit(demo)
+        until(lambda: demo.ready()[1] == "InvalidSpec", "the mistake to be found", 20)
+        shown = demo.remit("sync")
+        assert shown.code == 1
+        assert re.search(r"missions/check-links\.yaml:\d+:\d+: .*titel.*title", shown.out), shown.out
+        assert demo.get("Mission", "check-links").generation == 2
+
+        file.write_text(re.sub(r"priority: .*", "priority: 78", good))
+        commit(demo)
+        until(lambda: demo.get("Mission", "check-links").generation == 3, "the fix to be applied", 20)
+        assert demo.ready()[:2] == ("True", "Synced")
+        assert engine.stop() == 0
+    finally:
+        demo.close()
+
+
+def test_a_commit_that_deletes_most_files_waits_for_its_own_confirmation(demo: Project) -> None:
+    try:
+        engine = start(demo)
+        engine.says("YOUR TURN", seconds=60)
+        for file in (specs(demo) / "missions").glob("*.yaml"):
+            file.unlink()
+        for file in (specs(demo) / "agents").glob("*.yaml"):
+            file.unlink()
+        commit(demo)
+        until(lambda: demo.ready()[1] == "PruneBlocked", "the guard", 20)
+        assert len(demo.objects("Mission")) == 5
+        refused = demo.remit("confirm", "sha256:" + "0" * 64)
+        assert refused.code == 3, refused
+        pending = demo.source()["units"][0]["pending"]
+        demo.good("confirm", pending[0]["digest"])
+        until(lambda: not demo.objects("Mission") and not demo.objects("Agent"), "the confirmed deletion", 30)
+        assert engine.stop() == 0
+    finally:
+        demo.close()
+
+
+def test_the_second_engine_on_a_store_is_refused_and_told_who_holds_it(project: Project) -> None:
+    first = project.engine()
+    second = project.engine(ready=False)
+    assert second.ends() == 2
+    assert str(first.pid) in second.err
+    assert "Traceback" not in second.err
+    first.kill()
+    third = project.engine()
+    assert third.stop() == 0
+
+
+def test_a_taken_port_is_named(project: Project, tmp_path: Path) -> None:
+    first = project.engine()
+    other = Project(tmp_path / "other")
+    try:
+        clash = other.engine("--agent-listen", f"127.0.0.1:{project.port}", ready=False)
+        assert clash.ends() == 2
+        assert f"127.0.0.1:{project.port}" in clash.err
+        assert "Traceback" not in clash.err
+    finally:
+        other.close()
+    assert first.stop() == 0
+
+
+def test_a_verb_on_a_held_object_is_recorded_and_exits_with_3(project: Project) -> None:
+    project.commit(
+        {
+            "fleet.yaml": (
+                "apiVersion: remit.dev/v1alpha1\nkind: Executor\nmetadata: {name: local}\n"
+                "spec:\n  type: Command\n  command: {argv: [sh, -c, 'echo done'], outputFormat: Text}\n---\n"
+                "apiVersion: remit.dev/v1alpha1\nkind: Agent\nmetadata: {name: worker}\n"
+                "spec: {executorRef: {name: local}}\n---\n"
+                "apiVersion: remit.dev/v1alpha1\nkind: Mission\nmetadata: {name: a}\n"
+                "spec: {title: do it, agentRef: {name: worker}, review: None}\n"
+            )
+        }
+    )
+    engine = project.engine()
+    project.comes_to("a", "Done")
+    project.good("hold", "mission/a", "-r", "look first")
+    project.good("retry", "a", "-r", "again")
+    until(lambda: project.state("a") == "Assigned", "the retry to be taken up", 20)
+    held = project.remit("retry", "a")
+    assert held.code == 3, held
+    assert "held" in held.err
+    project.good("release", project.objects("Hold")[0].name)
+    until(lambda: project.state("a") == "Done" and len(project.events("RunFinished")) == 2, "the second run", 20)
+    assert engine.stop() == 0
