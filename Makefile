@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check verify generate lock bench docs clean
+.PHONY: help install run test check verify generate lock bench soak docs clean
 
 help: ## print what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ lock: install ## resolve the dependencies again into requirements.lock
 
 bench: install ## run the benchmarks of tests/bench (ratios, never part of the tests)
 	@$(BIN)/python -m pytest tests/bench -q -p no:cacheprovider --override-ini python_files='bench_*.py' -s
+
+SEEDS ?= 1000
+soak: install ## play SEEDS=N seeds of the simulation
+	@$(BIN)/python -m tests.simulation.soak --seeds $(SEEDS)
 
 docs: generate ## rebuild the generated pages of docs/
 

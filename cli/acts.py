@@ -11,6 +11,7 @@ from cli.failures import Exit, Failure
 from schemas.base import DEFAULT_NAMESPACE, Key, is_name
 
 if TYPE_CHECKING:
+    from schemas.confirmation import ConfirmationStatus
     from schemas.hold import HoldMode
     from schemas.resource import Resource
     from store.contract import Snapshot, Store, Transaction
@@ -376,7 +377,7 @@ def confirm(
 ) -> None:
     """Release exactly the plan that a guard holds back: deletions, or a loosened limit."""
     from cli.project import me
-    from schemas.confirmation import ConfirmationSpec, ConfirmationStatus
+    from schemas.confirmation import ConfirmationSpec
     from schemas.event import EventType
     from schemas.resource import Declared
 
@@ -391,7 +392,7 @@ def confirm(
             made = tx.create(
                 Declared("Confirmation", namespace, name, spec.to_wire()),
                 manager=f"cli/{actor.subject.removeprefix('user:')}",
-                status=ConfirmationStatus(confirmed_by=actor.subject, transport=actor.transport).to_wire(),
+                status=new_confirmation(tx).to_wire(),
             )
             tx.event(EventType.CREATED, made, reason="Confirmed", message=plan["message"])
         print(f"confirmed {plan['digest'][:19]}: {plan['message']}")
@@ -401,6 +402,15 @@ def confirm(
             print("recorded; the engine applies it when it runs")
         else:
             print("applied")
+
+
+def new_confirmation(tx: Transaction) -> ConfirmationStatus:
+    """What a Confirmation says of itself before the engine saw it."""
+    from schemas.conditions import set_condition
+    from schemas.confirmation import ConfirmationReason, ConfirmationStatus
+
+    conditions = set_condition((), "Succeeded", None, ConfirmationReason.PENDING, "", now=tx.now, generation=1)
+    return ConfirmationStatus(conditions=conditions, confirmed_by=tx.actor.subject, transport=tx.actor.transport)
 
 
 def _pending(tx: Transaction, digest: str) -> dict[str, Any]:

@@ -267,7 +267,9 @@ def _first_status(tx: Transaction, kind: str) -> dict[str, Any]:
     if kind == "Hold":
         return {"placedBy": tx.actor.subject, "transport": tx.actor.transport}
     if kind == "Confirmation":
-        return {"confirmedBy": tx.actor.subject, "transport": tx.actor.transport}
+        from cli.acts import new_confirmation
+
+        return new_confirmation(tx).to_wire()
     return {}
 
 

@@ -270,16 +270,21 @@ class Engine:
     async def _pump(self, life: Lifecycle) -> None:
         """Turn what was committed, by this process or another, into keys."""
         cursor = await self.blocking.run(self.store.cursor)
+        behind = False
         life.ready()
         while not life.stopping.is_set():
             await wait_for_any(self.clock, POLL_S, life.stopping, self._changed)
             self._changed.clear()
             try:
-                if self.store.cursor() == cursor:
+                if self.store.cursor() == cursor and not behind:
                     continue
                 cursor, wakes, more = await self.blocking.run(self._read_changes, cursor)
+                if behind:  # what was learnt before the fault may have woken nobody: look at everything once
+                    wakes = [*wakes, *await self._list()]
+                    behind = False
             except StoreUnavailable as error:
                 log.warning("changes cannot be read: %s", error)
+                behind = True
                 continue
             for key, priority in wakes:
                 (self.sources if key.kind == "Source" else self.objects).add(key, priority)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from schemas.base import Bool, Model, StatusModel
 from schemas.conditions import Conditions
@@ -29,6 +29,10 @@ class VerifyMode(StrEnum):
 class Verify(Model):
     """Which commits are trusted. The files must lie outside the governed repository: who may commit to it must not
     say whom to trust."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["allowedSigners"]}, {"required": ["gpgKeyring"]}]}
+    )
 
     mode: VerifyMode = Field(VerifyMode.HEAD, description="Head.")
     allowed_signers: str | None = Field(

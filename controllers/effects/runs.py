@@ -81,7 +81,7 @@ class RunEffects:
             )
             return lambda tx: end_run(tx, uid, ending)
         await executor.start(prepared)
-        return lambda tx: records.mark_started(tx, uid)
+        return lambda tx: _begun(tx, uid)
 
     def _prepare(self, uid: str) -> RunOrder | records.Ending | None:
         with self._store.snapshot() as snapshot:
@@ -185,6 +185,12 @@ class RunEffects:
         ending = records.prepare(self._store, self._files, ended.run_uid, records.Ending.of(ended.outcome))
         with self._store.transaction(SYSTEM) as tx:
             end_run(tx, ended.run_uid, ending)
+
+
+def _begun(tx: Transaction, uid: str) -> None:
+    """Note that the run started, unless it went away with its mission meanwhile."""
+    if tx.get_by_uid(uid) is not None:
+        records.mark_started(tx, uid)
 
 
 def end_run(tx: Transaction, uid: str, ending: records.Ending) -> None:

@@ -29,7 +29,7 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     """One pass over an agent."""
     agent = tx.get(key)
     if agent is None:
-        return DONE
+        return writing.gone(tx, key)
     found = _facts(tx, agent)
     decision = decisions.decide(found, tx.now)
     old = found.status.conditions

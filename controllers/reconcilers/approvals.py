@@ -114,7 +114,7 @@ def reconcile_request(tx: Transaction, key: Key) -> Result:
     """Remind once at half time; expire at the end. Never granted by time."""
     request = tx.get(key)
     if request is None:
-        return DONE
+        return writing.gone(tx, key)
     status = ApprovalRequestStatus.model_validate(request.status)
     if status.state is not RequestState.PENDING:
         return writing.wake_at(tx, request, None)

@@ -41,7 +41,7 @@ class ExecutorReconciler:
         """One pass over an executor."""
         executor = tx.get(key)
         if executor is None:
-            return DONE
+            return writing.gone(tx, key)
         spec = ExecutorSpec.model_validate(executor.spec)
         status = ExecutorStatus.model_validate(executor.status)
         users = in_use_by(tx, executor) if executor.deletion_at is not None else ()

@@ -86,14 +86,16 @@ def _assignee(tx: Transaction, mission: Resource, spec: MissionSpec, status: Mis
 
 
 def _select(tx: Transaction, namespace: str, selector: LabelSelector, status: MissionStatus) -> Key | None:
-    """The first agent by name with a free place, else the first by name. A mission at work keeps its agent."""
+    """The first agent by name with a free place, else the first by name. A mission whose work has
+    begun keeps its agent, also in Review and Blocked: it says who did the work."""
     agents = [
         a
         for a in tx.objects("Agent", namespace=namespace, labels=selector.match_labels)
         if a.deletion_at is None and not a.spec.get("suspend")
     ]
     names = {a.name for a in agents}
-    if status.agent is not None and (status.current_run is not None or status.state is MissionState.IN_PROGRESS):
+    waiting = status.state in (MissionState.INBOX, MissionState.ASSIGNED) and status.current_run is None
+    if status.agent is not None and not waiting:
         return status.agent.key("Agent", namespace)
     for agent in agents:
         ready = is_true(AgentStatus.model_validate(agent.status).conditions, "Ready")

@@ -17,7 +17,7 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     """One pass over a Hold."""
     hold = tx.get(key)
     if hold is None:
-        return DONE
+        return writing.gone(tx, key)  # released by hand
     spec, status = HoldSpec.model_validate(hold.spec), HoldStatus.model_validate(hold.status)
     placed_by = status.placed_by or hold.manager
     found = HoldFacts(hold.key, spec, placed_by, hold.created_at, hold.deletion_at is not None)

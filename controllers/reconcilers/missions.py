@@ -32,7 +32,7 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     """One pass over a mission."""
     mission = tx.get(key)
     if mission is None:
-        return DONE
+        return writing.gone(tx, key)
     found = facts.mission_facts(tx, mission, facts.holds(tx))
     return carry_out(tx, mission, decisions.decide(found, tx.now))
 

@@ -56,6 +56,8 @@ class Wakes:
     def __init__(self, ready: dispatcher.ReadyMissions) -> None:
         self._index = ReferenceIndex()
         self._ready = ready
+        self._selecting: set[Key] = set()  # missions that wait and have their agent chosen by labels
+        self._choices: dict[Key, tuple[object, ...]] = {}  # what such a choice looks at, by agent
         self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
@@ -113,11 +115,16 @@ class Wakes:
 
     def _forget(self, key: Key) -> frozenset[Key]:
         self._ready.forget(key)
+        self._selecting.discard(key)
         return self._index.put(key, ())
 
     def _learn(self, resource: Resource) -> frozenset[Key]:
         if resource.kind == "Mission":
             self._ready.learn(resource)
+            if resource.spec.get("agentSelector") is not None and resource.state in ("Inbox", "Assigned"):
+                self._selecting.add(resource.key)
+            else:
+                self._selecting.discard(resource.key)
         if resource.kind in ("Mission", "Agent", "Executor"):
             targets = {r.target for r in references(resource.namespace, resource.spec)}
             agent = resource.status.get("agent") if resource.kind == "Mission" else None
@@ -165,12 +172,24 @@ class Wakes:
             if resource.deletion_at is not None:
                 place = Key("Executor", executor.get("namespace") or resource.namespace, executor["name"])
                 yield place, Priority.CHANGE
-            if resource.generation > 1 or resource.status:
-                return
-        # A new agent, or one that went away, may be what missions with a selector wait for.
-        for mission in snapshot.objects("Mission", namespace=change.key.namespace, states=["Inbox", "Assigned"]):
-            if mission.spec.get("agentSelector") is not None:
-                yield mission.key, Priority.CHANGE
+        if not self._choice_changed(change.key, resource):
+            return
+        for mission in sorted(self._selecting):
+            if mission.namespace == change.key.namespace:
+                yield mission, Priority.CHANGE
+
+    def _choice_changed(self, key: Key, agent: Resource | None) -> bool:
+        """Whether missions with a selector may choose differently: an agent is new or gone, was edited, or gave away
+        or got back its last place."""
+        if agent is None:
+            self._choices.pop(key, None)
+            return True
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in agent.status.get("conditions", ()))
+        places = int(agent.spec.get("maxConcurrentMissions", 1)) - int(agent.status.get("activeRuns", 0))
+        choice = (ready and places > 0, agent.generation, agent.labels, agent.deletion_at is None)
+        changed = self._choices.get(key) != choice
+        self._choices[key] = choice
+        return changed
 
     def _owned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         owner = snapshot.get_by_uid(change.owner_uid) if change.owner_uid else None

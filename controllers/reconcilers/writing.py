@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from controllers.runtime.result import DONE, RequeueAt, Result
 from decisions.mission_facts import Note
-from schemas.base import StatusModel
+from schemas.base import Key, StatusModel
 from schemas.conditions import Conditions, find
 from schemas.event import EventType
 from schemas.resource import Resource
@@ -46,6 +46,12 @@ def note_ready(tx: Transaction, resource: Resource, old: Conditions, new: Condit
             message=f"{condition.type}={condition.status}" + (f": {condition.message}" if condition.message else ""),
             data={"condition": condition.type, "status": condition.status.value},
         )
+
+
+def gone(tx: Transaction, key: Key) -> Result:
+    """The object is not there: neither may its timer be, which would be due again and again for nobody."""
+    tx.clear_timer(key, WAKE)
+    return DONE
 
 
 def wake_at(tx: Transaction, resource: Resource, when: datetime | None) -> Result:

@@ -233,13 +233,14 @@ class GitReader:
         return repository.commit_of(names, self.ref)
 
     def _signed(self, repository: git_repository.Repository, commit: str) -> git_signed.Signed:
-        """What vouches for a commit that the ref leads to now."""
+        """What vouches for a commit: the annotated tag where the ref holds one, else the commit itself."""
         names = (git_mirror.REF,) if self._mirror is not None else git_address.candidates(self.ref)
         held = repository.object_of(names, self.ref)
-        if held is None or repository.objects.peel(held, f"ref {self.ref}") != commit:
-            raise SourceUnreadable(f"{self.ref} of {self.address} moved while it was read", reason=tree.SOURCE_CHANGING)
-        if held == commit:
+        leads_to = None if held is None else repository.objects.peel(held, f"ref {self.ref}")
+        if held is None or held == leads_to:
             return git_bringer.signed_commit(repository, commit)
+        if leads_to != commit:
+            raise SourceUnreadable(f"{self.ref} of {self.address} moved while it was read", reason=tree.SOURCE_CHANGING)
         return git_bringer.signed_tag(repository, held, self.ref)
 
     def _scope(self, repository: git_repository.Repository, commit: str) -> str | None:

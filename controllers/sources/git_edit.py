@@ -8,18 +8,16 @@ leaves at most an uncommitted change that a second try takes up. Commits are not
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
-import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from controllers.sources import (
     git_address,
+    git_commit,
     git_environment,
     git_objects,
     git_process,
@@ -28,22 +26,14 @@ from controllers.sources import (
     git_worktree,
     tree,
 )
-from schemas.errors import Diagnostic, Refused, SourceUnreadable
+from schemas.errors import Refused, SourceUnreadable
 
-BRANCH_NOT_FOUND: Final = "BranchNotFound"
+Author = git_commit.Author
+BRANCH_NOT_FOUND: Final = git_commit.BRANCH_NOT_FOUND
 FILE_CHANGED: Final = "FileChanged"
 ALREADY_A_REPOSITORY: Final = "AlreadyARepository"
 
 _ATTEMPTS: Final = 5
-_UNFIT: Final = re.compile(r"[\x00-\x1f\x7f<>]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """Whom a commit names as author and committer."""
-
-    name: str
-    email: str
 
 
 def commit_file(
@@ -69,12 +59,12 @@ def commit_file(
     repository cannot be read.
     """
     repository = repository.absolute()
-    branch = _branch(ref)
-    path = _checked(file_path)
+    branch = git_commit.branch_name(ref)
+    path = git_commit.checked_path(file_path)
     content = new_text.encode()
     try:
         with contextlib.closing(git_repository.Repository(repository)) as opened:
-            identity = _identity(opened.layout.git_dir, author, when)
+            identity = git_commit.identity_of(opened.layout.git_dir, author, when)
             for _ in range(_ATTEMPTS):
                 edit = _Edit(opened, branch, path, content, identity)
                 if edit.old is not None and edit.old[2] == content:
@@ -88,7 +78,7 @@ def commit_file(
                 if commit is not None:
                     return commit
     except git_process.GitSilent as error:
-        raise _silent(repository) from error
+        raise git_commit.silent(repository) from error
     raise Refused(
         f"{ref} of {repository} kept moving while {path} was committed; try again", reason=git_worktree.REPOSITORY_BUSY
     )
@@ -111,14 +101,14 @@ def init_repository(
     """
     path = path.absolute()
     git_dir = path / ".git"
-    names = {_checked(name): content for name, content in files.items()}
+    names = {git_commit.checked_path(name): content for name, content in files.items()}
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not os.path.lexists(git_dir):
             options = ("--quiet", "--template=", f"--initial-branch={git_address.parse_ref(branch)}")
-            _git((f"--work-tree={path}", "init", *options), git_dir)
+            git_commit.must((f"--work-tree={path}", "init", *options), git_dir)
         layout = git_repository.find_layout(path)
-        head = _git(("symbolic-ref", "HEAD"), layout.git_dir).decode().strip()
+        head = git_commit.must(("symbolic-ref", "HEAD"), layout.git_dir).decode().strip()
         if git_process.run(("rev-parse", "-q", "--verify", "HEAD"), git_dir=layout.git_dir).status == 0:
             raise Refused(f"{path} is a git repository with commits already", reason=ALREADY_A_REPOSITORY)
         for name, content in names.items():
@@ -126,20 +116,20 @@ def init_repository(
                 raise Refused(f"{path / name} exists with other content; move it away", reason=FILE_CHANGED)
         for name, content in names.items():
             git_worktree.write_file(path, name, content)
-        rows = [f"100644 {_store(layout.git_dir, content)}\t{name}\0" for name, content in names.items()]
+        rows = [f"100644 {git_commit.store_blob(layout.git_dir, content)}\t{name}\0" for name, content in names.items()]
         index_info = ("update-index", "-z", "--index-info")
         with tempfile.TemporaryDirectory(prefix="remit-index-") as folder:
             apart = {**git_environment.local(), "GIT_INDEX_FILE": f"{folder}/index"}
-            _git(index_info, layout.git_dir, environment=apart, stdin="".join(rows).encode())
-            first = _git(("write-tree",), layout.git_dir, environment=apart).decode().strip()
-        _git(index_info, layout.git_dir, stdin="".join(rows).encode())
-        identity = _identity(layout.git_dir, author, when)
-        commit = _commit_tree(layout.git_dir, first, "", message, identity)
-        _git(("update-ref", head, commit, "0" * len(commit)), layout.git_dir, environment=identity)
+            git_commit.must(index_info, layout.git_dir, environment=apart, stdin="".join(rows).encode())
+            first = git_commit.must(("write-tree",), layout.git_dir, environment=apart).decode().strip()
+        git_commit.must(index_info, layout.git_dir, stdin="".join(rows).encode())
+        identity = git_commit.identity_of(layout.git_dir, author, when)
+        commit = git_commit.commit_tree(layout.git_dir, first, "", message, identity)
+        git_commit.must(("update-ref", head, commit, "0" * len(commit)), layout.git_dir, environment=identity)
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}", reason=git_worktree.PATH_REFUSED) from error
     except git_process.GitSilent as error:
-        raise _silent(path) from error
+        raise git_commit.silent(path) from error
     return commit
 
 
@@ -168,9 +158,9 @@ class _Edit:
         mode = self.old[0] if self.old is not None else "100644"
         checkout = git_worktree.checked_out(self._repository.path, self._layout, self._branch)
         before = self._require_untouched(checkout) if checkout is not None else None
-        blob = _store(self._layout.git_dir, self._content)
+        blob = git_commit.store_blob(self._layout.git_dir, self._content)
         new = self._tree_with((mode, blob))
-        commit = _commit_tree(self._layout.git_dir, new, self.head, message, self._identity)
+        commit = git_commit.commit_tree(self._layout.git_dir, new, self.head, message, self._identity)
         if checkout is None:
             return commit if self._move(commit, message, self._layout.git_dir) else None
         # The place before the ref: a crash in between leaves an ordinary uncommitted change, never a branch whose
@@ -244,102 +234,13 @@ class _Edit:
         with tempfile.TemporaryDirectory(prefix="remit-index-") as folder:
             environment = {**git_environment.local(), "GIT_INDEX_FILE": f"{folder}/index"}
             git_dir = self._layout.git_dir
-            _git(("read-tree", self.head or "--empty"), git_dir, environment=environment)
+            git_commit.must(("read-tree", self.head or "--empty"), git_dir, environment=environment)
             cacheinfo = f"{entry[0]},{entry[1]},{self._path}"
-            _git(("update-index", "--add", "--cacheinfo", cacheinfo), git_dir, environment=environment)
-            return _git(("write-tree",), git_dir, environment=environment).decode().strip()
+            git_commit.must(("update-index", "--add", "--cacheinfo", cacheinfo), git_dir, environment=environment)
+            return git_commit.must(("write-tree",), git_dir, environment=environment).decode().strip()
 
     def _move(self, commit: str, message: str, git_dir: Path) -> bool:
         """Put the branch on ``commit`` if it is still where this attempt began."""
-        reason = _UNFIT.sub(" ", message)[:200]
-        old = self.head or "0" * len(commit)
-        done = git_process.run(
-            ("update-ref", "-m", f"remit: {reason}", self._branch, commit, old),
-            git_dir=git_dir,
-            environment=self._identity,
+        return git_commit.move_branch(
+            self._repository, self._branch, commit, self.head, message, self._identity, git_dir=git_dir
         )
-        if done.status and "File exists" in done.stderr:
-            raise Refused(
-                f"{self._branch} of {self._repository.path} is locked by another git process; try again,"
-                f" or remove {self._layout.common_dir}/{self._branch}.lock when none is at work",
-                reason=git_worktree.REPOSITORY_BUSY,
-            )
-        if done.status and not re.search(r"but expected|reference already exists|unable to resolve", done.stderr):
-            raise Refused(
-                f"{self._branch} of {self._repository.path} cannot be moved: {done.last_words}",
-                reason=git_worktree.REPOSITORY_BUSY,
-            )
-        return done.status == 0
-
-
-def _silent(path: Path) -> SourceUnreadable:
-    return SourceUnreadable(f"git did not answer in time for {path}", reason=tree.REPOSITORY_UNREACHABLE)
-
-
-def _branch(ref: str) -> str:
-    checked = git_address.parse_ref(ref)
-    if git_address.is_commit(checked) or checked == "HEAD":
-        raise Refused(f"{ref} is no branch; name the branch to commit to", reason=BRANCH_NOT_FOUND)
-    if checked.startswith("refs/") and not checked.startswith("refs/heads/"):
-        raise Refused(f"{ref} is no branch; name the branch to commit to", reason=BRANCH_NOT_FOUND)
-    return checked if checked.startswith("refs/heads/") else f"refs/heads/{checked}"
-
-
-def _checked(path: str) -> str:
-    found = tree.check_path(path.encode("utf-8", "surrogateescape"))
-    if isinstance(found, Diagnostic):
-        raise Refused(str(found), reason=git_worktree.PATH_REFUSED)
-    if any(re.fullmatch(r"\.git|git~\d", part, re.IGNORECASE) for part in found.split("/")):
-        raise Refused(f"{path} leads into git's own files", reason=git_worktree.PATH_REFUSED)
-    return found
-
-
-def _store(git_dir: Path, content: bytes) -> str:
-    return _git(("hash-object", "-w", "--no-filters", "--stdin"), git_dir, stdin=content).decode().strip()
-
-
-def _commit_tree(git_dir: Path, new: str, parent: str, message: str, identity: Mapping[str, str]) -> str:
-    parents = ("-p", parent) if parent else ()
-    text = message.replace("\0", "").strip().encode() + b"\n"
-    config = ("-c", "i18n.commitEncoding=UTF-8")
-    made = _git((*config, "commit-tree", new, *parents, "-F", "-"), git_dir, environment=identity, stdin=text)
-    return made.decode().strip()
-
-
-def _git(
-    command: Sequence[str], git_dir: Path, *, environment: Mapping[str, str] | None = None, stdin: bytes = b""
-) -> bytes:
-    done = git_process.run(command, git_dir=git_dir, environment=environment, stdin=stdin)
-    if done.status:
-        raise Refused(f"git could not write to {git_dir}: {done.last_words}", reason=git_worktree.PATH_REFUSED)
-    return done.stdout
-
-
-def _identity(git_dir: Path, author: Author | None, when: datetime | None) -> dict[str, str]:
-    """The environment for commands that name a person."""
-    environment = git_environment.local()
-    person = author or _configured(git_dir)
-    for role in ("AUTHOR", "COMMITTER"):
-        environment[f"GIT_{role}_NAME"] = _UNFIT.sub(" ", person.name).strip() or "remit"
-        environment[f"GIT_{role}_EMAIL"] = _UNFIT.sub("", person.email).strip() or "remit@localhost"
-        if when is not None:
-            environment[f"GIT_{role}_DATE"] = f"{int(when.timestamp())} +0000"
-    return environment
-
-
-def _configured(git_dir: Path) -> Author:
-    """The identity of git's configuration, the user's own included; on a bare machine, who runs us."""
-    environment = git_environment.local()
-    del environment["GIT_CONFIG_GLOBAL"]
-    environment["HOME"] = os.environ.get("HOME", "/dev/null")
-    if "XDG_CONFIG_HOME" in os.environ:
-        environment["XDG_CONFIG_HOME"] = os.environ["XDG_CONFIG_HOME"]
-    found = git_process.run(
-        ("config", "-z", "--get-regexp", r"^user\.(name|email)$"), git_dir=git_dir, environment=environment
-    )
-    values = dict(entry.partition("\n")[::2] for entry in found.stdout.decode("utf-8", "replace").split("\0") if entry)
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        user = "remit"  # a container's user without a name
-    return Author(values.get("user.name", user), values.get("user.email", f"{user}@localhost"))

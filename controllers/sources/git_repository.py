@@ -114,6 +114,11 @@ class Repository:
         return next((oid for name in names if (oid := self._refs.read(name)) is not None), None)
 
     @property
+    def empty_tree(self) -> str:
+        """The id of the tree that holds nothing."""
+        return _EMPTY_TREES[self.layout.algorithm]
+
+    @property
     def is_shallow(self) -> bool:
         """Whether it is a shallow clone: what lies behind its boundary cannot be seen."""
         return (self.layout.common_dir / "shallow").exists()
@@ -160,7 +165,7 @@ class Repository:
 
     def changed(self, old_tree: str | None, new_tree: str | None) -> list[tree.Change]:
         """The files that differ between two trees, sorted by path; None stands for no tree at all."""
-        empty = _EMPTY_TREES[self.layout.algorithm]
+        empty = self.empty_tree
         question = f"{old_tree or empty} {new_tree or empty}\nend\n".encode()
         for last_try in (False, True):
             try:

@@ -492,15 +492,29 @@ def test_a_good_object_stored_under_another_name_is_damage(bench: Bench) -> None
 
 
 @needs_ssh
-def test_a_ref_that_moves_meanwhile_is_read_again(bench: Bench) -> None:
-    put(bench, bench.ada)
+def test_a_branch_that_moves_meanwhile_does_not_lend_its_new_signature(bench: Bench) -> None:
+    put(bench, None)
     reader = bench.reader(bench.trust(allowed(("ada@example.org", bench.ada))))
     trust, head = reader.trust(), reader.head()
     assert trust is not None
+    put(bench, bench.ada, message="later")
+    assert reader.verdict(head, trust, NOW).problem is SourceReason.SIGNATURE_UNSIGNED
+    assert reader.verdict(reader.head(), trust, NOW).problem is None
+
+
+@needs_ssh
+def test_a_tag_that_moves_meanwhile_is_read_again(bench: Bench) -> None:
+    put(bench, None)
+    bench.repo.git(*bench.ada.options, "tag", "-s", "-m", "one", "v1")
+    reader = bench.reader(bench.trust(allowed(("ada@example.org", bench.ada))), ref="v1")
+    trust, head = reader.trust(), reader.head()
+    assert trust is not None
     put(bench, None, message="later")
+    bench.repo.git(*bench.ada.options, "tag", "-f", "-s", "-m", "two", "v1")
     with pytest.raises(SourceUnreadable) as caught:
         reader.verdict(head, trust, NOW)
     assert caught.value.reason == SourceReason.SOURCE_CHANGING
+    assert reader.verdict(reader.head(), trust, NOW).problem is None
 
 
 # The files of trusted keys.

@@ -203,7 +203,10 @@ class SimulatedEngine:
             else:
                 out.runner._finish(out.effect, out.commit)
         except (Fenced, StoreUnavailable):
-            pass
+            pass  # as the runner: the claim runs out
+        except Exception as error:  # as the runner
+            out.runner._fail(out.effect, error)
+            raise
 
     def take_outcome(self, worker: Worker) -> None:
         """Record how a run ended, then acknowledge it."""

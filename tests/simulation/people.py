@@ -12,7 +12,8 @@ from typing import Any
 
 from schemas.approval_decision import ApprovalDecisionSpec, ApprovalDecisionStatus
 from schemas.base import Key
-from schemas.confirmation import ConfirmationSpec, ConfirmationStatus
+from schemas.conditions import set_condition
+from schemas.confirmation import ConfirmationReason, ConfirmationSpec, ConfirmationStatus
 from schemas.event import EventType
 from schemas.hold import HoldSpec, HoldStatus
 from schemas.resource import RECONCILE_REQUESTED_AT, RETRY_REQUESTED_AT, Actor, ActorKind, Declared
@@ -68,6 +69,7 @@ class People:
         self._source = source
         self.store = store
         self._numbers = 0
+        self._unrelated: list[str] = []
         self.wishes: dict[str, Wish] = {}
         self.places = {name: random.choice([1, 1, 2]) for name in AGENTS}
         self.suspended: set[str] = set()
@@ -95,7 +97,9 @@ class People:
                 more["suspend"] = "true"
             if self.prompts[name]:
                 more["systemPrompt"] = f"version {self.prompts[name]}"
-            parts.append(agent(name, **more).replace(f"{{name: {name}}}", f"{{name: {name}, labels: {{pool: all}}}}", 1))
+            parts.append(
+                agent(name, **more).replace(f"{{name: {name}}}", f"{{name: {name}, labels: {{pool: all}}}}", 1)
+            )
         found = {"fleet.yaml": "---\n".join(parts)}
         found |= {w.path: w.text() for w in self.wishes.values()}
         if self.policy:
@@ -241,7 +245,7 @@ class People:
     def _replace(self) -> str:
         kept = list(self._source.branch)
         self._source.commit({"other.yaml": "# another repository\n"}, unrelated=True)
-        self._unrelated = kept
+        self._unrelated = self._unrelated or kept
         return "force-push: an unrelated history"
 
     def _touch(self) -> str:
@@ -250,15 +254,18 @@ class People:
 
     def undo_unrelated(self) -> str:
         """Push the history back that was replaced."""
-        kept = getattr(self, "_unrelated", None)
-        if kept:
-            self._source.push_force(kept)
-            self._unrelated = None
+        if self._unrelated:
+            self._source.push_force(self._unrelated)
+            self._unrelated = []
         return "force-push: the first history again"
 
     def mend(self) -> None:
         """Leave a good head: related, nothing broken."""
-        self.undo_unrelated()
+        with self.store.snapshot() as snapshot:
+            source = snapshot.get(Key("Source", "default", "default"))
+        applied = source.status.get("revision") if source is not None else None
+        if applied:
+            self._source.push_force([applied.rpartition(":")[2]])
         self.broken.clear()
         self._commit()
 
@@ -281,7 +288,9 @@ class People:
         stale = self._random.random() < 0.15
         times = 2 if self._random.random() < 0.2 else 1
         for _ in range(times):
-            self.decide(request.name, request.uid, "sha256:" + "0" * 64 if stale else request.spec["actionDigest"], verdict)
+            self.decide(
+                request.name, request.uid, "sha256:" + "0" * 64 if stale else request.spec["actionDigest"], verdict
+            )
         return f"{verdict} {request.name}" + (" (stale)" if stale else "") + (" twice" if times > 1 else "")
 
     def decide(self, name: str, uid: str, digest: str, verdict: str) -> None:
@@ -337,15 +346,16 @@ class People:
         if not digests:
             return "nothing to confirm"
         if self._random.random() < 0.2:
-            self.confirm("sha256:" + f"{self._number():064x}")
+            self.confirm("sha256:" + f"{self._number():064x}", now)
             return "confirm another plan"
-        self.confirm(self._random.choice(digests))
+        self.confirm(self._random.choice(digests), now)
         return "confirm a plan"
 
-    def confirm(self, digest: str) -> None:
+    def confirm(self, digest: str, now: datetime) -> None:
         """Release a plan."""
         spec = ConfirmationSpec.model_validate({"planDigest": digest})
-        status = ConfirmationStatus(confirmed_by="user:alice", transport="Store").to_wire()
+        conditions = set_condition((), "Succeeded", None, ConfirmationReason.PENDING, "", now=now, generation=1)
+        status = ConfirmationStatus(conditions=conditions, confirmed_by="user:alice", transport="Store").to_wire()
         self._create("Confirmation", f"c{self._number()}", spec.to_wire(), status, "Confirmed")
 
     def _request_sync(self, now: datetime) -> str:

@@ -1,1 +1,0 @@
-"""One module per verb, or per few that belong together."""

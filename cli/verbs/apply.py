@@ -1,1 +1,0 @@
-from cli.specs import register as register

@@ -1,1 +1,0 @@
-from cli.admin import register as register

@@ -1,1 +1,0 @@
-from cli.acts import register as register

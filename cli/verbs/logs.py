@@ -1,1 +1,0 @@
-from cli.records import register as register

@@ -1,1 +1,0 @@
-from cli.objects import register as register
