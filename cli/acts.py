@@ -317,14 +317,30 @@ def retry(
         token = format_time(SystemClock().now())
         path = ("metadata", "annotations", RETRY_REQUESTED_AT)
         _change(context, store, mission, [(path, token)], "Retry", reason)
-        blockers = mission.status.get("blockedOn") or []
-        held = next((b for b in blockers if b.get("type") == "Hold"), None)
-        if held is not None:
+        hint = _held(store, mission)
+        if hint:
             raise Failure(
-                f"recorded, but {mission.key.short} is held: {held.get('hint')}",
+                f"recorded, but {mission.key.short} is held: {hint}",
                 hint=f"remit describe {mission.key.short}",
                 code=Exit.REFUSED,
             )
+
+
+def _held(store: Store, mission: Resource) -> str:
+    """What the Hold says that stops a mission or its agent; "" when none does."""
+    from cli.moment import now
+    from controllers.reconcilers.facts import holds
+    from decisions.holds import strictest
+
+    with store.snapshot() as snapshot:
+        objects = [(mission.key, mission.labels)]
+        ref = mission.status.get("agent") or mission.spec.get("agentRef")
+        if ref:
+            key = Key("Agent", ref.get("namespace") or mission.namespace, ref["name"])
+            agent = snapshot.get(key)
+            objects.append((key, agent.labels if agent is not None else {}))
+        found = strictest(holds(snapshot), objects, now())
+    return found.hint if found is not None else ""
 
 
 def assign(

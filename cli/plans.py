@@ -46,13 +46,22 @@ def plan_live(project: Project, store: Store, folder: Path | None, head: str | N
     spec = project.config.source.to_spec()
     views = []
     with store.snapshot() as snapshot:
-        for unit in units:
-            planned = planning.plan_unit(snapshot, "default", unit, revision, spec)
+        for unit in [*units, *_vanished(snapshot, units)]:
+            elsewhere = frozenset(k for other in units if other is not unit for k in other.by_key)
+            planned = planning.plan_unit(snapshot, "default", unit, revision, spec, keep=elsewhere)
             if planned.faults:
                 raise InvalidSpec(planned.faults)
             before = _side(_everything(snapshot))
             views.append(PlanView(planned.plan, tuple(_predict(planned.plan, before, unit))))
     return views
+
+
+def _vanished(snapshot: Snapshot, units: Sequence[CompiledUnit]) -> list[CompiledUnit]:
+    """Units that are in force and whose folder is gone: they declare nothing any more."""
+    source = snapshot.get(Key("Source", "default", "default"))
+    known = {u.path for u in units}
+    applied = source.status.get("units", ()) if source is not None else ()
+    return [CompiledUnit(u["path"], (), ()) for u in applied if u["path"] not in known and u.get("objects")]
 
 
 def _units(project: Project, folder: Path | None, head: str | None) -> tuple[list[CompiledUnit], str]:

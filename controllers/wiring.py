@@ -226,17 +226,19 @@ class Engine:
             tx.event(EventType.ENGINE_STOPPED, ENGINE, reason="Drained", message=f"engine {os.getpid()} left the store")
 
     async def _open_executors(self, life: Lifecycle) -> None:
-        await self._command.open()
         await self.blocking.run(self._find_lost)
+        await self._command.open()
         life.ready()
         await life.stopping.wait()
 
     def _find_lost(self) -> None:
-        """Runs that are said to be running, but of which the executor keeps nothing (its folder was deleted)."""
+        """Runs that are said to be running: of some the executor keeps nothing (its folder was deleted), others ended
+        after the backup that this store was restored from, and their end is reported once more."""
         with self.store.snapshot() as snapshot:
             running = snapshot.objects("Run", states=[RunState.RUNNING.value])
         for run in running:
             if self._command.knows(run.uid):
+                self._command.recall(run.uid)
                 continue
             ending = records.Ending(
                 state=RunState.LOST, reason=RunReason.WORKER_LOST, message="what the executor kept of it is gone"

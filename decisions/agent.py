@@ -145,7 +145,7 @@ def _conditions(
     else:
         put("Suspended", False, AgentReason.NOT_HELD)
     put("Conformant", None, AgentReason.NOT_REPORTED)
-    put("WithinBudget", True, AgentReason.NO_BUDGET_DECLARED, "built-in limits apply")
+    put("WithinBudget", None, AgentReason.NO_BUDGET_DECLARED, "what it uses is booked; no limit is held against it yet")
     wake = held.until if held is not None else None
     stale_after = facts.spec.heartbeat.stale_after
     heard = {r: (r.last_heartbeat_at or r.started_at or now) + stale_after for r in facts.runs if r.reports}

@@ -1,4 +1,4 @@
-"""``remit.yaml``: where one engine finds its specs, store and ports. Every key is also a flag and ``REMIT_*``."""
+"""``remit.yaml``: where one engine finds its specs, store and ports. Most keys are also flags and ``REMIT_*``."""
 
 from __future__ import annotations
 

@@ -121,6 +121,11 @@ class CommandExecutor:
         await self._blocking.run(_acknowledge, folder)
         self._client.unwatch(run_uid)
 
+    def recall(self, run_uid: str) -> None:
+        """Report the end of a run again, although it was acknowledged: the store that knew it was replaced by an older
+        one. Before ``open``; blocks."""
+        _mark(self._client.layout.run(run_uid)).unlink(missing_ok=True)
+
     def knows(self, run_uid: str) -> bool:
         """Whether anything is kept of a run. Blocks for a look at the disk."""
         return self._client.layout.run(run_uid).path.is_dir()

@@ -18,12 +18,12 @@ from schemas.hold import HoldSpec, HoldStatus
 from schemas.mission import MissionSpec, MissionState, MissionStatus
 from schemas.resource import Resource
 from schemas.run import ACTIVE_STATES, ENDED, RunSpec, RunStatus
-from store.contract import Transaction
+from store.contract import Snapshot, Transaction
 
 _MAX_WALK = 1000
 
 
-def holds(tx: Transaction) -> list[HoldFacts]:
+def holds(tx: Snapshot) -> list[HoldFacts]:
     """Every Hold there is."""
     found = []
     for resource in tx.objects("Hold"):

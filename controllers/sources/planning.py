@@ -75,9 +75,11 @@ def active_runs(snapshot: Snapshot) -> Mapping[Key, int]:
     """How many runs are open on each mission and agent."""
     counts: Counter[Key] = Counter()
     for run in snapshot.objects("Run", states=ACTIVE_STATES):
-        agent = run.spec["agentRef"]
-        counts[Key("Mission", run.namespace, run.spec["missionRef"]["name"])] += 1
-        counts[Key("Agent", agent.get("namespace") or run.namespace, agent["name"])] += 1
+        # By uid: a rename keeps it, and the name in the run is the one of its time.
+        for uid in (run.spec["missionUid"], run.spec["agentUid"]):
+            found = snapshot.get_by_uid(uid)
+            if found is not None:
+                counts[found.key] += 1
     return counts
 
 
