@@ -4,11 +4,16 @@ command that answers it."""
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TextIO
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from cli import program
 from cli.output import paint, safe
+from cli.printer import Printer
+from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas.base import Key
+from schemas.errors import StoreUnavailable
 from schemas.event import EventType
 from schemas.mission import MissionState
 
@@ -43,17 +48,18 @@ _ENDS = {"Done": "good", "Failed": "bad", "Canceled": "dim", "Blocked": "attenti
 class Account:
     """Tells the log as it grows. Shows nothing of what happened before this start but what waits for a person."""
 
-    def __init__(self, store: Store, project: Project, clock: Clock, *, out: TextIO) -> None:
+    def __init__(self, store: Store, project: Project, clock: Clock, blocking: Blocking, *, printer: Printer) -> None:
         self._store = store
         self._project = project
         self._clock = clock
-        self._out = out
+        self._blocking = blocking
+        self._printer = printer
         self._seq = 0
         self._idle_said = False
 
     async def run(self, life: Lifecycle) -> None:
         """A component (`lifecycle.Run`)."""
-        self._begin()
+        await self._blocking.run(self._begin)
         life.ready()
         changed = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -66,13 +72,14 @@ class Account:
             while not life.stopping.is_set():
                 await wait_for_any(self._clock, _POLL_S, life.stopping, changed)
                 changed.clear()
-                self._tell()
+                with suppress(StoreUnavailable):  # others say so; what happened is told when it answers again
+                    await self._blocking.run(self._tell)
         finally:
             unsubscribe()
 
     def _say(self, word: str, colour: str, text: str) -> None:
         now = self._clock.now().astimezone()
-        print(f"{now:%H:%M:%S}  {paint(f'{word:<11}', colour)} {safe(text)}", file=self._out, flush=True)
+        self._printer.say(f"{now:%H:%M:%S}  {paint(f'{word:<11}', colour)} {safe(text)}")
 
     def _begin(self) -> None:
         config = self._project.config
@@ -105,7 +112,7 @@ class Account:
             f"answer:  remit approve {target} --digest {digest}",
             f"or:      remit deny {target} --changes --reason '...'",
         ):
-            print(f"{'':10}{line}", file=self._out, flush=True)
+            self._printer.say(f"{'':10}{program.shown(line)}")
 
     def _tell(self) -> None:
         with self._store.snapshot() as snapshot:
@@ -148,10 +155,9 @@ class Account:
         self._idle_said = True
         done = snapshot.count("Mission", states=[MissionState.DONE])
         waiting = snapshot.count("ApprovalRequest", states=["Pending"])
+        look = program.shown("remit get missions, remit timeline NAME")
         turn = f"; {waiting} wait(s) for you" if waiting else ""
-        self._say(
-            "rests", "bold", f"{done} mission(s) done{turn}. Look around: remit get missions, remit timeline NAME"
-        )
+        self._say("rests", "bold", f"{done} mission(s) done{turn}. Look around: {look}")
 
     def end(self, cut_short: tuple[str, ...]) -> None:
         """The last line."""

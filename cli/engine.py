@@ -14,10 +14,13 @@ from cli import common
 from cli.failures import Exit, Failure
 
 if TYPE_CHECKING:
+    from cli.printer import Printer
     from cli.project import Project
     from store.contract import Snapshot
 
 _SYNC_WAIT_S = 60.0
+_LAST_WORDS_S = 2.0
+"""How long the end of `run` waits for whoever reads its account."""
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +46,7 @@ def run(
 
     Agents that are at work when the engine ends go on; the next start takes their results.
     """
+    from cli.printer import Printer
     from cli.project import locate
 
     root: Path | None = context.find_root().obj
@@ -61,10 +65,14 @@ def run(
         ("source", "directory", "path"): source_directory,
     }
     project = locate(root, {keys: value for keys, value in flags.items() if value is not None})
-    raise typer.Exit(asyncio.run(_run(project, quiet=quiet)))
+    printer = None if quiet else Printer(sys.stdout)
+    code = asyncio.run(_run(project, printer))
+    if printer is not None and not printer.close(_LAST_WORDS_S):
+        os._exit(code)
+    raise typer.Exit(code)
 
 
-async def _run(project: Project, *, quiet: bool) -> int:
+async def _run(project: Project, printer: Printer | None) -> int:
     from api.agents.app import create_app
     from api.server import HttpServer
     from cli.account import Account
@@ -89,14 +97,17 @@ async def _run(project: Project, *, quiet: bool) -> int:
         server = HttpServer(app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close)
         server.bind()
         engine.add("agent-server", server.run)
-        account = Account(engine.store, project, engine.clock, out=sys.stdout)
-        if not quiet:
+        account = None
+        if printer is not None:
+            account = Account(engine.store, project, engine.clock, engine.blocking, printer=printer)
             engine.add("account", account.run)
         with drain_on_signal(stop) as received:
             report = await engine.run(stop)
-        if not quiet:
+        if account is not None:
             account.end(report.cancelled)
         if report.stuck:
+            if printer is not None:
+                printer.close(_LAST_WORDS_S)
             os._exit(int(Exit.ERROR))
         return 0 if not received.numbers or report.clean else int(Exit.ERROR)
     finally:

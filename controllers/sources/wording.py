@@ -215,6 +215,7 @@ def _constraint(annotation: Any) -> str:
 
 
 PATTERNS: dict[str, str] = {
+    r"^[0-9a-f]{7,64}$": "a commit: 7 to 64 hexadecimal digits",
     base.NAME_PATTERN: "a name of lower-case letters, digits, '-' and '.', with a letter or digit at both ends",
     base.NAMESPACE_PATTERN: "at most 63 lower-case letters, digits and '-', with a letter or digit at both ends",
     base.SUBJECT_PATTERN: "a subject such as user:alice, agent:default/auditor or service:ci",

@@ -225,9 +225,13 @@ class Project:
         return processes_of(self.root)
 
     def agents(self) -> dict[int, str]:
-        """The agent programs among them."""
-        ours = {engine.pid for engine in self.engines}
-        return {pid: text for pid, text in self.processes().items() if pid not in ours and "supervisor.py" not in text}
+        """The agent programs among them, with what those started."""
+        found = {}
+        for pid, text in self.processes().items():
+            with contextlib.suppress(OSError):
+                if b"REMIT_RUN=" in Path(f"/proc/{pid}/environ").read_bytes():
+                    found[pid] = text
+        return found
 
     def supervisors(self) -> list[int]:
         """The supervisor and its guardian; the guardian is the older one."""
@@ -307,8 +311,11 @@ class Project:
         return found.state if found is not None else ""
 
     def states(self) -> Counter[str]:
-        """How many missions are in which state."""
-        return Counter(m.state for m in self.objects("Mission"))
+        """How many missions are in which state; none while there is no store yet."""
+        try:
+            return Counter(m.state for m in self.objects("Mission"))
+        except StoreError:
+            return Counter()
 
     def comes_to(self, mission: str, state: str, seconds: float = SLOW) -> None:
         """Wait until a mission is in a state."""
