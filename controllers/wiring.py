@@ -43,7 +43,7 @@ from controllers.sources.watch import Places, directory_places, repository_place
 from schemas import registry
 from schemas.base import Key
 from schemas.config import Config
-from schemas.errors import SourceUnreadable, StoreUnavailable
+from schemas.errors import SourceUnreadable, StoreGone, StoreUnavailable
 from schemas.event import EventType
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
 from schemas.kind import ObjectClass
@@ -61,6 +61,8 @@ ENGINE = Key("Engine", "", "engine")
 POLL_S = 0.1
 """How often the store is asked whether another process (the CLI) wrote to it: a memory read."""
 TIMERS_S = 1.0
+WATCH_RETRY_S = 2.0
+"""How often a local repository that is not there is looked for, to be watched once it is."""
 CHANGES = 5_000
 """Changes that are read in one go."""
 HOUSEKEEPING_S = 3600.0
@@ -111,6 +113,8 @@ class Engine:
         self.manager = Manager(self.clock, self.random)
         self._readers = Readers(place.project, place.state / "mirrors")
         self._changed = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._gone: StoreGone | None = None
         self._ready = dispatcher.ReadyMissions()
         self._wakes = Wakes(self._ready)
         self._waking = threading.Lock()
@@ -171,7 +175,11 @@ class Engine:
         self.manager.add(name, run, check=check)
 
     async def run(self, stop: asyncio.Event) -> ShutdownReport:
-        """Work until ``stop`` is set, then drain. Runs that are open go on; the next start takes them up."""
+        """Work until ``stop`` is set, then drain. Runs that are open go on; the next start takes them up.
+
+        Raises StoreGone, after the drain, when the store was removed: nothing that is done now would be remembered.
+        """
+        self._stop = stop
         await self.blocking.run(self._start)
         unsubscribe = self.store.subscribe(self._on_commit)
         manager = self.manager
@@ -199,6 +207,8 @@ class Engine:
             await self.blocking.run(self._stopped)
         await self._command.retire()
         await self._command.close()
+        if self._gone is not None:
+            raise self._gone
         return report
 
     def close(self) -> None:
@@ -284,6 +294,10 @@ class Engine:
                 if behind:  # what was learnt before the fault may have woken nobody: look at everything once
                     wakes = [*wakes, *await self._list()]
                     behind = False
+            except StoreGone as error:
+                self._gone = error
+                self._stop.set()
+                return
             except StoreUnavailable as error:
                 log.warning("changes cannot be read: %s", error)
                 behind = True
@@ -337,27 +351,31 @@ class Engine:
     async def _watch(self, life: Lifecycle) -> None:
         """Hints from the file system for the source of the configuration; the poll is what counts."""
         life.ready()
-        places = await self.blocking.run(self._places)
-        if places is None:
-            await life.stopping.wait()
-            return
 
         def hint() -> None:
             self.sources.add(DEFAULT_SOURCE, Priority.CHANGE)
 
-        await watch(places, hint, clock=self.clock, stop=life.stopping)
+        while not life.stopping.is_set():
+            try:
+                places = await self.blocking.run(self._places)
+            except SourceUnreadable:
+                # It may be made or mounted later than the engine starts.
+                await wait_for_any(self.clock, WATCH_RETRY_S, life.stopping)
+                continue
+            if places is None:
+                await life.stopping.wait()
+            else:
+                await watch(places, hint, clock=self.clock, stop=life.stopping)
 
     def _places(self) -> Places | None:
+        """What to watch; None when the source is not on this machine. Raises SourceUnreadable while it is not there."""
         spec = self.config.source.to_spec()
         if spec is None:
             return None
         if spec.type is SourceType.DIRECTORY:
             return directory_places(self.place.project / spec.url)
-        try:
-            url = local_url(spec.url, self.place.project)
-            return repository_places(Path(url)) if Path(url).is_absolute() else None
-        except SourceUnreadable:
-            return None
+        url = local_url(spec.url, self.place.project)
+        return repository_places(Path(url)) if Path(url).is_absolute() else None
 
     async def _housekeeping(self, life: Lifecycle) -> None:
         life.ready()

@@ -157,3 +157,7 @@ class StoreLocked(StoreError):
 
 class StoreUnavailable(StoreError):
     """The database does not answer, is read-only, or its disk is full. Reads may still work."""
+
+
+class StoreGone(StoreUnavailable):
+    """The database was removed or replaced while it was open. What is written now is lost: whoever holds it ends."""

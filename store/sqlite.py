@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from schemas.errors import StoreError, StoreUnavailable
+from schemas.errors import StoreError, StoreGone, StoreUnavailable
 from store import errors, heads
 from store.session import Session
 from store.turn import Turn
@@ -57,6 +57,7 @@ class SqliteBackend:
         self._poll_mutex = threading.Lock()
         self._poll: sqlite3.Connection | None = None
         self._polled = (-1, 0)  # PRAGMA data_version, and the resource_version that was read after it
+        self._identity: tuple[int, int] | None = None
         self._immutable = False
         if read_only:
             self._immutable = self._needs_immutable()
@@ -216,6 +217,7 @@ class SqliteBackend:
             try:
                 if self._poll is None:
                     self._poll = self.connect(query_only=True)
+                self._refuse_if_gone()
                 (data_version,) = self._poll.execute("PRAGMA data_version").fetchone()
                 if data_version != self._polled[0]:
                     # Read after data_version: a commit in between shows again at the next poll.
@@ -256,6 +258,19 @@ class SqliteBackend:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise StoreUnavailable(f"{self.place} was closed by this process")
+
+    def _refuse_if_gone(self) -> None:
+        """The path has to lead to the file that was there first: a removed one takes writes that nobody will read."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            raise StoreGone(f"{self.place} was removed while it was open") from None
+        except OSError:
+            return  # the disk has a problem of its own, which reading will tell
+        identity = (found.st_dev, found.st_ino)
+        self._identity = self._identity or identity
+        if identity != self._identity:
+            raise StoreGone(f"{self.place} was removed while it was open, and another file lies there now")
 
     def sqlalchemy_engine(self) -> sa.Engine:
         engine = sa.create_engine("sqlite://", creator=self.connect, poolclass=sa.pool.NullPool)

@@ -98,10 +98,12 @@ class EffectRunner:
 
     def _claim_now(self, limit: int) -> list[Effect]:
         types = sorted(self._handlers)
-        with self._store.snapshot() as snapshot:
-            waiting = snapshot.effects(states=(EffectState.PENDING, EffectState.CLAIMED), limit=_LOOK)
+        waiting = (EffectState.PENDING, EffectState.CLAIMED)
         now = self._clock.now()
-        if not any(e.type in self._handlers and _is_due(e, now) for e in waiting):
+        with self._store.snapshot() as snapshot:
+            # By type: a long queue of another runner must not hide what is due here.
+            found = [e for type_ in types for e in snapshot.effects(states=waiting, type=type_, limit=_LOOK)]
+        if not any(_is_due(e, now) for e in found):
             return []
         with self._store.transaction(SYSTEM) as tx:
             return tx.claim_effects(self._holder, types=types, limit=limit, lease_s=LEASE_S)

@@ -27,7 +27,10 @@ KIND = "Dispatch"
 BATCH = 32
 """Runs ordered in one transaction; the rest follows in the next pass, so that a large free agent starves nobody."""
 SPARE = 8
-"""So many more candidates are looked at than there are places: some may have changed since they were noted."""
+"""So many more candidates are looked at first than there are places: some may have changed since they were noted."""
+MOST = 500
+"""So many at most in one pass; beyond them it looks again when their own passes have sorted them out."""
+STALE_S = 0.5
 
 
 def key_of(agent: Key) -> Key:
@@ -96,22 +99,27 @@ class Dispatcher:
         places = min(free, BATCH)
         if places <= 0:
             return DONE
-        started = 0
+        started = seen = 0
         all_holds = facts.holds(tx)
-        candidates = self._ready.first(agent.key, tx.now, places + SPARE)
-        for candidate in candidates:
-            mission = tx.get(candidate.key)
-            if mission is None:
-                continue
-            found = facts.mission_facts(tx, mission, all_holds)
-            if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
-                continue  # it changed since; its own pass says why it does not wait any more
-            _start(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
-            started += 1
-            if started == places:
-                break
-        more = started == places < free or (started < places and len(candidates) == places + SPARE)
-        return RequeueAfter(0.0) if more and started else DONE
+        count = places + SPARE
+        while True:
+            candidates = self._ready.first(agent.key, tx.now, count)
+            for candidate in candidates[seen:]:
+                mission = tx.get(candidate.key)
+                if mission is None:
+                    continue
+                found = facts.mission_facts(tx, mission, all_holds)
+                if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
+                    continue  # it changed since; its own pass says why it does not wait any more
+                _start(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
+                started += 1
+                if started == places:
+                    return RequeueAfter(0.0) if started < free else DONE
+            if len(candidates) < count:
+                return DONE
+            if count >= MOST:
+                return RequeueAfter(0.0 if started else STALE_S)
+            seen, count = count, count * 4  # all of them were noted before they changed: behind them somebody may wait
 
 
 def _start(

@@ -2,7 +2,7 @@
 
 Everything is done by plumbing, so no hook, filter, editor or signing program of the repository runs. The order makes
 a crash harmless: objects first, then the file and the index, the ref last and by compare-and-swap. Cut short, it
-leaves at most an uncommitted change that a second try takes up. Commits are not signed.
+leaves at most an uncommitted change that a second try takes up.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from controllers.sources import (
     git_objects,
     git_process,
     git_repository,
+    git_signing,
     git_tree,
     git_worktree,
     tree,
@@ -46,17 +47,19 @@ def commit_file(
     *,
     expected_text: str | None = None,
     when: datetime | None = None,
+    signing: git_signing.Signing | None = None,
 ) -> str:
     """Commit one file's new text on a branch; the id of the branch's commit that holds it.
 
     ``repository`` is a work tree or a bare repository, ``file_path`` is relative to its root. Where the branch is
     checked out, the file is replaced there too; everything else staged or edited stays untouched. Nothing is committed
     when the file holds ``new_text`` already, so a repeated call is harmless. ``expected_text`` is what the caller
-    started from. ``author`` None takes git's configured identity, or a fallback; ``when`` None is now.
+    started from. ``author`` None takes git's configured identity, or a fallback; ``when`` None is now; ``signing``
+    None leaves the commit unsigned, which a source with ``verify`` does not apply.
 
-    Raises Refused: LocalChanges (the file has edits that are not committed), FileChanged (not ``expected_text`` any
-    more), RepositoryBusy (another git operation), BranchNotFound, PathRefused. Raises SourceUnreadable when the
-    repository cannot be read.
+    Raises Refused: NotSigned, LocalChanges (the file has edits that are not committed), FileChanged (not
+    ``expected_text`` any more), RepositoryBusy (another git operation), BranchNotFound, PathRefused. Raises
+    SourceUnreadable when the repository cannot be read.
     """
     repository = repository.absolute()
     branch = git_commit.branch_name(ref)
@@ -66,7 +69,7 @@ def commit_file(
         with contextlib.closing(git_repository.Repository(repository)) as opened:
             identity = git_commit.identity_of(opened.layout.git_dir, author, when)
             for _ in range(_ATTEMPTS):
-                edit = _Edit(opened, branch, path, content, identity)
+                edit = _Edit(opened, branch, path, content, identity, signing)
                 if edit.old is not None and edit.old[2] == content:
                     return edit.head
                 if expected_text is not None and (edit.old is None or edit.old[2] != expected_text.encode()):
@@ -143,6 +146,7 @@ class _Edit:
         path: str,
         content: bytes,
         identity: Mapping[str, str],
+        signing: git_signing.Signing | None,
     ) -> None:
         self._repository = repository
         self._layout = repository.layout
@@ -150,6 +154,7 @@ class _Edit:
         self._path = path
         self._content = content
         self._identity = identity
+        self._signing = signing
         self.head = self._current()
         self.old = self._old()
 
@@ -160,7 +165,9 @@ class _Edit:
         before = self._require_untouched(checkout) if checkout is not None else None
         blob = git_commit.store_blob(self._layout.git_dir, self._content)
         new = self._tree_with((mode, blob))
-        commit = git_commit.commit_tree(self._layout.git_dir, new, self.head, message, self._identity)
+        commit = git_commit.commit_tree(
+            self._layout.git_dir, new, self.head, message, self._identity, signing=self._signing
+        )
         if checkout is None:
             return commit if self._move(commit, message, self._layout.git_dir) else None
         # The place before the ref: a crash in between leaves an ordinary uncommitted change, never a branch whose

@@ -28,11 +28,13 @@ _VERDICTS: Final = ("GOODSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG", "BADSIG", "ER
 class Said:
     """What the status lines of one check say. ``verdict`` is one of gpg's words, "" when it did not come to one, or to
     more than one. ``primary`` is the fingerprint of the signer's primary key, "" unless the signature is sound;
-    ``key`` is the id of the key that the signature names."""
+    ``key`` is the id of the key that the signature names. ``trusted`` tells whether gpg holds that key to be its
+    owner's; git lets one pass of which gpg says nothing."""
 
     verdict: str
     primary: str
     key: str
+    trusted: bool
 
 
 def make_home(home: Path, keyring: bytes, program: str) -> dict[str, str]:
@@ -62,10 +64,11 @@ def said(raw: str) -> Said:
     sound = [row for row in rows if row and row[0] == "VALIDSIG"]
     # Two signatures in one block could let a good one vouch for another's name.
     if len(verdicts) != 1 or len(sound) > 1 or sum(row[:1] == ["NEWSIG"] for row in rows) > 1:
-        return Said("", "", "")
+        return Said("", "", "", trusted=False)
     primary = sound[0][-1] if sound and len(sound[0]) >= 11 else ""
     key = verdicts[0][-1] if verdicts[0][0] == "ERRSIG" and len(verdicts[0]) >= 8 else "".join(verdicts[0][1:2])
-    return Said(verdicts[0][0], primary, key)
+    trust = [row[0] for row in rows if row and row[0].startswith("TRUST_")]
+    return Said(verdicts[0][0], primary, key, trusted=trust in (["TRUST_FULLY"], ["TRUST_ULTIMATE"]))
 
 
 def _people(colons: str) -> dict[str, str]:

@@ -196,7 +196,7 @@ def _check_gpg(signed: Signed, trust: Trust, folder: Path, deadline_s: float) ->
         raise _gpg_refusal(said, principal)
     # The two readings of gpg's answer have to agree on the key, and it has to be one that was declared.
     agreed = signed.kind == "tag" or (asked.letter == "G" and asked.primary == said.primary)
-    if asked.status != 0 or not agreed or not principal:
+    if asked.status != 0 or not agreed or not said.trusted or not principal:
         raise Refusal(
             SourceReason.SIGNATURE_UNTRUSTED,
             f"is signed with the GPG key {said.primary or said.key}, which is not trusted",

@@ -115,7 +115,9 @@ def _value(schema: Schema, path: str) -> Strategy:
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     if "anyOf" in schema:
-        return st.one_of([_value(choice, path) for choice in schema["anyOf"]])
+        # Beside "properties", a choice says only which of them are needed.
+        rest = {k: v for k, v in schema.items() if k != "anyOf"} if "properties" in schema else {}
+        return st.one_of([_value(rest | choice, path) for choice in schema["anyOf"]])
     makers: dict[str, Callable[[Schema, str], Strategy]] = {
         "array": _array,
         "object": _object,

@@ -237,6 +237,16 @@ def test_edits_of_the_files_themselves_are_refused(repo: Repo, staged: bool) -> 
     assert (repo.path / "a.yaml").read_text() == "bad\n"
 
 
+def test_an_edit_that_is_only_staged_is_refused(repo: Repo) -> None:
+    bad = repo.commit({"a.yaml": "bad\n"})
+    repo.write("a.yaml", "staged\n")
+    repo.git("add", "a.yaml")
+    repo.write("a.yaml", "bad\n")
+    before = status(repo)
+    assert refusal(lambda: undo(repo, bad))[0] == git_worktree.LOCAL_CHANGES
+    assert (repo.head, status(repo)) == (bad, before)
+
+
 def test_a_strangers_file_in_the_way_is_refused(repo: Repo) -> None:
     bad = repo.commit({"keep.yaml": None})
     repo.write("keep.yaml", "not yours\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controllers.sources import git_trust
+from controllers.sources import git_edit, git_signing, git_trust
 from controllers.sources.git import GitReader
 from controllers.sources.git_signature import Verdict
 from schemas.errors import SourceUnreadable
@@ -515,6 +515,120 @@ def test_a_tag_that_moves_meanwhile_is_read_again(bench: Bench) -> None:
         reader.verdict(head, trust, NOW)
     assert caught.value.reason == SourceReason.SOURCE_CHANGING
     assert reader.verdict(reader.head(), trust, NOW).problem is None
+
+
+# What is committed here.
+
+
+@needs_ssh
+def test_a_file_is_committed_with_the_users_signature(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(bench, bench.ada)
+    monkeypatch.setenv("HOME", str(bench.folder))
+    (bench.folder / ".gitconfig").write_text(
+        f"[user]\n\tsigningKey = {bench.ada.settings['user.signingKey']}\n[gpg]\n\tformat = ssh\n"
+    )
+    signing = git_signing.configured(bench.repo.git_dir)
+    assert signing is not None
+    trust = bench.trust(allowed(("ada@example.org", bench.ada)))
+    git_edit.commit_file(bench.repo.path, "main", "a.yaml", "a: 2\n", "Edit", signing=signing)
+    assert bench.verdict(trust).principal == "ada@example.org"
+    git_edit.commit_file(bench.repo.path, "main", "a.yaml", "a: 3\n", "Edit")
+    assert bench.verdict(trust).problem is SourceReason.SIGNATURE_UNSIGNED
+
+
+@pytest.mark.parametrize(
+    ("text", "signs"),
+    [
+        ("", False),
+        ("[gpg]\n\tformat = ssh\n", False),
+        ("[commit]\n\tgpgSign = false\n", False),
+        ("[user]\n\tsigningKey = x\n[gpg]\n\tformat = x509\n", False),
+        ("[user]\n\tsigningKey = x\n", True),
+        ("[commit]\n\tgpgSign\n", True),
+    ],
+)
+def test_who_has_no_key_does_not_sign(bench: Bench, monkeypatch: pytest.MonkeyPatch, text: str, signs: bool) -> None:
+    monkeypatch.setenv("HOME", str(bench.folder))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    (bench.folder / ".gitconfig").write_text(text)
+    assert (git_signing.configured(bench.repo.git_dir) is not None) is signs
+
+
+# Programs that say yes in words only.
+
+
+def stub(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a program before the real one."""
+    place = folder / "stubs"
+    place.mkdir()
+    (place / name).write_text(f"#!/bin/sh\n{script}")
+    (place / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+
+
+@needs_ssh
+def test_the_word_good_is_no_good_signature(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git takes the letter G and the name from what ssh-keygen prints, whatever its exit code."""
+    put(bench, bench.eve)
+    script = """case "$2" in
+    find-principals) echo ada@example.org ;;
+    check-novalidate) exit 0 ;;
+    *) echo 'Good "git" signature for ada@example.org with ED25519 key SHA256:x'; exit 1 ;;
+    esac
+    """
+    stub(bench.folder, "ssh-keygen", script, monkeypatch)
+    verdict = bench.verdict(bench.trust(allowed(("ada@example.org", bench.ada))))
+    assert verdict.problem is SourceReason.SIGNATURE_UNTRUSTED
+
+
+GOOD = "NEWSIG", "GOODSIG FC90611ECC8463AD Ada <ada@example.org>"
+VALID = "VALIDSIG {0} 2026-11-21 1795234243 0 4 0 22 8 00 {0}"
+
+
+@needs_gpg
+@pytest.mark.parametrize(
+    ("lines", "counts"),
+    [
+        ((*GOOD, VALID, "TRUST_ULTIMATE 0 pgp"), True),
+        ((*GOOD, VALID, "TRUST_FULLY 0 pgp"), True),
+        ((*GOOD, VALID, "TRUST_MARGINAL 0 pgp"), False),
+        ((*GOOD, VALID, "TRUST_UNDEFINED 0 pgp"), False),
+        ((*GOOD, VALID, "TRUST_NEVER 0 pgp"), False),
+        ((*GOOD, VALID), False),
+        ((*GOOD, "TRUST_ULTIMATE 0 pgp"), False),
+        ((*GOOD, VALID.replace("{0}", "0" * 40), "TRUST_ULTIMATE 0 pgp"), False),
+        ((*GOOD, VALID, *GOOD, VALID, "TRUST_ULTIMATE 0 pgp"), False),
+        ((*GOOD, VALID, "BADSIG FC90611ECC8463AD Eve", "TRUST_ULTIMATE 0 pgp"), False),
+        (("NEWSIG", VALID, "TRUST_ULTIMATE 0 pgp"), False),
+        ((), False),
+    ],
+)
+def test_gpg_has_to_vouch_for_one_declared_key(
+    bench: Bench, gpg: GpgKeys, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], counts: bool
+) -> None:
+    put(bench, gpg.ada)
+    said = "".join(f"[GNUPG:] {line.format(gpg.ada.name)}\n" for line in lines)
+    script = f"""case "$*" in
+    *--verify*) cat <<'END'\n{said}END
+    echo 'gpg: Good signature from "Ada <ada@example.org>" [ultimate]' >&2 ;;
+    *) exec {shutil.which("gpg")} "$@" ;;
+    esac
+    """
+    stub(bench.folder, "gpg", script, monkeypatch)
+    verdict = bench.verdict(bench.trust("", gpg.ada.public))
+    assert (verdict.problem is None) is counts, verdict.message
+
+
+@needs_gpg
+def test_a_gpg_that_cannot_even_start_is_no_verdict_on_the_commit(
+    bench: Bench, gpg: GpgKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bench, gpg.ada)
+    (bench.folder / "stubs").mkdir()
+    (bench.folder / "stubs" / "gpg").write_bytes(b"\x7fELF")
+    (bench.folder / "stubs" / "gpg").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bench.folder / 'stubs'}:{os.environ['PATH']}")
+    assert bench.verdict(bench.trust("", gpg.ada.public)).problem is SourceReason.SIGNATURE_UNCHECKED
 
 
 # The files of trusted keys.

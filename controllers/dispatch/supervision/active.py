@@ -176,6 +176,9 @@ class ActiveRun:
             timer.cancel()
         for capture in self._captures:
             self._loop.unwatch(capture.source)
+            if capture.is_open:
+                # On a machine too busy for this loop its wait may be over before it looked at the pipe once.
+                capture.drain()
             capture.close()
         processes.reap(self.pid)
         stdout, stderr = self._captures

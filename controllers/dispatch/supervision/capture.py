@@ -15,6 +15,8 @@ from controllers.dispatch.supervision.records import gap_line
 
 _CHUNK = 65536
 _MAX_TAIL = 1024 * 1024
+_PIPE_CHUNKS = 32
+"""More than a pipe can hold; somebody else may hold its other end and never stop writing."""
 _WINDOW_S = 0.01
 _WINDOW_BYTES = 2 * 1024 * 1024
 
@@ -63,6 +65,13 @@ class Capture:
         if data:
             self._keep_tail(data)
         return True
+
+    def drain(self) -> None:
+        """Read what is in the pipe now. What a program wrote before it ended is all in there."""
+        for _ in range(_PIPE_CHUNKS):
+            before = self.total
+            if not self.pump() or self.total == before:
+                return
 
     def pause_s(self, now: float) -> float:
         """How long to leave the stream alone, 0.0 for not at all: output that is only dropped is drained at a

@@ -1,0 +1,45 @@
+"""The outbox runners share one table; none of them may hide the work of another."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from controllers.effects.runner import EffectRunner
+from controllers.runtime.blocking import InlineBlocking
+from controllers.runtime.lifecycle import Lifecycle
+from schemas.base import Key
+from schemas.resource import SYSTEM
+from store.contract import Effect
+from tests.fakes.clock import VirtualClock
+from tests.fakes.stores import SqliteHarness
+
+
+@pytest.mark.asyncio
+async def test_a_cancel_is_delivered_at_once_however_many_starts_wait_before_it(tmp_path: Path) -> None:
+    harness, clock = SqliteHarness(tmp_path), VirtualClock()
+    harness.clock.moment = clock.now()
+    store = harness.open()
+    with store.transaction(SYSTEM) as tx:
+        for number in range(1000):
+            tx.enqueue("StartRun", f"start/{number}", Key("Run", "default", f"r{number}"), {"runUid": str(number)})
+        tx.enqueue("CancelRun", "cancel/1", Key("Run", "default", "r1"), {"runUid": "1"})
+    delivered: list[str] = []
+
+    async def cancel(effect: Effect) -> None:
+        delivered.append(effect.key)
+
+    runner = EffectRunner(
+        "cancel-runs", store, {"CancelRun": cancel}, holder="me", blocking=InlineBlocking(), clock=clock,
+        random=random.Random(1),
+    )  # fmt: skip
+    life = Lifecycle()
+    task = asyncio.create_task(runner.run(life))
+    await clock.advance(2)
+    assert delivered == ["cancel/1"]
+    life.stopping.set()
+    await clock.run(task)
+    harness.close()
