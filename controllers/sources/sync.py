@@ -319,7 +319,7 @@ class SourceSync:
     ) -> None:  # fmt: skip
         """Write the Source's status; failures and recoveries are events, once each."""
         try:
-            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{key.name}", "Engine")) as tx:
+            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{source_id(key)}", "Engine")) as tx:
                 source = tx.get(key)
                 if source is None:
                     return
