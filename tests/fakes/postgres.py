@@ -21,7 +21,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
-from store import open_store
+from store import open_store, tables
+from store.contract import GENESIS
 from tests.fakes.ports import free_port
 
 URL_VARIABLE = "REMIT_TEST_PG_URL"
@@ -39,6 +40,7 @@ _SETTINGS = {
     "log_min_messages": "fatal",
 }
 _numbers = itertools.count(1)
+_free: list[str] = []
 
 
 @lru_cache(maxsize=1)
@@ -142,17 +144,6 @@ def execute(url: str, *statements: str) -> list[tuple[Any, ...]]:
     return rows
 
 
-@lru_cache(maxsize=1)
-def _template() -> str:
-    """A database with the tables of an empty store; copying it takes a tenth of the time of the migrations."""
-    from tests.fakes.stores import CountedIds, SettableClock
-
-    name = f"remit_template_{os.getpid()}"
-    url = empty_database(name)
-    open_store(url, now=SettableClock(), new_id=CountedIds(), create=True).close()
-    return name
-
-
 def empty_database(name: str = "") -> str:
     """The URL of a new database without tables."""
     name = name or f"remit_{os.getpid()}_{next(_numbers)}"
@@ -161,11 +152,30 @@ def empty_database(name: str = "") -> str:
 
 
 def store_database() -> str:
-    """The URL of a new database that holds an empty store."""
-    name, template = f"remit_{os.getpid()}_{next(_numbers)}", _template()
-    execute(server_url(), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)",
-            f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")  # fmt: skip
-    return with_database(server_url(), name)
+    """The URL of a database that holds an empty store: one that was given back, or a new one."""
+    from tests.fakes.stores import CountedIds, SettableClock
+
+    if _free:
+        return _free.pop()
+    url = empty_database()
+    open_store(url, now=SettableClock(), new_id=CountedIds(), create=True).close()
+    return url
+
+
+def give_back(url: str) -> None:
+    """Empty a database of ``store_database`` for the next test. That costs a twentieth of making one."""
+    # In this role no trigger fires, so that the append-only tables can be emptied.
+    emptied = [f"DELETE FROM {table.name}" for table in reversed(tables.metadata.sorted_tables) if table.name != "heads"]
+    execute(
+        url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+        "SET session_replication_role = replica; "
+        + "; ".join(emptied)
+        + f"; UPDATE heads SET resource_version = 0, event_seq = 0, event_hash = '{GENESIS}', pruned_version = 0"
+        + "; ALTER SEQUENCE ledger_entries_seq_seq RESTART",
+    )
+    _free.append(url)
 
 
 def drop_database(url: str) -> None:

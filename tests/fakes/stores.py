@@ -102,7 +102,7 @@ class SqliteHarness:
 
 
 class PostgresHarness:
-    """A database of its own, copied from a template."""
+    """A database of its own, empty at first."""
 
     def __init__(self, directory: Path, *, ids: str = "id") -> None:
         from tests.fakes import postgres  # starts a server at its first use
@@ -123,7 +123,7 @@ class PostgresHarness:
     def close(self) -> None:
         for store in self._opened:
             store.close()
-        self._postgres.drop_database(self.url)
+        self._postgres.give_back(self.url)
 
 
 BACKENDS: dict[str, Callable[[Path], Harness]] = {"postgres": PostgresHarness, "sqlite": SqliteHarness}
