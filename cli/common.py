@@ -33,6 +33,12 @@ POLL_S = 0.1
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
+def is_given(context: typer.Context, option: str) -> bool:
+    """Whether the command line itself says it: not a default, and not a variable of the environment."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def project_of(context: typer.Context) -> Project:
     """The project that the command line names."""
     from cli.project import locate
