@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import common
+from cli import common, completion
 from cli.answers import NoWait, answer
 from schemas.base import DEFAULT_NAMESPACE
 
@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
 
 def approve(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(help="mission/NAME that waits, or the name of an approval.")],
+    target: Annotated[
+        str,
+        typer.Argument(help="mission/NAME that waits, or the name of an approval.", autocompletion=completion.waiting),
+    ],
     digest: Annotated[
         str | None,
         typer.Option("--digest", help="Digest of what you read (its start is enough); refused if it changed."),

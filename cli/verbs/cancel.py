@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import common, missions
+from cli import common, completion, missions
 from cli.failures import Exit, Failure
 from schemas.base import DEFAULT_NAMESPACE
 
@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 def cancel(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(help="mission/NAME.", metavar="MISSION")],
+    target: Annotated[
+        str, typer.Argument(help="mission/NAME.", metavar="MISSION", autocompletion=completion.of("mission"))
+    ],
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import output
+from cli import completion, output
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +15,9 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    path: Annotated[str | None, typer.Argument(help="Kind or field: mission, mission.spec.retry.")] = None,
+    path: Annotated[
+        str | None, typer.Argument(help="Kind or field: mission, mission.spec.retry.", autocompletion=completion.fields)
+    ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", help="Every field below, as a tree.")] = False,
 ) -> None:
     """Explain a kind or a field: what it means, its type, its default, what it may be."""

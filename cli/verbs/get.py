@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import common, moment, output
+from cli import common, completion, moment, output
 from cli.listing import Query, print_found, refuse_missing, states_of, wanted_of
 from cli.output import Format
 from schemas.base import DEFAULT_NAMESPACE
@@ -24,8 +24,15 @@ def register(app: typer.Typer) -> None:
 
 def get(
     context: typer.Context,
-    kinds: Annotated[str, typer.Argument(help="Kind, several with commas, KIND/NAME, or all.", metavar="KIND[/NAME]")],
-    names: Annotated[list[str] | None, typer.Argument(help="Names; none for all.")] = None,
+    kinds: Annotated[
+        str,
+        typer.Argument(
+            help="Kind, several with commas, KIND/NAME, or all.", metavar="KIND[/NAME]", autocompletion=completion.kinds
+        ),
+    ],
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names; none for all.", autocompletion=completion.names_of_kind)
+    ] = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     all_namespaces: common.AllNamespaces = False,
     selector: Annotated[str | None, typer.Option("--selector", "-l", help="Labels: team=platform,tier=gold.")] = None,

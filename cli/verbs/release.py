@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import common
+from cli import common, completion
 from cli.failures import Exit, Failure
 from schemas.base import DEFAULT_NAMESPACE
 
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def release(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Names of Holds.")],
+    names: Annotated[list[str], typer.Argument(help="Names of Holds.", autocompletion=completion.of("hold"))],
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import common, output
+from cli import common, completion, output
 from cli.event_log import print_events, uid_of
 from cli.output import Format, safe
 from schemas.base import DEFAULT_NAMESPACE
@@ -24,7 +24,12 @@ def register(app: typer.Typer) -> None:
 
 def timeline(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(help="KIND/NAME; a bare name is a mission.", metavar="KIND/NAME")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="KIND/NAME; a bare name is a mission.", metavar="KIND/NAME", autocompletion=completion.target
+        ),
+    ],
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     form: common.Output = Format.TABLE,
 ) -> None:

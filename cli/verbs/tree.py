@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import common
+from cli import common, completion
 from schemas.base import DEFAULT_NAMESPACE
 
 
@@ -17,7 +17,10 @@ def register(app: typer.Typer) -> None:
 
 def tree(
     context: typer.Context,
-    target: Annotated[str | None, typer.Argument(help="KIND/NAME to start from; everything by default.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(help="KIND/NAME to start from; everything by default.", autocompletion=completion.target),
+    ] = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     all_namespaces: common.AllNamespaces = False,
 ) -> None:

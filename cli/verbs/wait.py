@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import common, output, settling
+from cli import common, completion, output, settling
 from cli.failures import Exit, Failure
 from schemas.base import DEFAULT_NAMESPACE, Key
 
@@ -22,9 +22,19 @@ def register(app: typer.Typer) -> None:
 
 def wait(
     context: typer.Context,
-    targets: Annotated[list[str], typer.Argument(help="KIND/NAME, or a kind with --all.", metavar="KIND/NAME...")],
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            help="KIND/NAME, or a kind with --all.", metavar="KIND/NAME...", autocompletion=completion.target
+        ),
+    ],
     condition: Annotated[
-        str, typer.Option("--for", help="condition=Ready, condition=Succeeded=False, state=Done, or delete.")
+        str,
+        typer.Option(
+            "--for",
+            help="condition=Ready, condition=Succeeded=False, state=Done, or delete.",
+            autocompletion=completion.conditions,
+        ),
     ],
     everything: Annotated[bool, typer.Option("--all", help="Every object of the kind.")] = False,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
