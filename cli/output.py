@@ -159,6 +159,7 @@ def dump_yaml(value: Any) -> str:
         style = "|" if "\n" in data and not data.startswith((" ", "\n")) else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
+    Dumper.add_multi_representer(str, lambda dumper, data: text(dumper, str(data)))  # enums of words too
     Dumper.add_representer(str, text)
     dumped = yaml.dump(
         value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=False

@@ -30,5 +30,10 @@ def approve(
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     no_wait: NoWait = False,
 ) -> None:
-    """Give leave for exactly what was asked: accept a result, allow an action, let a blocked mission try again."""
+    """Give leave for exactly what was asked: accept a result, allow an action, let a blocked mission try again.
+
+    Examples:
+      remit approve mission/check-links
+      remit approve mission/check-links --digest 3f1c2a9b04de --reason "reads well"
+    """
     answer(context, target, "Approve", digest, reason, namespace, no_wait=no_wait)

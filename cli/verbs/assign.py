@@ -26,7 +26,11 @@ def assign(
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """Give a mission to an agent: sets spec.agentRef. An open run of another agent is stopped first."""
+    """Give a mission to an agent: sets spec.agentRef. An open run of another agent is stopped first.
+
+    Examples:
+      remit assign check-links links
+    """
     with common.store_of(context) as store:
         mission = missions.named(store, target, namespace)
         key = common.key_named(agent, namespace, default_kind="agent")

@@ -24,7 +24,11 @@ def cancel(
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """Give a mission up: sets spec.desiredState to Canceled where it is declared."""
+    """Give a mission up: sets spec.desiredState to Canceled where it is declared.
+
+    Examples:
+      remit cancel check-links --reason "no longer wanted"
+    """
     with common.store_of(context) as store:
         mission = missions.named(store, target, namespace)
         if mission.state in ("Canceled", "Failed"):

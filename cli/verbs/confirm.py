@@ -34,7 +34,11 @@ def confirm(
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     no_wait: NoWait = False,
 ) -> None:
-    """Release exactly the plan that a guard holds back: deletions, or a loosened limit."""
+    """Release exactly the plan that a guard holds back: deletions, or a loosened limit.
+
+    Examples:
+      remit confirm 3f1c2a9b04de --reason "the old fleet goes"
+    """
     from cli.project import me
     from schemas.confirmation import ConfirmationSpec
     from schemas.event import EventType

@@ -29,7 +29,12 @@ def deny(
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     no_wait: NoWait = False,
 ) -> None:
-    """Refuse leave. With --changes the agent works on it again and gets the reason as remarks."""
+    """Refuse leave. With --changes the agent works on it again and gets the reason as remarks.
+
+    Examples:
+      remit deny mission/check-links --reason "not needed"
+      remit deny mission/check-links --changes --reason "name the dead links"
+    """
     if changes and not reason.strip():
         raise Failure("--changes needs --reason: say what to change")
     verdict = "ChangesRequested" if changes else "Deny"

@@ -28,7 +28,12 @@ def describe(
     ] = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """Tell everything about one object: what is declared, what is true, why it waits, what happened last."""
+    """Tell everything about one object: what is declared, what is true, why it waits, what happened last.
+
+    Examples:
+      remit describe mission/check-links
+      remit describe agent links -n docs
+    """
     from cli.description import describe_object
 
     key = common.key_named(f"{target}/{name}" if name else target, namespace)

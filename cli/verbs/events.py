@@ -38,7 +38,10 @@ def events(
 ) -> None:
     """Show the log of everything that happened, oldest first.
 
-    Examples: remit events --since 1h -w; remit events mission/check-links -o json
+    Examples:
+      remit events --since 1h -w
+      remit events mission/check-links -o json
+      remit events --types SyncFailed,GuardRaised -A
     """
     from controllers.runtime.clock import SystemClock
 

@@ -20,7 +20,13 @@ def explain(
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", help="Every field below, as a tree.")] = False,
 ) -> None:
-    """Explain a kind or a field: what it means, its type, its default, what it may be."""
+    """Explain a kind or a field: what it means, its type, its default, what it may be.
+
+    Examples:
+      remit explain
+      remit explain mission.spec.retry
+      remit explain agent --recursive
+    """
     from schemas import explain as explaining
     from schemas import registry
 

@@ -44,7 +44,9 @@ def hold(
 ) -> None:
     """Stop work without touching what is declared; no sync can undo it.
 
-    Examples: remit hold agent/links -r "looks wrong" --for 2h; remit hold --all --mode Stop -r incident
+    Examples:
+      remit hold agent/links -r "looks wrong" --for 2h
+      remit hold --all --mode Stop -r incident
     """
     from datetime import timedelta
 

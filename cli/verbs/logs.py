@@ -39,7 +39,12 @@ def logs(
     stderr: Annotated[bool, typer.Option("--stderr", help="Only its standard error.")] = False,
     stdout: Annotated[bool, typer.Option("--stdout", help="Only its standard output.")] = False,
 ) -> None:
-    """Print what a run's program wrote. Control characters are shown, never sent to the terminal."""
+    """Print what a run's program wrote. Control characters are shown, never sent to the terminal.
+
+    Examples:
+      remit logs mission/check-links -f
+      remit logs run/check-links-1 --stderr --tail 20
+    """
     from schemas.run import ACTIVE_STATES
 
     project = common.project_of(context)

@@ -22,7 +22,11 @@ def release(
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """End Holds that were placed by hand; one that a source declares is ended by a commit."""
+    """End Holds that were placed by hand; one that a source declares is ended by a commit.
+
+    Examples:
+      remit release hold-1a2b3c4d
+    """
     from cli.project import me
     from schemas.event import EventType
 

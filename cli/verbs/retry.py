@@ -28,7 +28,11 @@ def retry(
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """Run a mission again, or its next attempt now. Held missions are recorded as asked for, and exit 3 says so."""
+    """Run a mission again, or its next attempt now. Held missions are recorded as asked for, and exit 3 says so.
+
+    Examples:
+      remit retry check-links
+    """
     from controllers.runtime.clock import SystemClock
     from schemas.quantities import format_time
     from schemas.resource import RETRY_REQUESTED_AT

@@ -21,7 +21,12 @@ def schema(
     ] = None,
     write: Annotated[Path | None, typer.Option("--write", help="Write one file per kind into this folder.")] = None,
 ) -> None:
-    """Print the JSON Schema of a kind, for editors and other tools."""
+    """Print the JSON Schema of a kind, for editors and other tools.
+
+    Examples:
+      remit schema mission
+      remit schema --write .schemas
+    """
     from schemas import jsonschema
 
     if write is not None:

@@ -24,7 +24,12 @@ def sync(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Ask for it and go on.")] = False,
     timeout: common.Timeout = "60s",
 ) -> None:
-    """Have the engine look at its source now, and say how it went; exit 1 when something is not in force."""
+    """Have the engine look at its source now, and say how it went; exit 1 when something is not in force.
+
+    Examples:
+      remit sync
+      remit sync --timeout 5m
+    """
     from dataclasses import replace
 
     from cli.project import me

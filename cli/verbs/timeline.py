@@ -33,7 +33,12 @@ def timeline(
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     form: common.Output = Format.TABLE,
 ) -> None:
-    """Tell the story of one object: what happened, who did it, why, what it cost, what comes next."""
+    """Tell the story of one object: what happened, who did it, why, what it cost, what comes next.
+
+    Examples:
+      remit timeline check-links
+      remit timeline agent/links -o json
+    """
     key = common.key_named(target, namespace, default_kind="mission")
     with common.store_of(context, read_only=True) as store, store.snapshot() as snapshot:
         uid = uid_of(snapshot, f"{key.kind}/{key.name}", key.namespace)

@@ -24,7 +24,12 @@ def tree(
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     all_namespaces: common.AllNamespaces = False,
 ) -> None:
-    """Show what belongs to what: goal or agent, its missions, their runs and questions."""
+    """Show what belongs to what: goal or agent, its missions, their runs and questions.
+
+    Examples:
+      remit tree
+      remit tree agent/links
+    """
     from cli.trees import render
 
     with common.store_of(context, read_only=True) as store, store.snapshot() as snapshot:

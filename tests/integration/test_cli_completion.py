@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     world = World(folder)
     configure(folder)
@@ -27,7 +26,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     world.sync()
     world.finish("a-1")
     world.close()
-    yield folder
+    return folder
 
 
 def ask(folder: Path, line: str) -> tuple[list[str], str, int]:
