@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
@@ -25,6 +26,9 @@ VARIABLE = "_REMIT_COMPLETE"
 MOST = 200
 """Words that are offered at most."""
 
+LONGEST_S = 2.0
+"""How long a shell is let wait, for a database that does not answer."""
+
 Completer = Callable[[typer.Context, str], list[str]]
 
 
@@ -35,14 +39,18 @@ def asked_for() -> bool:
 
 def silently(command: Callable[[], int]) -> int:
     """Answer a shell. Whatever goes wrong goes unsaid; installing and showing the script is no asking, and not here."""
+    given_up = threading.Timer(LONGEST_S, os._exit, (0,))
+    given_up.daemon = True
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
         try:
+            given_up.start()
             return command()
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 0
         except Exception:  # noqa: BLE001  a shell asks: no answer is the answer
             return 0
         finally:
+            given_up.cancel()
             with suppress(OSError, ValueError):
                 sys.stdout.flush()
 
@@ -65,7 +73,7 @@ def _bounded(completer: Callable[[typer.Context, str], Iterator[str]]) -> Comple
 
     # typer picks what it passes by these; text annotations of another module would not be found.
     words.__annotations__ = {"context": typer.Context, "incomplete": str, "return": list[str]}
-    del words.__wrapped__  # type: ignore[attr-defined]
+    del words.__wrapped__
     return words
 
 

@@ -35,13 +35,15 @@ class Query:
             raise Failure("events have a verb of their own", hint="remit events")
         found = snapshot.objects(info.kind, namespace=namespace, labels=self.labels or None, states=self.states)
         chosen = [r for r in found if not names or r.name in names]
-        return sorted(chosen, key=self._order) if self.sort else chosen
+        path = self.sort
+        return sorted(chosen, key=lambda r: _order(r, path)) if path else chosen
 
-    def _order(self, resource: Resource) -> tuple[bool, bool, float, str]:
-        """Numbers by value, else as text; what has no such field comes last."""
-        value = output.value_at(resource.to_wire(), self.sort)
-        number = isinstance(value, int | float)
-        return value is None, not number, float(value) if number else 0.0, "" if number else str(value)
+
+def _order(resource: Resource, path: str) -> tuple[bool, bool, float, str]:
+    """Numbers by value, else as text; what has no such field comes last."""
+    value = output.value_at(resource.to_wire(), path)
+    number = isinstance(value, int | float)
+    return value is None, not number, float(value) if number else 0.0, "" if number else str(value)
 
 
 def states_of(text: str | None) -> list[str] | None:
