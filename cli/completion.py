@@ -39,18 +39,14 @@ def asked_for() -> bool:
 
 def silently(command: Callable[[], int]) -> int:
     """Answer a shell. Whatever goes wrong goes unsaid; installing and showing the script is no asking, and not here."""
-    given_up = threading.Timer(LONGEST_S, os._exit, (0,))
-    given_up.daemon = True
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
         try:
-            given_up.start()
             return command()
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 0
         except Exception:  # noqa: BLE001  a shell asks: no answer is the answer
             return 0
         finally:
-            given_up.cancel()
             with suppress(OSError, ValueError):
                 sys.stdout.flush()
 
@@ -84,6 +80,10 @@ def _snapshot(context: typer.Context) -> Iterator[Snapshot]:
     # The callback that keeps -C does not run while a shell asks.
     folder = context.find_root().params.get("project")
     project = locate(Path(folder) if folder is not None else None)
+    if project.config.store.startswith("postgresql"):  # over a network, which may never answer
+        given_up = threading.Timer(LONGEST_S, os._exit, (0,))
+        given_up.daemon = True
+        given_up.start()
     with opened(project, read_only=True) as store, store.snapshot() as snapshot:
         yield snapshot
 
