@@ -40,6 +40,8 @@ from controllers.runtime.workqueue import Priority, WorkQueue
 from controllers.sources.readers import Readers, local_url
 from controllers.sources.sync import SourceSync
 from controllers.sources.watch import Places, directory_places, repository_places, watch
+from controllers.status.push import PUSH, PushEffects
+from controllers.status.writer import StatusWriter
 from schemas import registry
 from schemas.base import Key
 from schemas.config import Config
@@ -131,8 +133,24 @@ class Engine:
             blocking=self.blocking,
             clock=self.clock,
         )
+        self._status = StatusWriter(
+            self.store,
+            project=place.project,
+            cache=place.state / "status",
+            clock=self.clock,
+            blocking=self.blocking,
+            random=self.random,
+        )
+        pushes = PushEffects(
+            self.store,
+            project=place.project,
+            cache=place.state / "status",
+            blocking=self.blocking,
+            look_again=self._status.look_again,
+        )
         self._runners = [self._runner("start-runs", START, self._effects.start),
-                         self._runner("cancel-runs", CANCEL, self._effects.cancel)]  # fmt: skip
+                         self._runner("cancel-runs", CANCEL, self._effects.cancel),
+                         self._runner("push-status", PUSH, pushes.push)]  # fmt: skip
         self.objects: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
         self._reconcilers = make_reconcilers(self._probe, self._ready)
@@ -197,6 +215,7 @@ class Engine:
         for runner in self._runners:
             manager.add(runner.name, runner.run)
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
+        manager.add("status", self._status.run)
         manager.add("watch", self._watch)
         manager.add("housekeeping", self._housekeeping)
         try:
@@ -222,7 +241,7 @@ class Engine:
 
     def _start(self) -> None:
         """Say that the engine is here, keep the Source of the configuration, give back what a dead engine claimed."""
-        spec = self.config.source.to_spec()
+        spec = self.config.source.to_spec(self.config.status_branch)
         with self.store.transaction(SYSTEM) as tx:
             tx.release_claims()
             if spec is not None:
@@ -375,7 +394,8 @@ class Engine:
         if spec.type is SourceType.DIRECTORY:
             return directory_places(self.place.project / spec.url)
         url = local_url(spec.url, self.place.project)
-        return repository_places(Path(url)) if Path(url).is_absolute() else None
+        branch = self.config.status_branch
+        return repository_places(Path(url), without=branch) if Path(url).is_absolute() else None
 
     async def _housekeeping(self, life: Lifecycle) -> None:
         life.ready()
