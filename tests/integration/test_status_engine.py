@@ -1,0 +1,80 @@
+"""Status in git with real engines: what a person sees with git alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.engine_process import Project, until
+from tests.fakes.world import agent, executor, mission
+
+FLEET = {"fleet.yaml": "---\n".join([executor().replace('"true"', '"echo done"'), agent(), mission("audit")])}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    made = Project(tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def shown(project: Project, path: str) -> str:
+    """A file of the status branch; "" while it is not there."""
+    try:
+        return project.repo.git("show", f"remit/status:{path}")
+    except Exception:  # noqa: BLE001  neither branch nor file yet
+        return ""
+
+
+def test_the_end_of_a_mission_can_be_read_with_git(project: Project) -> None:
+    project.commit(FLEET)
+    engine = project.engine()
+    until(lambda: "state: Done" in shown(project, "default/mission/audit.yaml"), "the mission to be Done in git")
+    engine.stop()
+    assert project.repo.git("status", "--porcelain") == ""
+    tip = project.repo.git("rev-parse", "remit/status")
+    again = project.engine()
+    until(lambda: len(project.events("EngineStarted")) == 2, "the second start")
+    again.stop()
+    assert project.repo.git("rev-parse", "remit/status") == tip, "a restart is no news"
+
+
+def test_status_that_an_engine_could_not_write_is_written_by_the_next(project: Project) -> None:
+    project.commit(FLEET)
+    engine = project.engine()
+    project.comes_to("audit", "Done")
+    engine.kill()
+    project.engine()
+    until(lambda: "state: Done" in shown(project, "default/mission/audit.yaml"), "the mission to be Done in git")
+    project.repo.git("fsck", "--strict")
+
+
+def test_engines_killed_while_they_write_leave_a_sound_branch(project: Project) -> None:
+    files = {f"m{n:02}.yaml": mission(f"m{n:02}", agent=None) for n in range(30)}
+    project.commit({**FLEET, **files})
+    for round_ in range(4):
+        heads = {project.repo.git("for-each-ref", "refs/heads/remit/status")}
+        engine = project.engine(ready=False)
+        project.commit({f"m{n:02}.yaml": mission(f"m{n:02}", agent=None, title=f"do {round_}") for n in range(30)})
+        until(
+            lambda: project.repo.git("for-each-ref", "refs/heads/remit/status") not in heads  # noqa: B023
+            or not engine.alive,  # noqa: B023
+            "a status commit",
+        )
+        os.kill(engine.pid, signal.SIGKILL)
+        engine.process.wait()
+        project.repo.git("fsck", "--strict", "--no-dangling")
+    last = project.engine()
+    project.applied(project.repo.head)
+    text = f"generation: {project.get('Mission', 'm29').generation}\n"
+    until(lambda: text in shown(project, "default/mission/m29.yaml"), "the last edit in git")
+    last.stop()
+    project.repo.git("fsck", "--strict", "--no-dangling")
+    assert project.repo.git("log", "--format=%s", "remit/status").count("\n") < 30
+    project.is_sound()
