@@ -40,6 +40,7 @@ from controllers.runtime.workqueue import Priority, WorkQueue
 from controllers.sources.readers import Readers, local_url
 from controllers.sources.sync import SourceSync
 from controllers.sources.watch import Places, directory_places, repository_places, watch
+from controllers.status import commits
 from controllers.status.push import PUSH, PushEffects
 from controllers.status.writer import StatusWriter
 from schemas import registry
@@ -121,9 +122,8 @@ class Engine:
         self._wakes = Wakes(self._ready)
         self._waking = threading.Lock()
         self._loop = asyncio.get_running_loop()
-        self._command = CommandExecutor(
-            place.state, self.clock, self.blocking, secrets=LocalSecrets(variables=environment)
-        )
+        self._secrets = LocalSecrets(variables=environment)
+        self._command = CommandExecutor(place.state, self.clock, self.blocking, secrets=self._secrets)
         context = RunContext(self.tokens, agent_url, place.project)
         self._effects = RunEffects(
             self.store,
@@ -148,9 +148,13 @@ class Engine:
             blocking=self.blocking,
             look_again=self._status.look_again,
         )
+        statuses = commits.CommitStatusEffects(
+            self.store, secrets=self._secrets, project=place.project, hosts=config.forge_hosts, blocking=self.blocking
+        )
         self._runners = [self._runner("start-runs", START, self._effects.start),
                          self._runner("cancel-runs", CANCEL, self._effects.cancel),
-                         self._runner("push-status", PUSH, pushes.push)]  # fmt: skip
+                         self._runner("push-status", PUSH, pushes.push),
+                         self._runner("commit-statuses", commits.SET_STATUS, statuses.send)]  # fmt: skip
         self.objects: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
         self._reconcilers = make_reconcilers(self._probe, self._ready)
@@ -363,7 +367,9 @@ class Engine:
                 self.objects.add(key)
 
     async def _reconcile_source(self, key: Key) -> Result:
-        return await self.blocking.run(self._sync, key)
+        result = await self.blocking.run(self._sync, key)
+        await self.blocking.run(commits.report, self.store, key)
+        return result
 
     # Watching.
 

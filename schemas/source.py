@@ -300,6 +300,7 @@ class SourceStatus(StatusModel):
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
     revision: str | None = Field(None, description="Revision that was last seen.")
     refused_revision: str | None = Field(None, description="Revision that is there and was not taken; Ready says why.")
+    reported: str = Field("", description="Digest of what was last sent to the forge.")
     signer: str = Field("", description="Who signed that revision, as verified; empty without spec.verify.")
     last_sync_time: Time | None = Field(None, description="When it was last read with success.")
     units: tuple[UnitStatus, ...] = Field((), description="Its units, by path.")

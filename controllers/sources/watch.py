@@ -28,8 +28,8 @@ _LOOK_MS: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """What to watch. ``deep`` folders with all that is below them, but for ``ignored``; ``flat`` folders for the files in
-    ``names`` only."""
+    """What to watch. ``deep`` folders with all that is below them, but for ``ignored`` paths; ``flat`` folders for the
+    files in ``names`` only."""
 
     deep: tuple[Path, ...]
     flat: tuple[Path, ...] = ()

@@ -187,5 +187,3 @@ def test_the_commits_are_those_of_the_engine_at_its_time(repo: Repo, branch: Sta
     branch.commit({"a": b"1"}, "Status: a\n\nbody", NOW)
     shown = repo.git("log", "-1", "--format=%an %ae %at %B", "remit/status").strip()
     assert shown == f"Remit remit@localhost {int(NOW.timestamp())} Status: a\n\nbody"
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.engine_process import Project, until
+from tests.fakes.engine_process import Engine, Project, until
 from tests.fakes.world import agent, executor, mission
 
 FLEET = {"fleet.yaml": "---\n".join([executor().replace('"true"', '"echo done"'), agent(), mission("audit")])}
@@ -28,8 +29,14 @@ def shown(project: Project, path: str) -> str:
     """A file of the status branch; "" while it is not there."""
     try:
         return project.repo.git("show", f"remit/status:{path}")
-    except Exception:  # noqa: BLE001  neither branch nor file yet
+    except Exception:
         return ""
+
+
+def moved(project: Project, heads: str, engine: Engine) -> bool:
+    """Whether the branch is elsewhere by now."""
+    assert engine.alive, engine.err
+    return project.repo.git("for-each-ref", "refs/heads/remit/status") != heads
 
 
 def test_the_end_of_a_mission_can_be_read_with_git(project: Project) -> None:
@@ -59,14 +66,10 @@ def test_engines_killed_while_they_write_leave_a_sound_branch(project: Project) 
     files = {f"m{n:02}.yaml": mission(f"m{n:02}", agent=None) for n in range(30)}
     project.commit({**FLEET, **files})
     for round_ in range(4):
-        heads = {project.repo.git("for-each-ref", "refs/heads/remit/status")}
+        heads = project.repo.git("for-each-ref", "refs/heads/remit/status")
         engine = project.engine(ready=False)
         project.commit({f"m{n:02}.yaml": mission(f"m{n:02}", agent=None, title=f"do {round_}") for n in range(30)})
-        until(
-            lambda: project.repo.git("for-each-ref", "refs/heads/remit/status") not in heads  # noqa: B023
-            or not engine.alive,  # noqa: B023
-            "a status commit",
-        )
+        until(functools.partial(moved, project, heads, engine), "a status commit")
         os.kill(engine.pid, signal.SIGKILL)
         engine.process.wait()
         project.repo.git("fsck", "--strict", "--no-dangling")

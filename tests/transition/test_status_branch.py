@@ -296,5 +296,3 @@ def _count(desk: Desk) -> int:
 def _writeback(world: World, **values: object) -> None:
     world.spec = world.spec.model_validate({**world.spec.model_dump(), "status_writeback": values})
     world.restart()
-
-
