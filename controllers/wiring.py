@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 from controllers.dispatch.command import CommandExecutor
-from controllers.dispatch.environment import LocalSecrets
+from controllers.dispatch.environment import LocalSecrets, SecretMissing
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.reconcilers import agents, approvals, dispatcher, holds, missions, unreconciled
@@ -66,6 +66,9 @@ POLL_S = 0.1
 TIMERS_S = 1.0
 WATCH_RETRY_S = 2.0
 """How often a local repository that is not there is looked for, to be watched once it is."""
+HINT_EVERY_S = 2.0
+"""Hints of a forge make a source be looked at no more often than this."""
+LEAST_SECRET = 8
 CHANGES = 5_000
 """Changes that are read in one go."""
 HOUSEKEEPING_S = 3600.0
@@ -115,6 +118,7 @@ class Engine:
         self.artifacts = ArtifactFiles(place.state)
         self.manager = Manager(self.clock, self.random)
         self._readers = Readers(place.project, place.state / "mirrors")
+        self._hinted: dict[Key, float] = {}
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._gone: StoreGone | None = None
@@ -370,6 +374,39 @@ class Engine:
         result = await self.blocking.run(self._sync, key)
         await self.blocking.run(commits.report, self.store, key)
         return result
+
+    # Hints from forges.
+
+    async def hook_of(self, namespace: str, name: str) -> tuple[str, str] | None:
+        """How requests for a source prove themselves, as (type, secret); None when it takes none."""
+        return await self.blocking.run(self._hook_of, Key("Source", namespace, name))
+
+    def _hook_of(self, key: Key) -> tuple[str, str] | None:
+        with self.store.snapshot() as snapshot:
+            source = snapshot.get(key)
+        webhook = SourceSpec.model_validate(source.spec).webhook if source is not None else None
+        if webhook is None:
+            return None
+        try:
+            secret = self._secrets.resolve(webhook.secret, self.place.project)
+        except SecretMissing as error:
+            log.warning("%s takes no hooks: spec.webhook.secret: %s", key.short, error)
+            return None
+        if len(secret) < LEAST_SECRET:
+            log.warning("%s takes no hooks: the secret has less than %d characters", key.short, LEAST_SECRET)
+            return None
+        return str(webhook.type), secret
+
+    def hint(self, namespace: str, name: str) -> None:
+        """Look at a source soon; hints that come in a storm become one look every few seconds. On the event loop."""
+        key = Key("Source", namespace, name)
+        now_s = self.clock.monotonic()
+        wait_s = self._hinted.get(key, -HINT_EVERY_S) + HINT_EVERY_S - now_s
+        if wait_s > 0:
+            self.sources.add_after(key, wait_s)
+            return
+        self._hinted[key] = now_s
+        self.sources.add(key, Priority.CHANGE)
 
     # Watching.
 
