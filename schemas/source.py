@@ -258,7 +258,7 @@ class SourceReason(StrEnum):
     PUSH_PENDING = "PushPending"  # status was committed and is on its way to the remote
     FORGE_REPORTED = "ForgeReported"  # the forge shows how the latest commit went
     FORGE_HOST_REFUSED = "ForgeHostRefused"  # forgeHosts does not allow the host of spec.forge
-    FORGE_SECRET_NOT_FOUND = "ForgeSecretNotFound"  # noqa: S105  the reference of spec.forge.token leads to no value
+    FORGE_CREDENTIAL_NOT_FOUND = "ForgeCredentialNotFound"  # the reference of spec.forge.token leads to no value
     FORGE_REFUSED = "ForgeRefused"  # the forge refused the commit status
     FORGE_UNREACHABLE = "ForgeUnreachable"  # the forge does not answer, or asks to wait
     STORE_UNAVAILABLE = "StoreUnavailable"  # the plan could not be applied

@@ -128,7 +128,7 @@ class CommitStatusEffects:
             token = self._secrets.resolve(spec.forge.token, self._project)
             self._connect(spec.forge.type, spec.forge.url, spec.forge.repository, token).set_status(status)
         except SecretMissing as error:
-            self._say(key, SourceReason.FORGE_SECRET_NOT_FOUND, f"spec.forge.token: {error}")
+            self._say(key, SourceReason.FORGE_CREDENTIAL_NOT_FOUND, f"spec.forge.token: {error}")
             raise Retry(f"{key.short}: spec.forge.token: {error}") from error
         except Retry as error:
             self._say(key, SourceReason.FORGE_UNREACHABLE, str(error))

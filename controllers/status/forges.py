@@ -96,7 +96,7 @@ def connect(
 ) -> Forge:  # fmt: skip
     """A forge to speak to. ``token`` goes to its host and into no message. Raises Refused with ForgeHostRefused."""
     if not token or not token.isascii() or not token.isprintable():
-        raise Refused("the token of the forge is empty or no token", reason=SourceReason.FORGE_SECRET_NOT_FOUND)
+        raise Refused("the token of the forge is empty or no token", reason=SourceReason.FORGE_CREDENTIAL_NOT_FOUND)
     api = _Api(endpoint(type_, url, hosts), _credentials(type_, token), transport)
     if type_ is ForgeType.GITLAB:
         return GitLab(api, repository)
