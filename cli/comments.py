@@ -20,12 +20,12 @@ def post(
 ) -> None:
     """Write or update the comment. ``key`` tells the comments of several plans on one request apart.
 
-    Raises Failure when an option is missing or wrong, Refused when the forge says no, Retry when it does not answer
-    after several attempts.
+    Raises Failure when an option is missing or wrong, when the forge says no, or does not answer after several attempts:
+    never Refused, whose exit code means that a guard holds the plan.
     """
     from controllers.runtime.clock import SystemClock
     from controllers.status import forges
-    from schemas.errors import Retry
+    from schemas.errors import Refused, Retry
 
     try:
         type_ = ForgeType(forge)
@@ -42,13 +42,15 @@ def post(
         raise Failure(f"--comment needs a token in the variable {token_env}", hint="see --token-env")
     # Whoever types the command says where the token goes.
     hosts = [urlsplit(url).netloc] if url else []
-    target = forges.connect(type_, url, repository, token, hosts=hosts)
     clock = SystemClock()
     for attempt in range(_ATTEMPTS):
         try:
+            target = forges.connect(type_, url, repository, token, hosts=hosts)
             target.upsert_comment(number, f"<!-- remit:plan:{key} -->", body)
             return
+        except Refused as error:
+            raise Failure(f"the comment was not written: {error}") from error
         except Retry as error:
             if attempt == _ATTEMPTS - 1:
-                raise
+                raise Failure(f"the comment was not written: {error}") from error
             asyncio.run(clock.sleep(min(_LONGEST_WAIT_S, error.after if error.after is not None else 2.0**attempt)))

@@ -431,13 +431,13 @@ class Engine:
 
     def _places(self) -> Places | None:
         """What to watch; None when the source is not on this machine. Raises SourceUnreadable while it is not there."""
-        spec = self.config.source.to_spec()
+        spec = self.config.source.to_spec(self.config.status_branch)
         if spec is None:
             return None
         if spec.type is SourceType.DIRECTORY:
             return directory_places(self.place.project / spec.url)
         url = local_url(spec.url, self.place.project)
-        branch = self.config.status_branch
+        branch = spec.status_writeback.branch
         return repository_places(Path(url), without=branch) if Path(url).is_absolute() else None
 
     async def _housekeeping(self, life: Lifecycle) -> None:

@@ -21,7 +21,7 @@ _PREFIXED = re.compile(
 _BEARER = re.compile(r"\b(bearer|basic)(\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 _NAMED = re.compile(
     r"((?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)s?[\"']?\s*[=:]\s*)"
-    r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',;]+)",
+    r"(?:\[redacted\]|\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',;]+)",
     re.IGNORECASE,
 )
 

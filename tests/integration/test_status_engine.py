@@ -8,9 +8,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
-from tests.fakes.engine_process import Engine, Project, until
+from controllers.sources.watch import repository_places
+from tests.fakes.engine_process import Engine, Project, free_port, until
 from tests.fakes.world import agent, executor, mission
 
 FLEET = {"fleet.yaml": "---\n".join([executor().replace('"true"', '"echo done"'), agent(), mission("audit")])}
@@ -81,3 +83,40 @@ def test_engines_killed_while_they_write_leave_a_sound_branch(project: Project) 
     project.repo.git("fsck", "--strict", "--no-dangling")
     assert project.repo.git("log", "--format=%s", "remit/status").count("\n") < 30
     project.is_sound()
+
+
+def test_a_hook_makes_a_remote_source_be_looked_at_now(project: Project) -> None:
+    origin = project.repo.path / ".git"
+    port = free_port()
+    (project.root / "secret").write_text("of some length\n")
+    (project.root / "remit.yaml").write_text(
+        f"source:\n  git:\n    url: file://{origin}\n    interval: 1h\n"
+        "    webhook: {type: GitLab, secret: {file: secret}}\n"
+        f"agentListen: 127.0.0.1:{project.port}\nhookListen: 127.0.0.1:{port}\n"
+    )
+    project.commit(FLEET)
+    project.engine()
+    project.comes_to("audit", "Done")
+    head = project.commit({"more.yaml": mission("more", agent=None)})
+    url = f"http://127.0.0.1:{port}/hooks/default"
+    with httpx2.Client(trust_env=False) as client:
+        assert client.post(url, headers={"X-Gitlab-Token": "false"}).status_code == 401
+        assert client.post(url, headers={"X-Gitlab-Token": "of some length"}, content=b"{}").status_code == 202
+    project.applied(head)
+    assert project.repo.git("for-each-ref", "refs/heads/remit") == "", "nothing is pushed unless it is asked for"
+
+
+def test_no_hook_is_heard_unless_it_is_configured(project: Project) -> None:
+    project.commit(FLEET)
+    project.engine()
+    answer = httpx2.post(f"http://127.0.0.1:{project.port}/hooks/default", trust_env=False)
+    assert answer.status_code == 404
+
+
+def test_writing_status_wakes_no_watcher(project: Project) -> None:
+    """Conformance scenario 26: the watcher of a local repository leaves the status branch out."""
+    project.commit(FLEET)
+    places = repository_places(project.repo.path, without="remit/status")
+    heads = project.repo.git_dir / "refs" / "heads"
+    assert {str(heads / "remit" / "status"), str(heads / "remit" / "status.lock")} <= places.ignored
+    assert str(heads / "main") not in places.ignored
