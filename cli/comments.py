@@ -20,8 +20,8 @@ def post(
 ) -> None:
     """Write or update the comment. ``key`` tells the comments of several plans on one request apart.
 
-    Raises Failure when an option is missing or wrong, when the forge says no, or does not answer after several attempts:
-    never Refused, whose exit code means that a guard holds the plan.
+    Raises Failure when an option is missing or wrong, when the forge says no, or does not answer after several
+    attempts: never Refused, whose exit code means that a guard holds the plan.
     """
     from controllers.runtime.clock import SystemClock
     from controllers.status import forges

@@ -9,7 +9,7 @@ from pathlib import Path
 from controllers.effects.runner import Commit
 from controllers.runtime.blocking import Blocking
 from controllers.sources import git_push, git_status
-from controllers.sources.readers import local_url
+from controllers.sources.readers import local_url, require_remote
 from controllers.status import conditions
 from schemas.base import Key
 from schemas.errors import Refused, Retry, SourceUnreadable
@@ -51,11 +51,11 @@ class PushEffects:
 
     def _push(self, effect: Effect) -> Commit | None:
         key = effect.subject
-        remote = self._remote(key)
-        if remote is None:
-            return None
         with self._lock(key):
             try:
+                remote = self._remote(key)
+                if remote is None:
+                    return None
                 remote.prepare()
                 held = remote.push()
             except git_push.Overtaken:
@@ -83,6 +83,7 @@ class PushEffects:
         spec = SourceSpec.model_validate(source.spec)
         if spec.type is not SourceType.GIT or spec.status_writeback.mode is not WritebackMode.ALWAYS:
             return None
+        require_remote(key, spec)
         url = local_url(spec.url, self._project)
         if git_status.local_path(url) is not None:
             return None

@@ -18,7 +18,8 @@ from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from controllers.runtime.lifecycle import Lifecycle
 from controllers.sources import git_push, git_status
-from controllers.sources.readers import local_url
+from controllers.sources.readers import local_url, require_remote
+from controllers.sources.units import source_of
 from controllers.status import conditions, files
 from controllers.status.push import enqueue_push
 from schemas import registry
@@ -26,7 +27,7 @@ from schemas.base import Key
 from schemas.errors import Refused, RemitError, SourceUnreadable, StoreUnavailable
 from schemas.kind import ObjectClass
 from schemas.resource import Resource
-from schemas.source import SourceReason, SourceSpec, SourceType, StatusWriteback, WritebackMode
+from schemas.source import SourceReason, SourceSpec, SourceType, WritebackMode
 from store.contract import Snapshot, Store
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,7 @@ class _Unit:
 
     key: Key
     uid: str
-    url: str
-    writeback: StatusWriteback
+    spec: SourceSpec
     branch: git_status.StatusBranch | None = None
     remote: git_push.StatusRemote | None = None
     paths: dict[str, str] = field(default_factory=dict)
@@ -68,7 +68,10 @@ class _Unit:
             return None
         if self.whole:
             return self.not_before_s
-        quiet, longest = self.writeback.quiet_period.total_seconds(), self.writeback.max_wait.total_seconds()
+        quiet, longest = (
+            self.spec.status_writeback.quiet_period.total_seconds(),
+            self.spec.status_writeback.max_wait.total_seconds(),
+        )
         return max(self.not_before_s, min(self.last_s + quiet, self.first_s + longest))
 
 
@@ -153,7 +156,7 @@ class StatusWriter:
 
     def _take(self, snapshot: Snapshot, latest: int) -> None:
         cursor = self._cursor
-        by_name = {unit.key.name: unit for unit in self._units.values()}
+        by_key = {unit.key: unit for unit in self._units.values()}
         while cursor < latest:
             changes = snapshot.changes_since(cursor, limit=_CHANGES)
             if not changes:
@@ -163,7 +166,8 @@ class StatusWriter:
             for change in changes:
                 resource = found.get(change.key)
                 concerned = {u.uid: u for u in self._units.values() if change.uid in u.paths}
-                owner = by_name.get(_source_of(resource)) if resource is not None else None
+                source = _source_of(resource) if resource is not None else None
+                owner = by_key.get(source) if source is not None else None
                 if owner is not None:
                     concerned[owner.uid] = owner
                 for unit in concerned.values():
@@ -183,12 +187,10 @@ class StatusWriter:
                 continue
             seen.add(source.uid)
             known = self._units.get(source.uid)
-            if known is not None and (known.url, known.writeback, known.key) == (
-                spec.url, spec.status_writeback, source.key
-            ):  # fmt: skip
+            if known is not None and (known.spec, known.key) == (spec, source.key):
                 continue
             self._drop(source.uid)
-            self._units[source.uid] = _Unit(source.key, source.uid, spec.url, spec.status_writeback)
+            self._units[source.uid] = _Unit(source.key, source.uid, spec)
         for uid in self._units.keys() - seen:
             self._drop(uid)
 
@@ -234,7 +236,7 @@ class StatusWriter:
         unit.failures = 0
         unit.not_before_s = 0.0
         if unit.remote is None:
-            where = f"{unit.branch.ref if unit.branch else ''} of {unit.url}"
+            where = f"{unit.branch.ref if unit.branch else ''} of {unit.spec.url}"
             conditions.set_on(self._store, unit.key, "StatusWritten", SourceReason.STATUS_WRITTEN, where, good=True)
         elif whole or unit.remote.is_behind():
             enqueue_push(self._store, unit.key, unit.uid, unit.remote.tip())
@@ -265,19 +267,20 @@ class StatusWriter:
         raise git_status.Moved
 
     def _open(self, unit: _Unit) -> None:
-        url = local_url(unit.url, self._project)
+        require_remote(unit.key, unit.spec)
+        url = local_url(unit.spec.url, self._project)
         local = git_status.local_path(url)
-        if local is None and unit.writeback.mode is not WritebackMode.ALWAYS:
+        if local is None and unit.spec.status_writeback.mode is not WritebackMode.ALWAYS:
             raise Refused(
                 "the repository is remote, and statusWriteback.mode is Auto: set it to Always, and let the engine push",
                 reason=SourceReason.NOT_WRITABLE,
             )
         if local is None:
-            unit.remote = git_push.StatusRemote(url, unit.writeback.branch, self._cache)
+            unit.remote = git_push.StatusRemote(url, unit.spec.status_writeback.branch, self._cache)
             local = unit.remote.prepare()
         if unit.branch is None:
             unit.branch = git_status.StatusBranch(
-                local, unit.writeback.branch, marker=_marker(unit.key), sign=unit.writeback.sign
+                local, unit.spec.status_writeback.branch, marker=_marker(unit.key), sign=unit.spec.status_writeback.sign
             )
 
     def _everything(self, snapshot: Snapshot, unit: _Unit) -> _Changes:
@@ -299,7 +302,7 @@ class StatusWriter:
         for uid, key in keys.items():
             before = changes.paths.pop(uid, None)
             resource = found.get(key)
-            if resource is not None and resource.uid == uid and _source_of(resource) == unit.key.name:
+            if resource is not None and resource.uid == uid and _source_of(resource) == unit.key:
                 changes.put(resource, (before,), unit.branch)
             if before is not None:
                 gone.append(before)
@@ -345,21 +348,16 @@ class _Changes:
         return "\n".join([f"Status: {count} objects of source {self._source}", "", *shown, *more])
 
 
-def _source_of(resource: Resource | None) -> str:
-    """The name of the source whose branch shows the object; "" for none."""
-    if resource is None:
-        return ""
-    return resource.name if resource.kind == "Source" else resource.unit.partition(":")[0]
+def _source_of(resource: Resource) -> Key | None:
+    """The source whose branch shows the object; None for none."""
+    if resource.kind == "Source":
+        return resource.key
+    return source_of(resource.unit) if resource.unit else None
 
 
 def _objects_of(snapshot: Snapshot, source: Key) -> Iterable[Resource]:
     for kind in _KINDS:
-        for resource in snapshot.objects(kind):
-            if kind == "Source":
-                if resource.key == source:
-                    yield resource
-            elif _source_of(resource) == source.name:
-                yield resource
+        yield from (r for r in snapshot.objects(kind) if _source_of(r) == source)
 
 
 def _marker(source: Key) -> bytes:

@@ -1,0 +1,79 @@
+"""Showing what specs would do: diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import common
+from cli.failures import Exit, Failure
+from cli.spec_folder import DiffFormat, specs_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("diff")(diff)
+
+
+def diff(
+    context: typer.Context,
+    path: Annotated[Path | None, typer.Argument(help="Folder of specs; the project's by default.")] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Compare with this folder or commit instead of the store (offline).")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option("--head", help="Plan this commit instead of the files as they lie there.")
+    ] = None,
+    form: Annotated[DiffFormat, typer.Option("--output", "-o", help="human, json or markdown.")] = DiffFormat.HUMAN,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Short for -o markdown, for pull requests.")] = False,
+    comment: Annotated[
+        int | None, typer.Option("--comment", min=1, help="Also keep it as a comment on this pull or merge request.")
+    ] = None,
+    forge: Annotated[str, typer.Option("--forge", help="GitHub, GitLab or Gitea; for --comment.")] = "GitHub",
+    forge_url: Annotated[
+        str | None, typer.Option("--forge-url", help="Its address, unless github.com or gitlab.com; for --comment.")
+    ] = None,
+    repository: Annotated[str | None, typer.Option("--repository", help="owner/name there; for --comment.")] = None,
+    token_env: Annotated[
+        str, typer.Option("--token-env", help="Variable that holds the token; for --comment.")
+    ] = "REMIT_FORGE_TOKEN",  # noqa: S107  the name of a variable
+    comment_key: Annotated[
+        str, typer.Option("--comment-key", help="Tells comments of several plans apart; for --comment.")
+    ] = "default",
+) -> None:
+    """Show what applying the specs would do: fields, and effects on running work, money and permissions.
+
+    Exit codes: 0 nothing, 1 changes, 2 an error, 3 a guard holds a part back.
+    """
+    from cli.plans import plan_live, plan_offline, render
+
+    folder = path or (None if base is not None and head is not None else specs_of(context))
+    if base is not None:
+        plans = plan_offline(_repository(context, path), base, head, folder)
+    else:
+        with common.store_of(context, read_only=True) as store:
+            plans = plan_live(common.project_of(context), store, folder, head)
+    print(render(plans, DiffFormat.MARKDOWN if markdown else form))
+    if comment is not None:
+        from cli.comments import post
+
+        post(
+            render(plans, DiffFormat.MARKDOWN), number=comment, forge=forge, url=forge_url, repository=repository,
+            token_env=token_env, key=comment_key,
+        )  # fmt: skip
+    if any(p.plan.guards for p in plans):
+        raise typer.Exit(int(Exit.REFUSED))
+    if any(p.plan.entries for p in plans):
+        raise typer.Exit(int(Exit.DIFFERENT))
+
+
+def _repository(context: typer.Context, path: Path | None) -> Path:
+    """Where commits that are named by --base and --head are looked up."""
+    if path is not None:
+        return path
+    try:
+        return specs_of(context)
+    except Failure:
+        return Path.cwd()
