@@ -10,7 +10,9 @@ import yaml
 from controllers.sources.git_status import MARKER
 from schemas.base import Key
 from schemas.mission import MissionState
-from schemas.resource import SYSTEM
+from schemas.resource import SYSTEM, Declared
+from schemas.source import SourceSpec
+from tests.fakes.repos import Repo
 from tests.fakes.status import Desk, work_tree_state
 from tests.fakes.world import World, agent, executor, mission
 
@@ -296,3 +298,16 @@ def _count(desk: Desk) -> int:
 def _writeback(world: World, **values: object) -> None:
     world.spec = world.spec.model_validate({**world.spec.model_dump(), "status_writeback": values})
     world.restart()
+
+
+async def test_each_source_shows_what_is_its_own_and_a_tenant_writes_nothing_on_this_machine(desk: Desk) -> None:
+    """A source of the same name in another namespace, pointed at a repository of this machine."""
+    await begin(desk)
+    other = Repo(desk.world.folder / "operators")
+    other.commit({"a": "b"})
+    spec = SourceSpec(url=str(other.path)).to_wire()
+    with desk.world.store.transaction(SYSTEM) as tx:
+        tx.create(Declared("Source", "acme", "default", spec), unit="default:.", manager="git/default")
+    await desk.rest()
+    assert other.git("for-each-ref", "refs/heads/remit") == ""
+    assert [name for name in desk.files() if name.startswith("acme/")] == []
