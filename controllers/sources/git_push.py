@@ -53,7 +53,10 @@ class StatusRemote:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             options = ("--quiet", "--bare", "--template=", f"--object-format={algorithm}")
-            git_commit.must(("init", *options), fresh)
+            try:
+                git_commit.must(("init", *options), fresh)
+            except git_process.GitSilent as error:
+                raise git_commit.silent(fresh) from error
             fresh.rename(self.path)
         return self.path
 

@@ -135,11 +135,14 @@ class StatusBranch:
         ours = self._held(repository)
         if theirs is None or theirs == ours or (ours and repository.is_ancestor(theirs, ours)):
             return False
-        identity = git_commit.identity_of(repository.layout.git_dir, AUTHOR, None)
-        if not git_commit.move_branch(
-            repository, self.ref, theirs, ours, "taken over from the remote", identity,
-            git_dir=repository.layout.git_dir,
-        ):  # fmt: skip
+        git_dir = repository.layout.git_dir
+        try:
+            identity = git_commit.identity_of(git_dir, AUTHOR, None)
+            news = "taken over from the remote"
+            moved = git_commit.move_branch(repository, self.ref, theirs, ours, news, identity, git_dir=git_dir)
+        except git_process.GitSilent as error:
+            raise git_commit.silent(self._path) from error
+        if not moved:
             raise Moved
         self._folder = None
         return True

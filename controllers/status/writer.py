@@ -24,7 +24,7 @@ from controllers.status import conditions, files
 from controllers.status.push import enqueue_push
 from schemas import registry
 from schemas.base import Key
-from schemas.errors import Refused, RemitError, SourceUnreadable, StoreUnavailable
+from schemas.errors import Refused, RemitError, SourceUnreadable, StoreUnavailable, UnknownName
 from schemas.kind import ObjectClass
 from schemas.resource import Resource
 from schemas.source import SourceReason, SourceSpec, SourceType, WritebackMode
@@ -323,7 +323,11 @@ class _Changes:
         self._lines: list[str] = []
 
     def put(self, resource: Resource, known: Iterable[str | None], branch: git_status.StatusBranch) -> None:
-        path = files.path_of(resource.key)
+        try:
+            path = files.path_of(resource.key)
+        except (ValueError, UnknownName) as error:
+            log.warning("no status is written for an object: %s", error)
+            return
         self.paths[resource.uid] = path
         content = files.render(resource)
         if branch.holds(path, content):

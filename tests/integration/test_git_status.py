@@ -17,6 +17,7 @@ from controllers.sources.git_status import MARKER, Moved, StatusBranch
 from schemas.errors import Refused
 from schemas.source import SourceReason
 from tests.fakes.repos import Repo
+from tests.fakes.signing import allowed, needs_ssh, ssh_signer
 from tests.fakes.status import work_tree_state
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -187,3 +188,17 @@ def test_the_commits_are_those_of_the_engine_at_its_time(repo: Repo, branch: Sta
     branch.commit({"a": b"1"}, "Status: a\n\nbody", NOW)
     shown = repo.git("log", "-1", "--format=%an %ae %at %B", "remit/status").strip()
     assert shown == f"Remit remit@localhost {int(NOW.timestamp())} Status: a\n\nbody"
+
+
+@needs_ssh
+def test_commits_are_signed_where_that_is_asked_for(repo: Repo, tmp_path: Path) -> None:
+    signer = ssh_signer(tmp_path, "engine")
+    for name, value in signer.settings.items():
+        repo.git("config", name, value)
+    branch = StatusBranch(repo.path, "remit/status", marker=b"# Status\n", sign=True)
+    branch.read()
+    branch.commit({"a": b"1"}, "m", NOW)
+    branch.close()
+    signers = tmp_path / "signers"
+    signers.write_text(allowed(("engine", signer)))
+    repo.git("-c", f"gpg.ssh.allowedSignersFile={signers}", "verify-commit", "remit/status")
