@@ -59,10 +59,8 @@ def _conditions(
         message = "deletion waits: in use by " + ", ".join(users[:5])
     elif compiled.problems:
         ready, reason = False, PolicyReason.EXPRESSION_INVALID
-        where = compiled.document.place
-        message = "; ".join(
-            f"{where + ' ' if where else ''}{field}: {text}" for field, text in compiled.problems[:_SHOWN]
-        )
+        where = f"{compiled.document.place} " if compiled.document.place else ""
+        message = "; ".join(f"{where}{field}: {text}" for field, text in compiled.problems[:_SHOWN])
     elif agents == 0:
         reason, message = PolicyReason.MATCHES_NOBODY, "no agent carries the labels of spec.selector"
     return set_condition(old, "Ready", ready, reason, message, now=tx.now, generation=policy.generation)

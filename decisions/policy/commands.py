@@ -9,6 +9,11 @@ from types import MappingProxyType
 
 from decisions.policy import shell
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _READERS = MappingProxyType(
     {
         ("cat",): "AbeEnstTuv",
@@ -26,85 +31,14 @@ _READERS = MappingProxyType(
 """Programs that only read, with those of their one-letter options that keep it so. An entry that is such a program also
 vouches for these options and for paths below the working directory."""
 
-WRAPPERS = frozenset(
-    [
-        "busybox",
-        "chroot",
-        "command",
-        "builtin",
-        "coproc",
-        "doas",
-        "env",
-        "eval",
-        "exec",
-        "flock",
-        "ionice",
-        "nice",
-        "nohup",
-        "nsenter",
-        "parallel",
-        "setsid",
-        "ssh",
-        "stdbuf",
-        "strace",
-        "su",
-        "sudo",
-        "time",
-        "timeout",
-        "trap",
-        "unshare",
-        "watch",
-        "xargs",
-    ]
+WRAPPERS = _words(
+    "busybox chroot command builtin coproc doas env eval exec flock ionice nice nohup nsenter parallel setsid ssh "
+    "stdbuf strace su sudo time timeout trap unshare watch xargs"
 )
 """Programs that start what their words name."""
-INTERPRETERS = frozenset(
-    [
-        "sh",
-        "bash",
-        "dash",
-        "zsh",
-        "ksh",
-        "fish",
-        "source",
-        ".",
-        "python",
-        "python2",
-        "python3",
-        "perl",
-        "ruby",
-        "node",
-        "deno",
-        "bun",
-        "php",
-        "lua",
-        "awk",
-        "gawk",
-        "mawk",
-        "sed",
-        "ed",
-        "vi",
-        "vim",
-        "emacs",
-        "gdb",
-        "script",
-        "find",
-        "git",
-        "docker",
-        "podman",
-        "kubectl",
-        "npm",
-        "npx",
-        "pnpm",
-        "yarn",
-        "pip",
-        "uv",
-        "uvx",
-        "pipx",
-        "cargo",
-        "go",
-        "make",
-    ]
+INTERPRETERS = _words(
+    "sh bash dash zsh ksh fish source . python python2 python3 perl ruby node deno bun php lua awk gawk mawk sed ed "
+    "vi vim emacs gdb script find git docker podman kubectl npm npx pnpm yarn pip uv uvx pipx cargo go make"
 )
 """Programs that do what their first operand says: with a star in its place, an entry would open everything."""
 
@@ -253,28 +187,9 @@ def _only_reads(word: str, letters: str) -> bool:
     return not word.startswith(("/", "~")) and ".." not in word.split("/")
 
 
-_SYSTEM = frozenset(
-    [
-        "chpasswd",
-        "dropdb",
-        "fdisk",
-        "groupdel",
-        "halt",
-        "init",
-        "mkfs",
-        "mkswap",
-        "parted",
-        "passwd",
-        "poweroff",
-        "reboot",
-        "shred",
-        "shutdown",
-        "sgdisk",
-        "telinit",
-        "userdel",
-        "usermod",
-        "wipefs",
-    ]
+_SYSTEM = _words(
+    "chpasswd dropdb fdisk groupdel halt init mkfs mkswap parted passwd poweroff reboot shred shutdown sgdisk "
+    "telinit userdel usermod wipefs"
 )
 _ACTIONS = MappingProxyType(
     {
@@ -291,7 +206,7 @@ _ACTIONS = MappingProxyType(
 
 
 def destroys(program: shell.Program) -> bool:
-    """Whether a program, with what is known of its words, destroys a system, an account or data beyond the workspace."""
+    """Whether a program, with what is known of its words, destroys a system, an account, or data outside."""
     if program.name is None:
         return False
     name = program_name(program.name)
@@ -322,4 +237,4 @@ def runs_others(program: shell.Program) -> bool:
     return program.name is None or program_name(program.name) in _INDIRECT
 
 
-_INDIRECT = WRAPPERS | frozenset(["sh", "bash", "dash", "zsh", "ksh", "fish", "source", ".", "perl", "script", "find"])
+_INDIRECT = WRAPPERS | _words("sh bash dash zsh ksh fish source . perl script find")

@@ -6,6 +6,9 @@ denies ends the asking. One that asks for approval is kept: what comes after may
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from decisions.policy import commands, globs, hard_stops, shell
 from decisions.policy.compiled import TOOL_NAME, CompiledRule, PolicySet, Profile
 from decisions.policy.expressions import Evaluation, View
@@ -144,7 +147,7 @@ def _judged(
         if rule.condition is None:
             return rule.finding
         if evaluation is None:
-            evaluation = Evaluation(_view(call, agent, around))
+            evaluation = Evaluation(View(call, agent, around))
         holds = rule.condition.holds(evaluation)
         if holds is True:
             return rule.finding
@@ -158,7 +161,7 @@ def _judged(
             continue
         if waiver.condition is not None:
             if evaluation is None:
-                evaluation = Evaluation(_view(call, agent, around))
+                evaluation = Evaluation(View(call, agent, around))
             if waiver.condition.holds(evaluation) is not True:
                 continue
         if STRICTNESS[waiver.verdict] < STRICTNESS[table.verdict]:
@@ -178,32 +181,6 @@ def _failed(rule: CompiledRule, why: str) -> Finding:
     )
 
 
-def _view(call: Call, agent: AgentFacts, around: Circumstances) -> View:
-    mission = around.mission
-    return View(
-        tool=call.tool,
-        args=call.args,
-        agent={
-            "name": agent.key.name,
-            "namespace": agent.key.namespace,
-            "level": agent.level.value,
-            "labels": agent.labels,
-        },
-        mission={}
-        if mission is None
-        else {
-            "name": mission.key.name,
-            "namespace": mission.key.namespace,
-            "type": mission.type,
-            "project": mission.project,
-            "priority": mission.priority,
-            "labels": mission.labels,
-        },
-        spend=around.spend,
-        time=around.now,
-    )
-
-
 def _table(call: Call, agent: AgentFacts, profile: Profile, risk: Risk, policies: PolicySet) -> Finding:
     verdict = VERDICT_BY_LEVEL[agent.level][risk]
     if verdict is not Verdict.ALLOW:
@@ -216,15 +193,22 @@ def _table(call: Call, agent: AgentFacts, profile: Profile, risk: Risk, policies
             "an approval; a rule that allows it; a Waiver; "
             + ("a lower risk in spec.risk of a Policy" if risk is Risk.RED else "a higher autonomyLevel"),
         )
-    outside = _outside(call, agent.level, risk, policies)
-    return outside if outside is not None else ALLOWED_BY_TABLE[agent.level, risk]
-
-
-def _outside(call: Call, level: AutonomyLevel, risk: Risk, policies: PolicySet) -> Finding | None:
-    """The first thing that the call touches and no list vouches for. A Specialist's Yellow needs a list; Green, and a
-    Lead, are held by the lists that some Policy declares. The network is held by its list whatever the level."""
+    allowed = ALLOWED_BY_TABLE[agent.level, risk]
     if call.tool not in REQUIRED and not call.args:
-        return None
+        return allowed
+    outside, vouchers = _outside(call, agent.level, risk, policies)
+    if outside is not None or not vouchers:
+        return outside or allowed
+    return replace(allowed, message=f"{allowed.message}; {', '.join(vouchers)}")
+
+
+def _outside(
+    call: Call, level: AutonomyLevel, risk: Risk, policies: PolicySet
+) -> tuple[Finding | None, dict[str, None]]:
+    """The first thing that the call touches and no list vouches for; else what vouched, in order. A Specialist's Yellow
+    needs a list; Green, and a Lead, are held by the lists that some Policy declares. The network is held by its list
+    whatever the level."""
+    vouchers: dict[str, None] = {}
     needs_list = risk is Risk.YELLOW and level is not AutonomyLevel.LEAD
     for touch in touches(call):
         declared = _declared(touch.facet, policies)
@@ -232,12 +216,13 @@ def _outside(call: Call, level: AutonomyLevel, risk: Risk, policies: PolicySet) 
             continue  # the hard stop speaks of it, and mail is Red
         if not (needs_list or declared or touch.facet is Facet.NETWORK):
             if touch.facet is Facet.SHELL and _opaque(touch):
-                return _not_listed(touch, "what it would run cannot be told")
+                return _not_listed(touch, "what it would run cannot be told"), {}
             continue
-        why = _refusal(touch, policies)
-        if why:
-            return _not_listed(touch, why)
-    return None
+        entry, why = _listed(touch, policies)
+        if not entry:
+            return _not_listed(touch, why), {}
+        vouchers[f"'{entry}' is on allowlists.{touch.facet}"] = None
+    return None, vouchers
 
 
 def _declared(facet: Facet, policies: PolicySet) -> bool:
@@ -251,30 +236,32 @@ def _opaque(touch: Touch) -> bool:
     return found is None or any(commands.runs_others(program) for program in found)
 
 
-def _refusal(touch: Touch, policies: PolicySet) -> str:
-    """Why no list vouches for it; "" when one does."""
+def _listed(touch: Touch, policies: PolicySet) -> tuple[str, str]:
+    """(entry that vouches for it, ""), or ("", why none does)."""
     value = touch.value
     if not isinstance(value, str):
-        return "the call does not say what it touches"
+        return "", "the call does not say what it touches in a form that a list knows"
     if touch.facet is Facet.SHELL:
-        return shell_refusal(value, policies)
+        return command_listed(value, (entry for _, entry in policies.shell))
     if touch.facet is Facet.NETWORK:
-        return "" if globs.matches_host(policies.network, value) is not None else f"{_shown(value)} is on no list"
-    patterns = policies.read if touch.facet is Facet.READ else policies.write
-    if globs.clean_path(value) is None:
-        return f"{_shown(value)} does not stay below the workspace"
-    return "" if globs.matches_path(patterns, value) is not None else f"{_shown(value)} is on no list"
+        entry = globs.matches_host(policies.network, value)
+    elif globs.clean_path(value) is None:
+        return "", f"{_shown(value)} does not stay below the workspace"
+    else:
+        entry = globs.matches_path(policies.read if touch.facet is Facet.READ else policies.write, value)
+    return (entry, "") if entry is not None else ("", f"{_shown(value)} is on no list")
 
 
-def shell_refusal(command: str, policies: PolicySet) -> str:
-    """Why no entry of ``allowlists.shell`` vouches for a command; "" when one does."""
+def command_listed(command: str, entries: Iterable[commands.CommandEntry]) -> tuple[str, str]:
+    """(entry of ``allowlists.shell`` that vouches for a command, ""), or ("", why none does)."""
     try:
         words = shell.one_command(command)
     except shell.Refused as error:
-        return f"it holds {error}: ask for one plain command at a time"
-    if any(commands.matches(entry, words) for _, entry in policies.shell):
-        return ""
-    return f"{_shown(' '.join(words))} is on no list"
+        return "", f"it is or holds {error}: ask for one plain command at a time"
+    for entry in entries:
+        if commands.matches(entry, words):
+            return entry.text, ""
+    return "", f"{_shown(' '.join(words))} is on no list"
 
 
 def _not_listed(touch: Touch, why: str) -> Finding:

@@ -1,8 +1,8 @@
 """A part of CEL in plain Python, for speed: it answers what it is sure of and passes everything else on.
 
-The CEL library copies the facts for each call (35 us) and compiles patterns at each use (35 us). Most conditions compare
-a field with a constant. Those are turned into closures here. Wherever the library could answer differently, with an
-error, or by conversion, the closure raises Punt and the library decides; a property test holds the two together.
+The CEL library copies the facts for each call (35 us) and compiles patterns at each use (35 us). Most conditions
+compare a field with a constant. Those are turned into closures here. Wherever the library could answer differently,
+with an error, or by conversion, the closure raises Punt and the library decides; a property test holds the two together.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def translate(source: str) -> Native | None:
     def native(variables: Mapping[str, Any]) -> bool:
         found = value(variables)
         if found is True or found is False:
-            return found  # type: ignore[no-any-return]
+            return bool(found)
         raise Punt
 
     return native
@@ -111,9 +111,9 @@ class _Parser:
         self.take("(")
         word = self.take()
         self.take(")")
-        argument = _string(word)
         if name == "matches":
-            return _matches(value, argument)
+            return _matches(value, word.text[2:-1] if _is_raw(word) else _string(word))
+        argument = _string(word)
         test = _TESTS.get(name)
         if test is None:
             raise Punt
@@ -159,9 +159,16 @@ _ROOTS = frozenset({"tool", "args", "agent", "mission", "spend"})
 def _string(word: Token) -> str:
     """The text of a plain literal; anything with an escape or a prefix is left to the library."""
     text = word.text
-    if word.kind != "string" or text[0] not in "'\"" or "\\" in text or text[:3] in ('"""', "'''"):
+    if word.kind != "string" or text[0] not in "'\"" or "\\" in text or text[:3] in _LONG:
         raise Punt
     return text[1:-1]
+
+
+def _is_raw(word: Token) -> bool:
+    return word.kind == "string" and word.text[0] in "rR" and word.text[1] in "'\"" and word.text[1:4] not in _LONG
+
+
+_LONG = ('"""', "'''")
 
 
 def _number(text: str) -> int | float:
@@ -303,10 +310,19 @@ def _text_test(value: _Value, argument: str, test: Callable[[str, str], bool]) -
 
 def _matches(value: _Value, pattern: str) -> _Value:
     """Patterns of plain text and ``.*`` only, tried piece by piece: linear, unlike the patterns of Python."""
-    first, last = pattern.startswith("^"), pattern.endswith("$")
-    pieces = pattern[first : len(pattern) - last].split(".*")
-    if any(re.fullmatch(r"[A-Za-z0-9_/ :@,=-]*", piece) is None for piece in pieces):
-        raise Punt
+    first, last = pattern.startswith("^"), pattern.endswith("$") and not pattern.endswith("\\$")
+    pieces = [""]
+    inner = pattern[first : len(pattern) - last]
+    at = 0
+    while at < len(inner):
+        match = _PIECE.match(inner, at)
+        if match is None:
+            raise Punt
+        at = match.end()
+        if match["gap"]:
+            pieces.append("")
+        else:
+            pieces[-1] += match["plain"] or match["escaped"] or match["only"]
 
     def search(variables: Mapping[str, Any]) -> bool:
         text = value(variables)
@@ -315,6 +331,13 @@ def _matches(value: _Value, pattern: str) -> _Value:
         return _pieces_in(text, pieces, first, last)
 
     return search
+
+
+_PIECE = re.compile(
+    r"(?P<gap>\.\*)(?![?+*{])|(?P<plain>[A-Za-z0-9_/ :@,=-])(?![?+*{])"
+    r"|\\(?P<escaped>[.+*?()|\[\]{}^$-])(?![?+*{])|\[(?P<only>[.+*?()|{}$])\](?![?+*{])"
+)
+"""What a pattern may be made of here: any characters, or one that is written out, escaped or alone in brackets."""
 
 
 def _pieces_in(text: str, pieces: list[str], first: bool, last: bool) -> bool:

@@ -12,7 +12,7 @@ MAX_UNARY = 3
 MAX_CHOICES = 6
 MAX_MACROS = 6
 MAX_MACRO_NESTING = 2
-"""Loops in loops: with MAX_ELEMENTS of the facts this bounds the steps of an evaluation, which has no limit of its own."""
+"""Loops in loops: with MAX_ELEMENTS of the facts this bounds the steps of an evaluation, which knows no limit."""
 
 MACROS = frozenset({"all", "exists", "exists_one", "filter", "map"})
 _TOKEN = re.compile(
@@ -102,9 +102,8 @@ def check_bounds(words: list[Token]) -> frozenset[str]:
                 raise BadExpression(f"brackets nest deeper than {MAX_NESTING}", word.at)
             if sum(inner for _, inner in stack) > MAX_MACRO_NESTING:
                 raise BadExpression(f"loops nest deeper than {MAX_MACRO_NESTING}", word.at)
-        elif word.text in _OPEN.values():
-            if not stack or stack.pop()[0] != word.text:
-                raise BadExpression(f"'{word.text}' closes nothing", word.at)
+        elif word.text in _OPEN.values() and (not stack or stack.pop()[0] != word.text):
+            raise BadExpression(f"'{word.text}' closes nothing", word.at)
     if stack:
         raise BadExpression(f"'{stack[-1][0]}' is missing at the end")
     return frozenset(bound)

@@ -6,13 +6,18 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from decisions.policy import expression_native, expression_tokens
 from decisions.policy.expression_tokens import BadExpression
+from decisions.policy.facts import AgentFacts, Call, Circumstances, MissionFacts
 from schemas.policy import MAX_EXPRESSION
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
 
 if TYPE_CHECKING:
     import cel
@@ -28,34 +33,10 @@ FIELDS = MappingProxyType(
     }
 )
 """What an expression may look at. None: no fixed fields (a text, a moment, or whatever the agent passes)."""
-FUNCTIONS = frozenset(
-    [
-        "size",
-        "contains",
-        "startsWith",
-        "endsWith",
-        "matches",
-        "int",
-        "uint",
-        "double",
-        "string",
-        "bool",
-        "type",
-        "dyn",
-        "timestamp",
-        "duration",
-        "has",
-        "getFullYear",
-        "getMonth",
-        "getDate",
-        "getDayOfMonth",
-        "getDayOfWeek",
-        "getDayOfYear",
-        "getHours",
-        "getMinutes",
-        "getSeconds",
-        "getMilliseconds",
-    ]
+FUNCTIONS = _words(
+    "size contains startsWith endsWith matches int uint double string bool type dyn timestamp duration has "
+    "getFullYear getMonth getDate getDayOfMonth getDayOfWeek getDayOfYear getHours getMinutes getSeconds "
+    "getMilliseconds"
 )
 """What an expression may call: no clock, no randomness, nothing outside."""
 _TYPES = frozenset({"int", "uint", "double", "string", "bool", "bytes", "list", "map", "null_type", "type"})
@@ -65,28 +46,59 @@ MAX_TEXT = 65_536
 """Characters in the arguments together."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What expressions see of one call. ``spend`` holds USD as floats; a figure that is not known is left out, and an
-    expression over it fails. ``time`` is when the call was made: an aware moment that the caller gives."""
+class View(dict[str, Any]):
+    """What expressions see of one call: the variables by name, made when they are first looked at. A figure of ``spend``
+    that is not known is left out, and an expression over it fails. ``time`` is the moment that the caller gives."""
 
-    tool: str
-    args: Mapping[str, Any]
-    agent: Mapping[str, Any]
-    mission: Mapping[str, Any]
-    spend: Mapping[str, float]
-    time: datetime
+    __slots__ = ("_agent", "_around", "_call")
 
-    def variables(self) -> dict[str, Any]:
-        """By name."""
-        return {
-            "tool": self.tool,
-            "args": self.args,
-            "agent": self.agent,
-            "mission": self.mission,
-            "spend": self.spend,
-            "time": self.time,
-        }
+    def __init__(self, call: Call, agent: AgentFacts, around: Circumstances) -> None:
+        super().__init__()
+        self._call = call
+        self._agent = agent
+        self._around = around
+
+    def __missing__(self, name: str) -> Any:
+        value: Any
+        if name == "args":
+            value = self._call.args
+        elif name == "tool":
+            value = self._call.tool
+        elif name == "agent":
+            key = self._agent.key
+            value = {
+                "name": key.name,
+                "namespace": key.namespace,
+                "level": self._agent.level.value,
+                "labels": self._agent.labels,
+            }
+        elif name == "spend":
+            value = self._around.spend
+        elif name == "time":
+            value = self._around.now
+        elif name == "mission":
+            value = _mission(self._around.mission)
+        else:
+            raise KeyError(name)
+        self[name] = value
+        return value
+
+    def whole(self) -> dict[str, Any]:
+        """Every variable."""
+        return {name: self[name] for name in FIELDS}
+
+
+def _mission(mission: MissionFacts | None) -> dict[str, Any]:
+    if mission is None:
+        return {}
+    return {
+        "name": mission.key.name,
+        "namespace": mission.key.namespace,
+        "type": mission.type,
+        "project": mission.project,
+        "priority": mission.priority,
+        "labels": mission.labels,
+    }
 
 
 class Evaluation:
@@ -95,12 +107,12 @@ class Evaluation:
     __slots__ = ("_context", "_size", "variables")
 
     def __init__(self, view: View) -> None:
-        self.variables = view.variables()
+        self.variables = view
         self._context: cel.Context | None = None
         self._size: tuple[int, int] | None = None
 
     def context(self, loops: int) -> cel.Context:
-        """The facts as the CEL library wants them. Raises ValueError when there are more than an evaluation may cost."""
+        """The facts as the CEL library wants them. Raises ValueError when they are more than an evaluation may take."""
         if self._size is None:
             self._size = _measure(self.variables["args"])
         items, text = self._size
@@ -109,7 +121,7 @@ class Evaluation:
         if self._context is None:
             import cel  # costs 0.4 s, and only policies with expressions need it
 
-            self._context = cel.Context(dict(self.variables))
+            self._context = cel.Context(self.variables.whole())
         return self._context
 
 
@@ -191,7 +203,9 @@ def _syntax(source: str, message: str) -> BadExpression:
     line, column = int(match[1]), int(match[2])
     at = sum(len(text) + 1 for text in lines[: line - 1]) + column - 1
     text = match[3].partition(" expecting ")[0].replace("Syntax error: ", "")
-    return BadExpression(text.replace("'<EOF>'", "the end")[:200] or "not an expression", at)
+    if "'<EOF>'" in text:
+        text = "the expression ends too early"
+    return BadExpression(text[:200] or "not an expression", at)
 
 
 def _check_names(words: list[expression_tokens.Token], bound: frozenset[str], functions: set[str]) -> None:

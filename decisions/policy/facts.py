@@ -65,8 +65,8 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """Everything else that counts. ``spend`` holds USD as floats under estimate, run, mission, today and remaining; what
-    is not known is left out. ``now`` is aware. None: nothing of that sort stands in the way."""
+    """Everything else that counts. ``spend`` holds USD as floats under estimate, run, mission, today and remaining;
+    what is not known is left out. ``now`` is aware. None: nothing of that sort stands in the way."""
 
     now: datetime
     mission: MissionFacts | None = None

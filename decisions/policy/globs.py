@@ -1,4 +1,4 @@
-"""Names, paths, hosts and mail recipients: when a pattern of a Policy speaks of one. What cannot be told matches nothing."""
+"""Names, paths, hosts and recipients: when a pattern of a Policy speaks of one. What cannot be told matches nothing."""
 
 from __future__ import annotations
 

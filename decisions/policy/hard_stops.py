@@ -10,71 +10,23 @@ from decisions.policy import commands, globs, shell
 from decisions.policy.touched import Facet, Touch
 from schemas.policy import HardStop
 
-_PAYMENT = frozenset(
-    [
-        "pay",
-        "pays",
-        "payment",
-        "payments",
-        "payout",
-        "payouts",
-        "refund",
-        "refunds",
-        "charge",
-        "charges",
-        "purchase",
-        "purchases",
-        "checkout",
-        "buy",
-        "wire",
-    ]
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PAYMENT = _words(
+    "pay pays payment payments payout payouts refund refunds charge charges purchase purchases checkout buy wire"
 )
-_MONEY = frozenset(["money", "funds", "invoice", "bitcoin", "crypto"])
-_MOVING = frozenset(["send", "transfer", "move", "wire", "settle"])
-_PUBLIC = frozenset(["publish", "tweet", "toot"])
-_PLACES = frozenset(
-    [
-        "social",
-        "twitter",
-        "x",
-        "linkedin",
-        "facebook",
-        "instagram",
-        "mastodon",
-        "bluesky",
-        "reddit",
-        "youtube",
-        "tiktok",
-        "blog",
-    ]
-)
-_SAYING = frozenset(["post", "share", "upload", "reply", "send", "create"])
-_DESTRUCTIVE = frozenset(
-    ["delete", "destroy", "drop", "purge", "wipe", "terminate", "close", "deactivate", "suspend", "disable", "revoke"]
-)
-_ACCOUNTS = frozenset(
-    [
-        "account",
-        "accounts",
-        "user",
-        "users",
-        "tenant",
-        "organization",
-        "organisation",
-        "org",
-        "workspace",
-        "database",
-        "cluster",
-        "instance",
-        "server",
-        "vm",
-        "repository",
-        "repo",
-        "bucket",
-        "domain",
-        "zone",
-        "system",
-    ]
+_MONEY = _words("money funds invoice bitcoin crypto")
+_MOVING = _words("send transfer move wire settle")
+_PUBLIC = _words("publish tweet toot")
+_PLACES = _words("social twitter x linkedin facebook instagram mastodon bluesky reddit youtube tiktok blog")
+_SAYING = _words("post share upload reply send create")
+_DESTRUCTIVE = _words("delete destroy drop purge wipe terminate close deactivate suspend disable revoke")
+_ACCOUNTS = _words(
+    "account accounts user users tenant organization organisation org workspace database cluster instance server vm "
+    "repository repo bucket domain zone system"
 )
 
 

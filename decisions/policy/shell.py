@@ -1,8 +1,8 @@
 """What a shell command is made of, by its syntax tree. Text is never searched for what it might mean.
 
 ``one_command`` reads the only form that an allowlist can vouch for: one program with literal words. ``programs`` finds
-every program in a command of any form, for the hard stops. Two parsers have to agree on the words: tree-sitter's grammar
-of bash and the standard library's ``shlex``.
+every program in a command of any form, for the hard stops. Two parsers have to agree on the words: the grammar of bash
+that tree-sitter has, and ``shlex`` of the standard library.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from decisions.policy import globs
 from decisions.policy.facts import Call
 
 
@@ -40,6 +41,7 @@ _ARGUMENTS = MappingProxyType(
         "url": Facet.NETWORK,
         "uri": Facet.NETWORK,
         "host": Facet.NETWORK,
+        "proxy": Facet.NETWORK,
         "path": Facet.WRITE,
         "file_path": Facet.WRITE,
         "filePath": Facet.WRITE,
@@ -55,9 +57,17 @@ _ARGUMENTS = MappingProxyType(
 they hold an address."""
 
 
+_SHELL_ARGUMENTS = frozenset(
+    {"command", "cmd", "cwd", "workdir", "working_directory", "workingDir", "description", "timeout", "timeout_ms"}
+)
+"""What a shell tool may be given without changing what its command means. An environment, a program to run it with, or
+anything unknown makes a command that no list vouches for."""
+_FOLDERS = ("cwd", "workdir", "working_directory", "workingDir")
+
+
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """One thing that is touched. ``value`` is None when the call does not say what, or says it in no form that holds."""
+    """One thing that is touched. ``value`` is None when the call does not say what, or in no form that holds."""
 
     facet: Facet
     value: Any
@@ -77,11 +87,19 @@ def touches(call: Call) -> tuple[Touch, ...]:
         if facet is Facet.EMAIL and required is not Facet.EMAIL and not _has_address(value):
             continue
         found += (Touch(facet, item) for item in _values(facet, value))
+    if required is Facet.SHELL and not _plain_shell(args):
+        found.append(Touch(Facet.SHELL, None))
     if call.target and required is not None:
         found.append(Touch(required, call.target))
     if required is not None and not any(touch.facet is required for touch in found):
         found.append(Touch(required, None))
     return tuple(found)
+
+
+def _plain_shell(args: Mapping[str, Any]) -> bool:
+    folders = [args[name] for name in _FOLDERS if args.get(name) is not None]
+    below = all(isinstance(f, str) and (f in (".", "./") or globs.clean_path(f) is not None) for f in folders)
+    return below and all(name in _SHELL_ARGUMENTS or value is None for name, value in args.items())
 
 
 def _values(facet: Facet, value: Any) -> Iterable[Any]:
