@@ -10,6 +10,7 @@ from datetime import datetime
 from decisions.policy import commands, globs, hard_stops
 from decisions.policy.expressions import Condition, compile_expression
 from decisions.policy.facts import RISK_ORDER, STRICTNESS, Finding
+from schemas.agent import AutonomyLevel
 from schemas.base import Key
 from schemas.policy import (
     DEFAULT_RISK,
@@ -175,6 +176,8 @@ class Profile:
     stops: tuple[HardStop, ...]
     ready: dict[tuple[str, ...], bool] = field(default_factory=dict)
     """Whether an agent with these tools is granted this one."""
+    asked: dict[tuple[AutonomyLevel, Risk], Finding] = field(default_factory=dict)
+    """What the table says where it asks."""
 
 
 class PolicySet:
@@ -201,10 +204,12 @@ class PolicySet:
         """Where a hard stop is switched on; "" when it is built in only."""
         return next((p.at("hardStops") for p in self.policies if stop in p.document.spec.hard_stops), "")
 
-    def profile(self, tool: str) -> Profile:
-        """The profile of a tool."""
+    def profile(self, tool: str) -> Profile | None:
+        """The profile of a tool; None for what cannot be the name of one."""
         known = self._profiles.get(tool)
         if known is None:
+            if TOOL_NAME.fullmatch(tool) is None:
+                return None
             known = self._make(tool)
             if len(self._profiles) >= _PROFILES:
                 self._profiles.clear()

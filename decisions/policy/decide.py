@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from decisions.policy import commands, globs, hard_stops, shell
-from decisions.policy.compiled import TOOL_NAME, CompiledRule, PolicySet, Profile
+from decisions.policy.compiled import CompiledRule, PolicySet, Profile
 from decisions.policy.expressions import Evaluation, View
 from decisions.policy.facts import RISK_ORDER, STRICTNESS, AgentFacts, Barrier, Call, Circumstances, Finding, Ruling
-from decisions.policy.touched import REQUIRED, Facet, Touch, touches
+from decisions.policy.touched import Facet, Touch, touches
 from schemas.agent import AutonomyLevel
 from schemas.hold import HoldMode
 from schemas.policy import VERDICT_BY_LEVEL, HardStop, Risk, Verdict
@@ -31,13 +31,9 @@ ALLOWED_BY_TABLE = {
 
 def decide(call: Call, agent: AgentFacts, policies: PolicySet, around: Circumstances) -> Ruling:
     """The ruling on one call. Pure: the same facts give the same ruling. Raises nothing for what the call holds."""
-    if TOOL_NAME.fullmatch(call.tool) is None:
-        name = call.tool[:80].encode("ascii", "backslashreplace").decode()
-        finding = Finding(
-            Verdict.DENY, ToolCallReason.NOT_GRANTED, "the form of tool names", f"'{name}' is not the name of a tool"
-        )
-        return Ruling(Verdict.DENY, Risk.RED, (finding,), policies.names)
     profile = policies.profile(call.tool)
+    if profile is None:
+        return Ruling(Verdict.DENY, Risk.RED, (_no_name(call.tool),), policies.names)
     risk = profile.risk
     if call.hinted_risk is not None and RISK_ORDER[call.hinted_risk] > RISK_ORDER[risk]:
         risk = call.hinted_risk
@@ -48,10 +44,11 @@ def decide(call: Call, agent: AgentFacts, policies: PolicySet, around: Circumsta
             found = _taken(_barrier(around.limit, ToolCallReason.LIMIT, "an autonomy limit"), asks)
         if found is None and around.budget is not None:
             found = _taken(_barrier(around.budget, ToolCallReason.OVER_BUDGET, "a budget"), asks)
+        touched = touches(call)
         if found is None:
-            found = _stopped(call, profile, policies)
+            found = _stopped(call, profile, touched, policies)
         if found is None:
-            found = _judged(call, agent, profile, risk, policies, around)
+            found = _judged(call, agent, profile, risk, touched, policies, around)
     if found.verdict is Verdict.DENY or not asks:
         findings = (found, *asks)
     elif found.verdict is Verdict.ALLOW:
@@ -59,6 +56,17 @@ def decide(call: Call, agent: AgentFacts, policies: PolicySet, around: Circumsta
     else:
         findings = (*asks, found)
     return Ruling(findings[0].verdict, risk, findings, policies.names)
+
+
+def _no_name(tool: str) -> Finding:
+    name = tool[:80].encode("ascii", "backslashreplace").decode()
+    return Finding(
+        Verdict.DENY,
+        ToolCallReason.NOT_GRANTED,
+        "the form of tool names",
+        f"'{name}' is not the name of a tool",
+        remedy="call it by the name that the agent's spec.tools gives",
+    )
 
 
 def _taken(finding: Finding, asks: list[Finding]) -> Finding | None:
@@ -108,12 +116,9 @@ def _barred(call: Call, agent: AgentFacts, profile: Profile, around: Circumstanc
     )
 
 
-def _stopped(call: Call, profile: Profile, policies: PolicySet) -> Finding | None:
+def _stopped(call: Call, profile: Profile, touched: tuple[Touch, ...], policies: PolicySet) -> Finding | None:
     if profile.stops:
         return _hard_stop(profile.stops[0], f"the tool {call.tool}", policies)
-    if call.tool not in REQUIRED and not call.args:
-        return None
-    touched = touches(call)
     if touched:
         for stop, what in hard_stops.by_content(touched, policies.recipients):
             if stop in policies.hard_stops:
@@ -139,7 +144,13 @@ def _hard_stop(stop: HardStop, what: str, policies: PolicySet) -> Finding:
 
 
 def _judged(
-    call: Call, agent: AgentFacts, profile: Profile, risk: Risk, policies: PolicySet, around: Circumstances
+    call: Call,
+    agent: AgentFacts,
+    profile: Profile,
+    risk: Risk,
+    touched: tuple[Touch, ...],
+    policies: PolicySet,
+    around: Circumstances,
 ) -> Finding:
     """What rules, waivers and the table say."""
     evaluation: Evaluation | None = None
@@ -153,7 +164,7 @@ def _judged(
             return rule.finding
         if holds is not False and rule.verdict is not Verdict.ALLOW:
             return _failed(rule, holds)
-    table = _table(call, agent, profile, risk, policies)
+    table = _table(call, agent, profile, risk, touched, policies)
     if table.verdict is Verdict.ALLOW:
         return table
     for waiver in profile.waivers:
@@ -181,36 +192,46 @@ def _failed(rule: CompiledRule, why: str) -> Finding:
     )
 
 
-def _table(call: Call, agent: AgentFacts, profile: Profile, risk: Risk, policies: PolicySet) -> Finding:
-    verdict = VERDICT_BY_LEVEL[agent.level][risk]
-    if verdict is not Verdict.ALLOW:
-        return Finding(
-            verdict,
-            ToolCallReason.RISK,
-            TABLE,
-            f"{call.tool} is {risk}, and an agent of level {agent.level} asks before that",
-            profile.risk_place,
-            "an approval; a rule that allows it; a Waiver; "
-            + ("a lower risk in spec.risk of a Policy" if risk is Risk.RED else "a higher autonomyLevel"),
-        )
-    allowed = ALLOWED_BY_TABLE[agent.level, risk]
-    if call.tool not in REQUIRED and not call.args:
+def _table(
+    call: Call, agent: AgentFacts, profile: Profile, risk: Risk, touched: tuple[Touch, ...], policies: PolicySet
+) -> Finding:
+    level = agent.level
+    if VERDICT_BY_LEVEL[level][risk] is not Verdict.ALLOW:
+        known = profile.asked.get((level, risk))
+        if known is None:
+            known = profile.asked[level, risk] = _too_risky(call.tool, level, risk, profile)
+        return known
+    allowed = ALLOWED_BY_TABLE[level, risk]
+    if not touched:
         return allowed
-    outside, vouchers = _outside(call, agent.level, risk, policies)
+    outside, vouchers = _outside(touched, level, risk, policies)
     if outside is not None or not vouchers:
         return outside or allowed
     return replace(allowed, message=f"{allowed.message}; {', '.join(vouchers)}")
 
 
+def _too_risky(tool: str, level: AutonomyLevel, risk: Risk, profile: Profile) -> Finding:
+    source = "" if risk is profile.risk else ", as its server says"
+    lower = "a lower risk in spec.risk of a Policy" if risk is Risk.RED else "a higher autonomyLevel"
+    return Finding(
+        VERDICT_BY_LEVEL[level][risk],
+        ToolCallReason.RISK,
+        TABLE,
+        f"{tool} is {risk}{source}, and an agent of level {level} asks before that",
+        profile.risk_place,
+        f"an approval; a rule that allows it; a Waiver; {lower}",
+    )
+
+
 def _outside(
-    call: Call, level: AutonomyLevel, risk: Risk, policies: PolicySet
+    touched: tuple[Touch, ...], level: AutonomyLevel, risk: Risk, policies: PolicySet
 ) -> tuple[Finding | None, dict[str, None]]:
     """The first thing that the call touches and no list vouches for; else what vouched, in order. A Specialist's Yellow
     needs a list; Green, and a Lead, are held by the lists that some Policy declares. The network is held by its list
     whatever the level."""
     vouchers: dict[str, None] = {}
     needs_list = risk is Risk.YELLOW and level is not AutonomyLevel.LEAD
-    for touch in touches(call):
+    for touch in touched:
         declared = _declared(touch.facet, policies)
         if touch.facet is Facet.EMAIL:
             continue  # the hard stop speaks of it, and mail is Red

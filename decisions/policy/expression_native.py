@@ -1,20 +1,20 @@
 """A part of CEL in plain Python, for speed: it answers what it is sure of and passes everything else on.
 
 The CEL library copies the facts for each call (35 us) and compiles patterns at each use (35 us). Most conditions
-compare a field with a constant. Those are turned into closures here. Wherever the library could answer differently,
-with an error, or by conversion, the closure raises Punt and the library decides; a property test holds the two together.
+compare a field with a constant. Those become one Python expression here. Wherever the library could answer differently,
+with an error, or by conversion, nothing is answered and the library decides; a property test holds the two together.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from decisions.policy.expression_tokens import BadExpression, Token, tokens
 
-Native = Callable[[Mapping[str, Any]], bool]
-_Value = Callable[[Mapping[str, Any]], Any]
+Native = Callable[[Mapping[str, Any]], bool | None]
+"""Over the variables; None: ask the library."""
 
 
 class Punt(Exception):
@@ -22,22 +22,29 @@ class Punt(Exception):
 
 
 def translate(source: str) -> Native | None:
-    """A closure over the variables, or None when the expression holds something that only the library knows."""
+    """The expression as a function of the variables, or None when it holds something that only the library knows."""
     try:
         parser = _Parser(tokens(source))
-        value = parser.either()
+        code = parser.either()
         if parser.at < len(parser.words):
             return None
     except (Punt, BadExpression):
         return None
-
-    def native(variables: Mapping[str, Any]) -> bool:
-        found = value(variables)
-        if found is True or found is False:
-            return bool(found)
-        raise Punt
-
+    # What is evaluated consists of operators, of names that match an identifier and are quoted, and of constants as
+    # repr() writes them: the author of a Policy has no way to put code of their own here.
+    text = f"def native(v):\n try:\n  return {_as_bool(code)}\n except failures:\n  return None"
+    names = {**_HELPERS, **parser.helpers}
+    exec(text, names)  # noqa: S102
+    native: Native = names["native"]
     return native
+
+
+class _Code(NamedTuple):
+    """A Python expression over ``v``. ``kind`` is bool, constant, or any for what only the call shows."""
+
+    text: str
+    kind: str
+    value: Any = None
 
 
 class _Parser:
@@ -46,6 +53,12 @@ class _Parser:
     def __init__(self, words: list[Token]) -> None:
         self.words = words
         self.at = 0
+        self.helpers: dict[str, Any] = {}
+        self._names = 0
+
+    def name(self) -> str:
+        self._names += 1
+        return f"t{self._names}"
 
     def peek(self) -> str:
         return self.words[self.at].text if self.at < len(self.words) else ""
@@ -56,75 +69,110 @@ class _Parser:
         self.at += 1
         return self.words[self.at - 1]
 
-    def either(self) -> _Value:
-        parts = [self.both()]
-        while self.peek() == "||":
-            self.take()
-            parts.append(self.both())
-        return parts[0] if len(parts) == 1 else _any(parts)
+    def either(self) -> _Code:
+        return self.joined(self.both, "||", " or ")
 
-    def both(self) -> _Value:
-        parts = [self.relation()]
-        while self.peek() == "&&":
-            self.take()
-            parts.append(self.relation())
-        return parts[0] if len(parts) == 1 else _all(parts)
+    def both(self) -> _Code:
+        return self.joined(self.relation, "&&", " and ")
 
-    def relation(self) -> _Value:
+    def joined(self, part: Callable[[], _Code], mark: str, word: str) -> _Code:
+        parts = [part()]
+        while self.peek() == mark:
+            self.take()
+            parts.append(part())
+        if len(parts) == 1:
+            return parts[0]
+        return _Code("(" + word.join(_as_bool(code) for code in parts) + ")", "bool")
+
+    def relation(self) -> _Code:
         left = self.sum()
         operator = self.peek()
-        if operator in _COMPARE or operator == "in":
-            self.take()
-            right = self.sum()
-            if self.peek() in _COMPARE or self.peek() == "in":
-                raise Punt
-            return _in(left, right) if operator == "in" else _COMPARE[operator](left, right)
-        return left
+        if operator not in _COMPARE and operator != "in":
+            return left
+        self.take()
+        right = self.sum()
+        if self.peek() in _COMPARE or self.peek() == "in":
+            raise Punt
+        if operator == "in":
+            return self.within(left, right)
+        if right.kind == "constant" and left.kind == "any":
+            return self.compared(left, operator, right)
+        if left.kind == "constant" and right.kind == "any":
+            return self.compared(right, _MIRROR.get(operator, operator), left)
+        if left.kind == right.kind == "any":
+            a, b = self.name(), self.name()
+            text = f"({a} {operator} {b} if alike({a} := {left.text}, {b} := {right.text}) else punt())"
+            return _Code(text, "bool")
+        raise Punt
 
-    def sum(self) -> _Value:
-        value = self.unary()
+    def compared(self, value: _Code, operator: str, constant: _Code) -> _Code:
+        a = self.name()
+        kind = type(constant.value)
+        if kind is str:
+            test = f"type({a} := {value.text}) is str"
+        elif kind in (int, float):
+            test = f"type({a} := {value.text}) is int or type({a}) is float"
+        else:
+            raise Punt
+        return _Code(f"({a} {operator} {constant.text} if {test} else punt())", "bool")
+
+    def within(self, item: _Code, group: _Code) -> _Code:
+        a = self.name()
+        if group.kind == "constant" and isinstance(group.value, tuple):
+            if any(type(one) is not str for one in group.value):
+                raise Punt
+            return _Code(f"({a} in {group.text} if type({a} := {item.text}) is str else punt())", "bool")
+        if group.kind != "any" or (item.kind == "constant" and type(item.value) is not str):
+            raise Punt
+        return _Code(f"within({item.text}, {group.text})", "bool")
+
+    def sum(self) -> _Code:
+        code = self.unary()
         while self.peek() in ("+", "-"):
-            value = _arithmetic(self.take().text, value, self.unary())
+            operator = self.take().text
+            code = _Code(f"{_ARITHMETIC[operator]}({code.text}, {self.unary().text})", "any")
         if self.peek() in ("*", "/", "%", "?"):
             raise Punt
-        return value
+        return code
 
-    def unary(self) -> _Value:
+    def unary(self) -> _Code:
         if self.peek() == "!":
             self.take()
-            return _not(self.unary())
+            return _Code(f"(not {_as_bool(self.unary())})", "bool")
         return self.member()
 
-    def member(self) -> _Value:
-        value = self.primary()
+    def member(self) -> _Code:
+        code = self.primary()
         while self.peek() == ".":
             self.take()
             name = self.take()
-            if name.kind != "name":
+            if name.kind != "name" or code.kind != "any":
                 raise Punt
-            value = self.method(value, name.text) if self.peek() == "(" else _select(value, name.text)
+            code = self.method(code, name.text) if self.peek() == "(" else _Code(f"{code.text}[{name.text!r}]", "any")
         if self.peek() in ("[", "("):
             raise Punt
-        return value
+        return code
 
-    def method(self, value: _Value, name: str) -> _Value:
+    def method(self, value: _Code, name: str) -> _Code:
         self.take("(")
         word = self.take()
         self.take(")")
+        a = self.name()
         if name == "matches":
-            return _matches(value, word.text[2:-1] if _is_raw(word) else _string(word))
-        argument = _string(word)
-        test = _TESTS.get(name)
-        if test is None:
+            helper = f"m{len(self.helpers)}"
+            self.helpers[helper] = _matcher(word.text[2:-1] if _is_raw(word) else _string(word))
+            return _Code(f"({helper}({a}) if type({a} := {value.text}) is str else punt())", "bool")
+        if name not in _TESTS:
             raise Punt
-        return _text_test(value, argument, test)
+        call = _TESTS[name].format(text=a, argument=repr(_string(word)))
+        return _Code(f"({call} if type({a} := {value.text}) is str else punt())", "bool")
 
-    def primary(self) -> _Value:
+    def primary(self) -> _Code:
         word = self.take()
         if word.text == "(" and word.kind == "mark":
-            value = self.either()
+            code = self.either()
             self.take(")")
-            return value
+            return code
         if word.text == "[" and word.kind == "mark":
             return self.items()
         if word.kind == "string":
@@ -132,28 +180,43 @@ class _Parser:
         if word.kind == "number":
             return _constant(_number(word.text))
         if word.text in ("true", "false"):
-            return _constant(word.text == "true")
+            return _Code(str(word.text == "true"), "bool")
         if word.kind == "name" and word.text in _ROOTS:
-            return _variable(word.text)
+            return _Code(f"v[{word.text!r}]", "any")
         raise Punt
 
-    def items(self) -> _Value:
+    def items(self) -> _Code:
         found: list[Any] = []
         while self.peek() != "]":
-            word = self.take()
-            if word.kind == "string":
-                found.append(_string(word))
-            elif word.kind == "number":
-                found.append(_number(word.text))
-            else:
-                raise Punt
+            found.append(_string(self.take()))
             if self.peek() != "]":
                 self.take(",")
         self.take("]")
-        return _constant(found)
+        return _constant(tuple(found))
 
 
 _ROOTS = frozenset({"tool", "args", "agent", "mission", "spend"})
+_COMPARE = frozenset({"==", "!=", "<", "<=", ">", ">="})
+_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_ARITHMETIC = {"+": "plus", "-": "minus"}
+_TESTS = {
+    "startsWith": "{text}.startswith({argument})",
+    "endsWith": "{text}.endswith({argument})",
+    "contains": "({argument} in {text})",
+}
+_LONG = ('"""', "'''")
+
+
+def _constant(value: Any) -> _Code:
+    return _Code(repr(value), "constant", value)
+
+
+def _as_bool(code: _Code) -> str:
+    if code.kind == "bool":
+        return code.text
+    if code.kind == "constant":
+        raise Punt
+    return f"truth({code.text})"
 
 
 def _string(word: Token) -> str:
@@ -168,9 +231,6 @@ def _is_raw(word: Token) -> bool:
     return word.kind == "string" and word.text[0] in "rR" and word.text[1] in "'\"" and word.text[1:4] not in _LONG
 
 
-_LONG = ('"""', "'''")
-
-
 def _number(text: str) -> int | float:
     if re.fullmatch(r"[0-9]{1,15}", text):
         return int(text)
@@ -179,137 +239,71 @@ def _number(text: str) -> int | float:
     raise Punt
 
 
-def _constant(value: Any) -> _Value:
-    return lambda variables: value
+# What the expressions call.
 
 
-def _variable(name: str) -> _Value:
-    return lambda variables: variables[name]
+def _punt() -> NoReturn:
+    raise Punt
 
 
-def _select(value: _Value, name: str) -> _Value:
-    def select(variables: Mapping[str, Any]) -> Any:
-        try:
-            return value(variables)[name]
-        except (KeyError, TypeError, IndexError):
-            raise Punt from None
-
-    return select
+def _truth(value: Any) -> bool:
+    if value is True or value is False:
+        return bool(value)
+    raise Punt
 
 
-def _any(parts: list[_Value]) -> _Value:
-    def either(variables: Mapping[str, Any]) -> bool:
-        for part in parts:
-            found = part(variables)
-            if found is True:
-                return True
-            if found is not False:
-                raise Punt
-        return False
-
-    return either
+def _alike(left: Any, right: Any) -> bool:
+    """Both texts, both whole numbers, or both fractions."""
+    return type(left) is type(right) and type(left) in (str, int, float)
 
 
-def _all(parts: list[_Value]) -> _Value:
-    def both(variables: Mapping[str, Any]) -> bool:
-        for part in parts:
-            found = part(variables)
-            if found is False:
-                return False
-            if found is not True:
-                raise Punt
-        return True
-
-    return both
-
-
-def _not(value: _Value) -> _Value:
-    def negate(variables: Mapping[str, Any]) -> bool:
-        found = value(variables)
-        if found is True:
-            return False
-        if found is False:
-            return True
+def _within(item: Any, group: Any) -> bool:
+    if type(item) is not str or not isinstance(group, dict | list | tuple):
         raise Punt
-
-    return negate
-
-
-_SAFE_INT = 2**53
-_SCALARS = (str, int, float)
+    return any(type(other) is str and other == item for other in group)
 
 
-def _comparable(left: Any, right: Any) -> bool:
-    """Both texts, both whole numbers, or both fractions: the library converts between them, or refuses, by rules of
-    its own. Whole numbers beyond what a float holds are left to it too."""
-    kind = type(left)
-    if kind is not type(right) or kind not in _SCALARS:
-        return False
-    return kind is not int or (-_SAFE_INT < left < _SAFE_INT and -_SAFE_INT < right < _SAFE_INT)
+def _plus(left: Any, right: Any) -> Any:
+    return _reckoned(left, right, 1)
 
 
-def _comparison(test: Callable[[Any, Any], bool]) -> Callable[[_Value, _Value], _Value]:
-    def build(left: _Value, right: _Value) -> _Value:
-        def compare(variables: Mapping[str, Any]) -> bool:
-            a, b = left(variables), right(variables)
-            if not _comparable(a, b):
-                raise Punt
-            return test(a, b)
-
-        return compare
-
-    return build
+def _minus(left: Any, right: Any) -> Any:
+    return _reckoned(left, right, -1)
 
 
-_COMPARE: dict[str, Callable[[_Value, _Value], _Value]] = {
-    "==": _comparison(lambda a, b: bool(a == b)),
-    "!=": _comparison(lambda a, b: bool(a != b)),
-    "<": _comparison(lambda a, b: bool(a < b)),
-    "<=": _comparison(lambda a, b: bool(a <= b)),
-    ">": _comparison(lambda a, b: bool(a > b)),
-    ">=": _comparison(lambda a, b: bool(a >= b)),
+def _reckoned(left: Any, right: Any, sign: int) -> Any:
+    if type(left) is not type(right) or type(left) not in (int, float):
+        raise Punt
+    result = left + sign * right
+    if type(result) is int and not -(2**63) <= result < 2**63:
+        raise Punt
+    return result
+
+
+_HELPERS: dict[str, Any] = {
+    "__builtins__": {},
+    "type": type,
+    "str": str,
+    "int": int,
+    "float": float,
+    "failures": (Punt, KeyError, TypeError, IndexError),
+    "punt": _punt,
+    "truth": _truth,
+    "alike": _alike,
+    "within": _within,
+    "plus": _plus,
+    "minus": _minus,
 }
 
-
-def _in(left: _Value, right: _Value) -> _Value:
-    def contains(variables: Mapping[str, Any]) -> bool:
-        item, group = left(variables), right(variables)
-        if type(item) is not str or not isinstance(group, dict | list | tuple):
-            raise Punt
-        return any(type(other) is str and other == item for other in group)
-
-    return contains
+_PIECE = re.compile(
+    r"(?P<gap>\.\*)(?![?+*{])|(?P<plain>[A-Za-z0-9_/ :@,=-])(?![?+*{])"
+    r"|\\(?P<escaped>[.+*?()|\[\]{}^$-])(?![?+*{])|\[(?P<only>[.+*?()|{}$])\](?![?+*{])"
+)
+"""What a pattern may be made of here: any characters, or one that is written out, escaped, or alone in brackets."""
 
 
-def _arithmetic(operator: str, left: _Value, right: _Value) -> _Value:
-    def reckon(variables: Mapping[str, Any]) -> Any:
-        a, b = left(variables), right(variables)
-        if not _comparable(a, b) or type(a) is str:
-            raise Punt
-        return a + b if operator == "+" else a - b
-
-    return reckon
-
-
-_TESTS: dict[str, Callable[[str, str], bool]] = {
-    "startsWith": str.startswith,
-    "endsWith": str.endswith,
-    "contains": str.__contains__,
-}
-
-
-def _text_test(value: _Value, argument: str, test: Callable[[str, str], bool]) -> _Value:
-    def ask(variables: Mapping[str, Any]) -> bool:
-        text = value(variables)
-        if type(text) is not str:
-            raise Punt
-        return test(text, argument)
-
-    return ask
-
-
-def _matches(value: _Value, pattern: str) -> _Value:
-    """Patterns of plain text and ``.*`` only, tried piece by piece: linear, unlike the patterns of Python."""
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """A search for a pattern of plain text and ``.*``, piece by piece: linear, unlike the patterns of Python."""
     first, last = pattern.startswith("^"), pattern.endswith("$") and not pattern.endswith("\\$")
     pieces = [""]
     inner = pattern[first : len(pattern) - last]
@@ -324,41 +318,31 @@ def _matches(value: _Value, pattern: str) -> _Value:
         else:
             pieces[-1] += match["plain"] or match["escaped"] or match["only"]
 
-    def search(variables: Mapping[str, Any]) -> bool:
-        text = value(variables)
-        if type(text) is not str or "\n" in text:
+    def search(text: str) -> bool:
+        if "\n" in text:
             raise Punt
         return _pieces_in(text, pieces, first, last)
 
     return search
 
 
-_PIECE = re.compile(
-    r"(?P<gap>\.\*)(?![?+*{])|(?P<plain>[A-Za-z0-9_/ :@,=-])(?![?+*{])"
-    r"|\\(?P<escaped>[.+*?()|\[\]{}^$-])(?![?+*{])|\[(?P<only>[.+*?()|{}$])\](?![?+*{])"
-)
-"""What a pattern may be made of here: any characters, or one that is written out, escaped or alone in brackets."""
-
-
 def _pieces_in(text: str, pieces: list[str], first: bool, last: bool) -> bool:
     at = 0
     end = len(text)
-    middle = list(pieces)
+    start, stop = 0, len(pieces)
     if first:
-        head = middle.pop(0)
-        if not text.startswith(head):
+        if not text.startswith(pieces[0]):
             return False
-        at = len(head)
-        if not middle:
+        at, start = len(pieces[0]), 1
+        if stop == 1:
             return at == end or not last
     if last:
-        tail = middle.pop()
+        tail = pieces[-1]
         if not text.endswith(tail) or end - len(tail) < at:
             return False
         end -= len(tail)
-        if not first and not middle:
-            return True
-    for piece in middle:
+        stop -= 1
+    for piece in pieces[start:stop]:
         found = text.find(piece, at, end)
         if found < 0:
             return False

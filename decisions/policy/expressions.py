@@ -47,8 +47,9 @@ MAX_TEXT = 65_536
 
 
 class View(dict[str, Any]):
-    """What expressions see of one call: the variables by name, made when they are first looked at. A figure of ``spend``
-    that is not known is left out, and an expression over it fails. ``time`` is the moment that the caller gives."""
+    """What expressions see of one call: the variables by name, made when they are first looked at. A figure of
+    ``spend`` that is not known is left out, and an expression over it fails. ``time`` is when the caller says it is.
+    """
 
     __slots__ = ("_agent", "_around", "_call")
 
@@ -138,10 +139,9 @@ class Condition:
     def holds(self, evaluation: Evaluation) -> bool | str:
         """True or False; or, as a text, why nobody can say."""
         if self.native is not None:
-            try:
-                return self.native(evaluation.variables)
-            except expression_native.Punt:
-                pass
+            answer = self.native(evaluation.variables)
+            if answer is not None:
+                return answer
         if self.program is None:
             return self.problem or "it does not compile"
         try:

@@ -76,6 +76,8 @@ class Touch:
 def touches(call: Call) -> tuple[Touch, ...]:
     """Everything that the call touches, in a stable order."""
     required = REQUIRED.get(call.tool)
+    if required is None and _ARGUMENTS.keys().isdisjoint(call.args):
+        return ()
     found: list[Touch] = []
     args = call.args
     for name, value in args.items():
