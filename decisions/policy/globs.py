@@ -102,7 +102,8 @@ def host_of(text: str) -> tuple[str, int | None] | None:
         default = _PORTS.get(match[1].lower())
         text = match[2]
     text = text.lower()
-    if text.startswith("["):
+    bracketed = text.startswith("[")
+    if bracketed:
         host, closed, rest = text[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")):
             return None
@@ -116,6 +117,8 @@ def host_of(text: str) -> tuple[str, int | None] | None:
         return str(ipaddress.ip_address(host)), number
     except ValueError:
         pass
+    if bracketed:
+        return None
     host = host.removesuffix(".")
     # A host whose last part is a number is read as an address by some resolvers: 2130706433, 127.1, 0x7f.1.
     if _HOST.fullmatch(host) is None or re.fullmatch(r"0x[0-9a-f]*|[0-9]+", host.rpartition(".")[2]):
