@@ -305,9 +305,7 @@ class PolicyReason(StrEnum):
     """Reasons of a Policy's conditions."""
 
     RECONCILED = "Reconciled"  # it is in force
-    EXPRESSION_INVALID = (
-        "ExpressionInvalid"  # an expression or entry does not compile: it opens nothing
-    )
+    EXPRESSION_INVALID = "ExpressionInvalid"  # an expression or entry does not compile; it opens nothing
     MATCHES_NOBODY = "MatchesNobody"  # it is in force, and selector picks no agent yet
     IN_USE = "InUse"  # deletion waits: a Tenant or Waiver refers to it
     WIDENING_PENDING = "WideningPending"  # its deletion or loosening waits for `remit confirm`; it stays in force

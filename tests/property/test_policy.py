@@ -130,9 +130,10 @@ def test_a_policy_that_only_forbids_never_loosens(
 ) -> None:
     before = decide.decide(call, by, compiled.PolicySet(given_policies), around)
     stops = sorted({s for p in given_policies for s in p.document.spec.hard_stops})
-    stricter = policy("stricter", rules=more, hardStops=stops if given_policies else None) if given_policies else policy(
-        "stricter", rules=more
-    )  # fmt: skip
+    spec: dict[str, Any] = {"rules": more}
+    if given_policies:
+        spec["hardStops"] = sorted({s for p in given_policies for s in p.document.spec.hard_stops})
+    stricter = policy("stricter", **spec)
     after = decide.decide(call, by, compiled.PolicySet([*given_policies, stricter]), around)
     # RequireApproval of a rule stands in for the table, which never denies: it cannot loosen a verdict.
     assert STRICTNESS[after.verdict] >= STRICTNESS[before.verdict]
