@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from decisions.policy import shell
+from decisions.policy import shell, wild
 
 
 def _words(text: str) -> frozenset[str]:
@@ -85,7 +85,6 @@ class CommandEntry:
     """One entry of ``allowlists.shell``, compiled."""
 
     text: str
-    words: tuple[re.Pattern[str], ...]
     literal: tuple[str, ...]
     any_more: bool
     letters: str | None
@@ -116,9 +115,7 @@ def compile_entry(text: str) -> CommandEntry:
         )
     if "*" in literal:
         raise BadEntry("'*' alone stands at the end only; inside, write it as a part of a word")
-    return CommandEntry(
-        text, tuple(_word(word) for word in literal), tuple(literal), any_more, _READERS.get(tuple(words))
-    )
+    return CommandEntry(text, tuple(literal), any_more, _READERS.get(tuple(words)))
 
 
 def _opens_everything(literal: list[str]) -> bool:
@@ -129,11 +126,6 @@ def _opens_everything(literal: list[str]) -> bool:
     return name in INTERPRETERS and not operands
 
 
-def _word(text: str) -> re.Pattern[str]:
-    """A word; ``*`` in it stands for any characters, and never for the beginning of an option."""
-    return re.compile("".join(".*" if part == "*" else re.escape(part) for part in re.split(r"(\*)", text)))
-
-
 def program_name(word: str) -> str:
     """The last part of a path: ``/usr/bin/env`` is ``env``."""
     return word.rpartition("/")[2]
@@ -141,10 +133,8 @@ def program_name(word: str) -> str:
 
 def matches(entry: CommandEntry, words: tuple[str, ...]) -> bool:
     """Whether the entry vouches for a command with these words."""
-    count = len(entry.words)
-    if len(words) < count or not all(
-        _fits(p, o, w) for p, o, w in zip(entry.words, entry.literal, words, strict=False)
-    ):
+    count = len(entry.literal)
+    if len(words) < count or not all(map(_fits, entry.literal, words)):
         return False
     rest = words[count:]
     if not rest:
@@ -154,12 +144,14 @@ def matches(entry: CommandEntry, words: tuple[str, ...]) -> bool:
     return entry.letters is not None and all(_only_reads(word, entry.letters) for word in rest)
 
 
-def _fits(pattern: re.Pattern[str], literal: str, word: str) -> bool:
+def _fits(literal: str, word: str) -> bool:
+    """A star inside a word stands for any characters, and never for the beginning of an option or a way out."""
     if "*" not in literal:
         return word == literal
     if word.startswith("-") and not literal.startswith("-"):
         return False
-    return ".." not in word.split("/") and pattern.fullmatch(word) is not None
+    pieces = tuple(None if letter == "*" else letter for letter in literal)
+    return ".." not in word.split("/") and wild.fits(pieces, word)
 
 
 def acts(program: str, word: str) -> bool:

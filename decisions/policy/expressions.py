@@ -44,6 +44,8 @@ MAX_ELEMENTS = (5_000, 1_000, 100)
 """Items in the lists and mappings of the arguments, by depth of the loops of the expression."""
 MAX_TEXT = 65_536
 """Characters in the arguments together."""
+MAX_DEPTH = 64
+"""Lists and mappings in one another."""
 
 
 class View(dict[str, Any]):
@@ -118,7 +120,7 @@ class Evaluation:
             self._size = _measure(self.variables["args"])
         items, text = self._size
         if items > MAX_ELEMENTS[loops] or text > MAX_TEXT:
-            raise ValueError(f"the arguments are too large to evaluate: {items} items, {text} characters")
+            raise ValueError("the arguments are too large or too deep to evaluate")
         if self._context is None:
             import cel  # costs 0.4 s, and only policies with expressions need it
 
@@ -270,20 +272,22 @@ def _loops(words: list[expression_tokens.Token]) -> int:
 
 
 def _measure(value: Any) -> tuple[int, int]:
-    """(items of lists and mappings, characters), counted no further than the largest that is ever taken."""
+    """(items of lists and mappings, characters), counted no further than the most that is ever taken. What nests too
+    deep counts as too many items: the library recurses."""
     items = text = 0
-    stack = [value]
+    stack = [(value, 0)]
     while stack:
-        item = stack.pop()
+        item, depth = stack.pop()
         if isinstance(item, str):
             text += len(item)
-        elif isinstance(item, Mapping):
-            items += len(item)
-            stack.extend(item.values())
-            text += sum(len(str(key)) for key in item)
-        elif isinstance(item, list | tuple):
-            items += len(item)
-            stack.extend(item)
-        if items > MAX_ELEMENTS[0] or text > MAX_TEXT:
+        elif isinstance(item, Mapping | list | tuple):
+            items += len(item) if depth < MAX_DEPTH else MAX_ELEMENTS[0] + 1
+            if items > MAX_ELEMENTS[0]:
+                break
+            inner = item.values() if isinstance(item, Mapping) else item
+            stack.extend((one, depth + 1) for one in inner)
+            if isinstance(item, Mapping):
+                text += sum(len(str(key)) for key in item)
+        if text > MAX_TEXT:
             break
     return items, text

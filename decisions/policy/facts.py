@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from decisions.holds import Held
-from schemas.agent import AutonomyLevel
+from schemas.agent import AutonomyLevel, ToolGrant
 from schemas.base import Key
 from schemas.policy import Risk, Verdict
 from schemas.tool_call import ToolCallReason
@@ -38,6 +38,18 @@ class AgentFacts:
     tools: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     place: str = ""
+
+
+def tool_patterns(grants: Iterable[ToolGrant]) -> tuple[str, ...]:
+    """``Agent.spec.tools`` as names and globs; tools of a server are ``mcp:<server>/<tool>``, all of them without names."""
+    found: list[str] = []
+    for grant in grants:
+        if grant.name is not None:
+            found.append(grant.name)
+        elif grant.mcp is not None:
+            names = grant.mcp.tool_names or ("*",)
+            found += (f"mcp:{grant.mcp.server_ref.name}/{name}" for name in names)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

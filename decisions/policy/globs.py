@@ -7,6 +7,8 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
+from decisions.policy import wild
+
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\\@\s]*)([/?#][^\s\\]*)?")
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443, "ssh": 22, "git": 9418, "ftp": 21}
@@ -14,12 +16,8 @@ _RECIPIENT = re.compile(
     r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 )
 MAX_RECIPIENTS = 1_000
-
-
-@functools.lru_cache(maxsize=4096)
-def name_pattern(pattern: str) -> re.Pattern[str]:
-    """A tool name: ``*``, ``?`` and ``[...]`` as in file names; a star also crosses ``/`` and ``.``."""
-    return re.compile(_translate(pattern, any_="[^\n]*", one="[^\n]"))
+MAX_PATH = 1_024
+"""Longest path that is looked at, in characters."""
 
 
 def is_glob(pattern: str) -> bool:
@@ -28,51 +26,21 @@ def is_glob(pattern: str) -> bool:
 
 
 def matches_name(pattern: str, name: str) -> bool:
-    """Whether a tool is called like that. Case counts."""
+    """Whether a tool is called like that. Case counts; a star also crosses ``/`` and ``.``."""
     if not is_glob(pattern):
         return pattern == name
-    return name_pattern(pattern).fullmatch(name) is not None
+    return wild.fits(wild.compile_wild(pattern), name)
 
 
 @functools.lru_cache(maxsize=4096)
-def _path_pattern(pattern: str) -> re.Pattern[str]:
-    parts = pattern.removeprefix("./").rstrip("/").split("/")
-    text = ""
-    for index, part in enumerate(parts):
-        last = index == len(parts) - 1
-        if part == "**":
-            text += ".+" if last else "(?:[^/]+/)*"
-        else:
-            text += _translate(part, any_="[^/]*", one="[^/]") + ("" if last else "/")
-    return re.compile(text, re.DOTALL)
-
-
-def _translate(pattern: str, *, any_: str, one: str) -> str:
-    text = ""
-    at = 0
-    while at < len(pattern):
-        mark = pattern[at]
-        at += 1
-        if mark == "*":
-            if not text.endswith(any_):
-                text += any_
-        elif mark == "?":
-            text += one
-        elif mark == "[" and (end := pattern.find("]", at + 1)) > 0:
-            inner = pattern[at:end]
-            negated = inner.startswith(("!", "^"))
-            inner = re.sub(r"([\\\[\]^&~|])", r"\\\1", inner[1:] if negated else inner)
-            text += f"(?!/)[{'^' if negated else ''}{inner}]"
-            at = end + 1
-        else:
-            text += re.escape(mark)
-    return text
+def _path_pattern(pattern: str) -> tuple[str, ...]:
+    return tuple(part for part in pattern.split("/") if part not in ("", "."))
 
 
 def clean_path(path: str) -> str | None:
     """A path below the workspace without detours; None for anything that leads out, or that two readers could see
     differently. Links are followed by whoever opens the file: they are not seen here."""
-    if not path or len(path) > 4096 or path.startswith(("/", "~")) or "\\" in path:
+    if not path or len(path) > MAX_PATH or path.startswith(("/", "~")) or "\\" in path:
         return None
     if any(ord(c) < 32 or ord(c) == 127 or not c.isprintable() for c in path):
         return None
@@ -87,7 +55,8 @@ def matches_path(patterns: Iterable[str], path: str) -> str | None:
     clean = clean_path(path)
     if clean is None:
         return None
-    return next((p for p in patterns if _path_pattern(p).fullmatch(clean) is not None), None)
+    parts = clean.split("/")
+    return next((p for p in patterns if wild.fits_path(_path_pattern(p), parts)), None)
 
 
 def host_of(text: str) -> tuple[str, int | None] | None:

@@ -14,13 +14,14 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import tree_sitter_bash
 from tree_sitter import Language, Node, Parser
 
 MAX_COMMAND = 8_192
 """Characters; a longer command is not looked at."""
 MAX_NODES = 5_000
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./:=@%+,^-]+")
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-][A-Za-z0-9_./:=@%+,-]*")
 _PROGRAM = re.compile(r"[A-Za-z0-9_./+][A-Za-z0-9_./+-]*")
 
 
@@ -70,10 +71,8 @@ _FORMS = {
 
 
 @functools.cache
-def _parser() -> Parser:
-    import tree_sitter_bash
-
-    return Parser(Language(tree_sitter_bash.language()))
+def _language() -> Language:
+    return Language(tree_sitter_bash.language())
 
 
 def _parse(command: str) -> Node:
@@ -91,7 +90,8 @@ def _parse(command: str) -> Node:
             raise Refused(f"the invisible character U+{ord(character):04X}")
     if unicodedata.normalize("NFKC", command) != command:
         raise Refused("characters that look like others")
-    root = _parser().parse(data).root_node
+    # A parser of its own for each command: they are cheap (3 us) and must not be shared between threads.
+    root = Parser(_language()).parse(data).root_node
     if root.has_error:
         raise Refused("not a command that can be parsed")
     return root

@@ -175,7 +175,7 @@ def when(rule: Rule) -> str:
 
 
 def remit(rules: list[Rule]) -> Engine:
-    """The rules as a Policy. These tools are unknown, so Red: what no rule allows, the table asks about, which counts as
+    """The rules as a Policy. These tools are unknown, so Red: what no rule allows, the table asks about, and that is a
     no here."""
     written = [
         {"name": r.name, "match": {"tools": r.tools, "when": when(r)}, "verdict": "Deny" if r.denies else "Allow"}

@@ -129,7 +129,6 @@ def test_a_policy_that_only_forbids_never_loosens(
     around: Circumstances,
 ) -> None:
     before = decide.decide(call, by, compiled.PolicySet(given_policies), around)
-    stops = sorted({s for p in given_policies for s in p.document.spec.hard_stops})
     spec: dict[str, Any] = {"rules": more}
     if given_policies:
         spec["hardStops"] = sorted({s for p in given_policies for s in p.document.spec.hard_stops})

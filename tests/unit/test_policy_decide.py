@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from decisions.policy import compiled
-from decisions.policy.facts import Barrier, Circumstances, MissionFacts
+from decisions.policy.facts import Barrier, Circumstances, MissionFacts, tool_patterns
+from schemas.agent import ToolGrant
 from schemas.base import Key
 from schemas.policy import HardStop, Risk, Verdict
 from schemas.tool_call import ToolCallReason
@@ -89,6 +90,10 @@ def test_arguments_that_are_too_large_open_nothing() -> None:
         )
         assert ask("tidy", {"items": ["ok"] * 2000}, policies=(rules,)).verdict is result
         assert ask("tidy", {"items": ["ok"], "x": "y" * 70_000}, policies=(rules,)).verdict is result
+        deep: list[Any] = []
+        for _ in range(5_000):
+            deep = [deep]
+        assert ask("tidy", {"items": ["ok"], "x": deep}, policies=(rules,)).verdict is result
 
 
 def test_an_expression_sees_agent_mission_spend_and_time() -> None:
@@ -115,6 +120,13 @@ def test_an_agent_is_given_the_tools_that_it_lists_and_no_others() -> None:
     ruling = ask("write_file", {"path": "a"}, by=by)
     assert (ruling.verdict, ruling.decisive.place) == (DENY, "agents/worker.yaml:1 spec.tools")
     assert ask("read_file", {"path": "a"}, by=agent(tools=())).verdict is DENY
+
+
+def test_grants_become_names_and_globs() -> None:
+    grants = [{"name": "read_*"}, {"mcp": {"serverRef": {"name": "tickets"}, "toolNames": ["list"]}},
+              {"mcp": {"serverRef": {"name": "docs"}}}]  # fmt: skip
+    patterns = tool_patterns([ToolGrant.model_validate(grant) for grant in grants])
+    assert patterns == ("read_*", "mcp:tickets/list", "mcp:docs/*")
 
 
 @pytest.mark.parametrize("tool", ["", "a b", "réad_file", "read_file\n", "read_file\x00", "x" * 201, "*", "reаd_file"])

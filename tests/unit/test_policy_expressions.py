@@ -54,6 +54,10 @@ def test_what_is_wrong_is_named_with_its_place(source: str, message: str, at: st
         "spend.remaining < 1.0 && agent.labels['team'] == \"red\" && mission.type == 'Docs'",
         r"args.path.matches(r'^\d+$') || tool == 'x'",
         "args.amount > 100.0 ? agent.level == 'Lead' : true",
+        "args" + ".a" * 190 + " == 1",
+        "1" + " + 1" * 190 + " == 191",
+        " && ".join(["true"] * 190),
+        " == ".join(["true"] * 190),
     ],
 )
 def test_an_honest_expression_is_taken(source: str) -> None:
