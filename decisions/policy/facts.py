@@ -41,7 +41,7 @@ class AgentFacts:
 
 
 def tool_patterns(grants: Iterable[ToolGrant]) -> tuple[str, ...]:
-    """``Agent.spec.tools`` as names and globs; tools of a server are ``mcp:<server>/<tool>``, all of them without names."""
+    """``Agent.spec.tools`` as names and globs; tools of a server are ``mcp:<server>/<tool>``."""
     found: list[str] = []
     for grant in grants:
         if grant.name is not None:
