@@ -14,7 +14,6 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import tree_sitter_bash
 from tree_sitter import Language, Node, Parser
 
 MAX_COMMAND = 8_192
@@ -72,6 +71,8 @@ _FORMS = {
 
 @functools.cache
 def _language() -> Language:
+    import tree_sitter_bash  # 15 ms, which commands that see no command of an agent need not pay
+
     return Language(tree_sitter_bash.language())
 
 
