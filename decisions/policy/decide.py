@@ -227,17 +227,16 @@ def _outside(
     touched: tuple[Touch, ...], level: AutonomyLevel, risk: Risk, policies: PolicySet
 ) -> tuple[Finding | None, dict[str, None]]:
     """The first thing that the call touches and no list vouches for; else what vouched, in order. A Specialist's Yellow
-    needs a list; Green, and a Lead, are held by the lists that some Policy declares. The network is held by its list
-    whatever the level."""
+    needs a list; Green, and a Lead, are held by the lists that some Policy declares. Network and mail are held by their
+    lists whatever the level, and nothing leads out of the workspace."""
     vouchers: dict[str, None] = {}
     needs_list = risk is Risk.YELLOW and level is not AutonomyLevel.LEAD
     for touch in touched:
         declared = _declared(touch.facet, policies)
-        if touch.facet is Facet.EMAIL:
-            continue  # the hard stop speaks of it, and mail is Red
-        if not (needs_list or declared or touch.facet is Facet.NETWORK):
-            if touch.facet is Facet.SHELL and _opaque(touch):
-                return _not_listed(touch, "what it would run cannot be told"), {}
+        if not (needs_list or declared or touch.facet in (Facet.NETWORK, Facet.EMAIL)):
+            why = _beyond(touch)
+            if why:
+                return _not_listed(touch, why), {}
             continue
         entry, why = _listed(touch, policies)
         if not entry:
@@ -252,16 +251,28 @@ def _declared(facet: Facet, policies: PolicySet) -> bool:
     return bool({Facet.NETWORK: policies.network, Facet.READ: policies.read, Facet.WRITE: policies.write}.get(facet))
 
 
-def _opaque(touch: Touch) -> bool:
-    found = shell.programs(touch.value) if isinstance(touch.value, str) else None
-    return found is None or any(commands.runs_others(program) for program in found)
+def _beyond(touch: Touch) -> str:
+    """Why a person is asked even where no list is declared; "" where that is not needed."""
+    value = touch.value
+    if touch.facet is Facet.SHELL:
+        found = shell.programs(value) if isinstance(value, str) else None
+        opaque = found is None or any(commands.runs_others(program) for program in found)
+        return "what it would run cannot be told" if opaque else ""
+    if not isinstance(value, str):
+        return _UNTOLD
+    return "" if globs.clean_path(value) is not None else f"{_shown(value)} does not stay below the workspace"
+
+
+_UNTOLD = "the call does not say what it touches in a form that a list knows"
 
 
 def _listed(touch: Touch, policies: PolicySet) -> tuple[str, str]:
     """(entry that vouches for it, ""), or ("", why none does)."""
     value = touch.value
+    if touch.facet is Facet.EMAIL:
+        return _recipients_listed(value, policies.recipients)
     if not isinstance(value, str):
-        return "", "the call does not say what it touches in a form that a list knows"
+        return "", _UNTOLD
     if touch.facet is Facet.SHELL:
         return command_listed(value, (entry for _, entry in policies.shell))
     if touch.facet is Facet.NETWORK:
@@ -271,6 +282,19 @@ def _listed(touch: Touch, policies: PolicySet) -> tuple[str, str]:
     else:
         entry = globs.matches_path(policies.read if touch.facet is Facet.READ else policies.write, value)
     return (entry, "") if entry is not None else ("", f"{_shown(value)} is on no list")
+
+
+def _recipients_listed(value: object, patterns: tuple[str, ...]) -> tuple[str, str]:
+    addresses = globs.recipients_of(value)
+    if addresses is None:
+        return "", "recipients that are not plain addresses"
+    entries: dict[str, None] = {}
+    for address in addresses:
+        entry = globs.matches_recipient(patterns, address)
+        if entry is None:
+            return "", f"{_shown(address)} is on no list"
+        entries[entry] = None
+    return ", ".join(entries), ""
 
 
 def command_listed(command: str, entries: Iterable[commands.CommandEntry]) -> tuple[str, str]:

@@ -165,6 +165,8 @@ def _literal(node: Node) -> str:
             raise Refused("an expansion or an escape")
         return inner
     if node.type == "concatenation":
+        if any(_text(child) in ("''", '""') for child in node.children):
+            raise Refused("quotes around nothing inside a word")
         return "".join(_literal(child) for child in node.children)
     raise Refused(_FORMS.get(node.type, "more than words"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -43,6 +44,8 @@ _ARGUMENTS = MappingProxyType(
         "host": Facet.NETWORK,
         "proxy": Facet.NETWORK,
         "path": Facet.WRITE,
+        "paths": Facet.WRITE,
+        "file": Facet.WRITE,
         "file_path": Facet.WRITE,
         "filePath": Facet.WRITE,
         "filename": Facet.WRITE,
@@ -118,7 +121,7 @@ def _values(facet: Facet, value: Any) -> Iterable[Any]:
 
 def _has_address(value: Any) -> bool:
     if isinstance(value, str):
-        return "@" in value
+        return re.search(r"[^\s@]@[^\s@]", value) is not None
     if isinstance(value, Mapping):
         return True
     return isinstance(value, list | tuple) and any(_has_address(item) for item in value[:1000])

@@ -96,7 +96,7 @@ WAIVERS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(policies(), WAIVERS, CALLS, AGENTS, AROUND, st.randoms(use_true_random=False))
 def test_the_same_facts_in_any_order_give_the_same_ruling(
     given_policies: list[compiled.CompiledPolicy],
@@ -119,7 +119,7 @@ def test_the_same_facts_in_any_order_give_the_same_ruling(
     assert first.verdict is Verdict.ALLOW or first.decisive.remedy
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(policies(), rules(st.sampled_from(["Deny", "RequireApproval"])), CALLS, AGENTS, AROUND)
 def test_a_policy_that_only_forbids_never_loosens(
     given_policies: list[compiled.CompiledPolicy],
@@ -138,7 +138,7 @@ def test_a_policy_that_only_forbids_never_loosens(
     assert STRICTNESS[after.verdict] >= STRICTNESS[before.verdict]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(policies(), WAIVERS, CALLS, AGENTS, AROUND)
 def test_a_barrier_only_ever_tightens(
     given_policies: list[compiled.CompiledPolicy],
@@ -182,7 +182,7 @@ def _bigger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(st.recursive(_LEAVES, _bigger, max_leaves=6), _FACTS, _TEXTS)
 def test_plain_python_answers_as_the_library_does_or_not_at_all(source: str, args: dict[str, Any], tool: str) -> None:
     native = expression_native.translate(source)
@@ -194,7 +194,7 @@ def test_plain_python_answers_as_the_library_does_or_not_at_all(source: str, arg
         assert cel.compile(source).execute(variables) is answer
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(max_size=60) | st.recursive(_LEAVES, _bigger, max_leaves=4), _FACTS)
 def test_compiling_and_evaluating_never_raise(source: str, args: dict[str, Any]) -> None:
     rule = {"name": "r", "match": {"tools": ["tidy"], "when": source}, "verdict": "Deny"}

@@ -246,6 +246,20 @@ def test_waivers_and_policies_hold_for_whom_they_name() -> None:
 # Paths and what is said.
 
 
+def test_nothing_leads_out_of_the_workspace_without_a_person() -> None:
+    for path in ("/etc/passwd", "../secret", "docs/../../x", "~/.ssh/id_rsa", 5, None):
+        assert ask("read_file", {"path": path}, by=agent("Lead")).verdict is ASK, path
+    assert ask("read_file", {"file": "docs/a"}, by=agent("Intern")).verdict is ALLOW
+    assert ask("read_file", {}, by=agent("Lead")).verdict is ASK
+
+
+def test_mail_is_held_by_its_list_even_where_the_hard_stop_is_off() -> None:
+    off = policy(risk={"send_email": "Green"}, hardStops=[], allowlists={"emailRecipients": ["*@a.example"]})
+    assert ask("send_email", {"to": "x@a.example"}, policies=(off,)).verdict is ALLOW
+    assert ask("send_email", {"to": "x@b.example"}, policies=(off,)).verdict is ASK
+    assert ask("post_comment", {"to": "@alice", "text": "hello"}).verdict is ALLOW
+
+
 def test_files_are_held_by_the_lists_that_are_declared() -> None:
     lists = policy(allowlists={"filesystem": {"read": ["docs/**"], "write": ["out/*"]}})
     assert ask("read_file", {"path": "docs/a/b.md"}, policies=(lists,)).verdict is ALLOW
