@@ -21,7 +21,17 @@ from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import LocalSecrets, SecretMissing
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
-from controllers.reconcilers import agents, approvals, budgets, dispatcher, holds, missions, unreconciled
+from controllers.reconcilers import (
+    agents,
+    approvals,
+    budgets,
+    dispatcher,
+    holds,
+    missions,
+    policies,
+    unreconciled,
+    waivers,
+)
 from controllers.reconcilers.executors import ExecutorReconciler, Probe, Prober
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
@@ -477,7 +487,9 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         "Executor": ExecutorReconciler(probe),
         "Hold": holds.reconcile,
         "Mission": missions.reconcile,
+        "Policy": policies.reconcile,
         "Source": _rests,
+        "Waiver": waivers.reconcile,
     }
 
 
