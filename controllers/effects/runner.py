@@ -28,6 +28,7 @@ Handler = Callable[[Effect], Awaitable[Commit | None]]
 LEASE_S = 60.0
 MAX_TRIES = 20
 POLL_S = 1.0
+BOOK_S = 1.0
 _INITIAL_S, _MAX_S = 0.5, 60.0
 _LOOK = 256
 
@@ -72,7 +73,7 @@ class EffectRunner:
             self._wake.clear()
             claimed = await self._claim()
             for effect in claimed:
-                task = asyncio.create_task(self._deliver(effect), name=f"{self.name}/{effect.key}")
+                task = asyncio.create_task(self._deliver(effect, life), name=f"{self.name}/{effect.key}")
                 self._tasks.add(task)
                 task.add_done_callback(self._landed)
             if not claimed:
@@ -108,14 +109,14 @@ class EffectRunner:
         with self._store.transaction(SYSTEM) as tx:
             return tx.claim_effects(self._holder, types=types, limit=limit, lease_s=LEASE_S)
 
-    async def _deliver(self, effect: Effect) -> None:
+    async def _deliver(self, effect: Effect, life: Lifecycle) -> None:
         keeper = asyncio.create_task(self._keep(effect))
         try:
             try:
                 commit = await self._handlers[effect.type](effect)
             finally:
                 keeper.cancel()
-            await self._blocking.run(self._finish, effect, commit)
+            await self._book(effect, commit, life)
             self.delivered += 1
         except Fenced:
             log.info("%s: taken over by another process", effect.key)
@@ -125,6 +126,21 @@ class EffectRunner:
         except Exception as error:  # noqa: BLE001  a handler's fault must not end the runner
             self.failed += 1
             await self._blocking.run(self._fail, effect, error)
+
+    async def _book(self, effect: Effect, commit: Commit | None, life: Lifecycle) -> None:
+        """Book what was carried out. A store without room, or locked, is asked again as long as the claim holds: the
+        effect would else stay open until it runs out, and be carried out a second time. One that is told to stop asks
+        once more. Raises StoreUnavailable, Fenced."""
+        end = self._clock.monotonic() + LEASE_S / 2
+        while True:
+            last = life.stopping.is_set() or self._clock.monotonic() >= end
+            try:
+                return await self._blocking.run(self._finish, effect, commit)
+            except StoreUnavailable as error:
+                if last:
+                    raise
+                log.info("%s: carried out, not booked yet: %s", effect.key, error)
+                await wait_for_any(self._clock, BOOK_S, life.stopping)
 
     async def _keep(self, effect: Effect) -> None:
         """Hold on to the claim of a slow effect."""

@@ -128,6 +128,9 @@ class Wakes:
         if resource.kind in ("Mission", "Agent", "Executor"):
             targets = {r.target for r in references(resource.namespace, resource.spec)}
             agent = resource.status.get("agent") if resource.kind == "Mission" else None
+            served = resource.status.get("servingExecutor") if resource.kind == "Agent" else None
+            if served:
+                targets.add(Key("Executor", served.get("namespace") or resource.namespace, served["name"]))
             if agent:  # chosen by selector: the mission depends on it all the same
                 targets.add(Key("Agent", agent.get("namespace") or resource.namespace, agent["name"]))
             return self._index.put(resource.key, targets)
@@ -140,7 +143,7 @@ class Wakes:
         handler = {
             "Mission": self._mission,
             "Agent": self._agent,
-            "Executor": self._named_by,
+            "Executor": self._executor,
             "Hold": self._hold,
             "Run": self._owned,
             "ApprovalRequest": self._owned,
@@ -153,6 +156,12 @@ class Wakes:
     def _named_by(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         for referrer in self._index.referrers(change.key):
             yield referrer, Priority.CHANGE
+
+    def _executor(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        for key, priority in self._named_by(snapshot, change, resource):
+            yield key, priority
+            if key.kind == "Agent":
+                yield dispatcher.key_of(key), priority
 
     def _mission(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         yield from self._named_by(snapshot, change, resource)

@@ -44,9 +44,9 @@ spec:
 """
 
 
-def executor() -> str:
-    """The executor that the other manifests refer to."""
-    return EXECUTOR
+def executor(name: str = "local", program: str = "sh") -> str:
+    """The executor that the other manifests refer to, or another one."""
+    return EXECUTOR.replace("name: local", f"name: {name}").replace("[sh,", f"[{program},")
 
 
 def agent(name: str = "worker", *, namespace: str = "", **spec: object) -> str:
@@ -78,6 +78,8 @@ class World:
     started: list[str] = field(default_factory=list)
     canceled: list[str] = field(default_factory=list)
     ready: bool = True
+    missing: set[str] = field(default_factory=set)
+    """Programs that are not on the machine."""
 
     def __post_init__(self) -> None:
         self.harness = SqliteHarness(self.folder)
@@ -104,7 +106,8 @@ class World:
         return [k for k in self.reconcilers if k not in ("Dispatch", "Confirmation")]
 
     def _probe(self, spec: ExecutorSpec) -> Probe:
-        if self.ready:
+        program = spec.command.argv[0] if spec.command is not None else ""
+        if self.ready and program not in self.missing:
             return Probe(ExecutorReason.RECONCILED, "", Capabilities(cancel=True))
         return Probe(ExecutorReason.PROGRAM_NOT_FOUND, "there is no program", Capabilities())
 
