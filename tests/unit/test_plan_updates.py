@@ -21,13 +21,13 @@ EXECUTOR: dict[str, Any] = {"type": "Command", "command": {"argv": ["sh"]}}
 
 def effects(kind: str, old: dict[str, Any], new: dict[str, Any], active: int = 0) -> list[PlanEffect]:
     key = Key(kind, "default", "x")
-    changes = tuple(diff(old, new))
+    changes = tuple(diff(old, new, "spec"))
     strongest = strongest_disruption(changes, registry.by_kind(kind).disruption)
     entry = Entry(
         Action.UPDATE, key, "uid", changes=changes, disruption=strongest, active=active,
         narrows=tuple(narrowings(kind, old, new)),
     )  # fmt: skip
-    plan = Plan("u", "r", (entry,), ())
+    plan = Plan("u", "r", (entry,), (), (), "sha256:0", 1)
     found = predict(plan, {key: ({}, old)}, {key: ({}, new)}, NOW)
     return [e for e in found if e.kind in (EffectKind.UPDATES, EffectKind.DRAINS, EffectKind.INTERRUPTS)]
 

@@ -201,7 +201,7 @@ def test_whatever_comes_together_ends_in_one_terminal_state() -> None:
 
 @pytest.mark.parametrize("output_format", [f for f in OutputFormat if f is not REMIT])
 def test_the_silence_of_a_program_that_cannot_report_says_nothing(output_format: OutputFormat) -> None:
-    begun = running().model_copy(update={"started_at": NOW})
+    begun = running().model_copy(update={"started_at": START})
     verdict = judge(begun, LOST, output_format)
     assert (verdict.state, verdict.retryable) == (RunState.UNKNOWN, False)
     assert "retry.idempotent" in verdict.message
