@@ -91,7 +91,7 @@ def _serving(resource: Resource) -> list[str]:
         return []
     if serving == resource.generation:
         return ["", f"Serving: generation {serving}, as declared"]
-    ready = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
+    ready: dict[str, Any] = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
     return ["", f"Serving: generation {serving}; declared is {resource.generation}", f"  {ready.get('message', '')}"]
 
 
