@@ -135,6 +135,9 @@ class Wakes:
             # A Tenant has no namespace: it means the one that it owns, which is called like it.
             targets = {r.target for r in references(resource.namespace or resource.name, resource.spec)}
             agent = resource.status.get("agent") if resource.kind == "Mission" else None
+            served = resource.status.get("servingExecutor") if resource.kind == "Agent" else None
+            if served:
+                targets.add(Key("Executor", served.get("namespace") or resource.namespace, served["name"]))
             if agent:  # chosen by selector: the mission depends on it all the same
                 targets.add(Key("Agent", agent.get("namespace") or resource.namespace, agent["name"]))
             return self._index.put(resource.key, targets)
@@ -147,7 +150,7 @@ class Wakes:
         handler = {
             "Mission": self._mission,
             "Agent": self._agent,
-            "Executor": self._named_by,
+            "Executor": self._executor,
             "Policy": self._named_by,
             "Tenant": self._tenant,
             "Waiver": self._names_policies,
@@ -164,6 +167,12 @@ class Wakes:
     def _named_by(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         for referrer in self._index.referrers(change.key):
             yield referrer, Priority.CHANGE
+
+    def _executor(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        for key, priority in self._named_by(snapshot, change, resource):
+            yield key, priority
+            if key.kind == "Agent":
+                yield dispatcher.key_of(key), priority
 
     def _mission(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         yield from self._named_by(snapshot, change, resource)
