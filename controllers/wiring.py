@@ -21,7 +21,7 @@ from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import LocalSecrets
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
-from controllers.reconcilers import agents, approvals, dispatcher, holds, missions, unreconciled
+from controllers.reconcilers import agents, approvals, dispatcher, holds, missions, ownership, unreconciled
 from controllers.reconcilers.executors import ExecutorReconciler, Probe, Prober
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
@@ -37,6 +37,7 @@ from controllers.runtime.periodic import Periodic
 from controllers.runtime.result import DONE, Result
 from controllers.runtime.resync import Resync
 from controllers.runtime.workqueue import Priority, WorkQueue
+from controllers.sources import ownership as fields
 from controllers.sources.readers import Readers, local_url
 from controllers.sources.sync import SourceSync
 from controllers.sources.watch import Places, directory_places, repository_places, watch
@@ -267,7 +268,7 @@ class Engine:
             runner.wake()
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, "Confirmation")]
+        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, "Confirmation", fields.KIND)]
 
         def everything() -> list[tuple[Key, Priority]]:
             with self._waking, self.store.snapshot() as snapshot:
@@ -413,6 +414,7 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         "Executor": ExecutorReconciler(probe),
         "Hold": holds.reconcile,
         "Mission": missions.reconcile,
+        fields.KIND: ownership.reconcile,
         "Source": _rests,
     }
 

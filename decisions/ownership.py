@@ -135,7 +135,9 @@ def take(
             kept = [*(c for c in kept if c not in own), Claim(path, manager, value, now)]
             continue
         if until is None:
-            where = Refusal(path, others[-1].manager) if others else Refusal(path, current.manager, (owned or ((), 0))[1])
+            where = (
+                Refusal(path, others[-1].manager) if others else Refusal(path, current.manager, (owned or ((), 0))[1])
+            )
             refused.append(where)
             continue
         ready = backing_off(before, path, now)

@@ -123,8 +123,15 @@ class Ownership:
             if self.fields:
                 entry |= _fields_v1(path for path, _ in leaves(self.fields))
             entries.append(entry)
-        for name in sorted({c.manager for c in self.claims}):
-            own = [c for c in self.claims if c.manager == name]
+        for claim in self.overrides:
+            entries.append({
+                "manager": claim.manager, "operation": "Override", "time": format_time(claim.since),
+                "reason": claim.reason, "until": format_time(claim.until) if claim.until else "",
+                **_fields_v1([claim.path]),
+            })  # fmt: skip
+        plain = [c for c in self.claims if c.until is None]
+        for name in sorted({c.manager for c in plain}):
+            own = [c for c in plain if c.manager == name]
             entries.append({
                 "manager": name, "operation": "Apply", "time": format_time(max(c.since for c in own)),
                 **_fields_v1(c.path for c in own),
@@ -135,11 +142,7 @@ class Ownership:
         """What ``status.conditions`` says of it beside the conditions of the kind."""
         found = []
         if self.overrides:
-            text = "; ".join(
-                f"{path_text(c.path)} by {c.manager} until {format_time(c.until)}: {c.reason}"
-                for c in self.overrides
-                if c.until is not None
-            )
+            text = "; ".join(f"{path_text(c.path)} by {c.manager}: {c.reason}" for c in self.overrides)
             since = min(c.since for c in self.overrides)
             found.append(_condition("Overridden", "FieldsOverridden", text, since, generation))
         if self.fight_since is not None:

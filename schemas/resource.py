@@ -182,8 +182,10 @@ class Resource:
         wire["status"] = self.status
         extra = self.ownership.conditions(self.generation)
         if extra:
+            kept = [c for c in self.status.get("conditions", ()) if c["type"] not in {e["type"] for e in extra}]
+            both = sorted([*kept, *extra], key=lambda c: str(c["type"]))
             # Kept apart from status, which the reconciler of the kind writes whole.
-            wire["status"] = {**self.status, "conditions": [*self.status.get("conditions", ()), *extra]}
+            wire["status"] = {**self.status, "conditions": both}
         return wire
 
 

@@ -102,7 +102,7 @@ class World:
             self.pending: dict[Key, Priority] = dict(self.wakes.everything(snapshot, self._kinds()))
 
     def _kinds(self) -> list[str]:
-        return [k for k in self.reconcilers if k not in ("Dispatch", "Confirmation")]
+        return [k for k in self.reconcilers if k not in ("Dispatch", "Confirmation", "Ownership")]
 
     def _probe(self, spec: ExecutorSpec) -> Probe:
         if self.ready:
