@@ -149,7 +149,7 @@ def take(
         overridden.append(claim)
         if standing is None:
             flips.append(Flip(path, now))
-    claims = tuple(kept)
+    claims = tuple(sorted(kept, key=lambda c: (c.path, c.manager, c.until is not None)))
     ownership = fought(
         replace(before, base=base if claims else None, claims=claims, flips=tuple(flips)), now
     )  # fmt: skip
@@ -184,7 +184,9 @@ def next_look(ownership: Ownership) -> datetime | None:
     """When something ends by itself: an override, or what was counted of a fight."""
     moments = [c.until for c in ownership.claims if c.until is not None]
     if ownership.flips:
-        moments.append(min(f.at for f in ownership.flips) + FIGHT_WINDOW)
+        fight = ownership.fight_since is not None
+        newest = _newest(ownership)
+        moments.append(min(newest[f.path] if fight else f.at for f in ownership.flips) + FIGHT_WINDOW)
     return min(moments, default=None)
 
 
@@ -195,9 +197,7 @@ def flipped(ownership: Ownership, paths: Iterable[Path], now: datetime) -> Owner
 
 def fought(ownership: Ownership, now: datetime) -> Ownership:
     """Forget old flips; say since when there is a fight. It is over once the field rested for the window."""
-    newest: dict[Path, datetime] = {}
-    for flip in ownership.flips:
-        newest[flip.path] = max(flip.at, newest.get(flip.path, flip.at))
+    newest = _newest(ownership)
     fight = ownership.fight_since is not None
     # While a fight goes on nothing of it is forgotten before it rests: else it would seem to end at every turn.
     flips = tuple(
@@ -208,6 +208,14 @@ def fought(ownership: Ownership, now: datetime) -> Ownership:
         counts[flip.path] = counts.get(flip.path, 0) + 1
     hot = any(n >= FIGHT_FLIPS for n in counts.values())
     return replace(ownership, flips=flips, fight_since=(ownership.fight_since or now) if hot else None)
+
+
+def _newest(ownership: Ownership) -> dict[Path, datetime]:
+    """When each field was changed by others for the last time."""
+    newest: dict[Path, datetime] = {}
+    for flip in ownership.flips:
+        newest[flip.path] = max(flip.at, newest.get(flip.path, flip.at))
+    return newest
 
 
 def backing_off(ownership: Ownership, path: Path, now: datetime) -> datetime | None:

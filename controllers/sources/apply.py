@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controllers.sources.units import source_id, unit_id
 from controllers.sources.ownership import arrange, drifted
+from controllers.sources.units import source_id, unit_id
 from decisions.finalizers import finalizers
 from decisions.ownership import flipped
 from decisions.plan import Action, Entry, Plan

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controllers.sources.compile import CompiledUnit
+from controllers.sources.ownership import drifted, laid_over
 from controllers.sources.tree import SourceReader
 from controllers.sources.units import UnitFiles, source_id, source_of, unit_id
-from controllers.sources.ownership import drifted, laid_over
 from decisions.ownership import backing_off
 from decisions.plan import Action, Live, Plan, make_plan, renamed_from
 from schemas import registry
