@@ -202,7 +202,11 @@ def _human(view: PlanView, *, titled: bool) -> str:
     if view.owners:
         lines += ["", "owners:", *(f"  {safe(line)}" for line in view.owners)]
     for guard in plan.guards:
-        lines += ["", paint(f"{guard.reason}: {guard.message}", "bad"), f"  release: remit confirm {guard.digest}"]
+        lines += [
+            "",
+            paint(safe(f"{guard.reason}: {guard.message}"), "bad"),
+            f"  release: remit confirm {guard.digest}",
+        ]
     lines += ["", _counts(plan), f"planDigest {plan.digest}"]
     return "\n".join(lines)
 

@@ -21,7 +21,7 @@ from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import LocalSecrets
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
-from controllers.reconcilers import agents, approvals, dispatcher, holds, missions, ownership, unreconciled
+from controllers.reconcilers import agents, approvals, budgets, dispatcher, holds, missions, ownership, unreconciled
 from controllers.reconcilers.executors import ExecutorReconciler, Probe, Prober
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
@@ -409,6 +409,7 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         "Agent": agents.reconcile,
         "ApprovalDecision": approvals.reconcile_decision,
         "ApprovalRequest": approvals.reconcile_request,
+        "Budget": budgets.reconcile,
         "Confirmation": _rests,
         dispatcher.KIND: dispatcher.Dispatcher(ready),
         "Executor": ExecutorReconciler(probe),

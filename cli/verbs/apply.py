@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import common
+from cli.common import is_given
 from cli.failures import Failure
 from schemas.base import DEFAULT_NAMESPACE
 
@@ -34,7 +35,15 @@ def apply(
     reason: common.Reason = "",
     ttl: Annotated[str | None, typer.Option("--ttl", help="How long an override lasts: 30m, 1h.")] = None,
 ) -> None:
-    """Declare objects without git, or fields that a source leaves open. What a source declares is refused."""
+    """Declare objects without git, or fields that a source leaves open. What a source declares is refused: change it
+    there, or --override it for a time. With -n, documents without a namespace are put into that one, and a document
+    that names another is refused.
+
+    Examples:
+      remit apply -f mission.yaml
+      remit apply -f missions/ -n docs --dry-run
+      remit apply -f - < mission.yaml
+    """
     from cli import claims
     from cli.compiling import compile_paths, compile_text
     from cli.moment import now
@@ -43,13 +52,18 @@ def apply(
 
     units: list[CompiledUnit] = []
     for name in files:
-        units += [compile_text(sys.stdin.buffer.read(), "stdin")] if name == "-" else compile_paths([Path(name)])
+        if name == "-":
+            units.append(compile_text(sys.stdin.buffer.read(), "stdin", namespace=namespace))
+        else:
+            units += compile_paths([Path(name)], namespace=namespace)
     found = [d for unit in units for d in unit.diagnostics]
     if found:
         raise InvalidSpec(found)
     given = wanted = [d for unit in units for d in unit.declared]
     if not wanted:
         raise Failure("there is nothing to apply in what was given")
+    if is_given(context, "namespace"):
+        _refuse_other_namespaces(wanted, namespace)
     how = claims.asked(override=override, reason=reason, ttl=ttl)
     with common.store_of(context) as store:
         with store.snapshot() as snapshot:
@@ -66,6 +80,17 @@ def apply(
                 for item in given
             ]
         print("\n".join(lines))
+
+
+def _refuse_other_namespaces(wanted: list[Declared], namespace: str) -> None:
+    """As kubectl does: what the command line says and what a document says must agree."""
+    others = [d for d in wanted if d.namespace not in ("", namespace)]
+    if others:
+        places = [
+            f"{d.provenance.place if d.provenance else 'it'}: {d.key.short} names the namespace {d.namespace}"
+            for d in others
+        ]
+        raise Failure(f"-n {namespace} does not fit what was given", *places, hint="remit apply -f FILE, without -n")
 
 
 def _refuse_cycles(snapshot: Snapshot, wanted: list[Declared]) -> None:
