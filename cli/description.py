@@ -26,6 +26,7 @@ def describe_object(snapshot: Snapshot, resource: Resource, now: datetime) -> st
     lines = [*_head(resource, now), *_kind(snapshot, resource, now)]
     lines += _waits(resource, now)
     lines += _conditions(resource, now)
+    lines += _owners(resource)
     lines += _section("Spec", dump_yaml(resource.spec).splitlines()) if resource.spec else []
     rest = {k: v for k, v in resource.status.items() if k not in _QUIET and not isinstance(v, list | dict)}
     lines += _section("Status", dump_yaml(rest).splitlines()) if rest else []
@@ -51,6 +52,41 @@ def _head(resource: Resource, now: datetime) -> Iterator[str]:
             "Annotations": ", ".join(f"{k}={v}" for k, v in sorted(resource.annotations.items())),
         }
     )
+
+
+def _owners(resource: Resource) -> list[str]:
+    """Who owns which field: nothing to tell while it is one manager alone."""
+    from decisions.ownership import value_at
+    from schemas.ownership import leaves, path_text
+
+    owned = resource.ownership
+    if not owned.claims:
+        return []
+    count = sum(1 for _ in leaves(owned.fields))
+    lines = [f"{resource.manager}: {count} field(s) (-o yaml lists them)"]
+    for claim in owned.claims:
+        new = f"{path_text(claim.path)} = {_short(claim.path, claim.value)}"
+        if claim.until is None:
+            lines.append(f"{claim.manager}: {new}")
+            continue
+        declared = _short(claim.path, value_at(owned.base or {}, claim.path))
+        until = format_time(claim.until)
+        lines.append(f"{claim.manager}: {new} instead of {declared} until {until}: {claim.reason}")
+    return _section("Owners", lines)
+
+
+def _short(path: tuple[str, ...], value: Any) -> str:
+    """A value of the field at ``path``, masked where it looks like a secret."""
+    from decisions.fields import masked
+    from decisions.ownership import value_at
+
+    if value is None:
+        return "(none)"
+    whole = value
+    for name in reversed(path):
+        whole = {name: whole}
+    text = str(value_at(masked(whole), path))
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _place(resource: Resource) -> str:
@@ -191,7 +227,7 @@ def _waits(resource: Resource, now: datetime) -> list[str]:
 
 
 def _conditions(resource: Resource, now: datetime) -> list[str]:
-    conditions = resource.status.get("conditions") or []
+    conditions = resource.to_wire()["status"].get("conditions") or []
     if not conditions:
         return []
     rows = [

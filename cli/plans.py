@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +19,8 @@ from decisions.plan import Action, Entry, Live, Plan, make_plan
 from decisions.plan_effects import EffectKind, PlanEffect, Side, predict
 from schemas.base import Key
 from schemas.errors import InvalidSpec
+from schemas.ownership import path_text
+from schemas.quantities import format_time
 from schemas.resource import Declared, Resource
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class PlanView:
 
     plan: Plan
     effects: tuple[PlanEffect, ...]
+    owners: tuple[str, ...] = ()
 
 
 def plan_live(project: Project, store: Store, folder: Path | None, head: str | None) -> list[PlanView]:
@@ -52,8 +55,22 @@ def plan_live(project: Project, store: Store, folder: Path | None, head: str | N
             if planned.faults:
                 raise InvalidSpec(planned.faults)
             before = _side(_everything(snapshot))
-            views.append(PlanView(planned.plan, tuple(_predict(planned.plan, before, unit))))
+            views.append(PlanView(planned.plan, tuple(_predict(planned.plan, before, unit)), tuple(_owners(planned))))
     return views
+
+
+def _owners(planned: planning.Planned) -> Iterator[str]:
+    """Overrides that stay in force above the plan, and claims that give way to what is declared now."""
+    for entry in planned.declared.values():
+        current = planned.live.get(entry.key)
+        if current is None or entry.ownership is None:
+            continue
+        for claim in current.ownership.claims:
+            field = f"{path_text(claim.path)} of {entry.key.short}"
+            if claim not in entry.ownership.claims:
+                yield f"conflict: {field} goes from {claim.manager} to the source, which declares it now"
+            elif claim.until is not None:
+                yield f"override: {field} by {claim.manager} until {format_time(claim.until)}: {claim.reason}"
 
 
 def _vanished(snapshot: Snapshot, units: Sequence[CompiledUnit]) -> list[CompiledUnit]:
@@ -168,7 +185,7 @@ def render(views: Sequence[PlanView], form: StrEnum) -> str:
         return as_markdown(views)
     shown = [v for v in views if v.plan.entries]
     if not shown:
-        return "nothing would change"
+        return "\n".join([*(safe(line) for v in views for line in v.owners), "nothing would change"])
     return "\n\n".join(_human(v, titled=len(views) > 1) for v in shown)
 
 
@@ -184,6 +201,8 @@ def _human(view: PlanView, *, titled: bool) -> str:
     others = [e for e in view.effects if e.kind is not EffectKind.WIDENS]
     if others:
         lines += ["", "effects:", *(f"  {e.kind.lower()} {safe(e.subject)}: {safe(e.message)}" for e in others)]
+    if view.owners:
+        lines += ["", "owners:", *(f"  {safe(line)}" for line in view.owners)]
     for guard in plan.guards:
         lines += [
             "",
@@ -244,6 +263,7 @@ def _as_json(view: PlanView) -> dict[str, Any]:
             for e in plan.entries
         ],
         "effects": [{"kind": e.kind.value, "subject": e.subject, "message": e.message} for e in view.effects],
+        "owners": list(view.owners),
         "guards": [
             {"reason": g.reason.value, "message": g.message, "planDigest": g.digest,
              "objects": [str(e.key) for e in g.entries]}

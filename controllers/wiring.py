@@ -28,6 +28,7 @@ from controllers.reconcilers import (
     dispatcher,
     holds,
     missions,
+    ownership,
     policies,
     unreconciled,
     waivers,
@@ -47,6 +48,7 @@ from controllers.runtime.periodic import Periodic
 from controllers.runtime.result import DONE, Result
 from controllers.runtime.resync import Resync
 from controllers.runtime.workqueue import Priority, WorkQueue
+from controllers.sources import ownership as fields
 from controllers.sources.readers import Readers, local_url
 from controllers.sources.sync import SourceSync
 from controllers.sources.watch import Places, directory_places, repository_places, watch
@@ -304,7 +306,7 @@ class Engine:
             runner.wake()
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, "Confirmation")]
+        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, "Confirmation", fields.KIND)]
 
         def everything() -> list[tuple[Key, Priority]]:
             with self._waking, self.store.snapshot() as snapshot:
@@ -488,6 +490,7 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         "Hold": holds.reconcile,
         "Mission": missions.reconcile,
         "Policy": policies.reconcile,
+        fields.KIND: ownership.reconcile,
         "Source": _rests,
         "Waiver": waivers.reconcile,
     }

@@ -23,6 +23,10 @@ class EventType(StrEnum):
     DELETED = "Deleted"  # it is gone
     CONDITION_CHANGED = "ConditionChanged"  # a condition changed its status
     DRIFT_CORRECTED = "DriftCorrected"  # a declared field was put back
+    OVERRIDDEN = "Overridden"  # somebody took a declared field for a time
+    OVERRIDE_ENDED = "OverrideEnded"  # an override is over; the field has its declared value again
+    FIELD_FIGHT = "FieldFight"  # a declared field keeps being changed by others
+    FIELD_FIGHT_ENDED = "FieldFightEnded"  # it came to rest
     FINALIZED = "Finalized"  # a finalizer ended, or was forced at its deadline
     # Sources
     SYNCED = "Synced"  # a unit was brought to a revision

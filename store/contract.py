@@ -331,9 +331,10 @@ class Transaction(Snapshot, Protocol):
     def put_spec(
         self, current: Resource, declared: Declared, *, manager: str | None = None, unit: str | None = None
     ) -> Resource:
-        """Bring spec, labels, annotations, provenance, manager and unit to ``declared``. ``generation`` grows, and the
-        spec is kept, only if the canonical spec differs; when nothing differs nothing is written and ``current`` comes
-        back. A differing ``declared.key`` renames: uid and history stay. Raises Conflict, AlreadyExists (rename)."""
+        """Bring spec, labels, annotations, provenance, ownership (None keeps it), manager and unit to ``declared``.
+        ``generation`` grows, and the spec is kept, only if the canonical spec differs; when nothing differs nothing is
+        written and ``current`` comes back. A differing ``declared.key`` renames: uid and history stay. Raises Conflict,
+        AlreadyExists (rename)."""
 
     def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
         """Replace status; equal status writes nothing. Raises Conflict when ``current`` is stale."""

@@ -90,7 +90,7 @@ class _Goal:
             return False
         if self.by_state:
             return resource.state.lower() == self.name.lower()
-        conditions: list[dict[str, Any]] = resource.status.get("conditions", [])
+        conditions: list[dict[str, Any]] = resource.to_wire()["status"].get("conditions", [])
         found = next((c for c in conditions if c["type"].lower() == self.name.lower()), None)
         if found is None or found.get("observedGeneration", 0) < resource.generation:
             return False

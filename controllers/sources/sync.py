@@ -61,6 +61,7 @@ class _Outcome:
 
     status: UnitStatus
     applied: Applied = field(default_factory=Applied)
+    resting: bool = False
 
 
 class SourceSync:
@@ -134,7 +135,7 @@ class SourceSync:
         tree = reader.read_tree(head)
         outcomes = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
         units = tuple(o.status for o in sorted(outcomes, key=lambda o: o.status.path))
-        settled = not any(u.pending for u in units)
+        settled = not any(u.pending for u in units) and not any(o.resting for o in outcomes)
         self._finish(source.key, status, tree.revision, units, token, confirmed, signer, rewritten)
         self._memory[source.uid] = _Memory(
             tree.tree_id, source.generation, self._now(), settled, frozenset(confirmed), trust
@@ -197,6 +198,8 @@ class SourceSync:
             plan = planned.plan
             blocked = plan.blocked(lambda digest: digest in confirmed)
             pending = [g for g in plan.guards if any(e.key in blocked for e in g.entries)]
+            resting = planning.resting(planned, self._now())
+            blocked |= resting
             if not plan.entries and not plan.relocations:
                 return self._unit_done(source, old, tree, Applied(), (), plan.inventory)
             statuses = provenance.act_statuses(reader, trust, tree, plan, planned.declared, self._now())
@@ -226,7 +229,9 @@ class SourceSync:
                 if attempt == 4:
                     raise
                 continue
-            return self._unit_done(source, old, tree, applied, pending, count)
+            outcome = self._unit_done(source, old, tree, applied, pending, count)
+            outcome.resting = bool(resting)
+            return outcome
         raise AssertionError("the last attempt returns or raises")
 
     def _unit_done(
