@@ -34,6 +34,7 @@ VERBS: dict[str, Verb] = {
         "Run",
         ("run", "cli.engine", "Run the engine on this project"),
         ("sync", "cli.engine", "Have the engine look at its source now"),
+        ("worker", "cli.worker", "Work on this machine for an engine elsewhere"),
     ),
     **_section(
         "Look",

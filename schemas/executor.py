@@ -227,9 +227,7 @@ class ExecutorStatus(StatusModel):
     conditions: Conditions = Field((), description="Ready.")
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
     capabilities: Capabilities = Field(default_factory=Capabilities, description="What it can do.")
-    workers: tuple[WorkerSeen, ...] = Field(
-        (), description="Workers of type Pull that were seen within a day, by name."
-    )
+    workers: tuple[WorkerSeen, ...] = Field((), description="Workers seen within a day, by name; for type Pull.")
     workers_ready: int | None = Field(None, description="How many of them were seen of late; for type Pull.")
     last_worker_seen: Time | None = Field(None, description="When a worker was last seen; for type Pull.")
 

@@ -64,9 +64,7 @@ CLAIM_VERBS = (
     ClaimVerb("renew", wire.RenewMessage, wire.RenewAnswer, "Keep a claim, and hear whether the run is to stop"),
     ClaimVerb("release", wire.ReleaseMessage, Receipt, "Give back a run that was not started"),
     ClaimVerb("log", wire.LogMessage, Receipt, "Hand in a part of what the program wrote"),
-    ClaimVerb(
-        "end", wire.EndMessage, Receipt, "Report the end of the program: the last word on a claim", large=True
-    ),
+    ClaimVerb("end", wire.EndMessage, Receipt, "Report the end of the program: the last word on a claim", large=True),
 )
 
 

@@ -48,9 +48,9 @@ class PullExecutor:
 
     async def outcomes(self) -> AsyncIterator[EndedRun]:
         """See ``Executor.outcomes``. There are none: a worker's report is recorded before it is answered."""
-        await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
-        yield
+        never: asyncio.Queue[EndedRun] = asyncio.Queue()
+        while True:
+            yield await never.get()
 
     async def acknowledge(self, run_uid: str) -> None:
         """See ``Executor.acknowledge``."""
