@@ -173,9 +173,10 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its commands get: nothing of the test's own but where programs lie."""
+        """What its commands get: nothing of the test's own but where programs and code lie."""
         path = f"{BIN}:{os.environ.get('PATH', os.defpath)}"
-        return {"PATH": path, "HOME": str(self.home), "USER": "alice", "LOGNAME": "alice", "LC_ALL": "C.UTF-8"}
+        tree = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+        return {"PATH": path, "HOME": str(self.home), "USER": "alice", "LOGNAME": "alice", "LC_ALL": "C.UTF-8", **tree}
 
     # Processes.
 
