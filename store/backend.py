@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -18,14 +19,23 @@ class Backend(Protocol):
     def place(self) -> str:
         """The database as a person knows it (a path), for messages."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether several engines may work on it at a time."""
+
     def reading(self) -> AbstractContextManager[Session]:
         """A read-only transaction. It sees one moment, which its first statement fixes; it never waits for a writer."""
 
     def writing(self) -> AbstractContextManager[Session]:
-        """A transaction that no other one overlaps. Commits at the normal end of the block, else rolls back."""
+        """A transaction that no other one overlaps, once it has locked the heads, as the first thing it does. Commits at
+        the normal end of the block, else rolls back."""
 
     def version(self) -> int:
         """``heads.resource_version`` as last committed by anybody, at the least cost."""
+
+    def listen(self, callback: Callable[[int], None]) -> None:
+        """Call ``callback(version)`` soon after commits of other processes, from a thread of the backend's own, where
+        the database tells of them; a hint that may be lost."""
 
     def revision(self) -> str | None:
         """The migration that the database is at; "" when it has no tables at all, None when they are not ours."""

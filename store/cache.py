@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from store.backend import Backend
+from store.heads import Heads
 from store.session import Statement
 from store.tables import compile_cache
 
@@ -47,6 +48,7 @@ def write(backend: Backend, compiler: str, compiled: Mapping[str, bytes]) -> Non
     """Keep these; forget those of other compilers."""
     rows = [{"by": compiler, "id": blob, "form": form} for blob, form in compiled.items()]
     with backend.writing() as session:
+        Heads.read(session, lock=True)
         session.run(_FORGET_OTHERS, {"by": compiler})
         session.run_many(_DELETE, rows)
         session.run_many(_INSERT, rows)

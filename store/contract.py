@@ -427,6 +427,11 @@ class Transaction(Snapshot, Protocol):
 class Store(Protocol):
     """A store that is open."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether several engines may work on it at a time. They then agree by leases who does what; if not, opening
+        with ``exclusive`` kept every other engine out."""
+
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """Reads at one moment; never waits for a writer."""
 
@@ -440,8 +445,9 @@ class Store(Protocol):
 
     def subscribe(self, callback: Callable[[int], None]) -> Callable[[], None]:
         """Call ``callback(version)`` in the committing thread after each commit of this process that wrote something;
-        returns the unsubscribe function. Other processes' commits are seen through ``cursor``. With several writing
-        threads versions may arrive out of order: keep the highest. What a callback raises is logged and dropped."""
+        returns the unsubscribe function. Other processes' commits are seen through ``cursor``; where the database tells
+        of them, ``callback`` is called for those too, from another thread, which nobody may rely on. Versions may arrive
+        out of order: keep the highest. What a callback raises is logged and dropped."""
 
     def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Compiled forms kept for these blob ids by this compiler version."""

@@ -13,8 +13,11 @@ import sqlalchemy as sa
 
 from schemas.errors import StoreUnavailable
 from store import errors, revision
+from store.backend import Backend
 from store.contract import GENESIS, Amounts, ChainReport, EntryKind
 from store.place import check_file, sqlite_path
+from store.postgres_address import is_postgres, parse
+from store.postgres_open import postgres_backend
 from store.session import Session, Statement
 from store.snapshot import SqlSnapshot
 from store.sqlite import BUSY_WAIT_S, SqliteBackend
@@ -43,10 +46,13 @@ def backup(url: str, target: Path) -> int:
     """Copy a store to the new file ``target``, as it is at one moment; writers go on meanwhile. Returns its size in
     bytes. The copy is complete and on disk before it gets its name; it is opened like any store, or put in the place
     of one while no engine runs. Raises StoreUnavailable, also when ``target`` exists."""
+    if is_postgres(url):
+        raise StoreUnavailable("a PostgreSQL store is backed up with pg_dump: see docs/howto/postgresql.md")
     if target.exists():
         raise StoreUnavailable(f"{target} exists already: name a new file for the backup")
     unfinished = target.with_name(target.name + ".unfinished")
     with _opened(url) as backend:
+        assert isinstance(backend, SqliteBackend)
         try:
             os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
             _copy(backend, unfinished)
@@ -62,14 +68,18 @@ def backup(url: str, target: Path) -> int:
 
 def check(url: str, *, progress: Callable[[int], None] | None = None) -> CheckReport:
     """Look at everything: the pages of the file, references between rows, the chain of events, the sums of the ledger.
-    Reads only. Raises StoreUnavailable when there is no such file, or one that is no database."""
-    path = sqlite_path(url)
-    check_file(path)
+    Reads only. Raises StoreUnavailable when there is no such file, or one that is no database. The pages of PostgreSQL
+    are its own to check (`pg_amcheck`)."""
+    if is_postgres(url):
+        place = parse(url).place
+    else:
+        place = str(sqlite_path(url))
+        check_file(Path(place))
     problems: list[str] = []
     chain, at = ChainReport(0, GENESIS), ""
     try:
         with _opened(url) as backend:
-            problems += _check_file(backend)
+            problems += _check_file(backend) if isinstance(backend, SqliteBackend) else []
             at = backend.revision() or ""
             if revision.is_current(backend):
                 with backend.reading() as session:
@@ -80,7 +90,7 @@ def check(url: str, *, progress: Callable[[int], None] | None = None) -> CheckRe
                 problems.append(f"its tables are at revision {at or 'none'}, this version works on {revision.HEAD}")
     except StoreUnavailable as error:  # too damaged to be read as a store
         problems.append(str(error))
-    return CheckReport(str(path), at, tuple(dict.fromkeys(problems))[:_MOST_PROBLEMS], chain)
+    return CheckReport(place, at, tuple(dict.fromkeys(problems))[:_MOST_PROBLEMS], chain)
 
 
 def _copy(backend: SqliteBackend, target: Path) -> None:
@@ -167,10 +177,14 @@ def _add(sums: dict[str, list[Amounts]], account: str, held: int, amounts: Amoun
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[SqliteBackend]:
-    path = sqlite_path(url)
-    check_file(path)
-    backend = SqliteBackend(path, read_only=True)
+def _opened(url: str) -> Iterator[Backend]:
+    backend: Backend
+    if is_postgres(url):
+        backend = postgres_backend(url, read_only=True)
+    else:
+        path = sqlite_path(url)
+        check_file(path)
+        backend = SqliteBackend(path, read_only=True)
     try:
         yield backend
     finally:

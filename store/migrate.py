@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from schemas.errors import StoreUnavailable
+from schemas.errors import StoreLocked, StoreUnavailable
 from store import revision
 from store.backend import Backend
 from store.lock import EngineLock
 from store.place import check_file, sqlite_path
+from store.postgres_address import is_postgres
+from store.postgres_open import postgres_backend
 from store.sqlite import SqliteBackend
 
 if TYPE_CHECKING:
@@ -86,13 +88,14 @@ def _move(url: str, to: str, now: Callable[[], datetime], *, forward: bool) -> s
     if to not in (*revision.REVISIONS, "base"):
         raise StoreUnavailable(f"there is no revision {to}: this version knows {', '.join(revision.REVISIONS)}")
     with _opened(url) as backend:
-        lock = EngineLock.take(sqlite_path(url), now=now())
+        lock = None if backend.shared else EngineLock.take(sqlite_path(url), now=now())
         try:
             revision.is_current(backend)  # refuses what is not ours, or newer than us
             _run(backend, to, forward=forward)
             return backend.revision() or ""
         finally:
-            lock.release()
+            if lock is not None:
+                lock.release()
 
 
 def _run(backend: Backend, to: str, *, forward: bool) -> None:
@@ -106,6 +109,10 @@ def _run(backend: Backend, to: str, *, forward: bool) -> None:
             (command.upgrade if forward else command.downgrade)(config, to)
     except sa.exc.DBAPIError as error:
         cause = error.orig if isinstance(error.orig, Exception) else error
+        if getattr(cause, "sqlstate", "") == "55P03":
+            raise StoreLocked(
+                f"engines or another migration work on {backend.place}: stop every `remit run` on it, and try again"
+            ) from error
         raise StoreUnavailable(
             f"the tables of {backend.place} could not be brought to {to}; nothing was changed: {cause}"
         ) from error
@@ -116,10 +123,14 @@ def _run(backend: Backend, to: str, *, forward: bool) -> None:
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[SqliteBackend]:
-    path = sqlite_path(url)
-    check_file(path)
-    backend = SqliteBackend(path)
+def _opened(url: str) -> Iterator[Backend]:
+    backend: Backend
+    if is_postgres(url):
+        backend = postgres_backend(url)
+    else:
+        path = sqlite_path(url)
+        check_file(path)
+        backend = SqliteBackend(path)
     try:
         yield backend
     finally:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from schemas.errors import StoreUnavailable
 from store import revision
+from store.backend import Backend
 from store.contract import Store
 from store.lock import EngineLock
 from store.place import advice, check_file, sqlite_path
+from store.postgres_address import is_postgres
+from store.postgres_open import postgres_backend
 from store.sql_store import SqlStore
 from store.sqlite import SqliteBackend
 
@@ -25,19 +28,24 @@ def open_store(
     exclusive: bool = False,
     read_only: bool = False,
 ) -> Store:
-    """Open the store at ``url`` (``sqlite:///path``). ``now`` gives aware moments, ``new_id`` a new unique text.
+    """Open the store at ``url`` (``sqlite:///path``, ``postgresql://...``). ``now`` gives aware moments, ``new_id`` a
+    new unique text.
 
-    - ``create`` makes a missing or empty store, and its directory if only that is missing; mode 0600.
-    - ``exclusive`` is for the engine: it holds the store until close, so that no second engine works on it (commands
-      may read and write meanwhile), and brings older tables to this version.
+    - ``create`` makes a missing or empty store, and its directory if only that is missing; mode 0600. A PostgreSQL
+      database has to be there; its tables are made.
+    - ``exclusive`` is for the engine, and brings older tables to this version. In SQLite it holds the store until close,
+      so that no second engine works on it (commands may read and write meanwhile). In PostgreSQL it keeps migrations
+      away until close; engines agree by leases who does what.
     - ``read_only`` never writes, not even to the disk that holds the file.
 
     Raises StoreLocked when another engine holds it, StoreUnavailable when it is missing, is not a store, has tables of
     another version, or does not answer; the message says what to do.
     """
-    path = sqlite_path(url)
     if read_only and (create or exclusive):
         raise ValueError("a store that is opened for reading only can be neither created nor held")
+    if is_postgres(url):
+        return _open_postgres(url, now, new_id, create=create, exclusive=exclusive, read_only=read_only)
+    path = sqlite_path(url)
     if create:
         _create(path)
     check_file(path)
@@ -57,7 +65,22 @@ def open_store(
     return SqlStore(backend, now=now, new_id=new_id, lock=lock)
 
 
-def _bring_up(backend: SqliteBackend, *, create: bool, exclusive: bool) -> None:
+def _open_postgres(
+    url: str, now: Callable[[], datetime], new_id: Callable[[], str], *, create: bool, exclusive: bool, read_only: bool
+) -> Store:
+    backend = postgres_backend(url, engine=exclusive, read_only=read_only)
+    try:
+        _bring_up(backend, create=create, exclusive=exclusive)
+        backend.join()
+        if exclusive and not revision.is_current(backend):
+            raise StoreUnavailable(f"the tables of {backend.place} were changed at this moment; try again")
+    except BaseException:
+        backend.close()
+        raise
+    return SqlStore(backend, now=now, new_id=new_id)
+
+
+def _bring_up(backend: Backend, *, create: bool, exclusive: bool) -> None:
     """Make or check the tables."""
     if revision.is_current(backend):
         return

@@ -1,4 +1,4 @@
-"""Where a store is: URLs ``sqlite:///relative/path`` and ``sqlite:////absolute/path``, and the files they name."""
+"""Where an SQLite store is: ``sqlite:///relative/path``, ``sqlite:////absolute/path``, and the files they name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ _MAGIC = b"SQLite format 3\0"
 def sqlite_path(url: str) -> Path:
     """The file that a store URL names. Raises StoreUnavailable for any other URL; its text, which may hold a password,
     is not repeated."""
-    if url.lower().startswith(("postgres:", "postgresql:", "postgresql+")):
-        raise StoreUnavailable("this version of Remit keeps its store in SQLite only: use sqlite:///<path>")
     path = url[len(_SQLITE) :]
     if not url.startswith(_SQLITE) or not path or path == ":memory:" or "\0" in path:
-        raise StoreUnavailable("not a store URL: write sqlite:///.remit/state.db, or sqlite:////absolute/path/state.db")
+        raise StoreUnavailable(
+            "not a store URL: write sqlite:///.remit/state.db, sqlite:////absolute/path/state.db, or"
+            " postgresql://user@host:5432/database"
+        )
     return Path(path)
 
 

@@ -182,6 +182,10 @@ class Session:
 def _execute(cursor: DBAPICursor, compiled: _Compiled, params: Params) -> None:
     try:
         cursor.execute(compiled.sql, compiled.values(params))
-    except UnicodeEncodeError:  # a lone surrogate, in a name that somebody asks for or a text that an agent wrote
+    except Exception as error:
+        # A lone surrogate or a NUL, in a name that somebody asks for or a text that an agent wrote. The driver refused it
+        # before anything was sent.
+        if not isinstance(error, UnicodeEncodeError) and "cannot contain NUL" not in str(error):
+            raise
         texts = {name: clean(value) if isinstance(value, str) else value for name, value in params.items()}
         cursor.execute(compiled.sql, compiled.values(texts))

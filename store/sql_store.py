@@ -36,6 +36,11 @@ class SqlStore:
         self._lock = lock
         self._subscribers: dict[object, Callable[[int], None]] = {}
         self._subscribing = threading.Lock()
+        self._listening = False
+
+    @property
+    def shared(self) -> bool:
+        return self._backend.shared
 
     @contextmanager
     def snapshot(self) -> Iterator[SqlSnapshot]:
@@ -57,6 +62,9 @@ class SqlStore:
     def subscribe(self, callback: Callable[[int], None]) -> Callable[[], None]:
         token = object()
         with self._subscribing:
+            if not self._listening:
+                self._backend.listen(self._tell)
+                self._listening = True
             self._subscribers = {**self._subscribers, token: callback}
 
         def unsubscribe() -> None:

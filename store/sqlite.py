@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import cast
@@ -73,6 +73,10 @@ class SqliteBackend:
     @property
     def place(self) -> str:
         return str(self._path)
+
+    @property
+    def shared(self) -> bool:
+        return False
 
     def translate(self, error: Exception) -> StoreError:
         """The StoreError that says the same."""
@@ -229,6 +233,9 @@ class SqliteBackend:
                 self._drop_poll()
                 raise self.translate(error) from error
             return self._polled[1]
+
+    def listen(self, callback: Callable[[int], None]) -> None:
+        """SQLite tells nobody: others' commits are seen through ``version``."""
 
     def _drop_poll(self) -> None:
         poll, self._poll, self._polled = self._poll, None, (-1, self._polled[1])

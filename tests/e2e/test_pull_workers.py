@@ -14,7 +14,7 @@ from tests.e2e.fleet import PROGRAMS, agent, document, mission, together
 from tests.fakes.engine_process import REMIT, Engine, Project, until
 
 RETRY = {"maxAttempts": 3, "backoff": {"initial": "0.1s"}}
-TOKEN = "a-token-of-workers-that-is-long"  # noqa: S105
+TOKEN = "a-token-of-workers-that-is-long"
 
 
 def fleet(*, lease: str = "60s", places: int = 4) -> str:
@@ -56,8 +56,10 @@ def worker(project: Project, name: str, *flags: str, url: str = "", token: str =
 def test_two_workers_share_the_runs_and_each_happens_once(project: Project) -> None:
     (project.root / "worker.token").write_text(TOKEN)
     names = [f"m{number}" for number in range(8)]
-    files = {f"{n}.yaml": mission(n, "worker", project.effects, seconds=0.3, succeed_at=1 + i % 2, retry=RETRY) for i, n in
-             enumerate(names)}  # fmt: skip
+    files = {
+        f"{name}.yaml": mission(name, "worker", project.effects, seconds=0.3, succeed_at=1 + number % 2, retry=RETRY)
+        for number, name in enumerate(names)
+    }
     project.commit({"fleet.yaml": fleet(), **files})
     project.engine()
     workers = [worker(project, "one", "--slots", "2"), worker(project, "two", "--slots", "2")]

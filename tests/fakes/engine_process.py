@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from schemas.resource import Resource
 from schemas.run import ENDED, RunState
 from store import open_store
 from store.contract import Event, Snapshot, Store
+from tests.fakes.ports import free_port as free_port
 from tests.fakes.repos import Repo
 
 T = TypeVar("T")
@@ -37,8 +37,6 @@ BIN = Path(sys.executable).parent
 REMIT = BIN / "remit"
 SLOW = 60.0
 """Longest wait for what takes a second on an idle machine."""
-
-_PORTS = itertools.count(os.getpid() * 61)
 
 
 def pause(seconds: float) -> None:
@@ -55,20 +53,6 @@ def until(fact: Callable[[], T], what: str | Callable[[], object], seconds: floa
             return value
         assert time.monotonic() < ends, f"waited {seconds:g} s in vain for {what() if callable(what) else what}"
         pause(0.02)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, below those that the system gives out by itself, so that an engine
-    finds it free again after each restart."""
-    for number in itertools.islice(_PORTS, 1000):
-        port = 20_000 + number % 10_000
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")
 
 
 def processes_of(folder: Path) -> dict[int, str]:

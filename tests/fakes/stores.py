@@ -101,7 +101,32 @@ class SqliteHarness:
             store.close()
 
 
-BACKENDS: dict[str, Callable[[Path], Harness]] = {"sqlite": SqliteHarness}
+class PostgresHarness:
+    """A database of its own, empty at first."""
+
+    def __init__(self, directory: Path, *, ids: str = "id") -> None:
+        from tests.fakes import postgres  # starts a server at its first use
+
+        self._postgres = postgres
+        self._ids = ids
+        self.url = postgres.store_database()
+        self.clock = SettableClock()
+        self._prefixes = itertools.count(1)
+        self._opened: list[Store] = []
+
+    def open(self, **options: Any) -> Store:
+        ids = CountedIds(f"{self._ids}{next(self._prefixes)}")
+        store = open_store(self.url, now=self.clock, new_id=ids, **options)
+        self._opened.append(store)
+        return store
+
+    def close(self) -> None:
+        for store in self._opened:
+            store.close()
+        self._postgres.give_back(self.url)
+
+
+BACKENDS: dict[str, Callable[[Path], Harness]] = {"postgres": PostgresHarness, "sqlite": SqliteHarness}
 
 
 class Abandoned(Exception):

@@ -29,7 +29,7 @@ from schemas.run import RunReason, RunState
 from schemas.source import SourceSpec, SourceStatus
 from store.contract import Effect, EffectState, Event, Store
 from tests.fakes.repos import Repo
-from tests.fakes.stores import SettableClock, SqliteHarness
+from tests.fakes.stores import BACKENDS, SettableClock
 
 ALICE = Actor(ActorKind.HUMAN, "user:alice", "Store")
 MAX_PASSES = 5_000
@@ -78,9 +78,10 @@ class World:
     started: list[str] = field(default_factory=list)
     canceled: list[str] = field(default_factory=list)
     ready: bool = True
+    backend: str = "sqlite"
 
     def __post_init__(self) -> None:
-        self.harness = SqliteHarness(self.folder)
+        self.harness = BACKENDS[self.backend](self.folder)
         self.clock: SettableClock = self.harness.clock
         self.store: Store = self.harness.open()
         self.repo = Repo(self.folder / "specs")

@@ -11,8 +11,14 @@ from tests.fakes.world import World
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+def backend() -> str:
+    """The database under the world; modules that run on each parametrize it."""
+    return "sqlite"
+
+
+@pytest.fixture
+def world(tmp_path: Path, backend: str) -> Iterator[World]:
+    made = World(tmp_path, backend=backend)
     try:
         yield made
         made.settle()

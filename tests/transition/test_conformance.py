@@ -15,7 +15,10 @@ from schemas.mission import MissionState
 from schemas.resource import RETRY_REQUESTED_AT, SYSTEM
 from schemas.run import RunState
 from schemas.source import SourceReason
+from tests.fakes.stores import BACKENDS
 from tests.fakes.world import World, agent, executor, mission
+
+pytestmark = pytest.mark.parametrize("backend", sorted(BACKENDS))
 
 
 def fleet(count: int, world: World) -> None:

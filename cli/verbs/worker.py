@@ -1,4 +1,4 @@
-"""Working for an engine elsewhere: worker."""
+"""The verb worker: work on this machine for an engine elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOKEN_VARIABLE = "REMIT_WORKER_TOKEN"  # noqa: S105  the name of a variable
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs of this group."""
+    """Add the verb."""
     app.command("worker")(worker)
 
 
