@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from schemas.base import Int, JsonObject, Model
-from schemas.executor import Command
 from schemas.protocol import MAX_TOKENS, Base64, Cost, Message, UsageSource
 from schemas.quantities import Time
 from schemas.run import RunReason, RunState
@@ -39,8 +38,9 @@ class Order(Model):
     agent: str = Field(description="The agent that works on it.")
     token: str = Field(repr=False, description="Bearer token of the run: REMIT_TOKEN.")
     mission: JsonObject = Field(description="What is to be done, as a program finds it in REMIT_MISSION_FILE.")
-    command: Command | None = Field(
-        None, description="Program to start; its secrets are references for the worker to look up."
+    command: JsonObject | None = Field(
+        None,
+        description="Program to start, as spec.pull.command; its secrets are references for the worker to look up.",
     )
     timeout_s: float = Field(description="Seconds from the start after which it has to be stopped.")
     fence: Int = Field(description="Fencing token: every write about this claim names it.")

@@ -300,7 +300,7 @@ def _order(claimed: claims.Claimed) -> wire.Order:
         agent=order.agent,
         token=order.token,
         mission=order.mission,
-        command=spec.program,
+        command=None if spec.program is None else spec.program.to_wire(),
         timeout_s=timeout_s if order.deadline_s is None else min(timeout_s, order.deadline_s),
         fence=claimed.fence,
         lease_s=claimed.lease_s,

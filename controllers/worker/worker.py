@@ -27,7 +27,7 @@ from controllers.worker.desk import Desk, HeldClaim
 from controllers.worker.engine_link import EngineLink
 from schemas import claims as wire
 from schemas.errors import Retry, Terminal
-from schemas.executor import ExecutorSpec
+from schemas.executor import Command, ExecutorSpec
 from schemas.protocol import UsageSource
 from schemas.run import RunReason, RunState
 
@@ -196,7 +196,7 @@ class Worker:
         await self._blocking.run(self._desk.asked, key)
 
     async def _take(self, order: wire.Order, asked: float) -> None:
-        command = order.command
+        command = None if order.command is None else Command.model_validate(order.command)
         grace_s = command.stop_grace.total_seconds() if command is not None else 10.0
         claim = HeldClaim(order.run, order.name, order.fence, order.lease_s, grace_s)
         await self._blocking.run(self._desk.hold, claim)
@@ -217,7 +217,7 @@ class Worker:
         spec: dict[str, Any] = {"type": "Pull"}
         if order.command is not None:
             spec = ExecutorSpec.model_validate(
-                {"type": "Command", "command": order.command.to_wire(), "timeout": f"{max(1, int(order.timeout_s))}s"}
+                {"type": "Command", "command": order.command, "timeout": f"{max(1, int(order.timeout_s))}s"}
             ).to_wire()
         return RunOrder(
             run_uid=order.run,
