@@ -101,9 +101,11 @@ class Worker:
         try:
             await self._take_up()
             await self._executor.open()
+            keeper = asyncio.create_task(self._tidy())
             try:
                 await self._fetch(stop)
             finally:
+                keeper.cancel()
                 while self._held:
                     self._changed.clear()
                     self._say(f"waits for {len(self._held)} runs; a second signal leaves them to the next worker")
@@ -116,6 +118,12 @@ class Worker:
             for task in (collector, *self._tasks):
                 task.cancel()
             await asyncio.gather(collector, *self._tasks, return_exceptions=True)
+
+    async def _tidy(self) -> None:
+        """Delete, every hour, what is kept of runs that ended a week ago."""
+        while True:
+            await self._executor.prune(self._clock.now() - KEEP_RUN_FILES)
+            await self._clock.sleep(3600.0)
 
     # Fetching.
 
@@ -137,38 +145,41 @@ class Worker:
         await self._blocking.run(self._desk.drop, claim.run)
 
     async def _fetch(self, stop: asyncio.Event) -> None:
-        pause = _RETRY_S
-        reached = False
-        for key in await self._blocking.run(self._desk.open_asks):
-            await self._fetch_one(key, 0)
+        pause, reached = _RETRY_S, False
+        keys = await self._blocking.run(self._desk.open_asks)
         while not stop.is_set() and not self._halt.is_set():
             if len(self._held) >= self._me.slots:
                 self._changed.clear()
                 await wait_for_any(self._clock, None, self._changed, stop, self._halt)
                 continue
-            key = self._new_key()
-            await self._blocking.run(self._desk.asking, key)
-            asking = asyncio.create_task(self._fetch_one(key, WAIT_S if reached else 0))
+            # A request without an answer is repeated under its key: it may have brought a claim.
+            if not keys:
+                keys.append(self._new_key())
+                await self._blocking.run(self._desk.asking, keys[0])
+            asked = self._clock.monotonic()
+            asking = asyncio.create_task(self._ask(keys[0], WAIT_S if reached else 0))
             stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not asking.done():
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+                await self._hand_back(keys[0])
+                return
             try:
-                await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not asking.done():
-                    asking.cancel()
-                    await asyncio.gather(asking, return_exceptions=True)
-                    await self._hand_back(key)
-                    return
-                asking.result()
+                order = asking.result()
             except (EngineUnreachable, BadAnswer, RateLimited) as error:
                 self._say(f"{error}; goes on trying")
                 reached = False
                 await wait_for_any(self._clock, pause, stop)
                 pause = min(pause * 2, _LONGEST_RETRY_S)
                 continue
-            finally:
-                stopping.cancel()
             if not reached:
                 self._say(f"waits for runs of {self._me.executor} at {self._link.url}, {self._me.slots} at a time")
             reached, pause = True, _RETRY_S
+            if order is not None and order.run not in self._held:
+                await self._take(order, max(asked, self._clock.monotonic() - order.lease_s / 2))
+            await self._blocking.run(self._desk.asked, keys.pop(0))
 
     async def _hand_back(self, key: str) -> None:
         """After a request that was given up: what it may have brought goes back, as nothing new is started."""
@@ -178,10 +189,9 @@ class Worker:
                 await self._link.release(order.run, order.fence, self._new_key())
             await self._blocking.run(self._desk.asked, key)
 
-    async def _fetch_one(self, key: str, wait_s: int) -> None:
-        asked = self._clock.monotonic()
+    async def _ask(self, key: str, wait_s: int) -> wire.Order | None:
         try:
-            order = await self._link.claim(self._me.executor, self._me.name, self._me.slots, key, wait_s)
+            return await self._link.claim(self._me.executor, self._me.name, self._me.slots, key, wait_s)
         except RunOver as error:
             text = error.detail or str(error)
             raise WorkerRefused(f"the engine does not know this token: {text}") from error
@@ -191,9 +201,6 @@ class Worker:
             raise
         except Problem as error:
             raise WorkerRefused(str(error)) from error
-        if order is not None:
-            await self._take(order, max(asked, self._clock.monotonic() - order.lease_s / 2))
-        await self._blocking.run(self._desk.asked, key)
 
     async def _take(self, order: wire.Order, asked: float) -> None:
         command = None if order.command is None else Command.model_validate(order.command)
