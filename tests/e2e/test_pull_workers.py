@@ -132,6 +132,23 @@ def test_a_run_whose_worker_stays_away_is_lost_and_tried_again_elsewhere(project
     check(project)
 
 
+@pytest.mark.timeout(240)
+def test_a_worker_without_an_engine_ends_its_program_when_the_lease_is_over(project: Project) -> None:
+    (project.root / "worker.token").write_text(TOKEN)
+    long = mission("long", "worker", project.effects, seconds=600, retry={"maxAttempts": 1})
+    project.commit({"fleet.yaml": fleet(lease="3s"), "m.yaml": long})
+    engine = project.engine()
+    alone = worker(project, "one")
+    until(lambda: project.find("Run", "long-1") and project.get("Run", "long-1").state == RunState.RUNNING, "its start")
+    engine.kill()
+    alone.says("the engine was not reached for 3 s")
+    until(lambda: not project.agents(), lambda: f"the end of {project.agents()}")
+    project.engine()
+    until(lambda: project.get("Run", "long-1").state == RunState.LOST, "the end of the run")
+    project.comes_to("long", "Failed")
+    check(project)
+
+
 def test_a_cancel_reaches_the_program_through_its_worker(project: Project) -> None:
     (project.root / "worker.token").write_text(TOKEN)
     project.commit({
