@@ -23,7 +23,7 @@ from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
-from controllers.reconcilers import agents, approvals, dispatcher, holds, missions, unreconciled
+from controllers.reconcilers import agents, approvals, budgets, dispatcher, holds, missions, unreconciled
 from controllers.reconcilers.executors import ExecutorReconciler, Probe, Prober
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
@@ -435,7 +435,11 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         "Agent": agents.reconcile,
         "ApprovalDecision": approvals.reconcile_decision,
         "ApprovalRequest": approvals.reconcile_request,
+<<<<<<< HEAD
         claims.KIND: claims.watch,
+=======
+        "Budget": budgets.reconcile,
+>>>>>>> main
         "Confirmation": _rests,
         dispatcher.KIND: dispatcher.Dispatcher(ready),
         "Executor": ExecutorReconciler(probe),

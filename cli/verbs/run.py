@@ -41,6 +41,11 @@ def run(
     """Run the engine: follow the specs, dispatch missions, record what happens. Ctrl-C drains and ends it.
 
     Agents that are at work when the engine ends go on; the next start takes their results.
+
+    Examples:
+      remit run
+      remit run --demo
+      remit run --quiet --agent-listen 127.0.0.1:9421
     """
     from cli.printer import Printer
     from cli.project import locate
