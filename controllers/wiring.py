@@ -435,11 +435,8 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         "Agent": agents.reconcile,
         "ApprovalDecision": approvals.reconcile_decision,
         "ApprovalRequest": approvals.reconcile_request,
-<<<<<<< HEAD
         claims.KIND: claims.watch,
-=======
         "Budget": budgets.reconcile,
->>>>>>> main
         "Confirmation": _rests,
         dispatcher.KIND: dispatcher.Dispatcher(ready),
         "Executor": ExecutorReconciler(probe),
