@@ -34,6 +34,7 @@ VERBS: dict[str, Verb] = {
         "Run",
         ("run", "cli.verbs.run", "Run the engine on this project"),
         ("sync", "cli.verbs.sync", "Have the engine look at its source now"),
+        ("worker", "cli.verbs.worker", "Work on this machine for an engine elsewhere"),
     ),
     **_section(
         "Look",

@@ -19,6 +19,8 @@ from random import Random, SystemRandom
 
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import LocalSecrets, SecretMissing
+from controllers.dispatch.pull import PullExecutor
+from controllers.effects import claims
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.reconcilers import (
@@ -62,7 +64,7 @@ from schemas.errors import SourceUnreadable, StoreGone, StoreUnavailable
 from schemas.event import EventType
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
 from schemas.kind import ObjectClass
-from schemas.resource import SYSTEM, Actor, ActorKind, Declared
+from schemas.resource import SYSTEM, Actor, ActorKind, Declared, Resource
 from schemas.run import RunReason, RunState
 from schemas.source import SourceSpec, SourceType
 from store import open_store
@@ -140,10 +142,11 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._secrets = LocalSecrets(variables=environment)
         self._command = CommandExecutor(place.state, self.clock, self.blocking, secrets=self._secrets)
+        self._pull = PullExecutor(self.blocking, secrets=self._secrets, withdraw=self._withdraw)
         context = RunContext(self.tokens, agent_url, place.project)
         self._effects = RunEffects(
             self.store,
-            {ExecutorType.COMMAND: self._command},
+            {ExecutorType.COMMAND: self._command, ExecutorType.PULL: self._pull},
             context,
             files=self.artifacts,
             blocking=self.blocking,
@@ -196,6 +199,8 @@ class Engine:
 
     def _probe(self, spec: ExecutorSpec) -> Probe:
         """What this engine can do with an executor."""
+        if spec.type is ExecutorType.PULL:
+            return self._probe_pull(spec)
         if spec.type is not ExecutorType.COMMAND:
             message = f"accepted and stored; this version does not run type {spec.type} yet"
             return Probe(ExecutorReason.NOT_RECONCILED_YET, message, Capabilities())
@@ -207,6 +212,26 @@ class Engine:
         return Probe(
             _EXECUTOR_REASONS.get(problem.reason, ExecutorReason.WORKING_DIR_NOT_FOUND), str(problem), capabilities
         )
+
+    def _probe_pull(self, spec: ExecutorSpec) -> Probe:
+        wire = spec.to_wire()
+        capabilities = self._pull.capabilities(wire)
+        try:
+            self._pull.token(wire, self.place.project)
+        except SecretMissing as missing:
+            return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
+        return Probe(ExecutorReason.RECONCILED, "", capabilities)
+
+    def worker_token(self, executor: Resource) -> str | None:
+        """The token of the workers of a Pull executor; None when it declares none that can be used. Blocks."""
+        try:
+            return self._pull.token(executor.spec, self.place.project)
+        except SecretMissing:
+            return None
+
+    def _withdraw(self, run_uid: str) -> None:
+        with self.store.transaction(SYSTEM) as tx:
+            claims.withdraw(tx, run_uid)
 
     def add(self, name: str, run: Run, *, check: Callable[[], str] | None = None) -> None:
         """Add a component that starts before the engine's own (the agent server has to be up before a run starts)."""
@@ -264,6 +289,7 @@ class Engine:
         spec = self.config.source.to_spec(self.config.status_branch)
         with self.store.transaction(SYSTEM) as tx:
             tx.release_claims()
+            claims.forgive(tx)
             if spec is not None:
                 ensure_source(tx, spec)
             tx.event(
@@ -286,6 +312,8 @@ class Engine:
         with self.store.snapshot() as snapshot:
             running = snapshot.objects("Run", states=[RunState.RUNNING.value])
         for run in running:
+            if run.status.get("claim") is not None:
+                continue  # its worker has it, or the end of its lease ends it
             if self._command.knows(run.uid):
                 self._command.recall(run.uid)
                 continue
@@ -306,7 +334,7 @@ class Engine:
             runner.wake()
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, "Confirmation", fields.KIND)]
+        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, claims.KIND, "Confirmation", fields.KIND)]
 
         def everything() -> list[tuple[Key, Priority]]:
             with self._waking, self.store.snapshot() as snapshot:
@@ -483,6 +511,7 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         "Agent": agents.reconcile,
         "ApprovalDecision": approvals.reconcile_decision,
         "ApprovalRequest": approvals.reconcile_request,
+        claims.KIND: claims.watch,
         "Budget": budgets.reconcile,
         "Confirmation": _rests,
         dispatcher.KIND: dispatcher.Dispatcher(ready),

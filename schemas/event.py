@@ -38,6 +38,7 @@ class EventType(StrEnum):
     # Missions and runs
     TRANSITIONED = "Transitioned"  # a mission changed its state
     DISPATCHED = "Dispatched"  # a run was ordered
+    RUN_CLAIMED = "RunClaimed"  # a worker of a Pull executor fetched the run, or gave it back
     RUN_STARTED = "RunStarted"  # its program runs
     RUN_PROGRESSED = "RunProgressed"  # the agent reported progress
     RUN_FINISHED = "RunFinished"  # the run ended, however

@@ -108,6 +108,8 @@ class Pull(Model):
 
     pool: str = Field("default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="Pool of workers.")
     lease: PositiveDuration = Field("60s", description="A worker renews its run at least this often.")  # type: ignore[assignment]
+    auth: ValueFrom | None = Field(None, description="Token that its workers prove themselves with.")
+    command: Command | None = Field(None, description="Program that remit worker starts for each run, on its machine.")
 
 
 class ExecutorRetry(Model):
@@ -169,6 +171,11 @@ class ExecutorSpec(Model):
     circuit_breaker: CircuitBreaker = Field(default_factory=CircuitBreaker, description="When to leave it alone.")
     sandbox: Sandbox = Field(default_factory=Sandbox, description="Where its programs may read and write.")
 
+    @property
+    def program(self) -> Command | None:
+        """The program that a run is, wherever it is started; None where none is declared."""
+        return self.pull.command if self.pull is not None else self.command
+
     @model_validator(mode="after")
     def _one_block(self) -> Self:
         wanted = _BLOCKS[self.type]
@@ -189,6 +196,7 @@ class ExecutorReason(StrEnum):
     PROGRAM_NOT_FOUND = "ProgramNotFound"  # argv[0] is not on the engine's machine
     WORKING_DIR_NOT_FOUND = "WorkingDirNotFound"  # workingDir does not exist or leaves the project
     SECRET_NOT_FOUND = "SecretNotFound"  # a valueFrom names nothing # noqa: S105
+    NO_WORKERS = "NoWorkers"  # type Pull, and no worker has asked for runs of late
     NOT_RECONCILED_YET = "NotReconciledYet"  # this version has no executor of that type
     HELD = "Held"  # a Hold stops it
     LAST_GOOD_SERVES = "LastGoodServes"  # the declared generation is not healthy; the last good one serves
@@ -206,6 +214,14 @@ class Capabilities(StatusModel):
     approvals: bool = Field(False, description="It can wait for an approval without holding a process.")
 
 
+class WorkerSeen(StatusModel):
+    """A worker of a Pull executor."""
+
+    name: str = Field(description="What it calls itself.")
+    slots: int = Field(1, ge=1, description="How many runs it takes at a time.")
+    last_seen: Time = Field(description="When it last asked for a run or renewed one, to 15 s.")
+
+
 class ExecutorStatus(StatusModel):
     """What is true of it."""
 
@@ -219,6 +235,9 @@ class ExecutorStatus(StatusModel):
     failed_at: Time | None = Field(None, description="When that was; after 30 minutes it is tried again.")
     failed_message: str = Field("", description="Why it could not be started.")
     capabilities: Capabilities = Field(default_factory=Capabilities, description="What it can do.")
+    workers: tuple[WorkerSeen, ...] = Field((), description="Workers seen within a day, by name; for type Pull.")
+    workers_ready: int | None = Field(None, description="How many of them were seen of late; for type Pull.")
+    last_worker_seen: Time | None = Field(None, description="When a worker was last seen; for type Pull.")
 
 
 KIND = KindInfo(
@@ -235,6 +254,8 @@ KIND = KindInfo(
         Column("READY", "status.conditions[Ready].status"),
         Column("REASON", "status.conditions[Ready].reason"),
         Column("TIMEOUT", "spec.timeout", wide=True),
+        Column("WORKERS", "status.workersReady", "integer", wide=True),
+        Column("WORKER SEEN", "status.lastWorkerSeen", "date", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),
     ),
     disruption={"": Disruption.NEXT_RUN, "type": Disruption.DRAIN},

@@ -59,6 +59,15 @@ class Report(StatusModel):
     retryable: bool = Field(True, description="Whether another attempt may help.")
 
 
+class Claim(StatusModel):
+    """Which worker fetched the run. Until when is kept in the lease ``claim/<run uid>``."""
+
+    worker: str = Field(description="What the worker calls itself.")
+    key: str = Field(description="Digest of the request that claimed it: repeated, it gets the same claim.")
+    fence: int = Field(ge=1, description="Fencing token: every write of the worker names it.")
+    at: Time = Field(description="When it was claimed.")
+
+
 class RunReason(StrEnum):
     """Reasons of a Run's Succeeded condition and of ``status.reason``."""
 
@@ -108,6 +117,7 @@ class RunStatus(StatusModel):
     retryable: bool = Field(True, description="Whether another attempt may help.")
     log_bytes: int = Field(0, description="Bytes of output kept.")
     log_truncated: bool = Field(False, description="Whether output beyond the cap was dropped.")
+    claim: Claim | None = Field(None, description="Who fetched it; for an executor of type Pull.")
     seen_keys: tuple[str, ...] = Field((), description="Digests of the latest idempotency keys of its agent's writes.")
 
 
@@ -134,6 +144,7 @@ KIND = KindInfo(
         Column("ATTEMPT", "spec.attempt", "integer"),
         Column("REASON", "status.reason"),
         Column("EXIT", "status.exitCode", "integer", wide=True),
+        Column("WORKER", "status.claim.worker", wide=True),
         Column("COST", "status.spend.usd", "money", wide=True),
         Column("MESSAGE", "status.message", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from api.agents import openapi
+from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimEndpoints, ClaimVerb, WorkerTokens
 from api.agents.limits import AgentLimits, LoadLimit
 from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
 from api.agents.wakes import POLL_S, Wakes
@@ -40,11 +41,13 @@ def create_app(
     state_dir: Path,
     hosts: Iterable[str] = (),
     limits: AgentLimits | None = None,
+    worker_token: WorkerTokens = lambda _: None,
     poll_s: float = POLL_S,
     version: str = "v1",
 ) -> FastAPI:
     """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept; ``hosts`` are names it answers to
-    beside loopback ones; ``blocking`` should have threads of its own, so that agents never wait for reconcilers, nor
+    beside loopback ones; ``worker_token`` tells the token that the workers of a Pull executor prove themselves with;
+    ``blocking`` should have threads of its own, so that agents never wait for reconcilers, nor
     these for them. ``app.state.close()`` ends every long poll: call it when the server is to stop.
     ``app.state.waiting()`` counts them.
     """
@@ -82,6 +85,22 @@ def create_app(
     app.state.close = wakes.close
     app.state.waiting = lambda: wakes.count
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    claims = ClaimEndpoints(
+        store, tokens, worker_token, ArtifactFiles(state_dir), state_dir,
+        clock=clock, blocking=blocking, limits=limits, wakes=wakes,
+    )  # fmt: skip
+
+    @app.post("/agent/v1/claims", **openapi.claim_options(CLAIM))
+    async def claim(
+        request: Request,
+        wait: Annotated[int, Query(ge=0, le=MOST_WAIT_S, description="Longest wait for a run, in seconds.")] = 0,
+    ) -> Response:
+        return await claims.claim(request, wait)
+
+    for claim_verb in CLAIM_VERBS:
+        app.post(f"/agent/v1/claims/{{run}}/{claim_verb.name}", **openapi.claim_options(claim_verb))(
+            _claim_writer(claims, claim_verb)
+        )
     for verb in VERBS:
         app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))
 
@@ -112,6 +131,13 @@ def create_app(
 def _writer(runs: RunEndpoints, verb: Verb) -> Callable[[Request, str], Awaitable[Response]]:
     async def write(request: Request, run: str) -> Response:
         return await runs.write(verb, request, run)
+
+    return write
+
+
+def _claim_writer(claims: ClaimEndpoints, verb: ClaimVerb) -> Callable[[Request, str], Awaitable[Response]]:
+    async def write(request: Request, run: str) -> Response:
+        return await claims.write(verb, request, run)
 
     return write
 

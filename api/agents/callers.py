@@ -14,7 +14,7 @@ from schemas.resource import Resource
 from schemas.run import ENDED, RunStatus
 from store.contract import Store
 
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="remit"'}
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="remit"'}
 _MOST_TOKEN = 200
 
 
@@ -44,9 +44,9 @@ class Callers:
     async def admit(self, request: Request, run: str) -> Caller:
         """The caller, who asks for ``run`` (name or uid). Raises Problem: 401 for no token, a false one or one whose
         run is over, 429 for too many requests, 404 for any run but its own."""
-        run_uid = self._tokens.verify(_bearer(request))
+        run_uid = self._tokens.verify(bearer(request))
         if run_uid is None:
-            raise Problem(401, "TokenInvalid", "this is not a run's token", headers=_CHALLENGE)
+            raise Problem(401, "TokenInvalid", "this is not a run's token", headers=CHALLENGE)
         # Before the store is asked: a flood of one run must not cost the others anything.
         wait_s = self._buckets.take(run_uid)
         if wait_s:
@@ -73,14 +73,14 @@ def find(run: Resource | None) -> Caller:
 
 def dead_token(why: str) -> Problem:
     """401 for a token that was good once."""
-    return Problem(401, "TokenDead", f"this token is not valid any more: {why}", headers=_CHALLENGE)
+    return Problem(401, "TokenDead", f"this token is not valid any more: {why}", headers=CHALLENGE)
 
 
-def _bearer(request: Request) -> str:
+def bearer(request: Request, whose: str = "the run's token: Authorization: Bearer $REMIT_TOKEN") -> str:
+    """The bearer token of a request. Raises Problem (401), which says ``whose`` to send."""
     given = request.headers.getlist("authorization")
     scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     token = token.strip()
     if scheme.lower() != "bearer" or not token or len(token) > _MOST_TOKEN:
-        text = "send the run's token: Authorization: Bearer $REMIT_TOKEN"
-        raise Problem(401, "TokenMissing", text, headers=_CHALLENGE)
+        raise Problem(401, "TokenMissing", f"send {whose}", headers=CHALLENGE)
     return token

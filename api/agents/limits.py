@@ -23,6 +23,7 @@ class AgentLimits:
     burst: int = 100  # of one run, at once
     in_flight: int = 32  # requests of one run that are being answered, beside its long polls
     polls: int = 4  # long polls of one run
+    worker_polls: int = 4  # long polls of one worker
     all_in_flight: int = 4_000  # requests of all runs, long polls included
     small_body: int = 1024 * 1024
     small_body_s: float = 10.0

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimVerb
 from api.agents.runs import VERBS, Verb
 from api.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from schemas import protocol
@@ -19,6 +20,7 @@ _PROBLEMS = {
     404: "Not within the scope of this token.",
     408: "The body came too slowly.",
     409: "Not possible in the run's present state; the detail says why.",
+    410: "The run has ended: the claim is over.",
     413: "The body or the artifact is too large.",
     415: "The body is not JSON.",
     422: "The body is not accepted (see errors), or the Idempotency-Key was used for another request.",
@@ -50,8 +52,26 @@ def write_options(verb: Verb) -> dict[str, Any]:
         "response_model": verb.receipt,
         "response_model_exclude_none": True,
         "response_description": "Carried out, now or when its Idempotency-Key was first seen.",
-        "responses": problems(*sorted(_PROBLEMS)),
+        "responses": problems(*sorted(_PROBLEMS.keys() - {410})),
         "openapi_extra": {
+            "parameters": [_KEY],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": ref}}},
+        },
+    }
+
+
+def claim_options(verb: ClaimVerb) -> dict[str, Any]:
+    """How a write about a claim is described to FastAPI."""
+    ref = {"$ref": _REFS.format(model=verb.message.__name__)}
+    return {
+        "summary": verb.summary,
+        "description": verb.message.__doc__,
+        "operation_id": verb.name,
+        "response_model": verb.receipt,
+        "response_model_exclude_none": True,
+        "responses": problems(400, 401, 404, 408, 409, 410, 413, 415, 422, 429, 503),
+        "openapi_extra": {
+            "security": [{"workerToken": []}],
             "parameters": [_KEY],
             "requestBody": {"required": True, "content": {"application/json": {"schema": ref}}},
         },
@@ -64,7 +84,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
     )
     _, definitions = models_json_schema(
-        [(verb.message, "validation") for verb in VERBS] + [(protocol.Inbox, "serialization")], ref_template=_REFS
+        [(verb.message, "validation") for verb in (*VERBS, CLAIM, *CLAIM_VERBS)] + [(protocol.Inbox, "serialization")],
+        ref_template=_REFS,
     )
     components = found.setdefault("components", {})
     components["schemas"] = {
@@ -73,7 +94,12 @@ def document(app: FastAPI) -> dict[str, Any]:
         "Problem": PROBLEM_SCHEMA,
     }
     components["securitySchemes"] = {
-        "runToken": {"type": "http", "scheme": "bearer", "description": "REMIT_TOKEN of the run."}
+        "runToken": {"type": "http", "scheme": "bearer", "description": "REMIT_TOKEN of the run."},
+        "workerToken": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "What spec.pull.auth of the executor has.",
+        },
     }
     found["security"] = [{"runToken": []}]
     return found

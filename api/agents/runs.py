@@ -32,7 +32,7 @@ from schemas.run import RunSpec, RunStatus
 from store.contract import Store, Transaction
 
 MOST_WAIT_S = 50
-_STATUS = {"KeyReused": 422, "ArtifactTooLarge": 413}
+_STATUS = {"KeyReused": 422, "ArtifactTooLarge": 413, "ClaimOver": 410, "NotClaimed": 404, "LogTooLarge": 413}
 _NOW = {"Cache-Control": "no-store"}
 
 
@@ -117,7 +117,7 @@ class RunEndpoints:
             else:
                 async with turn:
                     receipt = await self._blocking.run(self._apply, verb, caller, key, body)
-        return _answer(receipt)
+        return answer_with(receipt)
 
     def _apply(self, verb: Verb, caller: Caller, key: str, body: bytes) -> protocol.Receipt:
         message = parse(verb.message, body)
@@ -241,14 +241,14 @@ class RunEndpoints:
         caller = await self._callers.admit(request, run)
         with self._polls.taken(caller.uid):
             items = await self._wait(request, caller, wait_s, acknowledged)
-        return _answer(protocol.Inbox(items=items))
+        return answer_with(protocol.Inbox(items=items))
 
     async def _wait(
         self, request: Request, caller: Caller, wait_s: int, acknowledged: frozenset[str]
     ) -> tuple[protocol.Notice, ...]:
         until = self._clock.monotonic() + wait_s
         gone = asyncio.Event()
-        watch = asyncio.create_task(_watch(request, gone))
+        watch = asyncio.create_task(watch_client(request, gone))
         try:
             async with self._wakes.waiting(caller.uid) as news:
                 while True:
@@ -268,7 +268,7 @@ class RunEndpoints:
             return inbox.notices(snapshot, run, self._clock.now())
 
 
-async def _watch(request: Request, gone: asyncio.Event) -> None:
+async def watch_client(request: Request, gone: asyncio.Event) -> None:
     """Set ``gone`` when the client hangs up."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
@@ -291,6 +291,6 @@ def _spend(message: protocol.UsageMessage) -> Spend:
     )
 
 
-def _answer(model: BaseModel) -> Response:
+def answer_with(model: BaseModel) -> Response:
     wire = model.model_dump(mode="json", by_alias=True, exclude_none=True)
     return Response(canonical_json(wire).encode(), 200, _NOW, "application/json")

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 POLL_S = 0.5
 _BATCH = 1000
 _FOR_EVERYBODY = "Hold"
+OFFERS = "offers"
+"""Stands for a run's uid: woken by the change of any run, for those who wait for one that is offered."""
 """A Hold says by labels whom it concerns: everybody looks."""
 
 
@@ -131,7 +133,10 @@ class Wakes:
         if not changes:
             return _News(cursor)
         everybody = any(change.key.kind == _FOR_EVERYBODY for change in changes)
-        return _News(changes[-1].resource_version, frozenset(change.uid for change in changes), everybody)
+        uids = frozenset(change.uid for change in changes)
+        if any(change.key.kind == "Run" for change in changes):
+            uids |= {OFFERS}
+        return _News(changes[-1].resource_version, uids, everybody)
 
     def _wake(self, news: _News) -> None:
         for run_uid, events in self._waiting.items():

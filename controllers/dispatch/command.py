@@ -121,6 +121,15 @@ class CommandExecutor:
         await self._blocking.run(_acknowledge, folder)
         self._client.unwatch(run_uid)
 
+    def logs(self, run_uid: str) -> tuple[Path, Path]:
+        """Where standard output and standard error of a run are kept; they may not be there yet."""
+        folder = self._client.layout.run(run_uid)
+        return folder.stdout, folder.stderr
+
+    def started(self, run_uid: str) -> bool:
+        """Whether the run's program was started, or never will be: a start would change nothing. Blocks."""
+        return phase_on_disk(self._client.layout.run(run_uid))[0] is not RunPhase.UNKNOWN
+
     def recall(self, run_uid: str) -> None:
         """Report the end of a run again, although it was acknowledged: the store that knew it was replaced by an older
         one. Before ``open``; blocks."""

@@ -20,7 +20,7 @@ from controllers.runtime.lifecycle import Lifecycle
 from schemas.agent import AgentSpec, AgentStatus
 from schemas.base import API_VERSION, Key
 from schemas.errors import StoreError, Terminal
-from schemas.executor import ExecutorSpec
+from schemas.executor import ExecutorSpec, ExecutorType
 from schemas.mission import MissionSpec, MissionStatus
 from schemas.quantities import format_duration
 from schemas.resource import SYSTEM, Resource
@@ -81,6 +81,8 @@ class RunEffects:
             )
             return lambda tx: end_run(tx, uid, ending)
         await executor.start(prepared)
+        if prepared.executor_spec["type"] == ExecutorType.PULL:
+            return None  # it is offered: it starts when a worker says so
         return lambda tx: _begun(tx, uid)
 
     def _prepare(self, uid: str) -> RunOrder | records.Ending | None:
@@ -95,31 +97,7 @@ class RunEffects:
                 return records.Ending(
                     state=RunState.CANCELED, reason=RunReason.CANCELED, message=f"not started: {status.cancel_reason}"
                 )
-            return self._order(snapshot, run)
-
-    def _order(self, snapshot: Snapshot, run: Resource) -> RunOrder:
-        spec = RunSpec.model_validate(run.spec)
-        mission = snapshot.get_by_uid(spec.mission_uid)
-        pinned = snapshot.spec_at(spec.mission_uid, spec.mission_generation)
-        agent = snapshot.spec_at(spec.agent_uid, spec.agent_generation)
-        executor_key = spec.executor_ref.key("Executor", run.namespace)
-        executor = snapshot.get(executor_key)
-        version = snapshot.spec_at(executor.uid, spec.executor_generation) if executor is not None else None
-        if mission is None or pinned is None or agent is None or version is None:
-            raise Terminal(f"{run.key.short}: what it was pinned to is gone")
-        return RunOrder(
-            run_uid=run.uid,
-            run_name=run.name,
-            namespace=run.namespace,
-            attempt=spec.attempt,
-            executor_spec=version.spec,
-            mission=mission_document(snapshot, run, spec, mission, pinned.spec, agent.spec),
-            agent=spec.agent_ref.name,
-            token=self._context.tokens.mint(run.uid),
-            agent_url=self._context.agent_url(),
-            project_root=self._context.project_root,
-            deadline_s=spec.timeout.total_seconds(),
-        )
+            return order_of(snapshot, run, self._context)
 
     async def cancel(self, effect: Effect) -> Commit | None:
         """Tell the worker of a CancelRun effect to stop."""
@@ -142,7 +120,7 @@ class RunEffects:
             return None
         spec = ExecutorSpec.model_validate(version.spec)  # the one that started it, whatever is declared by now
         executor = self._executors.get(spec.type)
-        grace = spec.command.stop_grace.total_seconds() if spec.command is not None else 10.0
+        grace = spec.program.stop_grace.total_seconds() if spec.program is not None else 10.0
         return (executor, grace) if executor is not None else None
 
     def give_up(self, tx: Transaction, effect: Effect, message: str) -> None:
@@ -186,6 +164,32 @@ class RunEffects:
         ending = records.prepare(self._store, self._files, ended.run_uid, records.Ending.of(ended.outcome))
         with self._store.transaction(SYSTEM) as tx:
             end_run(tx, ended.run_uid, ending)
+
+
+def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder:
+    """What starting the run needs, from what it was pinned to. Raises Terminal when that is gone."""
+    spec = RunSpec.model_validate(run.spec)
+    mission = snapshot.get_by_uid(spec.mission_uid)
+    pinned = snapshot.spec_at(spec.mission_uid, spec.mission_generation)
+    agent = snapshot.spec_at(spec.agent_uid, spec.agent_generation)
+    executor_key = spec.executor_ref.key("Executor", run.namespace)
+    executor = snapshot.get(executor_key)
+    version = snapshot.spec_at(executor.uid, spec.executor_generation) if executor is not None else None
+    if mission is None or pinned is None or agent is None or version is None:
+        raise Terminal(f"{run.key.short}: what it was pinned to is gone")
+    return RunOrder(
+        run_uid=run.uid,
+        run_name=run.name,
+        namespace=run.namespace,
+        attempt=spec.attempt,
+        executor_spec=version.spec,
+        mission=mission_document(snapshot, run, spec, mission, pinned.spec, agent.spec),
+        agent=spec.agent_ref.name,
+        token=context.tokens.mint(run.uid),
+        agent_url=context.agent_url(),
+        project_root=context.project_root,
+        deadline_s=spec.timeout.total_seconds(),
+    )
 
 
 def _begun(tx: Transaction, uid: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from controllers.reconcilers import writing
 from controllers.runtime.result import DONE, Result
@@ -12,7 +13,8 @@ from decisions.widening import narrowings
 from schemas.base import Key
 from schemas.conditions import is_true, set_condition
 from schemas.event import EventType
-from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorStatus
+from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorStatus, ExecutorType
+from schemas.quantities import format_time
 from schemas.resource import Resource
 from store.contract import Transaction
 
@@ -29,6 +31,9 @@ class Probe:
 Prober = Callable[[ExecutorSpec], Probe]
 """Looks whether the program, folder and secrets are there; quick, and writes nothing."""
 
+SHORTEST_SILENCE = timedelta(seconds=90)
+"""A worker is taken for gone after this time without a word, or after two leases where that is longer. A waiting one
+speaks every half minute."""
 RECHECK_S = 60.0
 """A program that is missing now may be installed later: look again."""
 
@@ -53,12 +58,15 @@ class ExecutorReconciler:
             tx.remove(tx.put_finalizers(executor, ()))
             return DONE
         probe = self._probe(spec)
+        probe, status, next_look = _workers(spec, status, probe, tx.now)
         ready = probe.reason is ExecutorReason.RECONCILED
         found = self._trial(executor, status, tx)
         serving = executor.generation
         value: bool | None = None if probe.reason is ExecutorReason.NOT_RECONCILED_YET else ready
         reason, message = probe.reason, probe.message
         problem = found.problem if ready else f"{probe.reason}: {probe.message}"
+        if probe.reason is ExecutorReason.NO_WORKERS:
+            problem = ""  # whoever is missing would be missing for an older generation too
         if problem:
             older = self._older(tx, executor, found.last_good)
             if older is not None:
@@ -80,7 +88,8 @@ class ExecutorReconciler:
         )
         executor = writing.put_status(tx, executor, new)
         writing.note_ready(tx, executor, status.conditions, conditions)
-        return writing.wake_in(tx, executor, None if ready and not problem and not users else RECHECK_S)
+        steady = ready and not problem and not users
+        return writing.wake_at(tx, executor, next_look if steady else tx.now + timedelta(seconds=RECHECK_S))
 
     def _trial(self, executor: Resource, status: ExecutorStatus, tx: Transaction) -> Trial:
         served = status.serving_generation or status.observed_generation
@@ -95,6 +104,29 @@ class ExecutorReconciler:
             return None
         probe = self._probe(ExecutorSpec.model_validate(pinned.spec))
         return probe if probe.reason is ExecutorReason.RECONCILED else None
+
+
+def _workers(
+    spec: ExecutorSpec, status: ExecutorStatus, probe: Probe, now: datetime
+) -> tuple[Probe, ExecutorStatus, datetime | None]:
+    """What the signs of life of the workers of a Pull executor make of the probe and the status, and when the next of
+    them is missing. Other types are left as they are."""
+    if spec.type is not ExecutorType.PULL:
+        return probe, status.model_copy(update={"workers": (), "workers_ready": None, "last_worker_seen": None}), None
+    lease = spec.pull.lease if spec.pull is not None else timedelta()
+    silence = max(SHORTEST_SILENCE, 2 * lease)
+    here = [worker for worker in status.workers if now - worker.last_seen < silence]
+    status = status.model_copy(update={"workers_ready": len(here)})
+    if probe.reason is not ExecutorReason.RECONCILED:
+        return probe, status, None
+    if here:
+        names = ", ".join(worker.name for worker in here[:5]) + (", ..." if len(here) > 5 else "")
+        return replace(probe, message=f"workers: {names}"), status, min(w.last_seen for w in here) + silence
+    seen = (
+        f"the last was seen at {format_time(status.last_worker_seen)}" if status.last_worker_seen else "none ever did"
+    )
+    text = f"no worker asks for runs; {seen}. Start one: remit worker --executor NAME --url URL"
+    return replace(probe, reason=ExecutorReason.NO_WORKERS, message=text), status, None
 
 
 def in_use_by(tx: Transaction, executor: Resource) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from controllers.runs.run_record import agent_of
-from decisions.holds import HoldFacts, strictest
+from decisions.holds import Held, HoldFacts, strictest
 from schemas.base import Key
 from schemas.hold import HoldMode, HoldSpec, HoldStatus
 from schemas.mission import MissionSpec
@@ -34,17 +34,22 @@ def notices(snapshot: Snapshot, run: Resource, now: datetime) -> tuple[Notice, .
     return tuple(found)
 
 
-def _drain(snapshot: Snapshot, run: Resource, now: datetime) -> Notice | None:
+def held(snapshot: Snapshot, run: Resource, now: datetime) -> Held | None:
+    """The strictest Hold in force on the run: on its mission, agent, executor, project or goal."""
     holds = [_facts(hold) for hold in snapshot.objects("Hold")]
     in_force = [hold for hold in holds if hold.in_force(now)]
     if not in_force:
         return None
-    held = strictest(in_force, _held_with(snapshot, run), now)
+    return strictest(in_force, _held_with(snapshot, run), now)
+
+
+def _drain(snapshot: Snapshot, run: Resource, now: datetime) -> Notice | None:
+    found = held(snapshot, run, now)
     # Hold stops nothing that runs; Stop becomes a Cancel as soon as the mission's reconciler has seen it.
-    if held is None or held.mode is not HoldMode.DRAIN:
+    if found is None or found.mode is not HoldMode.DRAIN:
         return None
-    uid = next(hold.uid for hold in snapshot.get_many([held.hold]).values())
-    return Notice(id=f"drain/{uid}", type=NoticeType.DRAIN, reason=held.reason, since=held.since, until=held.until)
+    uid = next(hold.uid for hold in snapshot.get_many([found.hold]).values())
+    return Notice(id=f"drain/{uid}", type=NoticeType.DRAIN, reason=found.reason, since=found.since, until=found.until)
 
 
 def _facts(hold: Resource) -> HoldFacts:

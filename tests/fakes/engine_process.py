@@ -157,7 +157,7 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its commands get: nothing of the test's own but where programs lie."""
+        """What its commands get: nothing of the test's own but where programs and code lie."""
         path = f"{BIN}:{os.environ.get('PATH', os.defpath)}"
         code = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
         return {"PATH": path, "HOME": str(self.home), "USER": "alice", "LOGNAME": "alice", "LC_ALL": "C.UTF-8", **code}

@@ -77,10 +77,12 @@ class RunBench:
         state: RunState = RunState.PENDING,
         reserve: Amounts | None = RESERVED,
         mission: str = "",
+        executor: Resource | None = None,
+        priority: int = 50,
     ) -> Resource:
-        """A run that was ordered, with mission, agent and executor of its own."""
+        """A run that was ordered, with mission, agent and, unless one is given, executor of its own."""
         name = mission or f"work-{next(self._numbers)}"
-        executor = self.declare(
+        executor = executor or self.declare(
             "Executor",
             f"{name}-local",
             ExecutorSpec.model_validate(
@@ -98,7 +100,9 @@ class RunBench:
         target = self.declare(
             "Mission",
             name,
-            MissionSpec.model_validate({"title": "Work", "agentRef": {"name": agent.name}}).to_wire(),
+            MissionSpec.model_validate(
+                {"title": "Work", "agentRef": {"name": agent.name}, "priority": priority}
+            ).to_wire(),
         )
         spec = RunSpec(
             mission_ref=ObjectRef(name=target.name),

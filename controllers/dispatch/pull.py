@@ -1,0 +1,75 @@
+"""The Pull executor: runs lie ready in the store, and workers elsewhere fetch them over the agent protocol.
+
+An ordered run is its own offer, so there is nothing to start. What a worker may do with it, and how its end is
+recorded, is in ``effects.claims``; here is what the engine asks of any executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from controllers.dispatch.environment import SecretMissing, SecretSource
+from controllers.dispatch.executor import EndedRun, RunOrder
+from controllers.runtime.blocking import Blocking
+from schemas.executor import Capabilities, ExecutorSpec, OutputFormat
+
+SHORTEST_TOKEN = 20
+"""Characters of a worker token; one that is shorter could be guessed."""
+
+
+class PullExecutor:
+    """See ``executor.Executor``. ``withdraw`` ends a run that is to stop unless a worker holds it, in one transaction
+    of its own."""
+
+    def __init__(self, blocking: Blocking, *, secrets: SecretSource, withdraw: Callable[[str], None]) -> None:
+        self._blocking = blocking
+        self._secrets = secrets
+        self._withdraw = withdraw
+
+    def capabilities(self, executor_spec: Mapping[str, Any]) -> Capabilities:
+        """See ``Executor.capabilities``. Output comes with each renewal; without a declared program nobody knows what
+        the workers can report."""
+        program = ExecutorSpec.model_validate(executor_spec).program
+        priced = program is not None and program.output_format not in (OutputFormat.TEXT, OutputFormat.CODEX_JSONL)
+        return Capabilities(cancel=True, streaming=True, cost_reporting=priced)
+
+    async def open(self) -> None:
+        """See ``Executor.open``. What is open stands in the store."""
+
+    async def start(self, order: RunOrder) -> None:
+        """See ``Executor.start``. The run is offered already."""
+
+    async def cancel(self, run_uid: str, grace_s: float) -> None:
+        """See ``Executor.cancel``. The worker is told by each answer to its renewals until the run ended."""
+        await self._blocking.run(self._withdraw, run_uid)
+
+    async def outcomes(self) -> AsyncIterator[EndedRun]:
+        """See ``Executor.outcomes``. There are none: a worker's report is recorded before it is answered."""
+        never: asyncio.Queue[EndedRun] = asyncio.Queue()
+        while True:
+            yield await never.get()
+
+    async def acknowledge(self, run_uid: str) -> None:
+        """See ``Executor.acknowledge``."""
+
+    async def close(self) -> None:
+        """See ``Executor.close``."""
+
+    def token(self, executor_spec: Mapping[str, Any], project_root: Path) -> str:
+        """The token of its workers. Blocks. Raises SecretMissing, which says what to do and holds no value."""
+        pull = ExecutorSpec.model_validate(executor_spec).pull
+        if pull is None or pull.auth is None:
+            raise SecretMissing(
+                "spec.pull.auth names no token, so that no worker can prove itself: declare auth: {env: NAME} or"
+                " {file: PATH}"
+            )
+        value = self._secrets.resolve(pull.auth, project_root)
+        if len(value) < SHORTEST_TOKEN or not value.isascii() or not value.isprintable() or " " in value:
+            raise SecretMissing(
+                f"what spec.pull.auth names is no token: it takes at least {SHORTEST_TOKEN} printable ASCII characters"
+                " without spaces"
+            )
+        return value
