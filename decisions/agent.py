@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from decisions.holds import Held
+from decisions.meters import BUILT_IN, Meter
 from decisions.mission_facts import Note
 from decisions.serving import Trial, explain, fields, trial
 from schemas.agent import AgentReason, AgentSpec, AgentStatus, UpdatePolicy
@@ -53,8 +54,9 @@ def standing(generation: int, status: AgentStatus, now: datetime) -> Trial:
 class AgentFacts:
     """Everything a decision about an agent may rest on. ``executor_ready`` is None when the executor does not exist.
     ``disruption`` is the class of what changed between the effective generation and the current one. ``in_use_by``
-    names missions that are declared for it and not finished. ``last_good`` is None when nothing older can serve;
-    ``effective_executor`` is what the effective generation names."""
+    names missions that are declared for it and not finished. ``used_share`` of the limit ``fullest`` is spent or
+    reserved, more than of any other.
+    ``last_good`` is None when nothing older can serve; ``effective_executor`` is what the effective generation names."""
 
     key: Key
     generation: int
@@ -74,6 +76,8 @@ class AgentFacts:
     trial: Trial
     last_good: LastGood | None
     effective_executor: ObjectRef | None
+    used_share: float = 0.0
+    fullest: Meter | None = None
 
 
 @dataclass(slots=True)
@@ -193,7 +197,7 @@ def _conditions(
     else:
         put("Suspended", False, AgentReason.NOT_HELD)
     put("Conformant", None, AgentReason.NOT_REPORTED)
-    put("WithinBudget", None, AgentReason.NO_BUDGET_DECLARED, "what it uses is booked; no limit is held against it yet")
+    _within_budget(facts, put)
     wake = held.until if held is not None else None
     stale_after = facts.spec.heartbeat.stale_after
     heard = {r: (r.last_heartbeat_at or r.started_at or now) + stale_after for r in facts.runs if r.reports}
@@ -207,6 +211,16 @@ def _conditions(
     elif status.last_run_time is None:
         put("Reachable", None, AgentReason.IDLE)
     return made, wake
+
+
+def _within_budget(facts: AgentFacts, put: Callable[[str, bool | None, AgentReason, str], None]) -> None:
+    meter, share = facts.fullest, facts.used_share
+    if meter is None or share < meter.warn_at:
+        put("WithinBudget", True, AgentReason.WITHIN_LIMITS, "")
+        return
+    origin = "the built-in limit" if meter.origin == BUILT_IN else meter.origin
+    reason = AgentReason.BUDGET_EXCEEDED if share >= 1 else AgentReason.BUDGET_WARNING
+    put("WithinBudget", share < 1, reason, f"{share:.0%} of {origin} is spent or reserved")
 
 
 def _ready(facts: AgentFacts, *, draining: bool, pending: bool, last_good: str) -> tuple[AgentReason, bool, str]:

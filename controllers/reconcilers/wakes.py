@@ -12,13 +12,14 @@ from schemas.base import Key
 from schemas.hold import HOLDABLE, HoldMode
 from schemas.mission import TERMINAL_STATES, MissionState
 from schemas.resource import Resource
+from schemas.run import RunState
 from store.contract import Change, Op, Snapshot
 
 Wake = tuple[Key, Priority]
 
 _UNFINISHED = tuple(s.value for s in MissionState if s not in TERMINAL_STATES)
 _URGENT = {"ApprovalDecision", "Hold", "Confirmation"}
-_NAMED = frozenset({"Agent", "Executor", "Mission", "Project", "Goal"})
+_NAMED = frozenset({"Agent", "Executor", "Mission", "Project", "Goal", "Policy"})
 RECORDS_WITHOUT_PASS = frozenset({"Run", "ToolCall", "Session", "Message", "Alert", "UsageRecord"})
 
 
@@ -58,6 +59,8 @@ class Wakes:
         self._ready = ready
         self._selecting: set[Key] = set()  # missions that wait and have their agent chosen by labels
         self._choices: dict[Key, tuple[object, ...]] = {}  # what such a choice looks at, by agent
+        self._over: dict[str, set[Key]] = defaultdict(set)  # missions that wait for room in a budget, by namespace
+        self._labels: dict[Key, tuple[object, ...]] = {}  # what Policies select agents by
         self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
@@ -116,6 +119,7 @@ class Wakes:
     def _forget(self, key: Key) -> frozenset[Key]:
         self._ready.forget(key)
         self._selecting.discard(key)
+        self._over[key.namespace].discard(key)
         return self._index.put(key, ())
 
     def _learn(self, resource: Resource) -> frozenset[Key]:
@@ -125,8 +129,11 @@ class Wakes:
                 self._selecting.add(resource.key)
             else:
                 self._selecting.discard(resource.key)
-        if resource.kind in ("Mission", "Agent", "Executor"):
-            targets = {r.target for r in references(resource.namespace, resource.spec)}
+            waits = any(b.get("type") == "Budget" for b in resource.status.get("blockedOn", ()))
+            (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(resource.key)
+        if resource.kind in ("Mission", "Agent", "Executor", "Tenant", "Waiver"):
+            # A Tenant has no namespace: it means the one that it owns, which is called like it.
+            targets = {r.target for r in references(resource.namespace or resource.name, resource.spec)}
             agent = resource.status.get("agent") if resource.kind == "Mission" else None
             served = resource.status.get("servingExecutor") if resource.kind == "Agent" else None
             if served:
@@ -144,11 +151,15 @@ class Wakes:
             "Mission": self._mission,
             "Agent": self._agent,
             "Executor": self._executor,
+            "Policy": self._named_by,
+            "Tenant": self._tenant,
+            "Waiver": self._names_policies,
             "Hold": self._hold,
             "Run": self._owned,
             "ApprovalRequest": self._owned,
             "ApprovalDecision": self._decision,
             "Confirmation": self._sources,
+            "Budget": self._room,
         }.get(key.kind)
         if handler is not None:
             yield from handler(snapshot, change, resource)
@@ -176,6 +187,7 @@ class Wakes:
     def _agent(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         yield from self._named_by(snapshot, change, resource)
         yield dispatcher.key_of(change.key), Priority.CHANGE
+        yield from self._policies(snapshot, change.key, resource)
         if resource is not None:
             executor = resource.spec["executorRef"]
             if resource.deletion_at is not None:
@@ -186,6 +198,25 @@ class Wakes:
         for mission in sorted(self._selecting):
             if mission.namespace == change.key.namespace:
                 yield mission, Priority.CHANGE
+
+    def _policies(self, snapshot: Snapshot, key: Key, agent: Resource | None) -> Iterator[Wake]:
+        """Policies count the agents that they hold for: one is new or gone, or its labels changed."""
+        labels = (agent.labels, agent.deletion_at is None) if agent is not None else None
+        if self._labels.get(key) == labels:
+            return
+        if labels is None:
+            self._labels.pop(key, None)
+        else:
+            self._labels[key] = labels
+        for policy in snapshot.objects("Policy"):
+            yield policy.key, Priority.CHANGE
+
+    def _names_policies(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        """A Policy that is named counts, and waits with its deletion, for who names it."""
+        if resource is not None:
+            for reference in references(resource.namespace or resource.name, resource.spec):
+                if reference.target.kind == "Policy":
+                    yield reference.target, Priority.CHANGE
 
     def _choice_changed(self, key: Key, agent: Resource | None) -> bool:
         """Whether missions with a selector may choose differently: an agent is new or gone, was edited, or gave away
@@ -209,6 +240,24 @@ class Wakes:
             place = Key("Agent", agent.get("namespace") or resource.namespace, agent["name"])
             yield place, Priority.CHANGE
             yield dispatcher.key_of(place), Priority.CHANGE
+            if resource.state != RunState.RUNNING:  # reserved or settled; a heartbeat moves no balance
+                yield from self._room(snapshot, change, resource)
+
+    def _tenant(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        yield from self._names_policies(snapshot, change, resource)
+        yield from self._room(snapshot, change, resource)
+
+    def _room(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        """Limits changed, or what counts against them: who waits for room looks again, and the Budgets count anew."""
+        namespace = change.key.namespace or change.key.name
+        for mission in sorted(self._over.get(namespace, ())):
+            yield mission, Priority.CHANGE
+        if change.key.kind != "Budget":
+            for budget in snapshot.objects("Budget", namespace=namespace):
+                yield budget.key, Priority.CHANGE
+        else:
+            for agent in snapshot.objects("Agent", namespace=namespace):
+                yield dispatcher.key_of(agent.key), Priority.CHANGE
 
     def _decision(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         if resource is not None:
