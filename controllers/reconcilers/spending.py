@@ -107,8 +107,8 @@ def built_in(tx: Snapshot, namespace: str) -> bool:
 
 def _work(tx: Snapshot, mission: Resource, agent: Resource, spec: AgentSpec, program: ExecutorSpec) -> Work:
     declared = MissionSpec.model_validate(mission.spec)
-    command = program.command
-    free = program.type is ExecutorType.COMMAND and command is not None and command.output_format in _FREE
+    command = program.command or (program.pull.command if program.pull is not None else None)
+    free = command is not None and command.output_format in _FREE
     project = declared.project_ref
     return Work(
         tenant=mission.namespace,
