@@ -12,7 +12,7 @@ from schemas.agent import AgentSpec, AgentStatus
 from schemas.amounts import Amounts
 from schemas.base import Key
 from schemas.budget import BudgetSpec, OnBreach
-from schemas.executor import ExecutorSpec, ExecutorType, OutputFormat
+from schemas.executor import ExecutorSpec, OutputFormat
 from schemas.mission import Limits, MissionSpec
 from schemas.resource import Resource
 from schemas.tenant import TenantSpec
