@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cli.failures import Failure
+from controllers.sources import yaml
 from controllers.sources.compile import CompiledUnit, NoCache, compile_blob, compile_unit, field_text
 from controllers.sources.directory import DirectoryReader
 from controllers.sources.tree import SourceReader
@@ -63,14 +64,20 @@ def compile_text(data: bytes, name: str, *, namespace: str = DEFAULT_NAMESPACE) 
     declared = tuple(
         replace(item, provenance=Provenance("file", "file", "", name, line, "")) for item, line in blob.declared
     )
-    found = [*blob.diagnostics, *(_located(fault) for fault in check(declared))]
+    faults = check(declared)
+    documents = {d.line: d for d in yaml.load(data, path=name).documents} if faults else {}
+    found = [*blob.diagnostics, *(_located(fault, documents) for fault in faults)]
     return CompiledUnit(name, declared, tuple(sorted(found)))
 
 
-def _located(fault: Fault) -> Diagnostic:
+def _located(fault: Fault, documents: Mapping[int, yaml.Document]) -> Diagnostic:
     origin = fault.declared.provenance
     path, line = (origin.path, origin.line) if origin is not None else ("", 0)
-    return Diagnostic(path, line, 1, field_text(fault.field), fault.message, fault.expected, fault.hint)
+    document = documents.get(line)
+    position = document.nearest(fault.field) if document is not None else yaml.Position(line, 1)
+    return Diagnostic(
+        path, position.line, position.column, field_text(fault.field), fault.message, fault.expected, fault.hint
+    )
 
 
 def _named(unit: CompiledUnit, prefix: str) -> CompiledUnit:

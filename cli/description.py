@@ -114,7 +114,21 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
         return _source(resource)
     if resource.kind == "Run":
         return _artifacts(resource)
+    if resource.kind in ("Agent", "Executor"):
+        return _serving(resource)
     return []
+
+
+def _serving(resource: Resource) -> list[str]:
+    """The generation that new runs start with, beside the declared one, and why they differ."""
+    status = resource.status
+    serving = status.get("effectiveGeneration") or status.get("servingGeneration") or 0
+    if not serving or status.get("observedGeneration") != resource.generation:
+        return []
+    if serving == resource.generation:
+        return ["", f"Serving: generation {serving}, as declared"]
+    ready: dict[str, Any] = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
+    return ["", f"Serving: generation {serving}; declared is {resource.generation}", f"  {ready.get('message', '')}"]
 
 
 def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:

@@ -180,7 +180,9 @@ def render(views: Sequence[PlanView], form: StrEnum) -> str:
     if form == "json":
         return dump_json([_as_json(v) for v in views])
     if form == "markdown":
-        return "\n\n".join(_markdown(v) for v in views if v.plan.entries or len(views) == 1)
+        from cli.plan_markdown import render as as_markdown
+
+        return as_markdown(views)
     shown = [v for v in views if v.plan.entries]
     if not shown:
         return "\n".join([*(safe(line) for v in views for line in v.owners), "nothing would change"])
@@ -207,7 +209,7 @@ def _human(view: PlanView, *, titled: bool) -> str:
             paint(safe(f"{guard.reason}: {guard.message}"), "bad"),
             f"  release: remit confirm {guard.digest}",
         ]
-    lines += ["", _counts(plan), f"planDigest {plan.digest}"]
+    lines += ["", counts(plan), f"planDigest {plan.digest}"]
     return "\n".join(lines)
 
 
@@ -231,7 +233,8 @@ def _value(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _counts(plan: Plan) -> str:
+def counts(plan: Plan) -> str:
+    """What a plan does, in numbers."""
     words = {Action.CREATE: "create", Action.UPDATE: "update", Action.RENAME: "rename", Action.DELETE: "delete"}
     parts = [f"{n} to {word}" for a, word in words.items() if (n := sum(e.action is a for e in plan.entries))]
     return ", ".join(parts) or "nothing would change"
@@ -267,42 +270,3 @@ def _as_json(view: PlanView) -> dict[str, Any]:
             for g in plan.guards
         ],
     }  # fmt: skip
-
-
-def _markdown(view: PlanView) -> str:
-    plan = view.plan
-    if not plan.entries:
-        return "### Remit plan\n\nNothing would change."
-    lines = [f"### Remit plan: {_counts(plan)}", ""]
-    for effect in (e for e in view.effects if e.kind is EffectKind.WIDENS):
-        lines.append(f"> [!WARNING]\n> widens {_code(effect.subject)}: {_escape(effect.message)}\n")
-    for guard in plan.guards:
-        lines.append(f"> [!CAUTION]\n> {guard.reason}: {_escape(guard.message)}\n")
-    lines += ["| | object | where | fields |", "|---|---|---|---|"]
-    for entry in plan.entries[:_SHOWN]:
-        fields = "<br>".join(
-            f"{_code(c.path)}: {_code(_value(c.old))} → {_code(_value(c.new))}" for c in entry.changes[:8]
-        )
-        lines.append(
-            f"| {entry.action} | {_code(entry.key.short)} | {_code(entry.place) if entry.place else ''} | {fields} |"
-        )
-    if len(plan.entries) > _SHOWN:
-        lines.append(f"| | and {len(plan.entries) - _SHOWN} more | | |")
-    others = [e for e in view.effects if e.kind is not EffectKind.WIDENS]
-    if others:
-        lines += ["", "**Effects**", "", *(f"- {e.kind} {_code(e.subject)}: {_escape(e.message)}" for e in others)]
-    lines += ["", f"`planDigest {plan.digest}`"]
-    return "\n".join(lines)
-
-
-def _code(text: str) -> str:
-    """Inline code that nothing in ``text`` can leave."""
-    return "`" + safe(text).replace("`", "'").replace("|", "\\|") + "`"
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    out = safe(text)
-    for char in "\\`*_{}[]<>|#!@":
-        out = out.replace(char, f"\\{char}") if char != "<" else out.replace("<", "&lt;")
-    return out

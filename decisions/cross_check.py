@@ -1,5 +1,6 @@
 """What can only be said of all declarations of a unit together: identities taken twice, dependency cycles, inputs
-that their agent would not take, moves that are not one."""
+that their agent would not take, moves that are not one. And what costs too much to say of each file as it is read:
+expressions and commands of policies."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from decisions.policy import lint
 from decisions.references import find_cycles
 from schemas import user_schema
 from schemas.base import Key
@@ -30,7 +32,15 @@ class Fault:
 def check(declared: Iterable[Declared]) -> list[Fault]:
     """Every fault of a unit, in no particular order."""
     declared = list(declared)
-    return [*_twice(declared), *_cycles(declared), *_inputs(declared), *_renames(declared)]
+    return [*_twice(declared), *_cycles(declared), *_inputs(declared), *_renames(declared), *_policies(declared)]
+
+
+def _policies(declared: Iterable[Declared]) -> list[Fault]:
+    return [
+        Fault(item, problem.field, problem.message, hint=problem.hint)
+        for item in declared
+        for problem in lint.problems(item.kind, item.spec)
+    ]
 
 
 def _twice(declared: Iterable[Declared]) -> list[Fault]:

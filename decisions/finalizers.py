@@ -12,6 +12,7 @@ _BY_KIND = {
     "Agent": (DRAIN, REVOKE_KEYS),
     "Mission": (DRAIN, CLOSE_APPROVALS, RELEASE_BUDGET),
     "Executor": (IN_USE,),
+    "Policy": (IN_USE,),
 }
 
 

@@ -104,6 +104,9 @@ class Retry(Model):
 
     max_attempts: Int = Field(1, ge=1, le=100, description="Attempts in all, the first included.")
     backoff: Backoff = Field(default_factory=Backoff, description="Pauses between attempts.")
+    idempotent: Bool = Field(
+        False, description="Whether repeating is safe after a loss, where the program cannot tell what it did."
+    )
 
 
 Title = Line

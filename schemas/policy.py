@@ -180,7 +180,7 @@ class Allowlists(Model):
     """What may be done within the risk table. What is on no list of any Policy of the agent needs approval."""
 
     shell: tuple[CommandPattern, ...] = Field(
-        (), max_length=1000, description="Commands, word by word; * stands for any words at the end."
+        (), max_length=1000, description="Commands, word by word; * at the end: any words but options that act."
     )
     network: tuple[HostPattern, ...] = Field(
         (), max_length=1000, description="Hosts: name, *.name, name:port, address or network."
@@ -305,9 +305,8 @@ class PolicyReason(StrEnum):
     """Reasons of a Policy's conditions."""
 
     RECONCILED = "Reconciled"  # it is in force
-    NOT_RECONCILED_YET = "NotReconciledYet"  # accepted; no controller of this version acts on it
-    EXPRESSION_INVALID = "ExpressionInvalid"  # a when expression does not compile; its rule denies
-    MATCHES_NOBODY = "MatchesNobody"  # selector picks no agent
+    EXPRESSION_INVALID = "ExpressionInvalid"  # an expression or entry does not compile; it opens nothing
+    MATCHES_NOBODY = "MatchesNobody"  # it is in force, and selector picks no agent yet
     IN_USE = "InUse"  # deletion waits: a Tenant or Waiver refers to it
     WIDENING_PENDING = "WideningPending"  # its deletion or loosening waits for `remit confirm`; it stays in force
     DELETING = "Deleting"  # deletionTimestamp is set

@@ -50,7 +50,6 @@ class WaiverReason(StrEnum):
     """Reasons of a Waiver's conditions."""
 
     IN_FORCE = "InForce"  # it loosens
-    NOT_RECONCILED_YET = "NotReconciledYet"  # accepted; no controller of this version acts on it
     EXPIRED = "Expired"  # its time is over
     REFERENCE_NOT_FOUND = "ReferenceNotFound"  # policyRef names nothing; it has no effect
     EXPRESSION_INVALID = "ExpressionInvalid"  # its when expression does not compile; it has no effect

@@ -94,6 +94,8 @@ class Dispatcher:
         status = AgentStatus.model_validate(agent.status)
         if not is_true(status.conditions, "Ready") or status.observed_generation != agent.generation:
             return DONE  # a changed spec may ask for a drain: the agent is looked at first, which wakes this key
+        if not _executor_seen(tx, agent, status):
+            return DONE  # an edited executor is looked at first as well
         free = int(agent.spec.get("maxConcurrentMissions", 1)) - len(facts.active_runs(tx, agent))
         places = min(free, BATCH)
         if places <= 0:
@@ -121,6 +123,14 @@ class Dispatcher:
             seen, count = count, count * 4  # all of them were noted before they changed: behind them somebody may wait
 
 
+def _executor_seen(tx: Transaction, agent: Resource, status: AgentStatus) -> bool:
+    """Whether it is known which generation of the executor serves. One that is gone is the agent's matter."""
+    pinned = tx.spec_at(agent.uid, status.effective_generation or agent.generation)
+    spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
+    executor = tx.get(spec.executor_ref.key("Executor", agent.namespace))
+    return executor is None or executor.status.get("observedGeneration", 0) == executor.generation
+
+
 def _start(
     tx: Transaction,
     agent: Resource,
@@ -138,11 +148,14 @@ def _start(
     executor = tx.get(executor_key)
     if executor is None:
         return  # the agent's own reconciler says so on its Ready condition
+    executor_generation = int(executor.status.get("servingGeneration") or executor.generation)
+    version = tx.spec_at(executor.uid, executor_generation)
+    executor_spec = ExecutorSpec.model_validate(version.spec if version is not None else executor.spec)
     number = found.status.total_runs + 1
     name = run_name(mission.name, number)
     decision = decisions.begin_run(found, tx.now, name)
     quoted = spending.quote(tx, mission, agent, executor)
-    timeout = min(ExecutorSpec.model_validate(executor.spec).timeout, spending.as_limit(quoted.want))
+    timeout = min(executor_spec.timeout, spending.as_limit(quoted.want))
     if found.spec.deadline is not None:
         begun = found.status.started_at or tx.now
         timeout = max(min(timeout, begun + found.spec.deadline - tx.now), timedelta(seconds=1))
@@ -154,7 +167,7 @@ def _start(
         agent_uid=agent.uid,
         agent_generation=generation,
         executor_ref=_ref(executor, mission.namespace),
-        executor_generation=executor.generation,
+        executor_generation=executor_generation,
         attempt=decision.status.attempts,
         number=number,
         timeout=timeout,

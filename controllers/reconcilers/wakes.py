@@ -19,7 +19,7 @@ Wake = tuple[Key, Priority]
 
 _UNFINISHED = tuple(s.value for s in MissionState if s not in TERMINAL_STATES)
 _URGENT = {"ApprovalDecision", "Hold", "Confirmation"}
-_NAMED = frozenset({"Agent", "Executor", "Mission", "Project", "Goal"})
+_NAMED = frozenset({"Agent", "Executor", "Mission", "Project", "Goal", "Policy"})
 RECORDS_WITHOUT_PASS = frozenset({"Run", "ToolCall", "Session", "Message", "Alert", "UsageRecord"})
 
 
@@ -60,6 +60,7 @@ class Wakes:
         self._selecting: set[Key] = set()  # missions that wait and have their agent chosen by labels
         self._choices: dict[Key, tuple[object, ...]] = {}  # what such a choice looks at, by agent
         self._over: dict[str, set[Key]] = defaultdict(set)  # missions that wait for room in a budget, by namespace
+        self._labels: dict[Key, tuple[object, ...]] = {}  # what Policies select agents by
         self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
@@ -130,9 +131,13 @@ class Wakes:
                 self._selecting.discard(resource.key)
             waits = any(b.get("type") == "Budget" for b in resource.status.get("blockedOn", ()))
             (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(resource.key)
-        if resource.kind in ("Mission", "Agent", "Executor"):
-            targets = {r.target for r in references(resource.namespace, resource.spec)}
+        if resource.kind in ("Mission", "Agent", "Executor", "Tenant", "Waiver"):
+            # A Tenant has no namespace: it means the one that it owns, which is called like it.
+            targets = {r.target for r in references(resource.namespace or resource.name, resource.spec)}
             agent = resource.status.get("agent") if resource.kind == "Mission" else None
+            served = resource.status.get("servingExecutor") if resource.kind == "Agent" else None
+            if served:
+                targets.add(Key("Executor", served.get("namespace") or resource.namespace, served["name"]))
             if agent:  # chosen by selector: the mission depends on it all the same
                 targets.add(Key("Agent", agent.get("namespace") or resource.namespace, agent["name"]))
             return self._index.put(resource.key, targets)
@@ -145,14 +150,16 @@ class Wakes:
         handler = {
             "Mission": self._mission,
             "Agent": self._agent,
-            "Executor": self._named_by,
+            "Executor": self._executor,
+            "Policy": self._named_by,
+            "Tenant": self._tenant,
+            "Waiver": self._names_policies,
             "Hold": self._hold,
             "Run": self._owned,
             "ApprovalRequest": self._owned,
             "ApprovalDecision": self._decision,
             "Confirmation": self._sources,
             "Budget": self._room,
-            "Tenant": self._room,
         }.get(key.kind)
         if handler is not None:
             yield from handler(snapshot, change, resource)
@@ -160,6 +167,12 @@ class Wakes:
     def _named_by(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         for referrer in self._index.referrers(change.key):
             yield referrer, Priority.CHANGE
+
+    def _executor(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        for key, priority in self._named_by(snapshot, change, resource):
+            yield key, priority
+            if key.kind == "Agent":
+                yield dispatcher.key_of(key), priority
 
     def _mission(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         yield from self._named_by(snapshot, change, resource)
@@ -174,6 +187,7 @@ class Wakes:
     def _agent(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         yield from self._named_by(snapshot, change, resource)
         yield dispatcher.key_of(change.key), Priority.CHANGE
+        yield from self._policies(snapshot, change.key, resource)
         if resource is not None:
             executor = resource.spec["executorRef"]
             if resource.deletion_at is not None:
@@ -184,6 +198,25 @@ class Wakes:
         for mission in sorted(self._selecting):
             if mission.namespace == change.key.namespace:
                 yield mission, Priority.CHANGE
+
+    def _policies(self, snapshot: Snapshot, key: Key, agent: Resource | None) -> Iterator[Wake]:
+        """Policies count the agents that they hold for: one is new or gone, or its labels changed."""
+        labels = (agent.labels, agent.deletion_at is None) if agent is not None else None
+        if self._labels.get(key) == labels:
+            return
+        if labels is None:
+            self._labels.pop(key, None)
+        else:
+            self._labels[key] = labels
+        for policy in snapshot.objects("Policy"):
+            yield policy.key, Priority.CHANGE
+
+    def _names_policies(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        """A Policy that is named counts, and waits with its deletion, for who names it."""
+        if resource is not None:
+            for reference in references(resource.namespace or resource.name, resource.spec):
+                if reference.target.kind == "Policy":
+                    yield reference.target, Priority.CHANGE
 
     def _choice_changed(self, key: Key, agent: Resource | None) -> bool:
         """Whether missions with a selector may choose differently: an agent is new or gone, was edited, or gave away
@@ -209,6 +242,10 @@ class Wakes:
             yield dispatcher.key_of(place), Priority.CHANGE
             if resource.state != RunState.RUNNING:  # reserved or settled; a heartbeat moves no balance
                 yield from self._room(snapshot, change, resource)
+
+    def _tenant(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        yield from self._names_policies(snapshot, change, resource)
+        yield from self._room(snapshot, change, resource)
 
     def _room(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         """Limits changed, or what counts against them: who waits for room looks again, and the Budgets count anew."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from cli.main import run
+from schemas.source import ForgeType
+from tests.fakes.forges import REPOSITORY, TOKEN, serving
 from tests.fakes.world import World, agent, executor, mission
 
 
@@ -172,6 +174,26 @@ def test_diff_works_offline_between_two_folders(shell: Shell, tmp_path: Path) ->
         (tmp_path / name / "x.yaml").write_text(text)
     text = shell("diff", "--base", str(tmp_path / "old"), "--head", str(tmp_path / "new"), code=1)
     assert "spec.priority: 50 -> 80" in text
+
+
+def test_a_plan_is_kept_as_one_comment(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(ForgeType.GITEA) as forge:
+        monkeypatch.setenv("CI_TOKEN", TOKEN)
+        where = ("--forge", "Gitea", "--forge-url", forge.url, "--repository", REPOSITORY, "--token-env", "CI_TOKEN")
+        for name in ("b", "c"):
+            shell.world.repo.write(f"{name}.yaml", mission(name))
+            shell("diff", "--markdown", "--comment", "7", *where, code=1)
+        (body,) = forge.bodies
+        assert body.startswith("<!-- remit:plan:default -->")
+        assert "mission/c" in body
+        shell("diff", "--comment", "7", "--comment-key", "other", *where, code=1)
+        assert len(forge.bodies) == 2
+        monkeypatch.setenv("CI_TOKEN", "false")
+        text = shell("diff", "--comment", "7", *where, code=2)
+        assert "token is not accepted" in text
+        monkeypatch.delenv("CI_TOKEN")
+        assert "CI_TOKEN" in shell("diff", "--comment", "7", *where, code=2)
+        assert "--repository" in shell("diff", "--comment", "7", "--token-env", "CI_TOKEN", code=2)
 
 
 def test_a_tampered_log_is_named(shell: Shell) -> None:

@@ -21,6 +21,7 @@ VIOLATIONS = {
     ),
     "api reaches controllers from the agent protocol only": ("api/hosts.py", "import controllers.runtime.clock"),
     "schemas and decisions use no clock, no randomness and no I/O": ("decisions/planted.py", "import random"),
+    "only decisions.policy reads CEL and bash": ("controllers/runs/planted.py", "import tree_sitter"),
     "only store speaks SQL": ("controllers/runs/planted.py", "import sqlalchemy"),
     "only controllers.sources.git* import GitPython": ("controllers/dispatch/planted.py", "import git"),
     "only api imports FastAPI": ("controllers/effects/planted.py", "import fastapi"),
