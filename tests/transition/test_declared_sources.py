@@ -66,7 +66,7 @@ def test_a_repository_cannot_redefine_the_source_that_the_engine_follows(world: 
 @pytest.fixture
 def reachable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repositories of this machine stand for remote ones."""
-    monkeypatch.setattr(readers, "_require_remote", lambda source, spec: None)
+    monkeypatch.setattr(readers, "require_remote", lambda source, spec: None)
 
 
 @pytest.mark.usefixtures("reachable")
