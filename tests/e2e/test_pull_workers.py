@@ -55,7 +55,7 @@ def worker(project: Project, name: str, *flags: str, url: str = "", token: str =
 
 def test_two_workers_share_the_runs_and_each_happens_once(project: Project) -> None:
     (project.root / "worker.token").write_text(TOKEN)
-    names = [f"m{number}" for number in range(8)]
+    names = [f"m{number}" for number in range(4)]
     files = {
         f"{name}.yaml": mission(name, "worker", project.effects, seconds=0.3, succeed_at=1 + number % 2, retry=RETRY)
         for number, name in enumerate(names)
