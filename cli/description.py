@@ -26,6 +26,7 @@ def describe_object(snapshot: Snapshot, resource: Resource, now: datetime) -> st
     lines = [*_head(resource, now), *_kind(snapshot, resource, now)]
     lines += _waits(resource, now)
     lines += _conditions(resource, now)
+    lines += _owners(resource)
     lines += _section("Spec", dump_yaml(resource.spec).splitlines()) if resource.spec else []
     rest = {k: v for k, v in resource.status.items() if k not in _QUIET and not isinstance(v, list | dict)}
     lines += _section("Status", dump_yaml(rest).splitlines()) if rest else []
@@ -53,6 +54,41 @@ def _head(resource: Resource, now: datetime) -> Iterator[str]:
     )
 
 
+def _owners(resource: Resource) -> list[str]:
+    """Who owns which field: nothing to tell while it is one manager alone."""
+    from decisions.ownership import value_at
+    from schemas.ownership import leaves, path_text
+
+    owned = resource.ownership
+    if not owned.claims:
+        return []
+    count = sum(1 for _ in leaves(owned.fields))
+    lines = [f"{resource.manager}: {count} field(s) (-o yaml lists them)"]
+    for claim in owned.claims:
+        new = f"{path_text(claim.path)} = {_short(claim.path, claim.value)}"
+        if claim.until is None:
+            lines.append(f"{claim.manager}: {new}")
+            continue
+        declared = _short(claim.path, value_at(owned.base or {}, claim.path))
+        until = format_time(claim.until)
+        lines.append(f"{claim.manager}: {new} instead of {declared} until {until}: {claim.reason}")
+    return _section("Owners", lines)
+
+
+def _short(path: tuple[str, ...], value: Any) -> str:
+    """A value of the field at ``path``, masked where it looks like a secret."""
+    from decisions.fields import masked
+    from decisions.ownership import value_at
+
+    if value is None:
+        return "(none)"
+    whole = value
+    for name in reversed(path):
+        whole = {name: whole}
+    text = str(value_at(masked(whole), path))
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _place(resource: Resource) -> str:
     origin = resource.provenance
     return f"{origin.place} at {origin.revision}" if origin is not None else ""
@@ -78,7 +114,21 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
         return _source(resource)
     if resource.kind == "Run":
         return _artifacts(resource)
+    if resource.kind in ("Agent", "Executor"):
+        return _serving(resource)
     return []
+
+
+def _serving(resource: Resource) -> list[str]:
+    """The generation that new runs start with, beside the declared one, and why they differ."""
+    status = resource.status
+    serving = status.get("effectiveGeneration") or status.get("servingGeneration") or 0
+    if not serving or status.get("observedGeneration") != resource.generation:
+        return []
+    if serving == resource.generation:
+        return ["", f"Serving: generation {serving}, as declared"]
+    ready: dict[str, Any] = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
+    return ["", f"Serving: generation {serving}; declared is {resource.generation}", f"  {ready.get('message', '')}"]
 
 
 def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
@@ -177,7 +227,7 @@ def _waits(resource: Resource, now: datetime) -> list[str]:
 
 
 def _conditions(resource: Resource, now: datetime) -> list[str]:
-    conditions = resource.status.get("conditions") or []
+    conditions = resource.to_wire()["status"].get("conditions") or []
     if not conditions:
         return []
     rows = [

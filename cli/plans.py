@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +19,8 @@ from decisions.plan import Action, Entry, Live, Plan, make_plan
 from decisions.plan_effects import EffectKind, PlanEffect, Side, predict
 from schemas.base import Key
 from schemas.errors import InvalidSpec
+from schemas.ownership import path_text
+from schemas.quantities import format_time
 from schemas.resource import Declared, Resource
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class PlanView:
 
     plan: Plan
     effects: tuple[PlanEffect, ...]
+    owners: tuple[str, ...] = ()
 
 
 def plan_live(project: Project, store: Store, folder: Path | None, head: str | None) -> list[PlanView]:
@@ -52,8 +55,22 @@ def plan_live(project: Project, store: Store, folder: Path | None, head: str | N
             if planned.faults:
                 raise InvalidSpec(planned.faults)
             before = _side(_everything(snapshot))
-            views.append(PlanView(planned.plan, tuple(_predict(planned.plan, before, unit))))
+            views.append(PlanView(planned.plan, tuple(_predict(planned.plan, before, unit)), tuple(_owners(planned))))
     return views
+
+
+def _owners(planned: planning.Planned) -> Iterator[str]:
+    """Overrides that stay in force above the plan, and claims that give way to what is declared now."""
+    for entry in planned.declared.values():
+        current = planned.live.get(entry.key)
+        if current is None or entry.ownership is None:
+            continue
+        for claim in current.ownership.claims:
+            field = f"{path_text(claim.path)} of {entry.key.short}"
+            if claim not in entry.ownership.claims:
+                yield f"conflict: {field} goes from {claim.manager} to the source, which declares it now"
+            elif claim.until is not None:
+                yield f"override: {field} by {claim.manager} until {format_time(claim.until)}: {claim.reason}"
 
 
 def _vanished(snapshot: Snapshot, units: Sequence[CompiledUnit]) -> list[CompiledUnit]:
@@ -163,10 +180,12 @@ def render(views: Sequence[PlanView], form: StrEnum) -> str:
     if form == "json":
         return dump_json([_as_json(v) for v in views])
     if form == "markdown":
-        return "\n\n".join(_markdown(v) for v in views if v.plan.entries or len(views) == 1)
+        from cli.plan_markdown import render as as_markdown
+
+        return as_markdown(views)
     shown = [v for v in views if v.plan.entries]
     if not shown:
-        return "nothing would change"
+        return "\n".join([*(safe(line) for v in views for line in v.owners), "nothing would change"])
     return "\n\n".join(_human(v, titled=len(views) > 1) for v in shown)
 
 
@@ -182,9 +201,15 @@ def _human(view: PlanView, *, titled: bool) -> str:
     others = [e for e in view.effects if e.kind is not EffectKind.WIDENS]
     if others:
         lines += ["", "effects:", *(f"  {e.kind.lower()} {safe(e.subject)}: {safe(e.message)}" for e in others)]
+    if view.owners:
+        lines += ["", "owners:", *(f"  {safe(line)}" for line in view.owners)]
     for guard in plan.guards:
-        lines += ["", paint(f"{guard.reason}: {guard.message}", "bad"), f"  release: remit confirm {guard.digest}"]
-    lines += ["", _counts(plan), f"planDigest {plan.digest}"]
+        lines += [
+            "",
+            paint(safe(f"{guard.reason}: {guard.message}"), "bad"),
+            f"  release: remit confirm {guard.digest}",
+        ]
+    lines += ["", counts(plan), f"planDigest {plan.digest}"]
     return "\n".join(lines)
 
 
@@ -208,7 +233,8 @@ def _value(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _counts(plan: Plan) -> str:
+def counts(plan: Plan) -> str:
+    """What a plan does, in numbers."""
     words = {Action.CREATE: "create", Action.UPDATE: "update", Action.RENAME: "rename", Action.DELETE: "delete"}
     parts = [f"{n} to {word}" for a, word in words.items() if (n := sum(e.action is a for e in plan.entries))]
     return ", ".join(parts) or "nothing would change"
@@ -237,48 +263,10 @@ def _as_json(view: PlanView) -> dict[str, Any]:
             for e in plan.entries
         ],
         "effects": [{"kind": e.kind.value, "subject": e.subject, "message": e.message} for e in view.effects],
+        "owners": list(view.owners),
         "guards": [
             {"reason": g.reason.value, "message": g.message, "planDigest": g.digest,
              "objects": [str(e.key) for e in g.entries]}
             for g in plan.guards
         ],
     }  # fmt: skip
-
-
-def _markdown(view: PlanView) -> str:
-    plan = view.plan
-    if not plan.entries:
-        return "### Remit plan\n\nNothing would change."
-    lines = [f"### Remit plan: {_counts(plan)}", ""]
-    for effect in (e for e in view.effects if e.kind is EffectKind.WIDENS):
-        lines.append(f"> [!WARNING]\n> widens {_code(effect.subject)}: {_escape(effect.message)}\n")
-    for guard in plan.guards:
-        lines.append(f"> [!CAUTION]\n> {guard.reason}: {_escape(guard.message)}\n")
-    lines += ["| | object | where | fields |", "|---|---|---|---|"]
-    for entry in plan.entries[:_SHOWN]:
-        fields = "<br>".join(
-            f"{_code(c.path)}: {_code(_value(c.old))} → {_code(_value(c.new))}" for c in entry.changes[:8]
-        )
-        lines.append(
-            f"| {entry.action} | {_code(entry.key.short)} | {_code(entry.place) if entry.place else ''} | {fields} |"
-        )
-    if len(plan.entries) > _SHOWN:
-        lines.append(f"| | and {len(plan.entries) - _SHOWN} more | | |")
-    others = [e for e in view.effects if e.kind is not EffectKind.WIDENS]
-    if others:
-        lines += ["", "**Effects**", "", *(f"- {e.kind} {_code(e.subject)}: {_escape(e.message)}" for e in others)]
-    lines += ["", f"`planDigest {plan.digest}`"]
-    return "\n".join(lines)
-
-
-def _code(text: str) -> str:
-    """Inline code that nothing in ``text`` can leave."""
-    return "`" + safe(text).replace("`", "'").replace("|", "\\|") + "`"
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    out = safe(text)
-    for char in "\\`*_{}[]<>|#!@":
-        out = out.replace(char, f"\\{char}") if char != "<" else out.replace("<", "&lt;")
-    return out

@@ -18,10 +18,21 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 from controllers.dispatch.command import CommandExecutor
-from controllers.dispatch.environment import LocalSecrets
+from controllers.dispatch.environment import LocalSecrets, SecretMissing
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
-from controllers.reconcilers import agents, approvals, dispatcher, holds, missions, policies, unreconciled, waivers
+from controllers.reconcilers import (
+    agents,
+    approvals,
+    budgets,
+    dispatcher,
+    holds,
+    missions,
+    ownership,
+    policies,
+    unreconciled,
+    waivers,
+)
 from controllers.reconcilers.executors import ExecutorReconciler, Probe, Prober
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
@@ -37,9 +48,13 @@ from controllers.runtime.periodic import Periodic
 from controllers.runtime.result import DONE, Result
 from controllers.runtime.resync import Resync
 from controllers.runtime.workqueue import Priority, WorkQueue
+from controllers.sources import ownership as fields
 from controllers.sources.readers import Readers, local_url
 from controllers.sources.sync import SourceSync
 from controllers.sources.watch import Places, directory_places, repository_places, watch
+from controllers.status import commits
+from controllers.status.push import PUSH, PushEffects
+from controllers.status.writer import StatusWriter
 from schemas import registry
 from schemas.base import Key
 from schemas.config import Config
@@ -63,6 +78,9 @@ POLL_S = 0.1
 TIMERS_S = 1.0
 WATCH_RETRY_S = 2.0
 """How often a local repository that is not there is looked for, to be watched once it is."""
+HINT_EVERY_S = 2.0
+"""Hints of a forge make a source be looked at no more often than this."""
+LEAST_SECRET = 8
 CHANGES = 5_000
 """Changes that are read in one go."""
 HOUSEKEEPING_S = 3600.0
@@ -112,6 +130,7 @@ class Engine:
         self.artifacts = ArtifactFiles(place.state)
         self.manager = Manager(self.clock, self.random)
         self._readers = Readers(place.project, place.state / "mirrors")
+        self._hinted: dict[Key, float] = {}
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._gone: StoreGone | None = None
@@ -119,9 +138,8 @@ class Engine:
         self._wakes = Wakes(self._ready)
         self._waking = threading.Lock()
         self._loop = asyncio.get_running_loop()
-        self._command = CommandExecutor(
-            place.state, self.clock, self.blocking, secrets=LocalSecrets(variables=environment)
-        )
+        self._secrets = LocalSecrets(variables=environment)
+        self._command = CommandExecutor(place.state, self.clock, self.blocking, secrets=self._secrets)
         context = RunContext(self.tokens, agent_url, place.project)
         self._effects = RunEffects(
             self.store,
@@ -131,8 +149,28 @@ class Engine:
             blocking=self.blocking,
             clock=self.clock,
         )
+        self._status = StatusWriter(
+            self.store,
+            project=place.project,
+            cache=place.state / "status",
+            clock=self.clock,
+            blocking=self.blocking,
+            random=self.random,
+        )
+        pushes = PushEffects(
+            self.store,
+            project=place.project,
+            cache=place.state / "status",
+            blocking=self.blocking,
+            look_again=self._status.look_again,
+        )
+        statuses = commits.CommitStatusEffects(
+            self.store, secrets=self._secrets, project=place.project, hosts=config.forge_hosts, blocking=self.blocking
+        )
         self._runners = [self._runner("start-runs", START, self._effects.start),
-                         self._runner("cancel-runs", CANCEL, self._effects.cancel)]  # fmt: skip
+                         self._runner("cancel-runs", CANCEL, self._effects.cancel),
+                         self._runner("push-status", PUSH, pushes.push),
+                         self._runner("commit-statuses", commits.SET_STATUS, statuses.send)]  # fmt: skip
         self.objects: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
         self._reconcilers = make_reconcilers(self._probe, self._ready)
@@ -197,6 +235,7 @@ class Engine:
         for runner in self._runners:
             manager.add(runner.name, runner.run)
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
+        manager.add("status", self._status.run)
         manager.add("watch", self._watch)
         manager.add("housekeeping", self._housekeeping)
         try:
@@ -222,7 +261,7 @@ class Engine:
 
     def _start(self) -> None:
         """Say that the engine is here, keep the Source of the configuration, give back what a dead engine claimed."""
-        spec = self.config.source.to_spec()
+        spec = self.config.source.to_spec(self.config.status_branch)
         with self.store.transaction(SYSTEM) as tx:
             tx.release_claims()
             if spec is not None:
@@ -267,7 +306,7 @@ class Engine:
             runner.wake()
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, "Confirmation")]
+        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, "Confirmation", fields.KIND)]
 
         def everything() -> list[tuple[Key, Priority]]:
             with self._waking, self.store.snapshot() as snapshot:
@@ -344,7 +383,42 @@ class Engine:
                 self.objects.add(key)
 
     async def _reconcile_source(self, key: Key) -> Result:
-        return await self.blocking.run(self._sync, key)
+        result = await self.blocking.run(self._sync, key)
+        await self.blocking.run(commits.report, self.store, key)
+        return result
+
+    # Hints from forges.
+
+    async def hook_of(self, namespace: str, name: str) -> tuple[str, str] | None:
+        """How requests for a source prove themselves, as (type, secret); None when it takes none."""
+        return await self.blocking.run(self._hook_of, Key("Source", namespace, name))
+
+    def _hook_of(self, key: Key) -> tuple[str, str] | None:
+        with self.store.snapshot() as snapshot:
+            source = snapshot.get(key)
+        webhook = SourceSpec.model_validate(source.spec).webhook if source is not None else None
+        if webhook is None:
+            return None
+        try:
+            secret = self._secrets.resolve(webhook.secret, self.place.project)
+        except SecretMissing as error:
+            log.warning("%s takes no hooks: spec.webhook.secret: %s", key.short, error)
+            return None
+        if len(secret) < LEAST_SECRET:
+            log.warning("%s takes no hooks: the secret has less than %d characters", key.short, LEAST_SECRET)
+            return None
+        return str(webhook.type), secret
+
+    def hint(self, namespace: str, name: str) -> None:
+        """Look at a source soon; hints that come in a storm become one look every few seconds. On the event loop."""
+        key = Key("Source", namespace, name)
+        now_s = self.clock.monotonic()
+        wait_s = self._hinted.get(key, -HINT_EVERY_S) + HINT_EVERY_S - now_s
+        if wait_s > 0:
+            self.sources.add_after(key, wait_s)
+            return
+        self._hinted[key] = now_s
+        self.sources.add(key, Priority.CHANGE)
 
     # Watching.
 
@@ -369,13 +443,14 @@ class Engine:
 
     def _places(self) -> Places | None:
         """What to watch; None when the source is not on this machine. Raises SourceUnreadable while it is not there."""
-        spec = self.config.source.to_spec()
+        spec = self.config.source.to_spec(self.config.status_branch)
         if spec is None:
             return None
         if spec.type is SourceType.DIRECTORY:
             return directory_places(self.place.project / spec.url)
         url = local_url(spec.url, self.place.project)
-        return repository_places(Path(url)) if Path(url).is_absolute() else None
+        branch = spec.status_writeback.branch
+        return repository_places(Path(url), without=branch) if Path(url).is_absolute() else None
 
     async def _housekeeping(self, life: Lifecycle) -> None:
         life.ready()
@@ -408,12 +483,14 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         "Agent": agents.reconcile,
         "ApprovalDecision": approvals.reconcile_decision,
         "ApprovalRequest": approvals.reconcile_request,
+        "Budget": budgets.reconcile,
         "Confirmation": _rests,
         dispatcher.KIND: dispatcher.Dispatcher(ready),
         "Executor": ExecutorReconciler(probe),
         "Hold": holds.reconcile,
         "Mission": missions.reconcile,
         "Policy": policies.reconcile,
+        fields.KIND: ownership.reconcile,
         "Source": _rests,
         "Waiver": waivers.reconcile,
     }

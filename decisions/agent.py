@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from decisions.holds import Held
+from decisions.meters import BUILT_IN, Meter
 from decisions.mission_facts import Note
+from decisions.serving import Trial, explain, fields, trial
 from schemas.agent import AgentReason, AgentSpec, AgentStatus, UpdatePolicy
-from schemas.base import Key
-from schemas.conditions import Conditions, set_condition
+from schemas.base import Key, ObjectRef
+from schemas.conditions import Conditions, is_true, set_condition
 from schemas.event import EventType
 from schemas.kind import Disruption
 from schemas.mission import Spend
@@ -36,10 +38,25 @@ class OpenRun:
 
 
 @dataclass(frozen=True, slots=True)
+class LastGood:
+    """An older generation that can serve, and the executor it names."""
+
+    generation: int
+    executor: ObjectRef
+
+
+def standing(generation: int, status: AgentStatus, now: datetime) -> Trial:
+    """How far the declared generation of an agent has come."""
+    return trial(status, generation, status.effective_generation, is_true(status.conditions, "Ready"), now)
+
+
+@dataclass(frozen=True, slots=True)
 class AgentFacts:
     """Everything a decision about an agent may rest on. ``executor_ready`` is None when the executor does not exist.
     ``disruption`` is the class of what changed between the effective generation and the current one. ``in_use_by``
-    names missions that are declared for it and not finished."""
+    names missions that are declared for it and not finished. ``last_good`` is None when nothing older can serve;
+    ``effective_executor`` is what the effective generation names. ``used_share`` of the limit ``fullest`` is spent or
+    reserved, more than of any other."""
 
     key: Key
     generation: int
@@ -56,6 +73,11 @@ class AgentFacts:
     in_use_by: tuple[str, ...]
     spend: Spend
     spend_today: Spend
+    trial: Trial
+    last_good: LastGood | None
+    effective_executor: ObjectRef | None
+    used_share: float = 0.0
+    fullest: Meter | None = None
 
 
 @dataclass(slots=True)
@@ -78,6 +100,12 @@ def decide(facts: AgentFacts, now: datetime) -> AgentDecision:
     if asked:
         notes.append(Note(EventType.REQUEST_HANDLED, "Reconcile", "looked at on request", {"token": token}))
     effective, cancel, draining, pending = _update(facts, asked)
+    problem = _problem(facts)
+    if problem and facts.last_good is not None:
+        effective, cancel, draining = facts.last_good.generation, (), False
+        problem = explain(facts.generation, effective, problem, facts.trial.until if facts.executor_ready else None)
+    else:
+        problem = ""
     if facts.deleting_since is not None and now >= facts.deleting_since + DRAIN_DEADLINE:
         cancel = tuple((r.key, "AgentDeleted") for r in facts.runs if not r.cancel_requested)
     beats = [r.last_heartbeat_at or r.started_at for r in facts.runs]
@@ -86,6 +114,8 @@ def decide(facts: AgentFacts, now: datetime) -> AgentDecision:
         update={
             "observed_generation": facts.generation,
             "effective_generation": effective,
+            "serving_executor": _serving_executor(facts, effective),
+            **fields(status, facts.generation, facts.trial),
             "active_runs": len(facts.runs),
             "current_missions": tuple(sorted({r.mission for r in facts.runs})),
             "spend": facts.spend,
@@ -94,7 +124,9 @@ def decide(facts: AgentFacts, now: datetime) -> AgentDecision:
             "last_handled_reconcile": token if asked else status.last_handled_reconcile,
         }
     )
-    conditions, wake = _conditions(facts, status, now, draining=draining, pending=pending)
+    conditions, wake = _conditions(facts, status, now, draining=draining, pending=pending, last_good=problem)
+    if facts.trial.until is not None:
+        wake = min(wake, facts.trial.until) if wake is not None else facts.trial.until
     if facts.deleting_since is not None and facts.runs:
         deadline = facts.deleting_since + DRAIN_DEADLINE
         wake = deadline if wake is None and now < deadline else wake
@@ -105,6 +137,26 @@ def decide(facts: AgentFacts, now: datetime) -> AgentDecision:
         wake_at=wake,
         finalized=facts.deleting_since is not None and not facts.runs and not facts.in_use_by,
     )
+
+
+def _problem(facts: AgentFacts) -> str:
+    """Why the declared generation is not healthy; "" as far as it is."""
+    if facts.deleting_since is not None:
+        return ""
+    if facts.executor_ready is None:
+        return f"there is no {facts.executor.short}"
+    if not facts.executor_ready:
+        return f"{facts.executor.short}: {facts.executor_message}"
+    return facts.trial.problem
+
+
+def _serving_executor(facts: AgentFacts, effective: int) -> ObjectRef | None:
+    """Named only where it is not the declared one."""
+    if effective == facts.generation:
+        return None
+    good = facts.last_good
+    ref = good.executor if good is not None and good.generation == effective else facts.effective_executor
+    return ref if ref is not None and ref.key("Executor", facts.key.namespace) != facts.executor else None
 
 
 def _update(facts: AgentFacts, asked: bool) -> tuple[int, tuple[tuple[Key, str], ...], bool, bool]:
@@ -127,9 +179,9 @@ def _update(facts: AgentFacts, asked: bool) -> tuple[int, tuple[tuple[Key, str],
 
 
 def _conditions(
-    facts: AgentFacts, status: AgentStatus, now: datetime, *, draining: bool, pending: bool
+    facts: AgentFacts, status: AgentStatus, now: datetime, *, draining: bool, pending: bool, last_good: str
 ) -> tuple[Conditions, datetime | None]:
-    reason, ready, message = _ready(facts, draining=draining, pending=pending)
+    reason, ready, message = _ready(facts, draining=draining, pending=pending, last_good=last_good)
     made = status.conditions
 
     def put(type_: str, value: bool | None, why: AgentReason, text: str = "") -> None:
@@ -145,7 +197,7 @@ def _conditions(
     else:
         put("Suspended", False, AgentReason.NOT_HELD)
     put("Conformant", None, AgentReason.NOT_REPORTED)
-    put("WithinBudget", None, AgentReason.NO_BUDGET_DECLARED, "what it uses is booked; no limit is held against it yet")
+    _within_budget(facts, put)
     wake = held.until if held is not None else None
     stale_after = facts.spec.heartbeat.stale_after
     heard = {r: (r.last_heartbeat_at or r.started_at or now) + stale_after for r in facts.runs if r.reports}
@@ -161,12 +213,24 @@ def _conditions(
     return made, wake
 
 
-def _ready(facts: AgentFacts, *, draining: bool, pending: bool) -> tuple[AgentReason, bool, str]:
+def _within_budget(facts: AgentFacts, put: Callable[[str, bool | None, AgentReason, str], None]) -> None:
+    meter, share = facts.fullest, facts.used_share
+    if meter is None or share < meter.warn_at:
+        put("WithinBudget", True, AgentReason.WITHIN_LIMITS, "")
+        return
+    origin = "the built-in limit" if meter.origin == BUILT_IN else meter.origin
+    reason = AgentReason.BUDGET_EXCEEDED if share >= 1 else AgentReason.BUDGET_WARNING
+    put("WithinBudget", share < 1, reason, f"{share:.0%} of {origin} is spent or reserved")
+
+
+def _ready(facts: AgentFacts, *, draining: bool, pending: bool, last_good: str) -> tuple[AgentReason, bool, str]:
     reason = AgentReason
     if facts.deleting_since is not None:
         if facts.in_use_by:
             return reason.DELETING, False, "in use by " + ", ".join(facts.in_use_by[:5]) + ": reassign or remove them"
         return reason.DELETING, False, f"{len(facts.runs)} open run(s) end first"
+    if last_good and not facts.spec.suspend:
+        return reason.LAST_GOOD_SERVES, True, last_good
     if facts.executor_ready is None:
         return reason.EXECUTOR_NOT_FOUND, False, f"there is no {facts.executor.short}"
     if not facts.executor_ready:

@@ -150,7 +150,7 @@ def make_plan(
     for key in sorted(wanted, key=apply_order):
         want = wanted[key]
         current = inventory.get(key) or elsewhere.get(key)
-        origin = _renamed_from(want)
+        origin = renamed_from(want)
         if current is None and origin is not None and origin in inventory and origin not in wanted:
             entries.append(_changed(Action.RENAME, inventory[origin], want, disruptions, active))
             gone.pop(origin, None)
@@ -310,10 +310,12 @@ def _moved(want: Declared, current: Resource) -> bool:
     a, b = want.provenance, current.provenance
     if a is None or b is None:
         return a is not b
+    if want.ownership is not None and want.ownership != current.ownership:
+        return True  # a store of an older version does not know yet who owns what
     return (a.source, a.unit, a.path, a.line, a.blob) != (b.source, b.unit, b.path, b.line, b.blob)
 
 
-def _renamed_from(want: Declared) -> Key | None:
+def renamed_from(want: Declared) -> Key | None:
     """``remit.dev/renamed-from: name`` or ``namespace/name``."""
     text: Any = want.annotations.get(RENAMED_FROM)
     if not text:

@@ -25,6 +25,7 @@ class EffectKind(StrEnum):
     NARROWS = "Narrows"  # a limit gets tighter
     INTERRUPTS = "Interrupts"  # running work is stopped
     DRAINS = "Drains"  # running work ends first
+    UPDATES = "Updates"  # new work gets the new spec; what runs notices nothing
     SPEND = "Spend"  # the daily ceiling moves
     STARTS = "Starts"  # a mission becomes runnable
     FIRES = "Fires"  # a schedule's next times
@@ -68,15 +69,40 @@ def _work(entry: Entry, after: Side) -> list[PlanEffect]:
         return [PlanEffect(EffectKind.STARTS, subject, f"for agent/{spec['agentRef']['name']}")]
     if entry.key.kind == "Mission" and spec.get("desiredState") == "Canceled" and entry.action is not Action.DELETE:
         return [PlanEffect(EffectKind.INTERRUPTS, subject, f"canceled; {runs}")] if entry.active else []
+    if entry.key.kind in ("Agent", "Executor") and entry.action in (Action.UPDATE, Action.RENAME):
+        return _update(entry, spec, runs)
     if not entry.active:
         return []
     if entry.action is Action.DELETE:
         return [PlanEffect(EffectKind.DRAINS, subject, f"deleted once its {runs} ended or were stopped")]
-    if entry.key.kind == "Agent" and entry.disruption in (Disruption.DRAIN, Disruption.RESTART):
-        return [_agent_update(subject, str(spec.get("updatePolicy", "OnIdle")), runs)]
     if entry.key.kind == "Mission" and entry.disruption is Disruption.DRAIN:
         return [PlanEffect(EffectKind.INTERRUPTS, subject, f"reassigned; {runs} stopped, a new one follows")]
     return []
+
+
+def _update(entry: Entry, spec: Mapping[str, Any], runs: str) -> list[PlanEffect]:
+    """What an edit of an agent or executor does to work: restart, drain, or nothing that runs notices; and what serves
+    should the new spec not be healthy."""
+    subject = entry.key.short
+    if not any(c.path.startswith("spec.") for c in entry.changes):
+        return []
+    if entry.key.kind == "Agent" and entry.disruption in (Disruption.DRAIN, Disruption.RESTART):
+        policy = str(spec.get("updatePolicy", "OnIdle"))
+        if entry.active or policy == "Manual":
+            found = _agent_update(subject, policy, runs)
+        else:
+            found = PlanEffect(EffectKind.UPDATES, subject, "no restart: no run is open; new runs get the new spec")
+    elif entry.key.kind == "Agent" and entry.disruption is Disruption.LIVE:
+        return [PlanEffect(EffectKind.UPDATES, subject, "no restart: holds at the next decision")]
+    else:
+        found = PlanEffect(
+            EffectKind.UPDATES, subject, "no restart: open runs go on as they began; new runs get the new spec"
+        )
+    serves = (
+        "it is tighter: nothing starts while it is not healthy" if entry.narrows
+        else "the last good one serves while it is not healthy"
+    )  # fmt: skip
+    return [PlanEffect(found.kind, subject, f"{found.message}; {serves}")]
 
 
 def _agent_update(subject: str, policy: str, runs: str) -> PlanEffect:

@@ -180,7 +180,10 @@ class AgentReason(StrEnum):
     CONFORMANT = "Conformant"  # it reports what is declared
     NOT_REPORTED = "NotReported"  # it reports neither model nor tools
     ERROR_STREAK = "ErrorStreak"  # its runs keep failing
-    NO_BUDGET_DECLARED = "NoBudgetDeclared"  # the built-in limits apply
+    WITHIN_LIMITS = "WithinLimits"  # below warnAt of every limit
+    BUDGET_WARNING = "BudgetWarning"  # above warnAt of one
+    BUDGET_EXCEEDED = "BudgetExceeded"  # a limit has no room left
+    LAST_GOOD_SERVES = "LastGoodServes"  # the declared generation is not healthy; the last good one serves
     DELETING = "Deleting"  # deletionTimestamp is set
     MAY_STILL_BE_RUNNING = "MayStillBeRunning"  # a worker of it could not be told to stop
 
@@ -191,6 +194,15 @@ class AgentStatus(StatusModel):
     conditions: Conditions = Field((), description="Ready, Reachable, Conformant, WithinBudget, Suspended.")
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
     effective_generation: int = Field(0, description="Generation that new runs start with (update policy).")
+    serving_executor: ObjectRef | None = Field(
+        None, description="Executor that new runs start with, where it is not the declared one."
+    )
+    last_good_generation: int = Field(
+        0, description="Generation that serves when the declared one turns out broken; 0 once that one has worked."
+    )
+    failed_generation: int = Field(0, description="Generation whose run could not be started; 0 is none.")
+    failed_at: Time | None = Field(None, description="When that was; after 30 minutes it is tried again.")
+    failed_message: str = Field("", description="Why it could not be started.")
     active_runs: int = Field(0, description="Runs that are open.")
     current_missions: tuple[Name, ...] = Field((), description="Missions that are worked on, sorted.")
     spend: Spend = Field(default_factory=Spend, description="Used by all its runs.")

@@ -47,6 +47,8 @@ class CommonReason(StrEnum):
     DELETING = "Deleting"  # deletionTimestamp is set, finalizers run
     REFERENCE_NOT_FOUND = "ReferenceNotFound"  # a referenced object does not exist
     REFERENCE_NOT_READY = "ReferenceNotReady"  # a referenced object is not Ready
+    FIELDS_OVERRIDDEN = "FieldsOverridden"  # somebody took declared fields for a time; describe says who, why, how long
+    FIELD_FIGHT = "FieldFight"  # others keep changing a declared field; it is put back ever later
     IN_USE = "InUse"  # deletion waits: other objects refer to this one
     INTERNAL_ERROR = "InternalError"  # a fault in Remit itself; retried with backoff
 

@@ -9,10 +9,26 @@ from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Model
 from schemas.quantities import Duration
-from schemas.source import PruneMode, SourceSpec, SourceType, Verify, WideningMode
+from schemas.source import (
+    STATUS_BRANCH,
+    Branch,
+    CommitPrefix,
+    Forge,
+    PruneMode,
+    SourceSpec,
+    SourceType,
+    StatusWriteback,
+    Verify,
+    Webhook,
+    WideningMode,
+)
 
 Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$", max_length=300)]
 """``host:port``; an IPv6 host stands in brackets."""
+HostName = Annotated[
+    str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?$", max_length=300)
+]
+"""A host, or ``host:port``."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -34,6 +50,14 @@ class GitSource(Model):
     verify: Verify | None = Field(None, description="Which commits are trusted.")
     prune: PruneMode = Field(PruneMode.GUARDED, description="Guarded, Confirm or Never.")
     widening: WideningMode = Field(WideningMode.APPLY, description="Apply or Confirm.")
+    quarantine: tuple[CommitPrefix, ...] = Field(
+        (), description="Commits that are never applied: full ids, or their first 7 digits or more."
+    )
+    status_writeback: StatusWriteback | None = Field(
+        None, description="How status is written back; Auto, to statusBranch, when absent."
+    )
+    forge: Forge | None = Field(None, description="Where the outcome of commits is shown.")
+    webhook: Webhook | None = Field(None, description="How a forge may ask to look now.")
 
 
 class DirectorySource(Model):
@@ -62,10 +86,15 @@ class SourceChoice(Model):
             raise ValueError("name exactly one of git, directory and kubernetes")
         return self
 
-    def to_spec(self) -> SourceSpec | None:
-        """The Source that the engine keeps for it; None in Kubernetes mode."""
+    def to_spec(self, status_branch: str = STATUS_BRANCH) -> SourceSpec | None:
+        """The Source that the engine keeps for it; None in Kubernetes mode. ``status_branch`` is where status goes
+        unless the source says more."""
         if self.git is not None:
-            return SourceSpec.model_validate({"type": SourceType.GIT, **self.git.model_dump()})
+            values: dict[str, Any] = self.git.model_dump()
+            written = values.pop("status_writeback") or {}
+            if self.git.status_writeback is None or "branch" not in self.git.status_writeback.model_fields_set:
+                written["branch"] = status_branch
+            return SourceSpec.model_validate({"type": SourceType.GIT, **values, "status_writeback": written})
         if self.directory is not None:
             fields: dict[str, Any] = self.directory.model_dump()
             return SourceSpec.model_validate({"type": SourceType.DIRECTORY, "url": fields.pop("path"), **fields})
@@ -87,13 +116,20 @@ class Config(Model):
     )
     listen: Address = Field("127.0.0.1:8420", description="Read API and dashboard.")
     agent_listen: Address = Field("127.0.0.1:8421", description="Agent protocol; agents get it as REMIT_URL.")
-    status_branch: str = Field("remit/status", max_length=255, description="Branch that status is written to.")
+    status_branch: Branch = Field(STATUS_BRANCH, description="Branch that status is written to.")
+    hook_listen: Address | None = Field(None, description="Where forges may ask to look now; nowhere when absent.")
+    forge_hosts: tuple[HostName, ...] = Field(
+        (), max_length=100, description="Hosts of forges beside api.github.com and gitlab.com; with a port, only that."
+    )
     profile: Profile = Field(Profile.WORKSTATION, description="Workstation, Standalone or Vps.")
 
     @model_validator(mode="after")
     def _loopback(self) -> Self:
         if self.profile is Profile.WORKSTATION:
-            for name, address in (("listen", self.listen), ("agentListen", self.agent_listen)):
+            addresses = [("listen", self.listen), ("agentListen", self.agent_listen)]
+            if self.hook_listen is not None:
+                addresses.append(("hookListen", self.hook_listen))
+            for name, address in addresses:
                 host, port = address.rsplit(":", 1)
                 if host not in LOOPBACK:
                     raise ValueError(

@@ -23,6 +23,10 @@ class EventType(StrEnum):
     DELETED = "Deleted"  # it is gone
     CONDITION_CHANGED = "ConditionChanged"  # a condition changed its status
     DRIFT_CORRECTED = "DriftCorrected"  # a declared field was put back
+    OVERRIDDEN = "Overridden"  # somebody took a declared field for a time
+    OVERRIDE_ENDED = "OverrideEnded"  # an override is over; the field has its declared value again
+    FIELD_FIGHT = "FieldFight"  # a declared field keeps being changed by others
+    FIELD_FIGHT_ENDED = "FieldFightEnded"  # it came to rest
     FINALIZED = "Finalized"  # a finalizer ended, or was forced at its deadline
     # Sources
     SYNCED = "Synced"  # a unit was brought to a revision
@@ -48,6 +52,7 @@ class EventType(StrEnum):
     APPROVAL_REQUESTED = "ApprovalRequested"  # a person is asked
     APPROVAL_DECIDED = "ApprovalDecided"  # a person answered and it counted
     APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time
+    BUDGET_EXTENDED = "BudgetExtended"  # a person granted more on top of a limit
     APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands
     DECISION_REFUSED = "DecisionRefused"  # an answer without effect, and why
     HOLD_PLACED = "HoldPlaced"  # a Hold took effect

@@ -11,7 +11,7 @@ from schemas.base import MAX_SECONDS, Bool, Int, JsonObject, Model, StatusModel,
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
 from schemas.mission import Backoff
-from schemas.quantities import Duration, PositiveDuration
+from schemas.quantities import Duration, PositiveDuration, Time
 from schemas.secret import EnvVar, ValueFrom
 
 
@@ -191,6 +191,7 @@ class ExecutorReason(StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"  # a valueFrom names nothing # noqa: S105
     NOT_RECONCILED_YET = "NotReconciledYet"  # this version has no executor of that type
     HELD = "Held"  # a Hold stops it
+    LAST_GOOD_SERVES = "LastGoodServes"  # the declared generation is not healthy; the last good one serves
     DELETING = "Deleting"  # deletionTimestamp is set
     IN_USE = "InUse"  # deletion waits: agents refer to it
 
@@ -210,6 +211,13 @@ class ExecutorStatus(StatusModel):
 
     conditions: Conditions = Field((), description="Ready.")
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
+    serving_generation: int = Field(0, description="Generation that new runs start with.")
+    last_good_generation: int = Field(
+        0, description="Generation that serves when the declared one turns out broken; 0 once that one has worked."
+    )
+    failed_generation: int = Field(0, description="Generation whose run could not be started; 0 is none.")
+    failed_at: Time | None = Field(None, description="When that was; after 30 minutes it is tried again.")
+    failed_message: str = Field("", description="Why it could not be started.")
     capabilities: Capabilities = Field(default_factory=Capabilities, description="What it can do.")
 
 

@@ -104,6 +104,9 @@ class Retry(Model):
 
     max_attempts: Int = Field(1, ge=1, le=100, description="Attempts in all, the first included.")
     backoff: Backoff = Field(default_factory=Backoff, description="Pauses between attempts.")
+    idempotent: Bool = Field(
+        False, description="Whether repeating is safe after a loss, where the program cannot tell what it did."
+    )
 
 
 Title = Line
@@ -175,6 +178,8 @@ class MissionReason(StrEnum):
     DEPENDENCY_NOT_FOUND = "DependencyNotFound"  # a mission in dependsOn does not exist
     DEPENDENCY_NOT_DONE = "DependencyNotDone"  # a mission in dependsOn is not Done yet
     DEPENDENCY_FAILED = "DependencyFailed"  # one of them failed or was canceled
+    BUDGET_EXCEEDED = "BudgetExceeded"  # a limit leaves no room for its next run
+    RUN_OVER_BUDGET = "RunOverBudget"  # its run used more than one run may
     AGENT_NOT_READY = "AgentNotReady"  # the agent is not Ready
     HELD = "Held"  # a Hold stops it
     SUSPENDED = "Suspended"  # spec.suspend

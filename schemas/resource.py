@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from schemas.base import API_VERSION, Key
+from schemas.ownership import Ownership
 from schemas.quantities import format_time
 
 RENAMED_FROM = "remit.dev/renamed-from"
@@ -97,6 +98,9 @@ def digest(value: Any) -> str:
     return "sha256:" + hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+_NOBODY = Ownership()
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One stored object: an intent, an act or a record.
@@ -105,7 +109,8 @@ class Resource:
     starts at 1 and grows only with the canonical spec. ``resource_version`` is the store-wide sequence of the last
     write. ``unit`` is the inventory the object belongs to ("" when no source declares it). ``manager`` is who owns
     the spec: ``git/<source>``, ``cli/<user>`` or ``controller/<name>``. ``owner_uid`` is the object that this one
-    is a part of and is deleted with. ``deletion_at`` is set once deletion was asked for.
+    is a part of and is deleted with. ``deletion_at`` is set once deletion was asked for. ``ownership`` tells who owns
+    which field.
     """
 
     kind: str
@@ -125,6 +130,7 @@ class Resource:
     owner_uid: str = ""
     finalizers: tuple[str, ...] = ()
     deletion_at: datetime | None = None
+    ownership: Ownership = _NOBODY
 
     @property
     def key(self) -> Key:
@@ -164,7 +170,7 @@ class Resource:
         if self.owner_uid:
             metadata["ownerReferences"] = [{"uid": self.owner_uid, "controller": True}]
         if self.manager:
-            metadata["managedFields"] = [{"manager": self.manager, "operation": "Apply"}]
+            metadata["managedFields"] = self.ownership.managed_fields(self.manager)
         wire: dict[str, Any] = {
             "apiVersion": API_VERSION,
             "kind": self.kind,
@@ -174,6 +180,12 @@ class Resource:
         if self.provenance is not None:
             wire["provenance"] = self.provenance.to_wire()
         wire["status"] = self.status
+        extra = self.ownership.conditions(self.generation)
+        if extra:
+            kept = [c for c in self.status.get("conditions", ()) if c["type"] not in {e["type"] for e in extra}]
+            both = sorted([*kept, *extra], key=lambda c: str(c["type"]))
+            # Kept apart from status, which the reconciler of the kind writes whole.
+            wire["status"] = {**self.status, "conditions": both}
         return wire
 
 
@@ -188,6 +200,7 @@ class Declared:
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     provenance: Provenance | None = None
+    ownership: Ownership | None = None
 
     @property
     def key(self) -> Key:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from schemas.base import Bool, Model, StatusModel
+from schemas.base import Bool, Line, Model, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
 from schemas.quantities import Duration, Time
+from schemas.secret import ValueFrom
 
 
 class SourceType(StrEnum):
@@ -86,6 +87,97 @@ class WideningMode(StrEnum):
     CONFIRM = "Confirm"  # waits for confirmation
 
 
+STATUS_BRANCH = "remit/status"
+OWN_PREFIX = "remit/"
+"""Branches below it belong to the engine: it takes one over whatever it holds, by a commit on top."""
+BRANCH_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
+
+
+def _branch(value: str) -> str:
+    if ".." in value or any(part.endswith((".lock", ".")) for part in value.split("/")):
+        raise ValueError("no part of a branch has '..' in it or ends with '.' or '.lock'")
+    return value
+
+
+Branch = Annotated[str, StringConstraints(pattern=BRANCH_PATTERN, max_length=200), AfterValidator(_branch)]
+"""A branch by its short name, of characters that every forge and file system takes."""
+
+
+class WritebackMode(StrEnum):
+    """Where status is written back."""
+
+    AUTO = "Auto"  # into a repository on this machine that may be written to; nowhere else
+    ALWAYS = "Always"  # also to a remote repository, by push
+    NEVER = "Never"  # nowhere
+
+
+class StatusWriteback(Model):
+    """Status of what the source declares, committed to a branch of its own."""
+
+    mode: WritebackMode = Field(WritebackMode.AUTO, description="Auto, Always or Never.")
+    branch: Branch = Field(
+        STATUS_BRANCH,
+        description="The branch. One that does not begin with remit/ is written only if the engine made it.",
+    )
+    sign: Bool = Field(False, description="Sign its commits with the key that git is configured to sign with.")
+    quiet_period: Duration = Field("2s", description="Commit once nothing changed for this long.")  # type: ignore[assignment]
+    max_wait: Duration = Field("10s", description="Commit at the latest this long after a change.")  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _waits(self) -> Self:
+        if self.max_wait < self.quiet_period:
+            raise ValueError("maxWait is at least quietPeriod")
+        if self.max_wait.total_seconds() > 3600:
+            raise ValueError("maxWait is at most 1h")
+        return self
+
+
+class ForgeType(StrEnum):
+    """Which API a forge speaks."""
+
+    GITHUB = "GitHub"  # GitHub and GitHub Enterprise Server
+    GITLAB = "GitLab"  # GitLab
+    GITEA = "Gitea"  # Gitea and Forgejo
+
+
+REPOSITORY_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){1,19}$"
+
+
+class Forge(Model):
+    """Where the outcome of a commit is shown as a commit status. The host must be one that the engine's configuration
+    allows (``forgeHosts``): a commit must not say where tokens go."""
+
+    type: ForgeType = Field(description="GitHub, GitLab or Gitea (also Forgejo).")
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s\x00-\x1f\x7f]+$",
+        max_length=1000,
+        description="Address of the API's host, such as https://git.example.org; that of github.com or gitlab.com when"
+        " absent. For GitHub Enterprise Server with /api/v3 at its end.",
+    )
+    repository: str = Field(
+        pattern=REPOSITORY_PATTERN, max_length=500, description="owner/name there; for GitLab with all groups."
+    )
+    token: ValueFrom = Field(description="Token that may write commit statuses.")
+    context: Line = Field("remit", description="Name of the commit status.")
+
+    @model_validator(mode="after")
+    def _where(self) -> Self:
+        if self.type is ForgeType.GITEA and self.url is None:
+            raise ValueError("name the url: there is no common host of Gitea and Forgejo")
+        if ".." in self.repository or (self.type is not ForgeType.GITLAB and self.repository.count("/") != 1):
+            raise ValueError("repository is owner/name")
+        return self
+
+
+class Webhook(Model):
+    """Lets a forge say that something was pushed, at ``POST /hooks/<namespace>/<source>`` of the engine's
+    ``hookListen``. What it sends is a hint to look, and nothing in it is read."""
+
+    type: ForgeType = Field(description="GitHub, GitLab or Gitea (also Forgejo): how requests prove themselves.")
+    secret: ValueFrom = Field(description="The secret that was given to the forge.")
+
+
 class SourceSpec(Model):
     """A git repository or a directory of specs."""
 
@@ -103,6 +195,12 @@ class SourceSpec(Model):
         (), description="Commits that are never applied: full ids, or their first 7 digits or more."
     )
     suspend: Bool = Field(False, description="Apply nothing new while true.")
+    status_writeback: StatusWriteback = Field(
+        default_factory=lambda: StatusWriteback.model_validate({}),
+        description="Whether and where status is written back; for Git.",
+    )
+    forge: Forge | None = Field(None, description="Where the outcome of commits is shown; for Git.")
+    webhook: Webhook | None = Field(None, description="How a forge may ask to look now; for Git.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -110,6 +208,11 @@ class SourceSpec(Model):
             raise ValueError("interval is at least 1s")
         if self.type is SourceType.DIRECTORY and self.verify is not None:
             raise ValueError("a directory has no commits to verify: use a git source")
+        if self.type is SourceType.DIRECTORY and (self.forge is not None or self.webhook is not None):
+            raise ValueError("forge and webhook are of git sources")
+        branch = self.status_writeback.branch
+        if self.type is SourceType.GIT and self.ref in (branch, f"refs/heads/{branch}"):
+            raise ValueError("statusWriteback.branch is the branch that specs are read from: name another one")
         return self
 
 
@@ -145,6 +248,19 @@ class SourceReason(StrEnum):
     SIGNATURE_UNCHECKED = "SignatureUnchecked"  # ssh-keygen or gpg is missing or gave no answer
     ALLOWED_SIGNERS_REFUSED = "AllowedSignersRefused"  # the file of trusted keys is unreadable or in the governed path
     QUARANTINED = "Quarantined"  # the revision is in spec.quarantine
+    STATUS_WRITTEN = "StatusWritten"  # the status branch says what the store says
+    NOT_WRITABLE = "NotWritable"  # status cannot be written to that repository
+    BRANCH_TAKEN = "BranchTaken"  # the status branch holds what the engine did not write
+    BRANCH_CHECKED_OUT = "BranchCheckedOut"  # somebody has the status branch checked out in a work tree
+    REPOSITORY_BUSY = "RepositoryBusy"  # another git process holds the status branch
+    NOT_SIGNED = "NotSigned"  # status commits cannot be signed
+    PUSH_REFUSED = "PushRefused"  # the remote did not take the status branch
+    PUSH_PENDING = "PushPending"  # status was committed and is on its way to the remote
+    FORGE_REPORTED = "ForgeReported"  # the forge shows how the latest commit went
+    FORGE_HOST_REFUSED = "ForgeHostRefused"  # forgeHosts does not allow the host of spec.forge
+    FORGE_CREDENTIAL_NOT_FOUND = "ForgeCredentialNotFound"  # the reference of spec.forge.token leads to no value
+    FORGE_REFUSED = "ForgeRefused"  # the forge refused the commit status
+    FORGE_UNREACHABLE = "ForgeUnreachable"  # the forge does not answer, or asks to wait
     STORE_UNAVAILABLE = "StoreUnavailable"  # the plan could not be applied
     NOT_RECONCILED_YET = "NotReconciledYet"  # accepted; this version does not follow it
     DELETING = "Deleting"  # deletionTimestamp is set
@@ -180,9 +296,11 @@ class UnitStatus(StatusModel):
 class SourceStatus(StatusModel):
     """How far it is applied."""
 
-    conditions: Conditions = Field((), description="Ready.")
+    conditions: Conditions = Field((), description="Ready, StatusWritten, ForgeReported.")
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
     revision: str | None = Field(None, description="Revision that was last seen.")
+    refused_revision: str | None = Field(None, description="Revision that is there and was not taken; Ready says why.")
+    reported: str = Field("", description="Digest of what was last sent to the forge.")
     signer: str = Field("", description="Who signed that revision, as verified; empty without spec.verify.")
     last_sync_time: Time | None = Field(None, description="When it was last read with success.")
     units: tuple[UnitStatus, ...] = Field((), description="Its units, by path.")
@@ -198,6 +316,7 @@ KIND = KindInfo(
     status=SourceStatus,
     reasons=SourceReason,
     description="Where specs come from.",
+    condition_types=("Ready", "StatusWritten", "ForgeReported"),
     columns=(
         Column("READY", "status.conditions[Ready].status"),
         Column("REASON", "status.conditions[Ready].reason"),

@@ -12,6 +12,7 @@ from sqlalchemy import bindparam
 
 from schemas.base import Key
 from schemas.errors import AlreadyExists, Conflict
+from schemas.ownership import Ownership
 from schemas.resource import Declared, Resource, canonical_json
 from store import rows
 from store.codec import dump, from_micros
@@ -49,6 +50,7 @@ _DECLARED_COLUMNS = (
     "annotations",
     "provenance",
     "spec",
+    "ownership",
 )
 _PUT_SPEC = _update(*_DECLARED_COLUMNS)
 
@@ -109,6 +111,7 @@ class ObjectWrites(ObjectReads):
             labels=declared.labels,
             annotations=declared.annotations,
             provenance=declared.provenance,
+            ownership=current.ownership if declared.ownership is None else declared.ownership,
             manager=current.manager if manager is None else manager,
             unit=current.unit if unit is None else unit,
         )
@@ -195,6 +198,7 @@ class ObjectWrites(ObjectReads):
             provenance=declared.provenance,
             owner_uid=owner_uid,
             finalizers=tuple(finalizers),
+            ownership=declared.ownership or Ownership(),
         )
 
     def _swap(self, statement: Statement, current: Resource, values: dict[str, Any]) -> int:

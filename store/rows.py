@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from schemas.ownership import Ownership
 from schemas.resource import Provenance, Resource
 from store.codec import dump, from_micros, load, load_object, maybe_micros, maybe_moment, to_micros
 from store.contract import SpecRevision
@@ -30,6 +31,7 @@ OBJECT_COLUMNS = (
     _o.owner_uid,
     _o.finalizers,
     _o.deletion_at,
+    _o.ownership,
 )
 """In the order of the fields of Resource."""
 
@@ -57,6 +59,7 @@ def to_resource(row: Row) -> Resource:
         owner_uid,
         finalizers,
         deletion_at,
+        ownership,
     ) = row
     return Resource(
         kind,
@@ -76,6 +79,7 @@ def to_resource(row: Row) -> Resource:
         owner_uid,
         () if finalizers == "[]" else tuple(load(finalizers)),
         maybe_moment(deletion_at),
+        to_ownership(ownership),
     )
 
 
@@ -100,6 +104,7 @@ def from_resource(resource: Resource) -> dict[str, Any]:
         "provenance": from_provenance(resource.provenance),
         "spec": dump(resource.spec),
         "status": dump(resource.status),
+        "ownership": from_ownership(resource.ownership),
     }
 
 
@@ -117,6 +122,20 @@ def to_provenance(text: str) -> Provenance | None:
 def from_provenance(provenance: Provenance | None) -> str:
     """Its JSON; "" for None."""
     return "" if provenance is None else dump(provenance.to_wire())
+
+
+_NOBODY = Ownership()
+
+
+def to_ownership(text: str) -> Ownership:
+    """Inverse of from_ownership."""
+    return Ownership.from_wire(load(text)) if text else _NOBODY
+
+
+def from_ownership(ownership: Ownership) -> str:
+    """Its JSON; "" when nothing is known."""
+    wire = ownership.to_wire()
+    return dump(wire) if wire else ""
 
 
 def to_spec_revision(row: Row) -> SpecRevision:

@@ -75,13 +75,15 @@ objects = sa.Table(
     _text("provenance"),
     _text("spec"),
     _text("status"),
+    sa.Column("ownership", TEXT, nullable=False, server_default=sa.text("''")),
     sa.UniqueConstraint("kind", "namespace", "name"),
     sa.UniqueConstraint("resource_version"),
     sa.Index(None, "kind", "state", "namespace", "name"),
     sa.Index(None, "owner_uid", "kind", "namespace", "name"),
     sa.Index(None, "unit", "kind", "namespace", "name"),
 )
-"""Intents, acts and records. ``state`` copies ``status.state``; ``provenance`` is "" when there is none."""
+"""Intents, acts and records. ``state`` copies ``status.state``; ``provenance`` and
+``ownership`` are "" when there is none."""
 
 specs = sa.Table(
     "specs",

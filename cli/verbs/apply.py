@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import common
-from cli.failures import Exit, Failure
+from cli.common import is_given
+from cli.failures import Failure
 from schemas.base import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -28,24 +29,45 @@ def apply(
     files: Annotated[list[str], typer.Option("--filename", "-f", help="File, folder or - for standard input.")],
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and say what would happen.")] = False,
+    override: Annotated[
+        bool, typer.Option("--override", help="Take fields that a source declares, for a time; needs --reason, --ttl.")
+    ] = False,
+    reason: common.Reason = "",
+    ttl: Annotated[str | None, typer.Option("--ttl", help="How long an override lasts: 30m, 1h.")] = None,
 ) -> None:
-    """Declare objects without git. What a source declares is refused: change it there."""
+    """Declare objects without git, or fields that a source leaves open. What a source declares is refused: change it
+    there, or --override it for a time. With -n, documents without a namespace are put into that one, and a document
+    that names another is refused.
+
+    Examples:
+      remit apply -f mission.yaml
+      remit apply -f missions/ -n docs --dry-run
+      remit apply -f - < mission.yaml
+    """
+    from cli import claims
     from cli.compiling import compile_paths, compile_text
+    from cli.moment import now
     from cli.project import me
     from schemas.errors import InvalidSpec
 
     units: list[CompiledUnit] = []
     for name in files:
-        units += [compile_text(sys.stdin.buffer.read(), "stdin")] if name == "-" else compile_paths([Path(name)])
+        if name == "-":
+            units.append(compile_text(sys.stdin.buffer.read(), "stdin", namespace=namespace))
+        else:
+            units += compile_paths([Path(name)], namespace=namespace)
     found = [d for unit in units for d in unit.diagnostics]
     if found:
         raise InvalidSpec(found)
-    wanted = [d for unit in units for d in unit.declared]
+    given = wanted = [d for unit in units for d in unit.declared]
     if not wanted:
         raise Failure("there is nothing to apply in what was given")
+    if is_given(context, "namespace"):
+        _refuse_other_namespaces(wanted, namespace)
+    how = claims.asked(override=override, reason=reason, ttl=ttl)
     with common.store_of(context) as store:
         with store.snapshot() as snapshot:
-            _refuse_declared_elsewhere(snapshot, wanted)
+            wanted = claims.settled(snapshot, wanted, me(), how, now())
             _refuse_cycles(snapshot, wanted)
         if dry_run:
             with store.snapshot() as snapshot:
@@ -53,22 +75,22 @@ def apply(
                     print(f"{item.key.short} {_would(snapshot, item)} (dry run)")
             return
         with store.transaction(me()) as tx:
-            lines = [f"{item.key.short} {_apply_one(tx, item)}" for item in wanted]
+            lines = [
+                f"{item.key.short} {claims.write(tx, item, how) if claims.beside(tx, item) else _apply_one(tx, item)}"
+                for item in given
+            ]
         print("\n".join(lines))
 
 
-def _refuse_declared_elsewhere(snapshot: Snapshot, wanted: list[Declared]) -> None:
-    owned = []
-    for item in wanted:
-        current = snapshot.get(item.key)
-        if current is not None and (current.unit or current.manager.startswith("engine/")):
-            origin = current.provenance
-            place = f"{origin.place} at {origin.revision}" if origin else "remit.yaml"
-            owned.append(f"{item.key.short} is declared at {place}")
-    if owned:
-        raise Failure(
-            "a source owns what you want to change", *owned, hint="edit it there and commit", code=Exit.REFUSED
-        )
+def _refuse_other_namespaces(wanted: list[Declared], namespace: str) -> None:
+    """As kubectl does: what the command line says and what a document says must agree."""
+    others = [d for d in wanted if d.namespace not in ("", namespace)]
+    if others:
+        places = [
+            f"{d.provenance.place if d.provenance else 'it'}: {d.key.short} names the namespace {d.namespace}"
+            for d in others
+        ]
+        raise Failure(f"-n {namespace} does not fit what was given", *places, hint="remit apply -f FILE, without -n")
 
 
 def _refuse_cycles(snapshot: Snapshot, wanted: list[Declared]) -> None:

@@ -28,10 +28,29 @@ def diff(
     ] = None,
     form: Annotated[DiffFormat, typer.Option("--output", "-o", help="human, json or markdown.")] = DiffFormat.HUMAN,
     markdown: Annotated[bool, typer.Option("--markdown", help="Short for -o markdown, for pull requests.")] = False,
+    comment: Annotated[
+        int | None, typer.Option("--comment", min=1, help="Also keep it as a comment on this pull or merge request.")
+    ] = None,
+    forge: Annotated[str, typer.Option("--forge", help="GitHub, GitLab or Gitea; for --comment.")] = "GitHub",
+    forge_url: Annotated[
+        str | None, typer.Option("--forge-url", help="Its address, unless github.com or gitlab.com; for --comment.")
+    ] = None,
+    repository: Annotated[str | None, typer.Option("--repository", help="owner/name there; for --comment.")] = None,
+    token_env: Annotated[
+        str, typer.Option("--token-env", help="Variable that holds the token; for --comment.")
+    ] = "REMIT_FORGE_TOKEN",  # noqa: S107  the name of a variable
+    comment_key: Annotated[
+        str, typer.Option("--comment-key", help="Tells comments of several plans apart; for --comment.")
+    ] = "default",
 ) -> None:
     """Show what applying the specs would do: fields, and effects on running work, money and permissions.
 
     Exit codes: 0 nothing, 1 changes, 2 an error, 3 a guard holds a part back.
+
+    Examples:
+      remit diff
+      remit diff --head HEAD~1
+      remit diff --base main --markdown
     """
     from cli.plans import plan_live, plan_offline, render
 
@@ -42,6 +61,13 @@ def diff(
         with common.store_of(context, read_only=True) as store:
             plans = plan_live(common.project_of(context), store, folder, head)
     print(render(plans, DiffFormat.MARKDOWN if markdown else form))
+    if comment is not None:
+        from cli.comments import post
+
+        post(
+            render(plans, DiffFormat.MARKDOWN), number=comment, forge=forge, url=forge_url, repository=repository,
+            token_env=token_env, key=comment_key,
+        )  # fmt: skip
     if any(p.plan.guards for p in plans):
         raise typer.Exit(int(Exit.REFUSED))
     if any(p.plan.entries for p in plans):

@@ -14,8 +14,10 @@ from cli import common
 from cli.failures import Exit
 
 if TYPE_CHECKING:
+    from api.server import HttpServer
     from cli.printer import Printer
     from cli.project import Project
+    from controllers.wiring import Engine
 
 _LAST_WORDS_S = 2.0
 
@@ -31,6 +33,7 @@ def run(
     store: Annotated[str | None, typer.Option("--store", help="sqlite:///PATH")] = None,
     agent_listen: Annotated[str | None, typer.Option("--agent-listen", help="Address of the agent protocol.")] = None,
     listen: Annotated[str | None, typer.Option("--listen", help="Address of the read API and dashboard.")] = None,
+    hook_listen: Annotated[str | None, typer.Option("--hook-listen", help="Address for hooks of forges.")] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="Workstation, Standalone or Vps.")] = None,
     source_url: Annotated[str | None, typer.Option("--source-git-url", help="Repository of specs.")] = None,
     source_ref: Annotated[str | None, typer.Option("--source-git-ref", help="Branch, tag or full ref.")] = None,
@@ -41,6 +44,11 @@ def run(
     """Run the engine: follow the specs, dispatch missions, record what happens. Ctrl-C drains and ends it.
 
     Agents that are at work when the engine ends go on; the next start takes their results.
+
+    Examples:
+      remit run
+      remit run --demo
+      remit run --quiet --agent-listen 127.0.0.1:9421
     """
     from cli.printer import Printer
     from cli.project import locate
@@ -54,6 +62,7 @@ def run(
         ("store",): store,
         ("agentListen",): agent_listen,
         ("listen",): listen,
+        ("hookListen",): hook_listen,
         ("profile",): profile,
         ("source", "git", "url"): source_url,
         ("source", "git", "ref"): source_ref,
@@ -93,6 +102,8 @@ async def _run(project: Project, printer: Printer | None) -> int:
         server = HttpServer(app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close)
         server.bind()
         engine.add("agent-server", server.run)
+        if project.config.hook_listen is not None:
+            engine.add("hook-server", _hook_server(engine, project.config.hook_listen).run)
         account = None
         if printer is not None:
             account = Account(engine.store, project, engine.clock, engine.blocking, printer=printer)
@@ -109,3 +120,19 @@ async def _run(project: Project, printer: Printer | None) -> int:
     finally:
         threads.close(wait=False)
         engine.close()
+
+
+def _hook_server(engine: Engine, address: str) -> HttpServer:
+    """The port on which forges say that something was pushed. Raises Stalled when it cannot be taken."""
+    from api.hooks import Hook, Proof, create_hooks_app
+    from api.server import HttpServer
+
+    async def hook_of(namespace: str, name: str) -> Hook | None:
+        found = await engine.hook_of(namespace, name)
+        return None if found is None else Hook(Proof(found[0]), found[1])
+
+    app = create_hooks_app(hook_of, engine.hint, monotonic=engine.clock.monotonic)
+    host, _, port = address.rpartition(":")
+    server = HttpServer(app, host.strip("[]"), int(port), setting="hookListen")
+    server.bind()
+    return server

@@ -141,7 +141,7 @@ class EffectRunner:
     async def _book(self, effect: Effect, write: Callable[[], None]) -> None:
         """Write down how it went, over and over while the store does not answer. Left unwritten at the end of the
         process, the claim runs out and the effect is delivered again; its handler is idempotent."""
-        warned = False
+        warned = stopping = False
         while True:
             try:
                 await self._blocking.run(write)
@@ -150,8 +150,10 @@ class EffectRunner:
                 if not warned:
                     log.warning("%s: cannot be booked yet: %s", effect.key, error)
                 warned = True
-            if await wait_for_any(self._clock, POLL_S, self._stopping):
+            if stopping:
                 return
+            # Who is told to stop asks once more: the store may have come back since.
+            stopping = await wait_for_any(self._clock, POLL_S, self._stopping)
 
     async def _keep(self, effect: Effect) -> None:
         """Hold on to the claim of a slow effect."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from controllers.dispatch.executor import EndedRun, Executor, RunOrder
 from controllers.effects.runner import Commit
-from controllers.runs import records
+from controllers.runs import health, records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
@@ -135,11 +135,12 @@ class RunEffects:
             run = snapshot.get_by_uid(uid)
             if run is None or RunStatus.model_validate(run.status).state in ENDED:
                 return None
-            ref = RunSpec.model_validate(run.spec).executor_ref
-            resource = snapshot.get(ref.key("Executor", run.namespace))
-        if resource is None:
+            pinned = RunSpec.model_validate(run.spec)
+            resource = snapshot.get(pinned.executor_ref.key("Executor", run.namespace))
+            version = snapshot.spec_at(resource.uid, pinned.executor_generation) if resource is not None else None
+        if version is None:
             return None
-        spec = ExecutorSpec.model_validate(resource.spec)
+        spec = ExecutorSpec.model_validate(version.spec)  # the one that started it, whatever is declared by now
         executor = self._executors.get(spec.type)
         grace = spec.command.stop_grace.total_seconds() if spec.command is not None else 10.0
         return (executor, grace) if executor is not None else None
@@ -198,8 +199,9 @@ def end_run(tx: Transaction, uid: str, ending: records.Ending) -> None:
     run = tx.get_by_uid(uid)
     if run is None or RunStatus.model_validate(run.status).state in ENDED:
         return
-    ended = records.finish(tx, uid, ending)
+    ended = records.finish(tx, uid, health.forgiving(tx, run, ending))
     count_on_agent(tx, ended)
+    health.learn(tx, ended)
 
 
 def count_on_agent(tx: Transaction, run: Resource) -> None:

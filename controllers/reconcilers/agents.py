@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from controllers.reconcilers import facts, writing
+from controllers.reconcilers import facts, spending, writing
 from controllers.runs import records
 from controllers.runtime.result import DONE, Result
 from decisions import agent as decisions
 from decisions.fields import diff
 from decisions.holds import strictest
 from decisions.plan import strongest_disruption
+from decisions.widening import narrowings
 from schemas import agent as schema
-from schemas.base import Key
-from schemas.conditions import find
+from schemas.base import Key, ObjectRef
+from schemas.conditions import find, is_true
 from schemas.event import EventType
 from schemas.executor import ExecutorStatus, OutputFormat
 from schemas.kind import Disruption
@@ -60,10 +61,12 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
     executor_key = spec.executor_ref.key("Executor", agent.namespace)
     executor = tx.get(executor_key)
     ready, message = _executor_ready(executor)
+    found = decisions.standing(agent.generation, status, tx.now)
     runs = facts.active_runs(tx, agent)
     command = executor.spec.get("command") if executor is not None else None
     reports = command is None or command.get("outputFormat") == OutputFormat.REMIT
     objects = [(agent.key, agent.labels), (executor_key, executor.labels if executor is not None else {})]
+    used_share, fullest = spending.fullest(tx, agent)
     return decisions.AgentFacts(
         key=agent.key,
         generation=agent.generation,
@@ -77,10 +80,33 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
         held=strictest(facts.holds(tx), objects, tx.now),
         runs=tuple(_open_run(r, reports=reports) for r in runs),
         disruption=_disruption(tx, agent, status),
+        trial=found,
+        last_good=_last_good(tx, agent, found.last_good),
+        effective_executor=_effective_executor(tx, agent, status.effective_generation),
         in_use_by=_in_use_by(tx, agent) if agent.deletion_at is not None else (),
+        used_share=used_share,
+        fullest=fullest,
         spend=_spend(tx, f"agent/{agent.uid}/total"),
         spend_today=_spend(tx, f"agent/{agent.uid}/day/{tx.now:%Y-%m-%d}"),
     )
+
+
+def _last_good(tx: Transaction, agent: Resource, generation: int) -> decisions.LastGood | None:
+    """The older generation, when it can serve: its executor is Ready, and the declared one is no tighter. A limit that
+    was drawn in is in force, also where that means that nothing runs."""
+    pinned = tx.spec_at(agent.uid, generation) if generation not in (0, agent.generation) else None
+    if pinned is None or narrowings("Agent", pinned.spec, agent.spec):
+        return None
+    ref = schema.AgentSpec.model_validate(pinned.spec).executor_ref
+    executor = tx.get(ref.key("Executor", agent.namespace))  # one that is being deleted serves as long as it is there
+    if executor is None or not is_true(ExecutorStatus.model_validate(executor.status).conditions, "Ready"):
+        return None
+    return decisions.LastGood(generation, ref)
+
+
+def _effective_executor(tx: Transaction, agent: Resource, generation: int) -> ObjectRef | None:
+    pinned = tx.spec_at(agent.uid, generation)
+    return schema.AgentSpec.model_validate(pinned.spec).executor_ref if pinned is not None else None
 
 
 def _executor_ready(executor: Resource | None) -> tuple[bool | None, str]:

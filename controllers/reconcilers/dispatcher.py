@@ -6,21 +6,20 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timedelta
 
-from controllers.reconcilers import facts, missions
+from controllers.reconcilers import facts, missions, spending
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch
 from decisions import mission as decisions
-from decisions.budgets import run_worst_case
 from decisions.mission_facts import MissionFacts
 from schemas.agent import AgentSpec, AgentStatus
 from schemas.base import Key, ObjectRef
 from schemas.conditions import is_true, set_condition
 from schemas.event import EventType
 from schemas.executor import ExecutorSpec
-from schemas.quantities import format_duration, parse_time, to_micros
+from schemas.quantities import format_duration, parse_time
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunSpec, RunStatus, run_name
-from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
+from store.contract import EntryKind, LedgerEntry, Transaction
 
 KIND = "Dispatch"
 """Key kind of this reconciler in the queue: Dispatch/<namespace>/<agent>."""
@@ -95,6 +94,8 @@ class Dispatcher:
         status = AgentStatus.model_validate(agent.status)
         if not is_true(status.conditions, "Ready") or status.observed_generation != agent.generation:
             return DONE  # a changed spec may ask for a drain: the agent is looked at first, which wakes this key
+        if not _executor_seen(tx, agent, status):
+            return DONE  # an edited executor is looked at first as well
         free = int(agent.spec.get("maxConcurrentMissions", 1)) - len(facts.active_runs(tx, agent))
         places = min(free, BATCH)
         if places <= 0:
@@ -122,6 +123,14 @@ class Dispatcher:
             seen, count = count, count * 4  # all of them were noted before they changed: behind them somebody may wait
 
 
+def _executor_seen(tx: Transaction, agent: Resource, status: AgentStatus) -> bool:
+    """Whether it is known which generation of the executor serves. One that is gone is the agent's matter."""
+    pinned = tx.spec_at(agent.uid, status.effective_generation or agent.generation)
+    spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
+    executor = tx.get(spec.executor_ref.key("Executor", agent.namespace))
+    return executor is None or executor.status.get("observedGeneration", 0) == executor.generation
+
+
 def _start(
     tx: Transaction,
     agent: Resource,
@@ -139,10 +148,14 @@ def _start(
     executor = tx.get(executor_key)
     if executor is None:
         return  # the agent's own reconciler says so on its Ready condition
+    executor_generation = int(executor.status.get("servingGeneration") or executor.generation)
+    version = tx.spec_at(executor.uid, executor_generation)
+    executor_spec = ExecutorSpec.model_validate(version.spec if version is not None else executor.spec)
     number = found.status.total_runs + 1
     name = run_name(mission.name, number)
     decision = decisions.begin_run(found, tx.now, name)
-    timeout = ExecutorSpec.model_validate(executor.spec).timeout
+    quoted = spending.quote(tx, mission, agent, executor)
+    timeout = min(executor_spec.timeout, spending.as_limit(quoted.want))
     if found.spec.deadline is not None:
         begun = found.status.started_at or tx.now
         timeout = max(min(timeout, begun + found.spec.deadline - tx.now), timedelta(seconds=1))
@@ -154,7 +167,7 @@ def _start(
         agent_uid=agent.uid,
         agent_generation=generation,
         executor_ref=_ref(executor, mission.namespace),
-        executor_generation=executor.generation,
+        executor_generation=executor_generation,
         attempt=decision.status.attempts,
         number=number,
         timeout=timeout,
@@ -174,8 +187,8 @@ def _start(
         LedgerEntry(
             key=f"reserve/run/{run.uid}",
             kind=EntryKind.RESERVE,
-            accounts=accounts(tx, mission, agent),
-            amounts=Amounts(usd_micros=to_micros(run_worst_case(agent_spec.to_wire()))),
+            accounts=quoted.accounts,
+            amounts=quoted.want,
             at=tx.now,
             note={"run": run.name},
         )
@@ -201,14 +214,3 @@ def _start(
 
 def _ref(resource: Resource, namespace: str) -> ObjectRef:
     return ObjectRef(name=resource.name, namespace=None if resource.namespace == namespace else resource.namespace)
-
-
-def accounts(tx: Transaction, mission: Resource, agent: Resource) -> tuple[str, ...]:
-    """Ledger accounts that a run counts in: its mission, its agent in all and today, its tenant today (UTC days)."""
-    day = f"{tx.now:%Y-%m-%d}"
-    return (
-        missions.mission_account(mission.uid),
-        f"agent/{agent.uid}/total",
-        f"agent/{agent.uid}/day/{day}",
-        f"tenant/{mission.namespace}/day/{day}",
-    )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from controllers.reconcilers import writing
 from controllers.runtime.result import DONE, Result
+from decisions.serving import Trial, explain, fields, trial
+from decisions.widening import narrowings
 from schemas.base import Key
-from schemas.conditions import set_condition
+from schemas.conditions import is_true, set_condition
 from schemas.event import EventType
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorStatus
 from schemas.resource import Resource
@@ -52,8 +54,16 @@ class ExecutorReconciler:
             return DONE
         probe = self._probe(spec)
         ready = probe.reason is ExecutorReason.RECONCILED
+        found = self._trial(executor, status, tx)
+        serving = executor.generation
         value: bool | None = None if probe.reason is ExecutorReason.NOT_RECONCILED_YET else ready
         reason, message = probe.reason, probe.message
+        problem = found.problem if ready else f"{probe.reason}: {probe.message}"
+        if problem:
+            older = self._older(tx, executor, found.last_good)
+            if older is not None:
+                serving, probe, value, reason = found.last_good, older, True, ExecutorReason.LAST_GOOD_SERVES
+                message = explain(executor.generation, serving, problem, found.until if ready else None)
         if users:
             reason, message = ExecutorReason.IN_USE, "deletion waits: in use by " + ", ".join(users[:5])
         conditions = set_condition(
@@ -63,20 +73,44 @@ class ExecutorReconciler:
             update={
                 "conditions": conditions,
                 "observed_generation": executor.generation,
+                "serving_generation": serving,
+                **fields(status, executor.generation, found),
                 "capabilities": probe.capabilities,
             }
         )
         executor = writing.put_status(tx, executor, new)
         writing.note_ready(tx, executor, status.conditions, conditions)
-        return writing.wake_in(tx, executor, None if ready else RECHECK_S)
+        return writing.wake_in(tx, executor, None if ready and not problem and not users else RECHECK_S)
+
+    def _trial(self, executor: Resource, status: ExecutorStatus, tx: Transaction) -> Trial:
+        served = status.serving_generation or status.observed_generation
+        was_ready = is_true(status.conditions, "Ready")
+        return trial(status, executor.generation, served, was_ready, tx.now)
+
+    def _older(self, tx: Transaction, executor: Resource, generation: int) -> Probe | None:
+        """What a look says of an older generation that can serve; None when it cannot, or when the newer one is
+        tighter: a limit that was drawn in is in force, also where that means that nothing runs."""
+        pinned = tx.spec_at(executor.uid, generation) if generation else None
+        if pinned is None or narrowings("Executor", pinned.spec, executor.spec):
+            return None
+        probe = self._probe(ExecutorSpec.model_validate(pinned.spec))
+        return probe if probe.reason is ExecutorReason.RECONCILED else None
 
 
 def in_use_by(tx: Transaction, executor: Resource) -> tuple[str, ...]:
-    """Agents that refer to it and are not being deleted."""
+    """Agents that refer to it, as declared or as they serve, and are not being deleted."""
     users = []
     for agent in tx.objects("Agent"):
-        ref = agent.spec["executorRef"]
-        place = (ref.get("namespace") or agent.namespace, ref["name"])
-        if place == (executor.namespace, executor.name) and agent.deletion_at is None:
+        if agent.deletion_at is None and executor.key in _executors(tx, agent):
             users.append(agent.key.short)
     return tuple(users)
+
+
+def _executors(tx: Transaction, agent: Resource) -> set[Key]:
+    """The executor that its declared spec names, and the one of the generation that serves."""
+    specs = [agent.spec]
+    effective = int(agent.status.get("effectiveGeneration") or agent.generation)
+    served = tx.spec_at(agent.uid, effective) if effective != agent.generation else None
+    specs += [served.spec] if served is not None else []
+    refs = [spec["executorRef"] for spec in specs]
+    return {Key("Executor", ref.get("namespace") or agent.namespace, ref["name"]) for ref in refs}

@@ -93,7 +93,7 @@ def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
     if not never and (ending.started_at is not None or ending.state in (RunState.SUCCEEDED, RunState.TIMED_OUT)):
         record.start(ending.started_at or ended_at)
     output_format = _output_format(tx, record)
-    verdict = judge(record.status, ending, output_format)
+    verdict = judge(record.status, ending, output_format, idempotent=_idempotent(tx, record))
     if ending.usage is not None:
         record.spend(ending.usage, line(ending.model, 2 * WORD))
     if ending.session_id and record.status.session_id is None:
@@ -129,6 +129,12 @@ def _never_started(status: RunStatus, ending: Ending) -> bool:
         return ending.reason in NEVER_STARTED
     # An executor that knows when it ended, but not of a start, saw none.
     return ending.state is RunState.CANCELED and (ending.ended_at is not None or status.started_at is None)
+
+
+def _idempotent(snapshot: Snapshot, record: RunRecord) -> bool:
+    """Whether the mission, as the run was started with it, says that repeating its work is safe."""
+    pinned = snapshot.spec_at(record.spec.mission_uid, record.spec.mission_generation)
+    return pinned is not None and bool(pinned.spec.get("retry", {}).get("idempotent"))
 
 
 def _output_format(snapshot: Snapshot, record: RunRecord) -> OutputFormat:

@@ -150,8 +150,9 @@ class Verdict:
     handed_in: bool = False
 
 
-def judge(status: RunStatus, ending: Ending, output_format: OutputFormat) -> Verdict:
-    """What the run comes to. ``status`` is the record before its end."""
+def judge(status: RunStatus, ending: Ending, output_format: OutputFormat, *, idempotent: bool = False) -> Verdict:
+    """What the run comes to. ``status`` is the record before its end. ``idempotent`` says that repeating the work is
+    declared safe (``retry.idempotent`` of the mission), so that silence need not be taken for the worst."""
     lost = ending.state is RunState.LOST
     if ending.state is RunState.UNKNOWN or (lost and ending.reason is RunReason.MAY_STILL_BE_RUNNING):
         return Verdict(RunState.UNKNOWN, ending.reason, ending.message, retryable=False)
@@ -166,7 +167,7 @@ def judge(status: RunStatus, ending: Ending, output_format: OutputFormat) -> Ver
         text = f"{report.reason}: {report.message}" if report.message else report.reason
         return Verdict(RunState.FAILED, RunReason.REPORTED_FAILURE, text, report.retryable)
     if lost:
-        return _lost(status, ending)
+        return _lost(status, ending, mute=output_format is not OutputFormat.REMIT, idempotent=idempotent)
     if ending.state is RunState.TIMED_OUT:
         return _as_told(ending)
     if ending.state is RunState.CANCELED:
@@ -233,11 +234,15 @@ def _output(ending: Ending, output_format: OutputFormat) -> Verdict:
     return Verdict(RunState.SUCCEEDED, RunReason.COMPLETED, "handed in", handed_in=True)
 
 
-def _lost(status: RunStatus, ending: Ending) -> Verdict:
-    """Gone without a last word. What had begun to work may have done anything."""
+def _lost(status: RunStatus, ending: Ending, *, mute: bool, idempotent: bool) -> Verdict:
+    """Gone without a last word. What had begun to work may have done anything; of a program that cannot report, silence
+    says nothing."""
     text = ending.message or "its worker is gone"
     if touched(status):
         text = f"{text}; it had begun to work, and nobody can know what it did"
+        return Verdict(RunState.UNKNOWN, ending.reason, text, retryable=False)
+    if mute and not idempotent and (status.started_at is not None or ending.started_at is not None):
+        text = f"{text}; it cannot report, and nobody can know what it did (retry.idempotent: true lets it be repeated)"
         return Verdict(RunState.UNKNOWN, ending.reason, text, retryable=False)
     return Verdict(RunState.LOST, ending.reason, f"{text}; it had reported nothing", ending.retryable)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from controllers.sources.ownership import arrange, drifted
 from controllers.sources.units import source_id, unit_id
 from decisions.finalizers import finalizers
+from decisions.ownership import flipped
 from decisions.plan import Action, Entry, Plan
 from schemas.base import Key
 from schemas.event import EventType
@@ -115,7 +117,13 @@ def _create(
 
 
 def _change(tx: Transaction, entry: Entry, want: Declared, current: Resource, manager: str, unit: str) -> None:
+    if entry.drift and want.ownership is not None:
+        known = replace(current.ownership, fields=want.ownership.fields, base=want.ownership.base)
+        counted = flipped(replace(known, claims=want.ownership.claims), drifted(want, current), tx.now)
+        want = replace(want, ownership=counted)
     resource = tx.put_spec(current, want, manager=manager, unit=unit)
+    if resource.ownership.claims or resource.ownership.flips or current.ownership.claims:
+        arrange(tx, current.ownership, resource)
     changes = [{"field": c.path, "old": c.old, "new": c.new} for c in entry.changes[:_SHOWN_CHANGES]]
     data = {**_place(want), "changes": changes, "generation": resource.generation}
     fields = ", ".join(c.path for c in entry.changes[:3]) + (" ..." if len(entry.changes) > 3 else "")

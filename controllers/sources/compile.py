@@ -18,6 +18,7 @@ from decisions import cross_check
 from schemas import registry
 from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import Diagnostic, InvalidSpec
+from schemas.ownership import Ownership, leaves
 from schemas.resource import Declared, Provenance
 
 MAX_ERRORS = 200
@@ -80,15 +81,16 @@ def compiler_version() -> str:
     return hasher.hexdigest()[:32]
 
 
-def compile_blob(data: bytes, path: str) -> CompiledBlob:
-    """Compile one file. Never raises for what the content is."""
+def compile_blob(data: bytes, path: str, *, default_namespace: str = DEFAULT_NAMESPACE) -> CompiledBlob:
+    """Compile one file. Never raises for what the content is. Documents without a namespace are in
+    ``default_namespace``."""
     loaded = yaml.load(data, path=path)
     declared: list[tuple[Declared, int]] = []
     diagnostics = list(loaded.diagnostics)
     for document in loaded.documents:
-        checked = registry.check_document(document.value, default_namespace=DEFAULT_NAMESPACE)
+        checked = registry.check_document(document.value, default_namespace=default_namespace)
         if isinstance(checked, Declared):
-            declared.append((checked, document.line))
+            declared.append((replace(checked, ownership=Ownership(declared_fields(document))), document.line))
         else:
             diagnostics += [d for problem in checked for d in _located(problem, document, path)]
     return CompiledBlob(tuple(declared), tuple(sorted(diagnostics)))
@@ -103,6 +105,18 @@ def _located(problem: registry.Problem, document: yaml.Document, path: str) -> l
     return [Diagnostic(path, position.line, position.column, field, problem.message, problem.expected, problem.hint)]
 
 
+def declared_fields(document: yaml.Document) -> dict[str, Any]:
+    """The leaves below ``spec`` that a document writes down, before defaults, with their lines. A list is one leaf."""
+
+    def walk(value: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(value, dict) and value:
+            return {name: walk(inner, (*path, name)) for name, inner in value.items()}
+        return document.nearest(path).line
+
+    spec = document.value.get("spec") if isinstance(document.value, dict) else None
+    return {name: walk(inner, ("spec", name)) for name, inner in spec.items()} if isinstance(spec, dict) else {}
+
+
 def field_text(path: Iterable[str | int]) -> str:
     """A path as people write it: ``spec.dependsOn[0].name``."""
     text = ""
@@ -112,11 +126,13 @@ def field_text(path: Iterable[str | int]) -> str:
 
 
 def compile_unit(
-    source: str, files: UnitFiles, tree: Tree, reader: SourceReader, cache: BlobCache, *, signer: str = ""
-) -> CompiledUnit:
-    """Compile a unit of a tree. ``signer`` is who vouches for the tree's revision, as verified. Raises
+    source: str, files: UnitFiles, tree: Tree, reader: SourceReader, cache: BlobCache, *, signer: str = "",
+    default_namespace: str = DEFAULT_NAMESPACE,
+) -> CompiledUnit:  # fmt: skip
+    """Compile a unit of a tree. ``signer`` is who vouches for the tree's revision, as verified;
+    ``default_namespace`` is that of documents without one, and a cache holds files of one such namespace only. Raises
     SourceUnreadable when a blob cannot be read."""
-    blobs = _compile_blobs(files.entries, reader, cache)
+    blobs = _compile_blobs(files.entries, reader, cache, default_namespace)
     diagnostics = list(files.problems)
     declared: list[Declared] = []
     for entry in files.entries:
@@ -136,14 +152,16 @@ def compile_unit(
     return CompiledUnit(files.path, tuple(declared), tuple(sorted(set(diagnostics))[:MAX_ERRORS]))
 
 
-def _compile_blobs(entries: Iterable[Entry], reader: SourceReader, cache: BlobCache) -> dict[str, CompiledBlob]:
+def _compile_blobs(
+    entries: Iterable[Entry], reader: SourceReader, cache: BlobCache, default_namespace: str
+) -> dict[str, CompiledBlob]:
     wanted = {e.blob: e for e in entries}
     version = compiler_version()
     done = {blob: _unpack(data) for blob, data in cache.cached_blobs(version, wanted)}
     missing = [entry for blob, entry in wanted.items() if blob not in done]
     fresh: dict[str, bytes] = {}
     for entry, data in reader.read_blobs(missing):
-        compiled = compile_blob(data, entry.path)
+        compiled = compile_blob(data, entry.path, default_namespace=default_namespace)
         done[entry.blob] = compiled
         if not compiled.diagnostics:
             fresh[entry.blob] = _pack(compiled)
@@ -153,14 +171,20 @@ def _compile_blobs(entries: Iterable[Entry], reader: SourceReader, cache: BlobCa
 
 
 def _pack(compiled: CompiledBlob) -> bytes:
-    rows = [[d.kind, d.namespace, d.name, d.spec, d.labels, d.annotations, line] for d, line in compiled.declared]
+    rows = [
+        [d.kind, d.namespace, d.name, d.spec, d.labels, d.annotations, d.ownership.fields if d.ownership else {}, line]
+        for d, line in compiled.declared
+    ]
     return json.dumps(rows, separators=(",", ":")).encode()
 
 
 def _unpack(data: bytes) -> CompiledBlob:
     rows: list[list[Any]] = json.loads(data)
     return CompiledBlob(
-        tuple((Declared(k, ns, n, spec, labels, notes), line) for k, ns, n, spec, labels, notes, line in rows)
+        tuple(
+            (Declared(k, ns, n, spec, labels, notes, None, Ownership(fields)), line)
+            for k, ns, n, spec, labels, notes, fields, line in rows
+        )
     )
 
 
@@ -181,7 +205,12 @@ def _with_prompts(
             message = error.diagnostics[0].message
         else:
             spec = {k: v for k, v in item.spec.items() if k != "systemPromptFrom"}
-            result.append(replace(item, spec={**spec, "systemPrompt": text}))
+            owned = dict(item.ownership.fields) if item.ownership is not None else {}
+            owned["systemPrompt"] = item.provenance.line if item.provenance is not None else 0
+            if "systemPromptFrom" in owned:
+                owned["systemPrompt"] = next(n for p, n in leaves(owned) if p[0] == "systemPromptFrom")
+                del owned["systemPromptFrom"]
+            result.append(replace(item, spec={**spec, "systemPrompt": text}, ownership=Ownership(owned)))
             continue
         origin = item.provenance
         assert origin is not None

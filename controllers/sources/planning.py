@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from controllers.sources.compile import CompiledUnit
+from controllers.sources.ownership import drifted, laid_over
 from controllers.sources.tree import SourceReader
 from controllers.sources.units import UnitFiles, source_id, source_of, unit_id
-from decisions.plan import Action, Live, Plan, make_plan
+from decisions.ownership import backing_off
+from decisions.plan import Action, Live, Plan, make_plan, renamed_from
 from schemas import registry
 from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import Diagnostic
@@ -52,6 +55,8 @@ def plan_unit(
     owned = {r.key for r in inventory}
     elsewhere = snapshot.get_many([k for k in declared if k not in owned])
     live = {**{r.key: r for r in inventory}, **elsewhere}
+    standing = {k: r for k, d in declared.items() if (r := _standing(d, live)) is not None}
+    declared = laid_over(declared, standing)
     plan = make_plan(
         name,
         revision,
@@ -63,6 +68,25 @@ def plan_unit(
         keep=keep,
     )
     return Planned(plan, declared, live, tuple(_immutable(plan, declared)))
+
+
+def _standing(want: Declared, live: Mapping[Key, Resource]) -> Resource | None:
+    """The object that a declaration is about, also under the name it had before."""
+    origin = renamed_from(want)
+    return live.get(want.key) or (live.get(origin) if origin is not None else None)
+
+
+def resting(planned: Planned, now: datetime) -> frozenset[Key]:
+    """Objects whose drift is left alone for a while: it came back each time it was put right."""
+    found = set()
+    for entry in planned.plan.entries:
+        current = planned.live.get(entry.key)
+        if not entry.drift or current is None:
+            continue
+        paths = drifted(planned.declared[entry.key], current)
+        if any(backing_off(current.ownership, path, now) for path in paths):
+            found.add(entry.key)
+    return frozenset(found)
 
 
 def inventory_of(snapshot: Snapshot, unit: str, declared: Mapping[Key, Declared]) -> list[Resource]:

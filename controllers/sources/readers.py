@@ -9,7 +9,7 @@ from controllers.sources import git_address, git_trust
 from controllers.sources.directory import DirectoryReader
 from controllers.sources.git import GitReader
 from controllers.sources.tree import SourceReader
-from schemas.base import DEFAULT_NAMESPACE
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import SourceUnreadable
 from schemas.resource import Resource
 from schemas.source import SourceReason, SourceSpec, SourceType
@@ -31,7 +31,7 @@ class Readers:
             known = self._open.get(source.uid)
             if known is not None and known[0] == spec:
                 return known[1]
-            _require_remote(source, spec)
+            require_remote(source.key, spec)
             reader = make_reader(spec, self._project, self._cache)
             self._open[source.uid] = (spec, reader)
         if known is not None:
@@ -47,14 +47,15 @@ class Readers:
             reader.close()
 
 
-def _require_remote(source: Resource, spec: SourceSpec) -> None:
-    """The source of a tenant comes from elsewhere: files of this machine are the operator's to share."""
+def require_remote(source: Key, spec: SourceSpec) -> None:
+    """The source of a tenant comes from elsewhere: files of this machine are the operator's to share. Raises
+    SourceUnreadable with AddressRefused."""
     if source.namespace == DEFAULT_NAMESPACE:
         return
     protocols = git_address.parse_address(spec.url).protocols.split(":")
     if spec.type is SourceType.DIRECTORY or not {"https", "ssh"}.issuperset(protocols):
         raise SourceUnreadable(
-            f"{source.key.short} would read from this machine, as only a source of the namespace default may. Give an"
+            f"{source.short} would read from this machine, as only a source of the namespace default may. Give an"
             " https:// or ssh:// URL",
             reason=SourceReason.ADDRESS_REFUSED,
         )

@@ -52,6 +52,7 @@ class _Memory:
     settled: bool = False
     confirmations: frozenset[str] = frozenset()
     trust: Trust | None = None
+    head: str = ""
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class _Outcome:
 
     status: UnitStatus
     applied: Applied = field(default_factory=Applied)
+    resting: bool = False
 
 
 class SourceSync:
@@ -96,8 +98,8 @@ class SourceSync:
             self._sync(source, spec, status, confirmed, asked=asked, token=token)
         except SourceUnreadable as error:
             reason = _reason(error.reason)
-            self._memory.pop(source.uid, None)
-            self._fail(source, reason, str(error), token)
+            memory = self._memory.pop(source.uid, None)
+            self._fail(source, reason, str(error), token, memory.head if memory is not None else "")
             pause = SOON_S if reason is SourceReason.SOURCE_CHANGING else FAILED_RETRY_S
             return RequeueAfter(min(interval, pause) * self._jitter())
         return RequeueAfter(interval * self._jitter())
@@ -106,10 +108,11 @@ class SourceSync:
         self, source: Resource, spec: SourceSpec, status: SourceStatus, confirmed: dict[str, Resource],
         *, asked: bool, token: str | None,
     ) -> None:  # fmt: skip
+        memory = self._memory.setdefault(source.uid, _Memory())
+        memory.head = ""
         reader = self._reader_of(source, spec)
         reader.fetch()
-        memory = self._memory.setdefault(source.uid, _Memory())
-        head = reader.head()
+        head = memory.head = reader.head()
         trust = provenance.trusted(reader, spec)
         rested = memory.checked_at is not None and self._now() - memory.checked_at < RECHECK
         same = (
@@ -132,7 +135,7 @@ class SourceSync:
         tree = reader.read_tree(head)
         outcomes = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
         units = tuple(o.status for o in sorted(outcomes, key=lambda o: o.status.path))
-        settled = not any(u.pending for u in units)
+        settled = not any(u.pending for u in units) and not any(o.resting for o in outcomes)
         self._finish(source.key, status, tree.revision, units, token, confirmed, signer, rewritten)
         self._memory[source.uid] = _Memory(
             tree.tree_id, source.generation, self._now(), settled, frozenset(confirmed), trust
@@ -195,6 +198,8 @@ class SourceSync:
             plan = planned.plan
             blocked = plan.blocked(lambda digest: digest in confirmed)
             pending = [g for g in plan.guards if any(e.key in blocked for e in g.entries)]
+            resting = planning.resting(planned, self._now())
+            blocked |= resting
             if not plan.entries and not plan.relocations:
                 return self._unit_done(source, old, tree, Applied(), (), plan.inventory)
             statuses = provenance.act_statuses(reader, trust, tree, plan, planned.declared, self._now())
@@ -224,7 +229,9 @@ class SourceSync:
                 if attempt == 4:
                     raise
                 continue
-            return self._unit_done(source, old, tree, applied, pending, count)
+            outcome = self._unit_done(source, old, tree, applied, pending, count)
+            outcome.resting = bool(resting)
+            return outcome
         raise AssertionError("the last attempt returns or raises")
 
     def _unit_done(
@@ -298,15 +305,22 @@ class SourceSync:
         reason = worst.reason if worst is not None else SourceReason.SYNCED
         message = f"{_name(worst.path)}: {worst.message}" if worst is not None else ""
         ready = reason is not SourceReason.INVALID_SPEC
-        new = {"revision": revision, "signer": signer, "last_sync_time": self._now(), "units": units}
+        new: dict[str, object] = {
+            "revision": revision,
+            "refused_revision": None,
+            "signer": signer,
+            "last_sync_time": self._now(),
+            "units": units,
+        }
         pending = {p.digest for u in units for p in u.pending}
         self._write(
             key, reason, message, ready=ready, token=token, fields=new, unknown=(confirmed, pending),
             rewritten=rewritten,
         )  # fmt: skip
 
-    def _fail(self, source: Resource, reason: SourceReason, message: str, token: str | None) -> None:
-        self._write(source.key, reason, message, ready=False, token=token, fields={})
+    def _fail(self, source: Resource, reason: SourceReason, message: str, token: str | None, head: str) -> None:
+        """``head`` is the revision that was found and not taken, "" when none was found."""
+        self._write(source.key, reason, message, ready=False, token=token, fields={"refused_revision": head or None})
 
     def _say(
         self, source: Resource, status: SourceStatus, reason: SourceReason, message: str, *, token: str | None

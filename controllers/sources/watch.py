@@ -28,11 +28,13 @@ _LOOK_MS: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """What to watch. ``deep`` folders with all that is below them; ``flat`` folders for the files in ``names`` only."""
+    """What to watch. ``deep`` folders with all that is below them, but for ``ignored`` paths; ``flat`` folders for the
+    files in ``names`` only."""
 
     deep: tuple[Path, ...]
     flat: tuple[Path, ...] = ()
     names: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
 
 
 def directory_places(path: Path) -> Places:
@@ -40,13 +42,20 @@ def directory_places(path: Path) -> Places:
     return Places((path.absolute(),))
 
 
-def repository_places(path: Path) -> Places:
-    """For a local git repository: where its refs live. Raises SourceUnreadable when it cannot be opened."""
+def repository_places(path: Path, *, without: str = "") -> Places:
+    """For a local git repository: where its refs live. ``without`` is a branch that is no news, as the engine writes it
+    itself. Raises SourceUnreadable when it cannot be opened."""
     layout = git_repository.find_layout(path.absolute())
     reftable = layout.common_dir / "reftable"
     flat = tuple(dict.fromkeys((layout.git_dir, layout.common_dir)))
     deep = reftable if reftable.is_dir() else layout.common_dir / "refs"
-    return Places((deep,), flat, frozenset({"HEAD", "packed-refs"}))
+    ignored: set[str] = set()
+    if without:
+        place = f"{deep}/heads"
+        for part in without.split("/"):
+            place = f"{place}/{part}"
+            ignored |= {place, f"{place}.lock"}
+    return Places((deep,), flat, frozenset({"HEAD", "packed-refs"}), frozenset(ignored))
 
 
 async def watch(
@@ -115,6 +124,8 @@ async def _follow(
         root = next((root for root in roots if path.startswith(root)), None)
         if root is None:
             return True
+        if path in places.ignored:
+            return False
         # ".git" and ".remit" are no source; "..data" is how mounted ConfigMaps change.
         parts = path[len(root) :].split("/")
         return not any(part.startswith(".") and not part.startswith("..") for part in parts)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import StringConstraints
 
 from controllers.sources.findings import cut, excerpt
-from schemas import base
+from schemas import base, source
 
 _LISTED = 12
 _COMPARED = 100
@@ -216,6 +216,9 @@ def _constraint(annotation: Any) -> str:
 
 PATTERNS: dict[str, str] = {
     r"^[0-9a-f]{7,64}$": "a commit: 7 to 64 hexadecimal digits",
+    source.BRANCH_PATTERN: "a branch such as remit/status",
+    source.REPOSITORY_PATTERN: "owner/name, such as acme/agents",
+    r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?$": "a host such as git.example.org, or host:port",
     base.NAME_PATTERN: "a name of lower-case letters, digits, '-' and '.', with a letter or digit at both ends",
     base.NAMESPACE_PATTERN: "at most 63 lower-case letters, digits and '-', with a letter or digit at both ends",
     base.SUBJECT_PATTERN: "a subject such as user:alice, agent:default/auditor or service:ci",

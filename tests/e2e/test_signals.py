@@ -97,17 +97,21 @@ def test_an_engine_that_stands_still_for_five_seconds_goes_on(project: Project) 
 
 @pytest.mark.parametrize("which", ["supervisor", "guardian too"])
 def test_programs_of_a_killed_supervisor_are_lost_and_tried_again(project: Project, which: str) -> None:
-    retry = {"maxAttempts": 3, "backoff": {"initial": "0.1s"}}
+    retry = {"maxAttempts": 3, "backoff": {"initial": "0.1s"}, "idempotent": True}
     files = {
         f"m{n}.yaml": mission(f"m{n}", "worker", project.effects, seconds=1.5 if n else 4, retry=retry)
         for n in range(4)
     }
-    # One that may not be tried again, and one that has reported: nobody can know what it did.
+    # Without a declaration that repeating is safe, and once there was a report, nobody can know what was done.
     files["once.yaml"] = mission("once", "worker", project.effects, seconds=30, retry={"maxAttempts": 1})
+    mute = {"maxAttempts": 3, "backoff": {"initial": "0.1s"}}
+    files["mute.yaml"] = mission("mute", "worker", project.effects, seconds=30, retry=mute)
     files["told.yaml"] = mission("told", "reporter", project.effects, seconds=30, retry=retry)
-    project.commit({"fleet.yaml": workers(places=5), **files})
+    project.commit({"fleet.yaml": workers(places=6), **files})
     engine = project.engine()
-    until(lambda: {"m0", "once"} <= {r.spec["missionRef"]["name"] for r in running_runs(project)}, "the programs")
+    until(
+        lambda: {"m0", "once", "mute"} <= {r.spec["missionRef"]["name"] for r in running_runs(project)}, "the programs"
+    )
     until(lambda: any(r.status.get("progress") for r in project.objects("Run")), "the report")
     victims = project.supervisors()
     assert len(victims) == 2
@@ -117,11 +121,12 @@ def test_programs_of_a_killed_supervisor_are_lost_and_tried_again(project: Proje
     until(lambda: not programs & set(project.agents()), "the end of the programs that nobody holds")
     for n in range(4):
         project.comes_to(f"m{n}", "Done")
-    project.comes_to("once", "Failed")
+    project.comes_to("once", "Blocked")
+    project.comes_to("mute", "Blocked")
     project.comes_to("told", "Blocked")
     lost = {r.name: (r.state, r.status["reason"]) for r in project.objects("Run") if r.state in ("Lost", "Unknown")}
     assert lost["m0-1"] == ("Lost", "WorkerLost")
-    assert lost["once-1"] == ("Lost", "WorkerLost")
+    assert lost["once-1"][0] == lost["mute-1"][0] == "Unknown"
     assert lost["told-1"][0] == "Unknown"
     assert "nobody can know" in project.get("Run", "told-1").status["message"]
     assert engine.alive
@@ -136,7 +141,7 @@ def running_runs(project: Project) -> list:  # type: ignore[type-arg]
 
 
 def test_supervisor_and_engine_killed_together_leave_a_fleet_that_recovers(project: Project) -> None:
-    retry = {"maxAttempts": 2, "backoff": {"initial": "0.1s"}}
+    retry = {"maxAttempts": 2, "backoff": {"initial": "0.1s"}, "idempotent": True}
     files = {f"m{n}.yaml": mission(f"m{n}", "worker", project.effects, seconds=2, retry=retry) for n in range(4)}
     project.commit({"fleet.yaml": workers(places=4), **files})
     engine = project.engine()

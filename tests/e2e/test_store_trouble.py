@@ -18,6 +18,12 @@ def missions(project: Project, count: int, prefix: str = "m", **more: object) ->
     }
 
 
+def open_effects(project: Project) -> list[str]:
+    """What was ordered and is not booked yet: a booking that failed follows, at the latest when its claim runs out."""
+    with project.look() as snapshot:
+        return [e.key for e in snapshot.effects(limit=100_000) if e.state in ("Pending", "Claimed")]
+
+
 def test_a_full_disk_stops_nothing_for_good_and_starts_nothing_twice(project: Project) -> None:
     project.commit({"fleet.yaml": workers(places=3), **missions(project, 6, seconds=0.5)})
     engine = project.engine()
@@ -34,6 +40,7 @@ def test_a_full_disk_stops_nothing_for_good_and_starts_nothing_twice(project: Pr
     resource.prlimit(engine.pid, resource.RLIMIT_FSIZE, (hard, hard))
     until(lambda: project.states() == {"Done": 12}, lambda: f"the end of {project.states()}", 120)
     assert len(engine.err.splitlines()) < 200, "the log grows without bound"
+    until(lambda: not open_effects(project), lambda: f"the booking of {open_effects(project)}", 90)
     assert engine.stop() == 0
     project.is_sound()
     uids = {m.name: m.uid for m in project.objects("Mission")}

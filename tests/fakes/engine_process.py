@@ -159,7 +159,8 @@ class Project:
     def environment(self) -> dict[str, str]:
         """What its commands get: nothing of the test's own but where programs lie."""
         path = f"{BIN}:{os.environ.get('PATH', os.defpath)}"
-        return {"PATH": path, "HOME": str(self.home), "USER": "alice", "LOGNAME": "alice", "LC_ALL": "C.UTF-8"}
+        code = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
+        return {"PATH": path, "HOME": str(self.home), "USER": "alice", "LOGNAME": "alice", "LC_ALL": "C.UTF-8", **code}
 
     # Processes.
 

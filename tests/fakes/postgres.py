@@ -165,7 +165,9 @@ def store_database() -> str:
 def give_back(url: str) -> None:
     """Empty a database of ``store_database`` for the next test. That costs a twentieth of making one."""
     # In this role no trigger fires, so that the append-only tables can be emptied.
-    emptied = [f"DELETE FROM {table.name}" for table in reversed(tables.metadata.sorted_tables) if table.name != "heads"]
+    emptied = [
+        f"DELETE FROM {table.name}" for table in reversed(tables.metadata.sorted_tables) if table.name != "heads"
+    ]
     execute(
         url,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from cli.main import run
+from schemas.source import ForgeType
+from tests.fakes.forges import REPOSITORY, TOKEN, serving
 from tests.fakes.world import World, agent, executor, mission
 
 
@@ -112,11 +114,39 @@ def test_a_dirty_file_is_not_committed_over(shell: Shell) -> None:
     assert file.read_text().endswith("# mine\n")
 
 
+def test_an_override_is_recorded_shown_and_ended_by_writing_the_declared_value(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(mission("a", review="Human", title="taken", priority=99))
+    assert "needs --reason and --ttl" in shell("apply", "-f", str(file), "--override", code=2)
+    assert "--ttl needs --override" in shell("apply", "-f", str(file), "--ttl", "1h", code=2)
+    arguments = ("apply", "-f", str(file), "--override", "--reason", "incident 7", "--ttl", "1h")
+    assert "configured (dry run)" in shell(*arguments, "--dry-run")
+    assert "overridden" in shell(*arguments)
+    assert shell.world.get("Mission", "a").spec["priority"] == 99
+    told = shell("describe", "mission/a")
+    assert "spec.title = taken instead of do a until 20" in told
+    assert "incident 7" in told
+    assert "FieldsOverridden" in told
+    diff = shell("diff")
+    assert "override: spec.title of mission/a by cli/" in diff
+    [entry] = [e for e in json.loads(shell("get", "mission", "a", "-o", "json"))["metadata"]["managedFields"]
+               if e["operation"] == "Override"]  # fmt: skip
+    assert (entry["reason"], entry["fieldsV1"]) == ("incident 7", {"f:spec": {"f:title": {}}})
+    file.write_text(mission("a", review="Human"))
+    assert "configured" in shell("apply", "-f", str(file))
+    current = shell.world.get("Mission", "a")
+    assert (current.spec["title"], current.spec["priority"], current.ownership.claims) == ("do a", 50, ())
+    types = [e.type for e in shell.world.events("Overridden", "OverrideEnded")]
+    assert types == ["Overridden", "OverrideEnded"]
+
+
 def test_apply_refuses_what_git_owns_and_names_the_place(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(mission("a", priority=99))
     text = shell("apply", "-f", str(file), code=3)
-    assert "a.yaml:2" in text
+    assert "spec.priority of mission/a is owned by git/default" not in text, "it may be set: nobody declares it"
+    assert "spec.review of mission/a is owned by git/default, declared at a.yaml:" in text
+    assert "--override --reason TEXT --ttl 1h" in text
     assert "main@sha1:" in text
     file.write_text(mission("mine", agent=None))
     assert "created" in shell("apply", "-f", str(file))
@@ -144,6 +174,26 @@ def test_diff_works_offline_between_two_folders(shell: Shell, tmp_path: Path) ->
         (tmp_path / name / "x.yaml").write_text(text)
     text = shell("diff", "--base", str(tmp_path / "old"), "--head", str(tmp_path / "new"), code=1)
     assert "spec.priority: 50 -> 80" in text
+
+
+def test_a_plan_is_kept_as_one_comment(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(ForgeType.GITEA) as forge:
+        monkeypatch.setenv("CI_TOKEN", TOKEN)
+        where = ("--forge", "Gitea", "--forge-url", forge.url, "--repository", REPOSITORY, "--token-env", "CI_TOKEN")
+        for name in ("b", "c"):
+            shell.world.repo.write(f"{name}.yaml", mission(name))
+            shell("diff", "--markdown", "--comment", "7", *where, code=1)
+        (body,) = forge.bodies
+        assert body.startswith("<!-- remit:plan:default -->")
+        assert "mission/c" in body
+        shell("diff", "--comment", "7", "--comment-key", "other", *where, code=1)
+        assert len(forge.bodies) == 2
+        monkeypatch.setenv("CI_TOKEN", "false")
+        text = shell("diff", "--comment", "7", *where, code=2)
+        assert "token is not accepted" in text
+        monkeypatch.delenv("CI_TOKEN")
+        assert "CI_TOKEN" in shell("diff", "--comment", "7", *where, code=2)
+        assert "--repository" in shell("diff", "--comment", "7", "--token-env", "CI_TOKEN", code=2)
 
 
 def test_a_tampered_log_is_named(shell: Shell) -> None:

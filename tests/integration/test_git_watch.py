@@ -6,12 +6,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from controllers.runtime.clock import SystemClock
 from controllers.sources import watch
+from controllers.sources.git_status import StatusBranch
 from tests.fakes.repos import Repo
 
 
@@ -167,3 +169,22 @@ async def test_stopping_is_prompt(tmp_path: Path) -> None:
     assert not task.done()
     stop.set()
     await asyncio.wait_for(task, 1)
+
+
+@pytest.mark.asyncio
+async def test_the_branch_that_the_engine_writes_itself_is_no_news(tmp_path: Path) -> None:
+    """Conformance scenario 26: writing status triggers no look at the source."""
+    repo = Repo(tmp_path / "repo")
+    repo.commit({"a": "1"})
+    branch = StatusBranch(repo.path, "remit/status", marker=b"# Status\n")
+    branch.read()
+    branch.commit({"a.yaml": b"0"}, "Status", datetime(2026, 11, 21, tzinfo=UTC))
+    places = watch.repository_places(repo.path, without="remit/status")
+    async with watching(places) as hints:
+        await warm(hints, places)
+        before = await hints.settled()
+        for n in range(1, 4):
+            branch.commit({"a.yaml": b"%d" % n}, "Status", datetime(2026, 11, 21, tzinfo=UTC))
+        assert await hints.settled() == before
+        await hints.after(lambda: repo.commit({"a": "2"}))
+    branch.close()

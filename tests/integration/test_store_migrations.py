@@ -145,8 +145,8 @@ def test_only_a_store_is_migrated(tmp_path: Path, harness: SqliteHarness) -> Non
 NEXT = '''"""One more table."""
 import sqlalchemy as sa
 from alembic import op
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 def upgrade():
     op.create_table("extra", sa.Column("id", sa.Integer, primary_key=True))
@@ -164,9 +164,9 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scripts = tmp_path / "100% scripts"
     shutil.copytree(Path(migrate.__file__).with_name("migrations"), scripts)
     monkeypatch.setattr(migrate, "_SCRIPTS", scripts)
-    monkeypatch.setattr(revision, "REVISIONS", ("0001", "0002"))
-    monkeypatch.setattr(revision, "HEAD", "0002")
-    script = scripts / "versions" / "0002_more.py"
+    monkeypatch.setattr(revision, "REVISIONS", ("0001", "0002", "0003"))
+    monkeypatch.setattr(revision, "HEAD", "0003")
+    script = scripts / "versions" / "0003_more.py"
     script.write_text(NEXT.format(more=""))
     return script
 
@@ -186,16 +186,16 @@ def test_an_engine_brings_an_older_store_forward_and_keeps_its_content(harness: 
     engine = harness.open(exclusive=True)
     with engine.snapshot() as snapshot:
         assert snapshot.oldest_cursor() == 7
-    assert migrate.current(harness.url) == "0002"
+    assert migrate.current(harness.url) == "0003"
     harness.open().close()
 
 
 def test_the_upgrade_command_does_the_same_and_the_way_back_works(harness: SqliteHarness, newer: Path) -> None:
     old_store(harness)
-    assert migrate.upgrade(harness.url, now=harness.clock) == "0002"
+    assert migrate.upgrade(harness.url, now=harness.clock) == "0003"
     harness.open().close()
     assert migrate.downgrade(harness.url, "0001", now=harness.clock) == "0001"
-    assert migrate.upgrade(harness.url, "0002", now=harness.clock) == "0002"
+    assert migrate.upgrade(harness.url, "0003", now=harness.clock) == "0003"
 
 
 @pytest.mark.parametrize("trouble", ['op.execute("SELECT nonsense FROM nowhere")', 'raise RuntimeError("a bug")'])

@@ -175,7 +175,7 @@ def test_a_store_of_a_newer_remit_is_refused(tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     for options in ({}, {"create": True}, {"create": True, "exclusive": True}, {"read_only": True}):
-        with pytest.raises(StoreUnavailable, match=r"newer Remit .*9999.*knows up to 0001"):
+        with pytest.raises(StoreUnavailable, match=rf"newer Remit .*9999.*knows up to {revision.HEAD}"):
             open_at(path, **options)
     assert not path.with_name("state.db.lock").read_text()
 
@@ -183,8 +183,8 @@ def test_a_store_of_a_newer_remit_is_refused(tmp_path: Path) -> None:
 def test_a_command_refuses_a_store_of_an_older_remit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.db"
     open_at(path, create=True).close()
-    monkeypatch.setattr(revision, "REVISIONS", (*revision.REVISIONS, "0002"))
-    monkeypatch.setattr(revision, "HEAD", "0002")
+    monkeypatch.setattr(revision, "REVISIONS", (*revision.REVISIONS, "0003"))
+    monkeypatch.setattr(revision, "HEAD", "0003")
     for options in ({}, {"create": True}, {"read_only": True}):
         with pytest.raises(StoreUnavailable, match=r"older Remit.*remit db upgrade"):
             open_at(path, **options)

@@ -125,7 +125,7 @@ class SimulatedEngine:
 
     def relist(self) -> None:
         """As the resync: every object once."""
-        kinds = [k for k in self._reconcilers if k not in ("Dispatch", "Confirmation")]
+        kinds = [k for k in self._reconcilers if k not in ("Dispatch", "Confirmation", "Ownership")]
         with self.store.snapshot() as snapshot:
             found = list(self._wakes.everything(snapshot, kinds))
         self.pending.update(found)

@@ -199,6 +199,18 @@ def test_whatever_comes_together_ends_in_one_terminal_state() -> None:
         assert verdict.handed_in is (verdict.state is RunState.SUCCEEDED and status.report is None)
 
 
+@pytest.mark.parametrize("output_format", [f for f in OutputFormat if f is not REMIT])
+def test_the_silence_of_a_program_that_cannot_report_says_nothing(output_format: OutputFormat) -> None:
+    begun = running().model_copy(update={"started_at": START})
+    verdict = judge(begun, LOST, output_format)
+    assert (verdict.state, verdict.retryable) == (RunState.UNKNOWN, False)
+    assert "retry.idempotent" in verdict.message
+    assert judge(begun, LOST, output_format, idempotent=True).state is RunState.LOST
+    reported = begun.model_copy(update={"progress": "half"})
+    assert judge(reported, LOST, output_format, idempotent=True).state is RunState.UNKNOWN
+    assert judge(RunStatus(), LOST, output_format).state is RunState.LOST, "it never began"
+
+
 def test_an_agent_that_reported_a_failure_is_quoted() -> None:
     assert judge(running(report=FAILED), EXIT_0, REMIT).message == "NoAccess: the login failed"
 
