@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from decisions.policy import globs
 from decisions.policy.facts import Call
@@ -68,8 +67,7 @@ anything unknown makes a command that no list vouches for."""
 _FOLDERS = ("cwd", "workdir", "working_directory", "workingDir")
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
+class Touch(NamedTuple):
     """One thing that is touched. ``value`` is None when the call does not say what, or in no form that holds."""
 
     facet: Facet
@@ -91,7 +89,10 @@ def touches(call: Call) -> tuple[Touch, ...]:
             facet = Facet.READ
         if facet is Facet.EMAIL and required is not Facet.EMAIL and not _has_address(value):
             continue
-        found += (Touch(facet, item) for item in _values(facet, value))
+        if isinstance(value, str):
+            found.append(Touch(facet, value))
+        else:
+            found.extend([Touch(facet, item) for item in _values(facet, value)])
     if required is Facet.SHELL and not _plain_shell(args):
         found.append(Touch(Facet.SHELL, None))
     if call.target and required is not None:

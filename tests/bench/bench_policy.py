@@ -170,7 +170,7 @@ def when(rule: Rule) -> str:
         parts.append(f"spend.remaining >= {rule.reserve:.1f}")
     if rule.path != "*":
         literal = rule.path.replace(".", "[.]").replace("*", ".*")
-        parts.append(f"args.file.matches('^{literal}$')")
+        parts.append(f"args.document.matches('^{literal}$')")
     return " && ".join(parts)
 
 
@@ -186,7 +186,7 @@ def remit(rules: list[Rule]) -> Engine:
     now = datetime(2026, 1, 1, tzinfo=UTC)
 
     def ready(request: Request) -> tuple[Call, AgentFacts, PolicySet, Circumstances]:
-        call = Call(request.tool, {"file": request.path, "rank": request.rank, "risk": request.risk})
+        call = Call(request.tool, {"document": request.path, "rank": request.rank, "risk": request.risk})
         agent = AgentFacts(Key("Agent", "default", request.agent), AutonomyLevel.LEAD, ("*",), {"team": request.team})
         return call, agent, policies, Circumstances(now, spend={"remaining": request.left})
 
