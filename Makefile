@@ -46,8 +46,8 @@ generate: install ## rewrite the generated files (kind reference, JSON Schema)
 lock: install ## resolve the dependencies again into requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package remit-client -o requirements.lock
 
-bench: install ## run the benchmarks of tests/bench (ratios, never part of the tests)
-	@$(BIN)/python -m pytest tests/bench -q -p no:cacheprovider --override-ini python_files='bench_*.py' -s
+bench: install ## run the benchmarks of tests/bench (ratios, never part of the tests); JSON=file writes them there
+	@$(BIN)/python -m tests.bench $(if $(JSON),--json "$(JSON)")
 
 SEEDS ?= 1000
 soak: install ## play SEEDS=N seeds of the simulation

@@ -1,0 +1,183 @@
+"""Benches of what the engine does once objects are there: passes, transactions, the log, memory, commands."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from schemas.base import Key
+from schemas.resource import SYSTEM
+from store.contract import Store
+from tests.bench import bench_workqueue
+from tests.bench.measure import Measured, by_turns, ms, per_second, percentile, sized
+from tests.fakes import world
+from tests.fakes.stores import ALICE, KEY, SqliteHarness, mission
+from tests.fakes.world import World
+
+STATUS = {
+    "state": "InProgress",
+    "conditions": [
+        {"type": t, "status": "True", "reason": "Progressing", "message": "on its way", "observedGeneration": 1}
+        for t in ("Accepted", "Admitted", "Dispatched")
+    ],
+}
+
+
+def noop_reconcile(scale: float) -> Measured:
+    """Passes over a mission at rest, as the engine makes them, against getting and finishing keys of a bare queue."""
+    count, rounds = sized(500, scale), 1 if scale < 0.5 else 5
+    with tempfile.TemporaryDirectory() as folder:
+        made = World(Path(folder))
+        made.commit({"e.yaml": world.executor(), "a.yaml": world.agent(), "m.yaml": world.mission("m")})
+        made.sync()
+        key = Key("Mission", "default", "m")
+        reconcile = made.reconcilers["Mission"]
+        with made.store.snapshot() as snapshot:
+            before = snapshot.latest_version()
+
+        def ours() -> None:
+            for _ in range(count):
+                with made.store.transaction(SYSTEM) as tx:
+                    reconcile(tx, key)
+
+        async def handed_over() -> None:
+            queue = bench_workqueue.make_queue()
+            for number in range(count):
+                queue.add(("Mission", "default", f"m-{number}"))
+            for _ in range(count):
+                queue.done(await queue.get())
+
+        a, b = by_turns(ours, lambda: asyncio.run(handed_over()), rounds)
+        with made.store.snapshot() as snapshot:
+            assert snapshot.latest_version() == before, "the passes were meant to change nothing"
+        made.readers.close()
+        made.harness.close()
+    return Measured(b / a, per_second(count, a), per_second(count, b), "a mission at rest, one transaction a pass")
+
+
+def urgent_key(scale: float) -> Measured:
+    """p99 of the wait, in milliseconds."""
+    backlog = sized(20_000, scale)
+    waits = asyncio.run(bench_workqueue.urgent_wait(backlog))
+    return Measured(percentile(waits, 0.99), f"p50 {statistics.median(waits):.3g} ms", "absolute, in ms",
+                    f"100 urgent keys behind {backlog:,}")  # fmt: skip
+
+
+def _transition(store: Store, number: int) -> None:
+    with store.transaction(ALICE) as tx:
+        seen = tx.get(KEY)
+        assert seen is not None
+        tx.put_status(seen, {**STATUS, "n": number})
+        tx.event("ConditionChanged", seen, reason="Progressing", message="on its way", data={"n": number})
+
+
+def audited_transition(scale: float) -> Measured:
+    count, rounds = sized(500, scale), 1 if scale < 0.5 else 9
+    with tempfile.TemporaryDirectory() as folder:
+        harness = SqliteHarness(Path(folder))
+        store = harness.open(exclusive=True)
+        with store.transaction(ALICE) as tx:
+            tx.create(mission(title="x" * 200))
+        numbers = iter(range(10**9))
+        with closing(sqlite3.connect(Path(folder, "raw.db"), isolation_level=None)) as raw:
+            raw.execute("PRAGMA journal_mode=WAL")
+            raw.execute("PRAGMA synchronous=FULL")
+            raw.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, text)")
+            a, b = by_turns(
+                lambda: [_transition(store, next(numbers)) for _ in range(count)],
+                lambda: [raw.execute("INSERT INTO rows (text) VALUES (?)", ("x" * 600,)) for _ in range(count)],
+                rounds,
+            )
+        harness.close()
+    return Measured(b / a, per_second(count, a), per_second(count, b), "status, event, chain; one thread")
+
+
+def chain_verify(scale: float) -> Measured:
+    count, rounds = sized(20_000, scale), 1 if scale < 0.5 else 5
+    with tempfile.TemporaryDirectory() as folder:
+        harness = SqliteHarness(Path(folder))
+        store = harness.open(exclusive=True)
+        with store.transaction(ALICE) as tx:
+            for number in range(count):
+                tx.event("ConditionChanged", KEY, reason="Progressing", message="on its way", data={"n": number})
+
+        def ours() -> None:
+            with store.snapshot() as snapshot:
+                assert snapshot.verify_events().count == count
+
+        def floor() -> None:
+            head = ""
+            with closing(sqlite3.connect(harness.path)) as raw:
+                for row in raw.execute("SELECT * FROM events ORDER BY seq"):
+                    head = hashlib.sha256(f"{head}{json.dumps(row[:13])}".encode()).hexdigest()
+
+        a, b = by_turns(ours, floor, rounds)
+        harness.close()
+    return Measured(b / a, per_second(count, a), per_second(count, b), f"{count:,} events")
+
+
+def memory(scale: float) -> Measured:
+    count = sized(10_000, scale, 50)
+
+    def held(work: Callable[[], object]) -> int:
+        gc.collect()
+        tracemalloc.start()
+        kept = work()
+        gc.collect()
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        del kept
+        return size
+
+    with tempfile.TemporaryDirectory() as folder:
+        harness = SqliteHarness(Path(folder))
+        store = harness.open()
+        with store.transaction(ALICE) as tx:
+            tx.create_many([mission(f"m{n:05d}", title="x" * 200, labels={"team": "docs"}) for n in range(count)])
+
+        def objects() -> object:
+            with store.snapshot() as snapshot:
+                return snapshot.objects("Mission")
+
+        objects()
+        ours = held(objects)
+        with store.snapshot() as snapshot:
+            texts = [
+                json.dumps({"kind": r.kind, "metadata": {
+                    "namespace": r.namespace, "name": r.name, "uid": r.uid, "labels": dict(r.labels),
+                    "generation": r.generation, "resourceVersion": r.resource_version,
+                    "createdAt": str(r.created_at)},
+                    "spec": r.spec, "status": r.status})
+                for r in snapshot.objects("Mission")
+            ]  # fmt: skip
+        floor = held(lambda: [json.loads(text) for text in texts])
+        harness.close()
+    return Measured(ours / floor, f"{ours / 1e6:.3g} MB", f"{floor / 1e6:.3g} MB", f"{count:,} objects, in Python")
+
+
+def validate_file(scale: float) -> Measured:
+    """The command as a process against a Python that only imports what it needs."""
+    rounds = 1 if scale < 0.5 else 9
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "files").mkdir()
+        Path(folder, "files", "m.yaml").write_text(world.executor())
+        environment = {**os.environ, "HOME": folder}
+
+        def run(*arguments: str) -> None:
+            subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, check=True)
+
+        called = "import sys; sys.argv = ['remit', 'validate', 'files']; from cli.main import main; sys.exit(main())"
+        a, b = by_turns(lambda: run("-c", called), lambda: run("-c", "import typer, yaml, pydantic"), rounds)
+    return Measured(a / b, ms(a), ms(b), "floor: import typer, yaml, pydantic")

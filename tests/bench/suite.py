@@ -1,0 +1,28 @@
+"""Every bench with its target, in the order of the table."""
+
+from __future__ import annotations
+
+from tests.bench import engine, sources
+from tests.bench.measure import Bench
+
+BENCHES = (
+    Bench("cold-sync", "first sync of 10,000 resources", "read, parse, validate with the same code, insert one row each",
+          1.3, sources.cold_sync),
+    Bench("warm-restart", "restart over an unchanged commit of 10,000", "reading and decoding the cache", 3,
+          sources.warm_restart),
+    Bench("changed-file-read", "reading one changed file of 100,000", "the same of 1,000", 1.5,
+          sources.changed_file_read),
+    Bench("changed-file-sync", "whole sync of one changed file of 10,000", "the same of 1,000", 1.5,
+          sources.changed_file_sync),
+    Bench("noop-reconcile", "passes a second over a mission at rest", "keys through the bare workqueue", 0.2,
+          engine.noop_reconcile, at_least=True),
+    Bench("urgent-key", "p99 wait of an urgent key behind 20,000, in ms", "nothing: an absolute bound", 5,
+          engine.urgent_key),
+    Bench("audited-transition", "status change with its event, durable", "one durable row of bare sqlite3", 0.6,
+          engine.audited_transition, at_least=True),
+    Bench("chain-verify", "verifying the hash chain", "reading rows and hashing them", 0.5, engine.chain_verify,
+          at_least=True),
+    Bench("memory", "10,000 objects in memory", "the same as plain dicts", 2, engine.memory),
+    Bench("validate-file", "`remit validate` of one file", "a Python that imports its libraries", 1.5,
+          engine.validate_file),
+)  # fmt: skip
