@@ -7,6 +7,7 @@ that writes in the transaction which marks the effect as done, so that the two a
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
@@ -62,6 +63,7 @@ class EffectRunner:
         self._on_dead = on_dead
         self._keep_claim = keep
         self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.delivered = self.failed = 0
 
@@ -71,6 +73,7 @@ class EffectRunner:
 
     async def run(self, life: Lifecycle) -> None:
         """A component (`lifecycle.Run`). Stopping lets effects that are out finish."""
+        self._stopping = life.stopping
         life.ready()
         while not life.stopping.is_set():
             self._wake.clear()
@@ -117,20 +120,44 @@ class EffectRunner:
     async def _deliver(self, effect: Effect) -> None:
         keeper = asyncio.create_task(self._keep(effect))
         try:
-            try:
-                commit = await self._handlers[effect.type](effect)
-            finally:
-                keeper.cancel()
-            await self._blocking.run(self._finish, effect, commit)
-            self.delivered += 1
+            await self._try(effect)
         except Fenced:
             log.info("%s: taken over by another process", effect.key)
-        except StoreUnavailable as error:
-            # The claim runs out and the effect is delivered again; its handler is idempotent.
-            log.warning("%s: could not be booked, follows again: %s", effect.key, error)
+        finally:
+            keeper.cancel()
+
+    async def _try(self, effect: Effect) -> None:
+        try:
+            commit = await self._handlers[effect.type](effect)
+        except Fenced:
+            raise
         except Exception as error:  # noqa: BLE001  a handler's fault must not end the runner
             self.failed += 1
-            await self._blocking.run(self._fail, effect, error)
+            await self._book(effect, functools.partial(self._fail, effect, error))
+            return
+        try:
+            await self._book(effect, functools.partial(self._finish, effect, commit))
+            self.delivered += 1
+        except Fenced:
+            raise
+        except Exception as error:  # noqa: BLE001  the same for what it writes
+            self.failed += 1
+            await self._book(effect, functools.partial(self._fail, effect, error))
+
+    async def _book(self, effect: Effect, write: Callable[[], None]) -> None:
+        """Write down how it went, over and over while the store does not answer. Left unwritten at the end of the
+        process, the claim runs out and the effect is delivered again; its handler is idempotent."""
+        warned = False
+        while True:
+            try:
+                await self._blocking.run(write)
+                return
+            except StoreUnavailable as error:
+                if not warned:
+                    log.warning("%s: cannot be booked yet: %s", effect.key, error)
+                warned = True
+            if await wait_for_any(self._clock, POLL_S, self._stopping):
+                return
 
     async def _keep(self, effect: Effect) -> None:
         """Hold on to the claim of a slow effect."""
@@ -138,7 +165,9 @@ class EffectRunner:
             await self._clock.sleep(LEASE_S / 3)
             try:
                 await self._blocking.run(self._extend, effect)
-            except (Fenced, StoreUnavailable):
+            except StoreUnavailable:
+                continue
+            except Fenced:
                 return
 
     def _extend(self, effect: Effect) -> None:
@@ -159,20 +188,17 @@ class EffectRunner:
         message = str(error) or type(error).__name__
         if not isinstance(error, Retry | Terminal):
             log.warning("%s: %s", effect.key, message, exc_info=error)
-        try:
-            with self._store.transaction(SYSTEM) as tx:
-                tx.fail_effect(effect, message, retry_at=None if dead else tx.now + timedelta(seconds=pause))
-                tx.event(
-                    EventType.EFFECT_FAILED,
-                    effect.subject,
-                    reason="GivenUp" if dead else "Retrying",
-                    message=f"{effect.type}: {message}"[:500],
-                    data={"effect": effect.key, "try": effect.tries},
-                )
-                if dead and self._on_dead is not None:
-                    self._on_dead(tx, effect, message)
-        except (Fenced, StoreUnavailable) as problem:
-            log.warning("%s: the failure could not be booked: %s", effect.key, problem)
+        with self._store.transaction(SYSTEM) as tx:
+            tx.fail_effect(effect, message, retry_at=None if dead else tx.now + timedelta(seconds=pause))
+            tx.event(
+                EventType.EFFECT_FAILED,
+                effect.subject,
+                reason="GivenUp" if dead else "Retrying",
+                message=f"{effect.type}: {message}"[:500],
+                data={"effect": effect.key, "try": effect.tries},
+            )
+            if dead and self._on_dead is not None:
+                self._on_dead(tx, effect, message)
 
 
 def _is_due(effect: Effect, now: datetime) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controllers.sources.units import source_id, unit_id
 from decisions.finalizers import finalizers
 from decisions.plan import Action, Entry, Plan
 from schemas.base import Key
@@ -136,8 +137,19 @@ def _delete(tx: Transaction, current: Resource) -> None:
         message="no longer declared",
         data={"place": place} if place else None,
     )
+    left = _left_behind(tx, current) if current.kind == "Source" else 0
     if tx.request_deletion(current) is None:
-        tx.event(EventType.DELETED, current.key, reason="NotDeclared", message="nothing to undo")
+        if left:
+            text = f"{left} object(s) that it declared stay in force; a source that declares them takes them over"
+            tx.event(EventType.DELETED, current.key, reason="Orphaned", message=text)
+        else:
+            tx.event(EventType.DELETED, current.key, reason="NotDeclared", message="nothing to undo")
+
+
+def _left_behind(tx: Transaction, source: Resource) -> int:
+    """How many objects a source owns."""
+    name = source_id(source.key)
+    return sum(len(tx.list_unit(unit_id(name, str(unit["path"])))) for unit in source.status.get("units", ()))
 
 
 def _place(want: Declared) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from controllers.sources.compile import CompiledUnit
 from controllers.sources.tree import SourceReader
-from controllers.sources.units import UnitFiles, unit_id
+from controllers.sources.units import UnitFiles, source_id, source_of, unit_id
 from decisions.plan import Action, Live, Plan, make_plan
 from schemas import registry
-from schemas.base import Key
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import Diagnostic
 from schemas.kind import Disruption
 from schemas.resource import Declared, Resource
@@ -102,7 +102,31 @@ def _immutable(plan: Plan, declared: Mapping[Key, Declared]) -> Iterable[Diagnos
                 )
 
 
-def claimed_twice(snapshot: Snapshot, source: str, units: Sequence[CompiledUnit]) -> dict[str, list[Diagnostic]]:
+def refused(snapshot: Snapshot, source: Key, units: Sequence[CompiledUnit]) -> dict[str, list[Diagnostic]]:
+    """What a source may not declare: unit path -> what is wrong with it. Identities that are somebody else's; the
+    source that ``remit.yaml`` configures; and, for the source of a tenant, anything outside its own namespace."""
+    found = _claimed_twice(snapshot, source_id(source), units)
+    for unit in units:
+        for key, declared in unit.by_key.items():
+            text = hint = ""
+            if source.namespace not in (DEFAULT_NAMESPACE, key.namespace):
+                text = f"{key.short} lies outside the namespace {source.namespace}, all that this source may govern"
+                hint = f"declare it in the namespace {source.namespace}, or in a source of the namespace default"
+            elif key.kind == "Source" and _is_configured(snapshot, key):
+                text, hint = f"{key.short} is the source that the engine follows", "change it in remit.yaml"
+            if text:
+                place = declared.provenance
+                path, line = (place.path, place.line) if place is not None else (unit.path, 0)
+                found.setdefault(unit.path, []).append(Diagnostic(path, line, 1, "metadata", text, hint=hint))
+    return found
+
+
+def _is_configured(snapshot: Snapshot, key: Key) -> bool:
+    current = snapshot.get(key)
+    return current is not None and current.manager.startswith("engine/")
+
+
+def _claimed_twice(snapshot: Snapshot, source: str, units: Sequence[CompiledUnit]) -> dict[str, list[Diagnostic]]:
     """Identities that two units declare: the unit that owns the object keeps it, the other one fails; where nobody owns
     it yet, the first by path keeps it. Unit path -> what is wrong with it."""
     owners: dict[Key, list[CompiledUnit]] = {}
@@ -128,12 +152,17 @@ def claimed_twice(snapshot: Snapshot, source: str, units: Sequence[CompiledUnit]
         for key, resource in foreign.items():
             owner = resource.unit
             ours = {unit_id(source, u.path) for u in units}
-            if owner and owner not in ours and not owner.startswith(f"{source}:"):
+            if owner and owner not in ours and not owner.startswith(f"{source}:") and _follows(snapshot, owner):
                 place = unit.by_key[key].provenance
                 path, line = (place.path, place.line) if place is not None else (unit.path, 0)
                 message = f"{key.short} belongs to the source {owner.partition(':')[0]!r}"
                 found.setdefault(unit.path, []).append(Diagnostic(path, line, 1, "metadata.name", message))
     return found
+
+
+def _follows(snapshot: Snapshot, unit: str) -> bool:
+    """Whether the source of a unit is still there; what a deleted one declared may be taken over."""
+    return snapshot.get(source_of(unit)) is not None
 
 
 def may_have_moved(

@@ -9,8 +9,10 @@ from controllers.sources import git_address, git_trust
 from controllers.sources.directory import DirectoryReader
 from controllers.sources.git import GitReader
 from controllers.sources.tree import SourceReader
+from schemas.base import DEFAULT_NAMESPACE
+from schemas.errors import SourceUnreadable
 from schemas.resource import Resource
-from schemas.source import SourceSpec, SourceType
+from schemas.source import SourceReason, SourceSpec, SourceType
 
 
 class Readers:
@@ -29,6 +31,7 @@ class Readers:
             known = self._open.get(source.uid)
             if known is not None and known[0] == spec:
                 return known[1]
+            _require_remote(source, spec)
             reader = make_reader(spec, self._project, self._cache)
             self._open[source.uid] = (spec, reader)
         if known is not None:
@@ -42,6 +45,19 @@ class Readers:
             self._open.clear()
         for reader in readers:
             reader.close()
+
+
+def _require_remote(source: Resource, spec: SourceSpec) -> None:
+    """The source of a tenant comes from elsewhere: files of this machine are the operator's to share."""
+    if source.namespace == DEFAULT_NAMESPACE:
+        return
+    protocols = git_address.parse_address(spec.url).protocols.split(":")
+    if spec.type is SourceType.DIRECTORY or not {"https", "ssh"}.issuperset(protocols):
+        raise SourceUnreadable(
+            f"{source.key.short} would read from this machine, as only a source of the namespace default may. Give an"
+            " https:// or ssh:// URL",
+            reason=SourceReason.ADDRESS_REFUSED,
+        )
 
 
 def make_reader(spec: SourceSpec, project: Path, cache: Path) -> SourceReader:

@@ -17,7 +17,7 @@ from controllers.sources.apply import Applied, apply
 from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit
 from controllers.sources.git_trust import Trust
 from controllers.sources.tree import SourceReader, Tree
-from controllers.sources.units import UnitFiles, split, unit_id
+from controllers.sources.units import UnitFiles, source_id, split, unit_id
 from decisions.plan import Guard
 from schemas.base import Key
 from schemas.conditions import find, set_condition
@@ -154,11 +154,13 @@ class SourceSync:
         confirmed: dict[str, Resource], trust: Trust | None, signer: str,
     ) -> list[_Outcome]:  # fmt: skip
         files = split(tree)
-        compiled = [(f, compile_unit(source.name, f, tree, reader, self._cache, signer=signer)) for f in files]
+        compiled = [
+            (f, compile_unit(source_id(source.key), f, tree, reader, self._cache, signer=signer)) for f in files
+        ]
         good = [unit for _, unit in compiled if not unit.diagnostics]
         failed = [f for f, unit in compiled if unit.diagnostics]
         with self._store.snapshot() as snapshot:
-            clashes = planning.claimed_twice(snapshot, source.name, good)
+            clashes = planning.refused(snapshot, source.key, good)
         before = {u.path: u for u in status.units}
         outcomes = []
         for file, unit in compiled:
@@ -183,10 +185,11 @@ class SourceSync:
     ) -> _Outcome:  # fmt: skip
         """Plan and apply one unit that compiles; a lost race plans again. ``elsewhere`` is what other units declare:
         what moved there is theirs, not gone."""
+        name = source_id(source.key)
         for attempt in range(5):
             with self._store.snapshot() as snapshot:
-                keep = elsewhere | planning.may_have_moved(snapshot, source.name, unit, failed, reader)
-                planned = planning.plan_unit(snapshot, source.name, unit, tree.revision, spec, keep=keep)
+                keep = elsewhere | planning.may_have_moved(snapshot, name, unit, failed, reader)
+                planned = planning.plan_unit(snapshot, name, unit, tree.revision, spec, keep=keep)
             if planned.faults:
                 return self._unit_failed(source, old, tree.revision, planned.faults)
             plan = planned.plan
@@ -195,11 +198,11 @@ class SourceSync:
             if not plan.entries and not plan.relocations:
                 return self._unit_done(source, old, tree, Applied(), (), plan.inventory)
             statuses = provenance.act_statuses(reader, trust, tree, plan, planned.declared, self._now())
-            actor = Actor(ActorKind.SYSTEM, f"source:{source.name}", spec.type)
+            actor = Actor(ActorKind.SYSTEM, f"source:{name}", spec.type)
             try:
                 with self._store.transaction(actor) as tx:
                     applied = apply(
-                        tx, plan, planned.declared, planned.live, manager=f"git/{source.name}", blocked=blocked,
+                        tx, plan, planned.declared, planned.live, manager=f"git/{name}", blocked=blocked,
                         statuses=statuses,
                     )  # fmt: skip
                     for digest in {plan.digest, *(g.digest for g in plan.guards)} & confirmed.keys():
@@ -216,7 +219,7 @@ class SourceSync:
                         if not _known(old, guard):
                             tx.event(EventType.GUARD_RAISED, source, reason=guard.reason, message=guard.message,
                                      data={"unit": unit.path, "planDigest": guard.digest})  # fmt: skip
-                    count = len(planning.inventory_of(tx, unit_id(source.name, unit.path), unit.by_key))
+                    count = len(planning.inventory_of(tx, unit_id(name, unit.path), unit.by_key))
             except Conflict:
                 if attempt == 4:
                     raise
@@ -265,7 +268,7 @@ class SourceSync:
         kept = f"; {_short(old.applied_revision)} stays in force" if old.applied_revision else ""
         message = f"{len(problems)} error(s){kept}: {errors[0]}"
         if old.errors != errors or old.revision != revision:
-            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{source.name}", "Engine")) as tx:
+            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{source_id(source.key)}", "Engine")) as tx:
                 tx.event(
                     EventType.SYNC_FAILED,
                     source,
@@ -316,7 +319,7 @@ class SourceSync:
     ) -> None:  # fmt: skip
         """Write the Source's status; failures and recoveries are events, once each."""
         try:
-            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{key.name}", "Engine")) as tx:
+            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{source_id(key)}", "Engine")) as tx:
                 source = tx.get(key)
                 if source is None:
                     return

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from controllers.sources.tree import Entry, Tree
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import Diagnostic
 
 ROOT = "."
@@ -60,6 +61,17 @@ def unit_of(path: str, folders: Iterable[str]) -> str:
     return ROOT
 
 
+def source_id(source: Key) -> str:
+    """How a source is called in inventories and managers: its name, with its namespace where that is not default."""
+    return source.name if source.namespace == DEFAULT_NAMESPACE else f"{source.namespace}/{source.name}"
+
+
 def unit_id(source: str, path: str) -> str:
-    """The inventory name of a unit: ``<source>:<path>``."""
+    """The inventory name of a unit of the source with this ``source_id``: ``<source>:<path>``."""
     return f"{source}:{path}"
+
+
+def source_of(unit: str) -> Key:
+    """The source whose unit this is."""
+    namespace, _, name = unit.partition(":")[0].rpartition("/")
+    return Key("Source", namespace or DEFAULT_NAMESPACE, name)

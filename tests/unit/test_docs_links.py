@@ -63,7 +63,7 @@ def test_words_that_the_house_style_leaves_out_are_not_there() -> None:
 def test_every_decision_has_its_page_in_the_index_and_the_form() -> None:
     adrs = sorted(page.path for page in pages() if page.path.startswith("docs/adr/"))
     numbers = [Path(path).name[:4] for path in adrs]
-    assert numbers == [f"{n:04d}" for n in range(1, len(adrs) + 1)]
+    assert len(set(numbers)) == len(numbers), "a number is given once; a decision that never came leaves a gap"
     for path in adrs:
         text = (ROOT / path).read_text()
         headings = re.findall(r"^## (.+)$", text, re.MULTILINE)

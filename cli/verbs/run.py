@@ -1,4 +1,4 @@
-"""Running the engine and asking it to look now: run, sync."""
+"""Running the engine: run."""
 
 from __future__ import annotations
 
@@ -11,22 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import common
-from cli.failures import Exit, Failure
+from cli.failures import Exit
 
 if TYPE_CHECKING:
     from cli.printer import Printer
     from cli.project import Project
-    from store.contract import Snapshot
 
-_SYNC_WAIT_S = 60.0
 _LAST_WORDS_S = 2.0
-"""How long the end of `run` waits for whoever reads its account."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs of this group."""
+    """Add the verb."""
     app.command("run")(run)
-    app.command("sync")(sync)
 
 
 def run(
@@ -113,66 +109,3 @@ async def _run(project: Project, printer: Printer | None) -> int:
     finally:
         threads.close(wait=False)
         engine.close()
-
-
-def sync(
-    context: typer.Context,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Ask for it and go on.")] = False,
-    timeout: common.Timeout = "60s",
-) -> None:
-    """Have the engine look at its source now, and say how it went; exit 1 when something is not in force."""
-    from dataclasses import replace
-
-    from cli.project import me
-    from controllers.runtime.clock import SystemClock
-    from controllers.wiring import DEFAULT_SOURCE
-    from schemas.quantities import format_time
-    from schemas.resource import RECONCILE_REQUESTED_AT, Declared
-
-    token = f"{format_time(SystemClock().now())}-{os.getpid()}"
-    with common.store_of(context) as store:
-        with store.transaction(me()) as tx:
-            source = tx.get(DEFAULT_SOURCE)
-            if source is None:
-                raise Failure("no engine ever ran here: there is no source to look at", hint="remit run")
-            wanted = Declared(
-                source.kind, source.namespace, source.name, source.spec, source.labels,
-                {**source.annotations, RECONCILE_REQUESTED_AT: token}, source.provenance,
-            )  # fmt: skip
-            tx.put_spec(replace(source), wanted)
-        if no_wait:
-            print("asked for")
-            return
-        if common.wait_until(store, common.seconds_of(timeout), lambda s: _handled(s, token)) is None:
-            raise Failure(
-                f"the engine did not answer in {timeout}: does it run?", hint="remit run", code=Exit.DIFFERENT
-            )
-        with store.snapshot() as snapshot:
-            done = snapshot.get(DEFAULT_SOURCE)
-        assert done is not None
-        raise typer.Exit(_say_sync(done.status))
-
-
-def _handled(snapshot: Snapshot, token: str) -> bool:
-    from controllers.wiring import DEFAULT_SOURCE
-
-    source = snapshot.get(DEFAULT_SOURCE)
-    return source is not None and source.status.get("lastHandledReconcile") == token
-
-
-def _say_sync(status: dict[str, object]) -> int:
-    from cli.output import safe, value_at
-
-    ready = value_at(status, "conditions[Ready]") or {}
-    units = status.get("units")
-    print(f"{status.get('revision') or 'nothing read'}: {ready.get('reason')}")
-    bad = ready.get("status") != "True"
-    for unit in units if isinstance(units, list) else []:
-        text = f"  {unit['path']}: {unit['reason']}, {unit.get('objects', 0)} objects {unit.get('message') or ''}"
-        print(safe(text.rstrip()))
-        for error in unit.get("errors", ()):
-            print(safe(f"    {error}"))
-        bad = bad or unit["reason"] != "Synced"
-    if bad and ready.get("message"):
-        print(safe(f"  {ready['message']}"))
-    return int(Exit.DIFFERENT if bad else Exit.OK)

@@ -1,0 +1,146 @@
+"""Declaring objects without git: apply."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import common
+from cli.failures import Exit, Failure
+from schemas.base import DEFAULT_NAMESPACE
+
+if TYPE_CHECKING:
+    from controllers.sources.compile import CompiledUnit
+    from schemas.resource import Declared
+    from store.contract import Snapshot, Transaction
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("apply")(apply)
+
+
+def apply(
+    context: typer.Context,
+    files: Annotated[list[str], typer.Option("--filename", "-f", help="File, folder or - for standard input.")],
+    namespace: common.Namespace = DEFAULT_NAMESPACE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and say what would happen.")] = False,
+) -> None:
+    """Declare objects without git. What a source declares is refused: change it there."""
+    from cli.compiling import compile_paths, compile_text
+    from cli.project import me
+    from schemas.errors import InvalidSpec
+
+    units: list[CompiledUnit] = []
+    for name in files:
+        units += [compile_text(sys.stdin.buffer.read(), "stdin")] if name == "-" else compile_paths([Path(name)])
+    found = [d for unit in units for d in unit.diagnostics]
+    if found:
+        raise InvalidSpec(found)
+    wanted = [d for unit in units for d in unit.declared]
+    if not wanted:
+        raise Failure("there is nothing to apply in what was given")
+    with common.store_of(context) as store:
+        with store.snapshot() as snapshot:
+            _refuse_declared_elsewhere(snapshot, wanted)
+            _refuse_cycles(snapshot, wanted)
+        if dry_run:
+            with store.snapshot() as snapshot:
+                for item in wanted:
+                    print(f"{item.key.short} {_would(snapshot, item)} (dry run)")
+            return
+        with store.transaction(me()) as tx:
+            lines = [f"{item.key.short} {_apply_one(tx, item)}" for item in wanted]
+        print("\n".join(lines))
+
+
+def _refuse_declared_elsewhere(snapshot: Snapshot, wanted: list[Declared]) -> None:
+    owned = []
+    for item in wanted:
+        current = snapshot.get(item.key)
+        if current is not None and (current.unit or current.manager.startswith("engine/")):
+            origin = current.provenance
+            place = f"{origin.place} at {origin.revision}" if origin else "remit.yaml"
+            owned.append(f"{item.key.short} is declared at {place}")
+    if owned:
+        raise Failure(
+            "a source owns what you want to change", *owned, hint="edit it there and commit", code=Exit.REFUSED
+        )
+
+
+def _refuse_cycles(snapshot: Snapshot, wanted: list[Declared]) -> None:
+    from decisions.references import find_cycles
+    from schemas.base import Key
+
+    def edges(namespace: str, spec: dict[str, Any]) -> list[Key]:
+        return [Key("Mission", r.get("namespace") or namespace, r["name"]) for r in spec.get("dependsOn", ())]
+
+    graph = {m.key: edges(m.namespace, m.spec) for m in snapshot.objects("Mission")}
+    graph |= {d.key: edges(d.namespace, d.spec) for d in wanted if d.kind == "Mission"}
+    cycles = find_cycles(graph)
+    if cycles:
+        raise Failure("dependsOn would go around in a cycle", *(" -> ".join(k.name for k in way) for way in cycles))
+
+
+def _would(snapshot: Snapshot, item: Declared) -> str:
+    current = snapshot.get(item.key)
+    if current is None:
+        return "created"
+    same = (current.spec, current.labels, current.annotations) == (item.spec, item.labels, item.annotations)
+    return "unchanged" if same else "configured"
+
+
+def _apply_one(tx: Transaction, item: Declared) -> str:
+    from dataclasses import replace
+
+    from controllers.sources.apply import initial_status
+    from decisions.fields import diff as changes_of
+    from decisions.finalizers import finalizers
+    from decisions.widening import widenings
+    from schemas import registry
+    from schemas.event import EventType
+
+    manager = f"cli/{tx.actor.subject.removeprefix('user:')}"
+    item = replace(item, provenance=None)
+    current = tx.get(item.key)
+    loosened = widenings(item.kind, current.spec if current is not None else None, item.spec)
+    if current is None:
+        made = tx.create(
+            item, manager=manager, finalizers=finalizers(item.kind), status=_first_status(tx, item.kind) or
+            initial_status(item.kind),
+        )  # fmt: skip
+        tx.event(EventType.CREATED, made, reason="Applied", message=f"applied by {tx.actor}")
+        outcome = "created"
+    elif _would(tx, item) == "unchanged":
+        return "unchanged"
+    else:
+        changes = changes_of(current.spec, item.spec)
+        fixed = registry.by_kind(item.kind).immutable
+        for change in changes:
+            field = change.path.removeprefix("spec.")
+            if any(field == f or field.startswith((f + ".", f + "[")) for f in fixed):
+                raise Failure(f"{change.path} of {item.key.short} cannot be changed", hint="use another name")
+        changed = tx.put_spec(current, item, manager=manager)
+        fields = ", ".join(c.path for c in changes[:3]) or "metadata"
+        data = {"changes": [{"field": c.path, "old": c.old, "new": c.new} for c in changes[:20]]}
+        tx.event(EventType.UPDATED, changed, reason="Applied", message=fields, data=data)
+        outcome = "configured"
+    if loosened:
+        tx.event(EventType.WIDENED, item.key, reason="Widened", message="; ".join(loosened))
+    return outcome
+
+
+def _first_status(tx: Transaction, kind: str) -> dict[str, Any]:
+    """Acts carry who proved to have done them from the start."""
+    if kind == "ApprovalDecision":
+        return {"subject": tx.actor.subject, "transport": tx.actor.transport}
+    if kind == "Hold":
+        return {"placedBy": tx.actor.subject, "transport": tx.actor.transport}
+    if kind == "Confirmation":
+        from cli.confirmations import new_confirmation
+
+        return new_confirmation(tx).to_wire()
+    return {}

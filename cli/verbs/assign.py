@@ -1,0 +1,34 @@
+"""Giving a mission to an agent: assign."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli import common, missions
+from schemas.base import DEFAULT_NAMESPACE
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("assign")(assign)
+
+
+def assign(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(help="mission/NAME.", metavar="MISSION")],
+    agent: Annotated[str, typer.Argument(help="The agent that takes it.", metavar="AGENT")],
+    reason: common.Reason = "",
+    namespace: common.Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """Give a mission to an agent: sets spec.agentRef. An open run of another agent is stopped first."""
+    with common.store_of(context) as store:
+        mission = missions.named(store, target, namespace)
+        key = common.key_named(agent, namespace, default_kind="agent")
+        with store.snapshot() as snapshot:
+            common.object_named(snapshot, key)
+        edits: list[tuple[tuple[str | int, ...], Any]] = [(("spec", "agentRef"), {"name": key.name})]
+        if "agentSelector" in mission.spec:
+            edits.insert(0, (("spec", "agentSelector"), None))
+        missions.change(context, store, mission, edits, f"Assign {key.name} to", reason)

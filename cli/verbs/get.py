@@ -1,0 +1,85 @@
+"""Listing objects: get."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import common, moment, output
+from cli.listing import Query, print_found, refuse_missing, states_of, wanted_of
+from cli.output import Format
+from schemas.base import DEFAULT_NAMESPACE
+
+if TYPE_CHECKING:
+    from schemas.kind import KindInfo
+    from schemas.resource import Resource
+    from store.contract import Store
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("get")(get)
+
+
+def get(
+    context: typer.Context,
+    kinds: Annotated[str, typer.Argument(help="Kind, several with commas, KIND/NAME, or all.", metavar="KIND[/NAME]")],
+    names: Annotated[list[str] | None, typer.Argument(help="Names; none for all.")] = None,
+    namespace: common.Namespace = DEFAULT_NAMESPACE,
+    all_namespaces: common.AllNamespaces = False,
+    selector: Annotated[str | None, typer.Option("--selector", "-l", help="Labels: team=platform,tier=gold.")] = None,
+    state: Annotated[str | None, typer.Option("--state", help="Only these states: Blocked,Review.")] = None,
+    form: common.Output = Format.TABLE,
+    watch: common.Watch = False,
+) -> None:
+    """List objects, or show some of them.
+
+    Examples: remit get missions; remit get mi audit-links -o yaml; remit get agents,executors -A;
+    remit get missions -l team=docs --state Blocked -w; remit get all.
+    """
+    wanted = wanted_of(kinds, names or [])
+    query = Query(None if all_namespaces else namespace, common.labels_of(selector), states_of(state))
+    with common.store_of(context, read_only=True) as store:
+        if not watch:
+            with store.snapshot() as snapshot:
+                found = [(info, query.of(snapshot, info, only)) for info, only in wanted]
+            print_found(found, form, namespaces=all_namespaces)
+            refuse_missing(found, wanted, namespace)
+            return
+        _watch(store, wanted, query, form, namespaces=all_namespaces)
+
+
+def _watch(
+    store: Store, wanted: list[tuple[KindInfo, list[str]]], query: Query, form: Format, *, namespaces: bool
+) -> None:
+    """Print what is there, then each object again when it changes. A table keeps the widths of its first printing."""
+    seen: dict[str, int] = {}
+    widths: dict[str, list[int]] = {}
+    for _ in common.follow(store):
+        with store.snapshot() as snapshot:
+            found = [(info, query.of(snapshot, info, only)) for info, only in wanted]
+        present = {r.uid for _, items in found for r in items}
+        for info, items in found:
+            fresh = [r for r in items if seen.get(r.uid) != r.resource_version]
+            if not fresh:
+                continue
+            if form in (Format.TABLE, Format.WIDE):
+                _watch_rows(info, fresh, widths, form, namespaces=namespaces)
+            else:
+                for r in fresh:
+                    print_found([(info, [r])], form, namespaces=namespaces)
+        seen = {r.uid: r.resource_version for _, items in found for r in items if r.uid in present}
+
+
+def _watch_rows(
+    info: KindInfo, fresh: list[Resource], widths: dict[str, list[int]], form: Format, *, namespaces: bool
+) -> None:
+    header, body = output.rows(info, fresh, moment.now(), wide=form is Format.WIDE, namespaces=namespaces)
+    first = info.kind not in widths
+    known = widths.setdefault(info.kind, [len(h) for h in header])
+    for row in body:
+        for i, text in enumerate(row):
+            known[i] = max(known[i], len(text))
+    for row in [header, *body] if first else body:
+        print("  ".join(text.ljust(width) for text, width in zip(row, known, strict=True)).rstrip(), flush=True)

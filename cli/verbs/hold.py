@@ -1,0 +1,108 @@
+"""Stopping work: hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import common, names
+from cli.failures import Failure
+from schemas.base import DEFAULT_NAMESPACE, Key, is_name
+
+if TYPE_CHECKING:
+    from schemas.hold import HoldMode
+    from store.contract import Snapshot
+
+_WAIT_S = 10.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("hold")(hold)
+
+
+def hold(
+    context: typer.Context,
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="agent/NAME, mission/NAME, ...; none with -l or --all.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; shown wherever it bites.")] = "",
+    mode: Annotated[
+        str, typer.Option("--mode", help="Hold: nothing new; Drain: end, then nothing; Stop: now.")
+    ] = "Hold",
+    duration: Annotated[str | None, typer.Option("--for", help="End by itself after: 30m, 8h.")] = None,
+    selector: Annotated[str | None, typer.Option("--selector", "-l", help="Labels of agents and missions.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything in the namespace.")] = False,
+    everywhere: Annotated[bool, typer.Option("--global", help="Everything, in every namespace.")] = False,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the Hold.")] = None,
+    namespace: common.Namespace = DEFAULT_NAMESPACE,
+) -> None:
+    """Stop work without touching what is declared; no sync can undo it.
+
+    Examples: remit hold agent/links -r "looks wrong" --for 2h; remit hold --all --mode Stop -r incident
+    """
+    from datetime import timedelta
+
+    from cli.project import me
+    from controllers.runtime.clock import SystemClock
+    from schemas.event import EventType
+    from schemas.hold import HoldScope, HoldSpec, HoldStatus
+    from schemas.quantities import format_time
+    from schemas.resource import Declared, digest
+
+    if not reason.strip():
+        raise Failure("a Hold needs --reason: whoever meets it wants to know why")
+    actor = me()
+    body: dict[str, Any] = {"mode": _mode(mode), "reason": reason}
+    if duration is not None:
+        body["until"] = format_time(SystemClock().now() + timedelta(seconds=common.seconds_of(duration)))
+    if everywhere or everything:
+        body["scope"] = HoldScope.GLOBAL if everywhere else HoldScope.TENANT
+    else:
+        body["selector"] = _hold_selector(targets or [], selector, namespace)
+    spec = HoldSpec.model_validate(body)
+    wanted = name or f"hold-{digest({**spec.to_wire(), 'by': actor.subject})[7:15]}"
+    if not is_name(wanted):
+        raise Failure(f"{wanted[:60]!r} is no name")
+    with common.store_of(context) as store:
+        with store.transaction(actor) as tx:
+            for key in [common.key_named(t, namespace) for t in targets or []]:
+                common.object_named(tx, key)
+            placed = tx.create(
+                Declared("Hold", namespace, names.free(tx, "Hold", namespace, wanted), spec.to_wire()),
+                manager=f"cli/{actor.subject.removeprefix('user:')}",
+                status=HoldStatus(placed_by=actor.subject, transport=actor.transport).to_wire(),
+            )
+            tx.event(EventType.CREATED, placed, reason=spec.mode, message=reason)
+        matched = common.wait_until(store, _WAIT_S, lambda s: _matched(s, placed.key))
+    count = f"holds {matched['matched']} object(s)" if matched else "takes effect when the engine starts"
+    print(f"hold/{placed.name} {count}; release: remit release {placed.name}")
+
+
+def _matched(snapshot: Snapshot, key: Key) -> dict[str, Any] | None:
+    found = snapshot.get(key)
+    return found.status if found is not None and found.status.get("conditions") else None
+
+
+def _mode(text: str) -> HoldMode:
+    from schemas.hold import HoldMode
+
+    for mode in HoldMode:
+        if mode.lower() == text.lower():
+            return mode
+    raise Failure(f"--mode {text[:20]!r}: one of {', '.join(HoldMode)}")
+
+
+def _hold_selector(targets: list[str], selector: str | None, namespace: str) -> dict[str, Any]:
+    from schemas.hold import HOLDABLE
+
+    labels = common.labels_of(selector)
+    keys = [common.key_named(t, namespace) for t in targets]
+    if not keys and not labels:
+        raise Failure("name what to hold: agent/NAME, -l label=value, --all or --global")
+    wrong = [k for k in keys if k.kind not in HOLDABLE]
+    if wrong:
+        raise Failure(f"cannot hold {wrong[0].short}: kinds are {', '.join(HOLDABLE)}")
+    kinds = sorted({k.kind for k in keys}) or ["Agent", "Mission"]
+    return {"kinds": kinds, "names": sorted({k.name for k in keys}), "matchLabels": labels}

@@ -1,0 +1,92 @@
+"""Printing what a run's program wrote: logs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import common
+from cli.failures import Failure
+from cli.output import safe
+from schemas.base import DEFAULT_NAMESPACE, Key
+
+if TYPE_CHECKING:
+    from schemas.resource import Resource
+    from store.contract import Snapshot
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("logs")(logs)
+
+
+def logs(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(help="run/NAME, or mission/NAME for its latest run.", metavar="RUN|MISSION")],
+    namespace: common.Namespace = DEFAULT_NAMESPACE,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    tail: Annotated[int, typer.Option("--tail", min=0, help="Only the last so many lines; 0 for all.")] = 0,
+    stderr: Annotated[bool, typer.Option("--stderr", help="Only its standard error.")] = False,
+    stdout: Annotated[bool, typer.Option("--stdout", help="Only its standard output.")] = False,
+) -> None:
+    """Print what a run's program wrote. Control characters are shown, never sent to the terminal."""
+    from schemas.run import ACTIVE_STATES
+
+    project = common.project_of(context)
+    with common.store_of(context, read_only=True) as store:
+        with store.snapshot() as snapshot:
+            run = _run(snapshot, target, namespace)
+        folder = project.state / "runs" / run.uid
+        names = [n for n, on in (("stdout.log", stdout or not stderr), ("stderr.log", stderr or not stdout)) if on]
+        tails = [_Tail(folder / name) for name in names]
+        if not any(t.path.exists() for t in tails) and not follow:
+            raise Failure(f"{run.key.short} has no log here: it was not started, or its files were cleaned up")
+        for t in tails:
+            t.print(last=tail)
+        while follow:
+            with store.snapshot() as snapshot:
+                current = snapshot.get_by_uid(run.uid)
+            ended = current is None or current.state not in ACTIVE_STATES
+            for t in tails:
+                t.print()
+            if ended:
+                return
+            common.pause(common.POLL_S)
+
+
+def _run(snapshot: Snapshot, target: str, namespace: str) -> Resource:
+    key = common.key_named(target, namespace, default_kind="mission")
+    found = common.object_named(snapshot, key)
+    if found.kind == "Run":
+        return found
+    if found.kind != "Mission":
+        raise Failure(f"{found.key.short} has no log: name a run or a mission", hint="remit get runs")
+    name = found.status.get("currentRun") or found.status.get("lastRun")
+    if not name:
+        raise Failure(f"{found.key.short} has no run yet", hint=f"remit describe {found.key.short}")
+    return common.object_named(snapshot, Key("Run", found.namespace, name))
+
+
+class _Tail:
+    """Prints a growing file from where it was left."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+
+    def print(self, *, last: int = 0) -> None:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+                self._offset = file.tell()
+        except FileNotFoundError:
+            return
+        text = data.decode("utf-8", "replace")
+        if last:
+            text = "".join(text.splitlines(keepends=True)[-last:])
+        sys.stdout.write(safe(text, lines=True))
+        sys.stdout.flush()
