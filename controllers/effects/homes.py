@@ -40,7 +40,7 @@ def keeper(home: str) -> Callable[[Transaction, Effect], bool]:
         if run is None:
             return True  # there is nothing to do, which anybody may note
         owner = run.status.get("engine") or home
-        if "engine" not in run.status:
+        if not run.status.get("engine"):
             tx.put_status(run, {**run.status, "engine": home})
         tx.address_effect(effect, addressed(effect.type, owner), keep=owner == home)
         return owner == home

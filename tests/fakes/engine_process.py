@@ -165,6 +165,8 @@ class Project:
         """What its commands get: nothing of the test's own but where programs lie."""
         path = f"{BIN}:{os.environ.get('PATH', os.defpath)}"
         given = {"PATH": path, "HOME": str(self.home), "USER": "alice", "LOGNAME": "alice", "LC_ALL": "C.UTF-8"}
+        if "PYTHONPATH" in os.environ:  # a checkout that is not the installed one
+            given["PYTHONPATH"] = os.environ["PYTHONPATH"]
         return {**given, "REMIT_STORE": self.store_url} if self.store_url else given
 
     # Processes.
