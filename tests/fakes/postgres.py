@@ -31,7 +31,6 @@ _USER = "pgserver"
 _LAUNCH = '"$@" & pid=$!; read -r _; kill -QUIT $pid; wait $pid'
 _SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "32MB",
     "max_connections": "200",
@@ -57,9 +56,10 @@ def binaries() -> Path:
 
 
 class Server:
-    """One server of our own. ``kill`` and ``start`` may alternate: the data stay."""
+    """One server of our own. ``kill`` and ``start`` may alternate; a ``durable`` one keeps every commit then."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._settings = {**_SETTINGS, "synchronous_commit": "on" if durable else "off"}
         self.folder = Path(tempfile.mkdtemp(prefix="remit-pg-", dir="/tmp"))
         self.data = self.folder / "data"
         self.port = free_port()
@@ -77,7 +77,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        settings = [f"-c{name}={value}" for name, value in self._settings.items()]
         arguments = [str(binaries() / "postgres"), "-D", str(self.data), "-h", "127.0.0.1", "-p", str(self.port)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
