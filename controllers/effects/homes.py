@@ -55,9 +55,12 @@ def abandoned(snapshot: Snapshot, now: datetime) -> list[Resource]:
         status = RunStatus.model_validate(run.status)
         if not status.engine:
             continue
-        ends = (status.started_at or run.created_at) + RunSpec.model_validate(run.spec).timeout + SILENCE
         lease = snapshot.lease(f"engine/{status.engine}")
-        if ends < now and (lease is None or not lease.holder or lease.expires_at + SILENCE < now):
+        alive_until = run.created_at if lease is None else lease.expires_at
+        # One that is not known to have started may have been, as long as its engine lived.
+        began = status.started_at or alive_until
+        is_silent = lease is None or not lease.holder or alive_until + SILENCE < now
+        if is_silent and began + RunSpec.model_validate(run.spec).timeout + SILENCE < now:
             found.append(run)
     return found
 

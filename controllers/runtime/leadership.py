@@ -47,10 +47,9 @@ class Leadership:
         life.ready()
         while not life.stopping.is_set():
             lease = await self._try()
-            if lease is None:
-                await wait_for_any(self._clock, LOOK_S, life.stopping)
-            else:
+            if lease is not None:
                 await self._lead(lease, life)
+            await wait_for_any(self._clock, LOOK_S, life.stopping)
 
     async def _lead(self, lease: Lease, life: Lifecycle) -> None:
         ends = asyncio.Event()
@@ -73,6 +72,9 @@ class Leadership:
     async def _ending(self, fence: Fence, ends: asyncio.Event) -> None:
         try:
             await self._term(fence, ends)
+        except Exception:
+            # Whatever it was, another engine may do better; this one tries again as well.
+            log.exception("leading failed")
         finally:
             ends.set()
 
