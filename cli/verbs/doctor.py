@@ -45,6 +45,7 @@ def _machine() -> list[tuple[bool, str, str]]:
 
 def _project(context: typer.Context) -> list[tuple[bool, str, str]]:
     from schemas.errors import RemitError
+    from store.location import shown
 
     try:
         project = common.project_of(context)
@@ -54,7 +55,7 @@ def _project(context: typer.Context) -> list[tuple[bool, str, str]]:
     try:
         with common.store_of(context, read_only=True) as store, store.snapshot() as snapshot:
             agents, missions = snapshot.count("Agent"), snapshot.count("Mission")
-            rows.append((True, f"store {project.config.store}: {agents} agents, {missions} missions", ""))
+            rows.append((True, f"store {shown(project.config.store)}: {agents} agents, {missions} missions", ""))
             for source in snapshot.objects("Source"):
                 ready = next((c for c in source.status.get("conditions", ()) if c["type"] == "Ready"), None)
                 ok = ready is not None and ready["status"] == "True"
@@ -66,7 +67,7 @@ def _project(context: typer.Context) -> list[tuple[bool, str, str]]:
                     if ready is not None and ready["status"] == "False":
                         rows.append((False, item.key.short, f"{ready['reason']}: {ready['message']}"))
     except RemitError as error:
-        rows.append((False, f"store {project.config.store}", str(error)))
+        rows.append((False, f"store {shown(project.config.store)}", str(error)))
     return [*rows, _port(project)]
 
 

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def run(
     context: typer.Context,
     demo: Annotated[bool, typer.Option("--demo", help="Make a demo project under .remit/ and run that.")] = False,
-    store: Annotated[str | None, typer.Option("--store", help="sqlite:///PATH")] = None,
+    store: Annotated[str | None, typer.Option("--store", help="sqlite:///PATH or postgresql://USER@HOST/DATABASE")] = None,
     agent_listen: Annotated[str | None, typer.Option("--agent-listen", help="Address of the agent protocol.")] = None,
     listen: Annotated[str | None, typer.Option("--listen", help="Address of the read API and dashboard.")] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="Workstation, Standalone or Vps.")] = None,
