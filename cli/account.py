@@ -26,6 +26,7 @@ _POLL_S = 0.1
 _SHOWN = {
     EventType.SYNCED: ("applied", "good"),
     EventType.SYNC_FAILED: ("not applied", "bad"),
+    EventType.HISTORY_REWRITTEN: ("rewritten", "attention"),
     EventType.GUARD_RAISED: ("waits", "attention"),
     EventType.GUARD_CONFIRMED: ("confirmed", "good"),
     EventType.WIDENED: ("widened", "attention"),

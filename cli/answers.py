@@ -8,6 +8,7 @@ import typer
 
 from cli import common, names
 from cli.failures import Exit, Failure
+from cli.output import safe
 from schemas.base import Key, is_name
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def answer(
             )
             tx.event(EventType.CREATED, decision, reason=verdict, message=reason or verdict,
                      data={"related": [request.uid, request.owner_uid]})  # fmt: skip
-        print(f"{verdict}: {request.spec['title']} (as {actor.subject})")
+        print(safe(f"{verdict}: {request.spec['title']} (as {actor.subject})"))
         if no_wait:
             return
         judged = common.wait_until(store, _WAIT_S, lambda s: _judged(s, decision.key))
@@ -109,6 +110,6 @@ def _say_judged(judged: dict[str, Any] | None, request: Resource) -> None:
     if judged["status"] != "True":
         raise Failure(f"it had no effect: {judged['reason']}: {judged['message']}", code=Exit.REFUSED)
     if judged["reason"] == "AwaitingQuorum":
-        print(f"counted; {judged['message']}")
+        print(safe(f"counted; {judged['message']}"))
         return
-    print(f"counted: {request.spec['subject']}")
+    print(safe(f"counted: {request.spec['subject']}"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import completion
 from cli.failures import Failure
 from cli.output import Format
 from schemas.base import DEFAULT_NAMESPACE, Key, is_name
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from store.contract import Snapshot, Store
 
 Namespace = Annotated[
-    str, typer.Option("--namespace", "-n", help="Namespace (tenant) to look in.", envvar="REMIT_NAMESPACE")
+    str,
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="Namespace (tenant) to look in.",
+        envvar="REMIT_NAMESPACE",
+        autocompletion=completion.namespaces,
+    ),
 ]
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Every namespace.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.")]
@@ -31,6 +39,12 @@ Context = typer.Context
 
 POLL_S = 0.1
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def is_given(context: typer.Context, option: str) -> bool:
+    """Whether the command line itself says it: not a default, and not a variable of the environment."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def project_of(context: typer.Context) -> Project:

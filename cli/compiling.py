@@ -12,48 +12,54 @@ from controllers.sources.directory import DirectoryReader
 from controllers.sources.tree import SourceReader
 from controllers.sources.units import split
 from decisions.cross_check import Fault, check
+from schemas.base import DEFAULT_NAMESPACE
 from schemas.errors import Diagnostic
 from schemas.resource import Provenance
 
 LARGEST = 4 * 1024 * 1024
 
 
-def compile_paths(paths: Sequence[Path]) -> list[CompiledUnit]:
-    """Compile files and folders; the places of errors begin with the path as it was given."""
+def compile_paths(paths: Sequence[Path], *, namespace: str = DEFAULT_NAMESPACE) -> list[CompiledUnit]:
+    """Compile files and folders; the places of errors begin with the path as it was given. ``namespace`` is that of
+    documents without one."""
     units: list[CompiledUnit] = []
     for path in paths:
         if path.is_dir():
-            units += [_named(unit, str(path)) for unit in compile_folder(path)]
+            units += [_named(unit, str(path)) for unit in compile_folder(path, namespace=namespace)]
         elif path.is_file():
             if path.stat().st_size > LARGEST:
                 text = f"{path.stat().st_size} bytes are more than the {LARGEST} that a spec file may have"
                 units.append(CompiledUnit(str(path), (), (Diagnostic(str(path), 0, 0, "", text),)))
             else:
-                units.append(compile_text(path.read_bytes(), str(path)))
+                units.append(compile_text(path.read_bytes(), str(path), namespace=namespace))
         else:
             raise Failure(f"there is no file or folder {path}")
     return units
 
 
-def compile_folder(folder: Path) -> list[CompiledUnit]:
+def compile_folder(folder: Path, *, namespace: str = DEFAULT_NAMESPACE) -> list[CompiledUnit]:
     """The units of a folder."""
     reader = DirectoryReader(folder)
     try:
-        return compile_tree(reader, None)
+        return compile_tree(reader, None, namespace=namespace)
     finally:
         reader.close()
 
 
-def compile_tree(reader: SourceReader, revision: str | None) -> list[CompiledUnit]:
+def compile_tree(
+    reader: SourceReader, revision: str | None, *, namespace: str = DEFAULT_NAMESPACE
+) -> list[CompiledUnit]:
     """The units of one revision of a source."""
     tree = reader.read_tree(revision)
-    units = [compile_unit("default", files, tree, reader, NoCache()) for files in split(tree)]
+    units = [
+        compile_unit("default", files, tree, reader, NoCache(), default_namespace=namespace) for files in split(tree)
+    ]
     return _without_twins(units)
 
 
-def compile_text(data: bytes, name: str) -> CompiledUnit:
+def compile_text(data: bytes, name: str, *, namespace: str = DEFAULT_NAMESPACE) -> CompiledUnit:
     """One file, or standard input."""
-    blob = compile_blob(data, name)
+    blob = compile_blob(data, name, default_namespace=namespace)
     declared = tuple(
         replace(item, provenance=Provenance("file", "file", "", name, line, "")) for item, line in blob.declared
     )

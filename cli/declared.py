@@ -102,7 +102,7 @@ def _in_source(project: Project, resource: Resource, edits: Sequence[tuple[Field
 
 
 def _in_git(project: Project, resource: Resource, edits: Sequence[tuple[FieldPath, Any]], why: str) -> Changed:
-    from controllers.sources import git_edit
+    from controllers.sources import git_edit, git_repository, git_signing
     from controllers.sources.git import GitReader
     from controllers.sources.git_address import parse_address
     from controllers.sources.readers import local_url
@@ -119,6 +119,16 @@ def _in_git(project: Project, resource: Resource, edits: Sequence[tuple[FieldPat
             code=Exit.REFUSED,
         )
     url = local_url(spec.url, project.root)
+    signing = git_signing.configured(git_repository.find_layout(Path(url)).git_dir) if spec.verify is not None else None
+    if spec.verify is not None and signing is None:
+        raise Failure(
+            f"{resource.key.short} is declared in a source that applies signed commits only, and git has no key to sign"
+            " with",
+            "set user.signingKey (and gpg.format, for SSH) in your git configuration",
+            f"or set {', '.join(_dotted(path) for path, _ in edits)} in {origin.path} yourself, by a signed commit",
+            hint="remit doctor",
+            code=Exit.REFUSED,
+        )
     reader = GitReader(url, ref=spec.ref, path=spec.path)
     try:
         old = _text_of(reader, origin.path)
@@ -126,7 +136,7 @@ def _in_git(project: Project, resource: Resource, edits: Sequence[tuple[FieldPat
         reader.close()
     new = _edited(old, origin.path, resource, edits)
     path = posixpath.normpath(posixpath.join(spec.path, origin.path))
-    commit = git_edit.commit_file(Path(url), spec.ref, path, new, why, expected_text=old)
+    commit = git_edit.commit_file(Path(url), spec.ref, path, new, why, expected_text=old, signing=signing)
     return Changed(f"{origin.path} (commit {commit[:10]} on {spec.ref})", commit)
 
 

@@ -45,7 +45,7 @@ def report(failure: Failure) -> int:
     if failure.hint:
         lines.append(f"  try: {failure.hint}")
     for line in lines:
-        print(safe(shown(line), lines=True), file=sys.stderr)
+        print(safe(shown(line)), file=sys.stderr)
     return int(failure.code)
 
 

@@ -153,7 +153,7 @@ def reasons_page() -> str:
 
 def events_page() -> str:
     """Every type of event."""
-    lines = [_NOTE + "# Events", "", "What the log can say. `remit get events` and the dashboard filter by it.", ""]
+    lines = [_NOTE + "# Events", "", "What the log can say. `remit events --types` filters by it.", ""]
     docs = member_docs(EventType)
     for title, values in member_groups(EventType).items():
         rows = _value_rows([Value(value, docs[value]) for value in values])

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 class Query:
     """Which objects of a kind are wanted. ``namespace`` None is every one."""
 
-    def __init__(self, namespace: str | None, labels: dict[str, str], states: list[str] | None) -> None:
+    def __init__(
+        self, namespace: str | None, labels: dict[str, str], states: list[str] | None, sort: str | None = None
+    ) -> None:
         self.namespace = namespace
         self.labels = labels
         self.states = states
+        self.sort = sort.removeprefix(".") if sort else None
 
     def of(self, snapshot: Snapshot, info: KindInfo, names: list[str]) -> list[Resource]:
         """The objects, of the named ones where names are given."""
@@ -31,7 +34,16 @@ class Query:
         if info.kind == "Event":
             raise Failure("events have a verb of their own", hint="remit events")
         found = snapshot.objects(info.kind, namespace=namespace, labels=self.labels or None, states=self.states)
-        return [r for r in found if not names or r.name in names]
+        chosen = [r for r in found if not names or r.name in names]
+        path = self.sort
+        return sorted(chosen, key=lambda r: _order(r, path)) if path else chosen
+
+
+def _order(resource: Resource, path: str) -> tuple[bool, bool, float, str]:
+    """Numbers by value, else as text; what has no such field comes last."""
+    value = output.value_at(resource.to_wire(), path)
+    number = isinstance(value, int | float)
+    return value is None, not number, float(value) if number else 0.0, "" if number else str(value)
 
 
 def states_of(text: str | None) -> list[str] | None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import failures, help, moment, program
+from cli import completion, failures, help, moment, program
 from cli.version import __version__
 
 app = typer.Typer(
@@ -63,6 +63,6 @@ def run(arguments: Sequence[str], *, called: str = program.NAME, now: moment.Now
 
     def in_context() -> int:
         with program.called_as(called), moment.told_by(now):
-            return failures.guarded(command)
+            return completion.silently(command) if completion.asked_for() else failures.guarded(command)
 
     return copy_context().run(in_context)

@@ -22,7 +22,10 @@ _CELL = 60
 _PART = re.compile(r"([^.\[\]]+)|\[([^\]]+)\]")
 # Control characters, and those that change the direction or the width of text: an agent's words could move the cursor
 # or show something else than they say.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 
 
 class Format(StrEnum):
@@ -39,7 +42,18 @@ def safe(text: str, *, lines: bool = False) -> str:
     """``text`` with everything that could act on a terminal shown as an escape; one line unless ``lines``."""
     if not lines:
         text = text.replace("\n", "\\n").replace("\t", " ")
-    return _UNSAFE.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
+    return _UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    """As Python, YAML and people write it."""
+    code = ord(match.group())
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def _escape_json(match: re.Match[str]) -> str:
+    """As JSON writes it: two halves beyond the first 65536 characters."""
+    return json.dumps(match.group())[1:-1] if ord(match.group()) > 0x9F else f"\\u{ord(match.group()):04x}"
 
 
 def value_at(document: Any, path: str) -> Any:
@@ -129,7 +143,7 @@ def as_list(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def dump_json(value: Any) -> str:
     """Indented JSON; characters outside ASCII stay readable, control characters are escaped."""
-    return _UNSAFE.sub(lambda m: f"\\u{ord(m.group()):04x}", json.dumps(value, indent=2, ensure_ascii=False))
+    return _UNSAFE.sub(_escape_json, json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def dump_yaml(value: Any) -> str:
@@ -140,14 +154,17 @@ def dump_yaml(value: Any) -> str:
         pass
 
     def text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
+        if _UNSAFE.search(data):
+            return dumper.represent_scalar("tag:yaml.org,2002:str", data, style='"')
         style = "|" if "\n" in data and not data.startswith((" ", "\n")) else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
+    Dumper.add_multi_representer(str, lambda dumper, data: text(dumper, str(data)))  # enums of words too
     Dumper.add_representer(str, text)
     dumped = yaml.dump(
         value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=False
     )
-    return str(dumped).rstrip("\n")
+    return _UNSAFE.sub(_escape, str(dumped).rstrip("\n"))
 
 
 def is_terminal() -> bool:

@@ -183,7 +183,11 @@ def _human(view: PlanView, *, titled: bool) -> str:
     if others:
         lines += ["", "effects:", *(f"  {e.kind.lower()} {safe(e.subject)}: {safe(e.message)}" for e in others)]
     for guard in plan.guards:
-        lines += ["", paint(f"{guard.reason}: {guard.message}", "bad"), f"  release: remit confirm {guard.digest}"]
+        lines += [
+            "",
+            paint(safe(f"{guard.reason}: {guard.message}"), "bad"),
+            f"  release: remit confirm {guard.digest}",
+        ]
     lines += ["", _counts(plan), f"planDigest {plan.digest}"]
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from controllers.effects import homes
-from controllers.reconcilers import agents, approvals, dispatcher, holds, missions, unreconciled
+from controllers.reconcilers import agents, approvals, budgets, dispatcher, holds, missions, unreconciled
 from controllers.reconcilers.executors import ExecutorReconciler, Prober
 from controllers.reconcilers.wakes import Wakes
 from controllers.runtime.blocking import Blocking
@@ -279,6 +279,7 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         "Agent": agents.reconcile,
         "ApprovalDecision": approvals.reconcile_decision,
         "ApprovalRequest": approvals.reconcile_request,
+        "Budget": budgets.reconcile,
         "Confirmation": _rests,
         dispatcher.KIND: dispatcher.Dispatcher(ready),
         "Executor": ExecutorReconciler(probe),

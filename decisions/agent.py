@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from decisions.holds import Held
+from decisions.meters import BUILT_IN, Meter
 from decisions.mission_facts import Note
 from schemas.agent import AgentReason, AgentSpec, AgentStatus, UpdatePolicy
 from schemas.base import Key
@@ -39,7 +40,8 @@ class OpenRun:
 class AgentFacts:
     """Everything a decision about an agent may rest on. ``executor_ready`` is None when the executor does not exist.
     ``disruption`` is the class of what changed between the effective generation and the current one. ``in_use_by``
-    names missions that are declared for it and not finished."""
+    names missions that are declared for it and not finished. ``used_share`` of the limit ``fullest`` is spent or
+    reserved, more than of any other."""
 
     key: Key
     generation: int
@@ -56,6 +58,8 @@ class AgentFacts:
     in_use_by: tuple[str, ...]
     spend: Spend
     spend_today: Spend
+    used_share: float = 0.0
+    fullest: Meter | None = None
 
 
 @dataclass(slots=True)
@@ -145,7 +149,7 @@ def _conditions(
     else:
         put("Suspended", False, AgentReason.NOT_HELD)
     put("Conformant", None, AgentReason.NOT_REPORTED)
-    put("WithinBudget", None, AgentReason.NO_BUDGET_DECLARED, "what it uses is booked; no limit is held against it yet")
+    _within_budget(facts, put)
     wake = held.until if held is not None else None
     stale_after = facts.spec.heartbeat.stale_after
     heard = {r: (r.last_heartbeat_at or r.started_at or now) + stale_after for r in facts.runs if r.reports}
@@ -159,6 +163,16 @@ def _conditions(
     elif status.last_run_time is None:
         put("Reachable", None, AgentReason.IDLE)
     return made, wake
+
+
+def _within_budget(facts: AgentFacts, put: Callable[[str, bool | None, AgentReason, str], None]) -> None:
+    meter, share = facts.fullest, facts.used_share
+    if meter is None or share < meter.warn_at:
+        put("WithinBudget", True, AgentReason.WITHIN_LIMITS, "")
+        return
+    origin = "the built-in limit" if meter.origin == BUILT_IN else meter.origin
+    reason = AgentReason.BUDGET_EXCEEDED if share >= 1 else AgentReason.BUDGET_WARNING
+    put("WithinBudget", share < 1, reason, f"{share:.0%} of {origin} is spent or reserved")
 
 
 def _ready(facts: AgentFacts, *, draining: bool, pending: bool) -> tuple[AgentReason, bool, str]:

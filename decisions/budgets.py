@@ -1,4 +1,4 @@
-"""Built-in limits, in force where no Budget says otherwise (design semantics, "Budgets"), and what a day may cost."""
+"""What a day may cost at most, for the prediction of a plan."""
 
 from __future__ import annotations
 
@@ -6,20 +6,12 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from schemas.agent import AutonomyLevel
 from schemas.base import Key
-
-AGENT_DAY_USD = {"Intern": Decimal(2), "Specialist": Decimal(5), "Lead": Decimal(12)}
-RUN_USD = {"Intern": Decimal("0.25"), "Specialist": Decimal("0.75"), "Lead": Decimal("1.50")}
+from schemas.budget import DEFAULT_AGENT_DAY_USD
 
 Objects = Iterable[tuple[Key, Mapping[str, str], Mapping[str, Any]]]
 """(key, labels, canonical spec) of each object."""
-
-
-def run_worst_case(agent_spec: Mapping[str, Any]) -> Decimal:
-    """What one run is reserved at. A program without a model costs nothing that Remit could count."""
-    if not agent_spec.get("model"):
-        return Decimal(0)
-    return RUN_USD[str(agent_spec.get("autonomyLevel", "Intern"))]
 
 
 def daily_ceiling(objects: Objects) -> Decimal:
@@ -39,7 +31,7 @@ def daily_ceiling(objects: Objects) -> Decimal:
             for place, budget in budgets
             if place.namespace == key.namespace and _covers(budget.get("scope", {}), labels)
         ]
-        builtin = AGENT_DAY_USD[str(spec.get("autonomyLevel", "Intern"))]
+        builtin = DEFAULT_AGENT_DAY_USD[AutonomyLevel(spec.get("autonomyLevel", "Intern"))]
         by_tenant[key.namespace] = by_tenant.get(key.namespace, Decimal(0)) + (min(limits) if limits else builtin)
     for place, budget in budgets:
         scope = budget.get("scope", {})

@@ -18,6 +18,7 @@ from decisions.mission_pass import Pass
 from decisions.mission_summary import summarise
 from schemas.approval_request import RequestState, RequestType
 from schemas.base import Key, ObjectRef
+from schemas.budget import OnBreach
 from schemas.event import EventType
 from schemas.hold import HoldMode
 from schemas.mission import (
@@ -42,6 +43,7 @@ from schemas.resource import (
 )
 from schemas.run import RunState
 
+_BLOCKING = (OnBreach.BLOCK_MISSION, OnBreach.REQUIRE_APPROVAL)
 _SOURCES = ("Reported", "Priced", "Estimated", "Unknown")
 CANCEL_DEADLINE = timedelta(minutes=2)
 """How long a worker is told to stop before the run is given up as one that may still be running."""
@@ -60,6 +62,7 @@ def decide(facts: MissionFacts, now: datetime) -> Decision:
         answer(work)
         assign(work)
         review(work)
+        keep_to_budget(work)
     summarise(work)
     return work.decision
 
@@ -225,6 +228,10 @@ def _stopped(work: Pass, run: RunFacts, key: str) -> None:
     elif reason in ("Reassigned", "AgentUpdated"):
         work.move(MissionState.ASSIGNED, DECLARED, MissionReason.WAITING, run.message, key=key)
         work.put(ready_since=None, attempts=max(0, work.status.attempts - 1))
+    elif reason == MissionReason.BUDGET_EXCEEDED:
+        message = run.message or "its run used more than was reserved for it"
+        work.put(failure=Failure(reason=reason, message=message, run=run.name))
+        work.move(MissionState.BLOCKED, SYSTEM, MissionReason.RUN_OVER_BUDGET, message, key=key)
     elif run.state is RunState.UNKNOWN:
         _unknown(work, run, key)
     else:
@@ -342,12 +349,62 @@ def answer(work: Pass) -> None:
             work.put(review_request=None)
             _finish(work)
             return
+    if work.block_reason() == MissionReason.BUDGET_EXCEEDED:
+        _room_again(work)
+        return
     stopped = status.resume_state is MissionState.ASSIGNED and work.block_reason() == MissionReason.STOPPED
     if stopped and (work.facts.held is None or work.facts.held.mode is not HoldMode.STOP):
         work.put(resume_state=None, ready_since=None)
         _withdraw(work)
         key = f"released/{len(status.transitions)}/{int(work.now.timestamp() * 1000)}"
         work.move(MissionState.ASSIGNED, DECLARED, MissionReason.WAITING, "the hold has ended", key=key)
+
+
+def _room_again(work: Pass) -> None:
+    """Blocked by a limit: what a person granted, or the room that there is now, lets it go on."""
+    review, status = work.facts.review, work.status
+    granted = (
+        review is not None
+        and status.review_request == review.name
+        and review.type is RequestType.BUDGET
+        and review.state is RequestState.APPROVED
+    )
+    if granted and review is not None:
+        person = Actor(ActorKind.HUMAN, review.decided_by or "declared", review.transport or "Store")
+        work.decision.grant = review.name
+        work.put(review_request=None, ready_since=None)
+        work.move(MissionState.ASSIGNED, person, MissionReason.APPROVED, review.reason, key=f"grant/{review.uid}")
+    elif work.facts.breach is None:
+        _withdraw(work)
+        work.put(ready_since=None)
+        key = f"room/{len(status.transitions)}/{int(work.now.timestamp() * 1000)}"
+        work.move(MissionState.ASSIGNED, DECLARED, MissionReason.WAITING, "its budget has room again", key=key)
+
+
+def keep_to_budget(work: Pass) -> None:
+    """A limit that blocks missions, or asks for more, blocks this one once nothing else keeps it from its next run."""
+    breach = work.facts.breach
+    if breach is None or work.decision.grant is not None or breach.meter.on_breach not in _BLOCKING:
+        return
+    if work.state not in (MissionState.ASSIGNED, MissionState.IN_PROGRESS) or work.run is not None:
+        return
+    facts = work.facts
+    due = work.status.next_attempt_at
+    if (
+        work.spec.suspend
+        or facts.held is not None
+        or facts.agent is None
+        or not facts.agent.ready
+        or facts.agent.draining
+        or facts.cycle
+        or facts.input_error
+        or any(d.state is not MissionState.DONE for d in facts.dependencies)
+        or (due is not None and due > work.now)
+    ):
+        return
+    key = f"budget/{len(work.status.transitions)}/{int(work.now.timestamp() * 1000)}"
+    work.put(ready_since=None)
+    work.move(MissionState.BLOCKED, SYSTEM, MissionReason.BUDGET_EXCEEDED, breach.message, key=key)
 
 
 def assign(work: Pass) -> None:

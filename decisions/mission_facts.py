@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from decisions.holds import Held
+from decisions.meters import Breach
+from schemas.amounts import NOTHING, Amounts
 from schemas.approval_request import RequestState, RequestType
 from schemas.base import Key
 from schemas.event import EventType
@@ -87,7 +89,8 @@ class MissionFacts:
     ``agent`` is None when none is named or it does not exist; ``agent_key`` says which one is meant. ``input_error``
     is what the agent's inputSchema says of ``spec.input`` ("" when it fits). ``cycle`` is the way around a dependency
     cycle, if there is one. ``place`` is where the spec stands (path:line), for records. ``declared`` says whether a
-    source declares the mission (then its ttl does not remove it).
+    source declares the mission (then its ttl does not remove it). ``breach`` is the limit that leaves no room for its
+    next run, which would reserve ``want``.
     """
 
     key: Key
@@ -108,6 +111,8 @@ class MissionFacts:
     review: ReviewFacts | None
     place: str = ""
     declared: bool = False
+    breach: Breach | None = None
+    want: Amounts = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,5 +146,6 @@ class Decision:
     give_up_run: str | None = None  # message: the run ends as one that may still be running
     ask: AskPerson | None = None
     withdraw: str | None = None  # name of an open request that no longer stands
+    grant: str | None = None  # name of the approved request whose amounts are added to its budget
     remove: bool = False
     wake_at: datetime | None = None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 
+from decisions.meters import shown
 from decisions.mission_facts import DependencyFacts
 from decisions.mission_pass import Pass
-from schemas.approval_request import RequestType
+from schemas.approval_request import RequestState, RequestType
+from schemas.budget import OnBreach
 from schemas.conditions import BlockedOn, ConditionStatus, find, set_condition
 from schemas.event import EventType
 from schemas.mission import TERMINAL_STATES, MissionReason, MissionState
@@ -78,6 +81,12 @@ def _problem(work: Pass) -> tuple[MissionReason, str] | None:
         problem(MissionReason.AGENT_NOT_READY, "Agent", str(agent.key), f"{agent.key.short}: {agent.not_ready_reason}")
     elif agent is not None and agent.draining:
         problem(MissionReason.UPDATE_PENDING, "Agent", str(agent.key), f"{agent.key.short} drains for an update")
+    breach = facts.breach
+    if breach is not None:
+        until = breach.meter.span.end
+        problem(MissionReason.BUDGET_EXCEEDED, "Budget", breach.meter.origin, breach.message, until)
+        if until is not None:
+            work.wake(until)
     due = work.status.next_attempt_at
     if due is not None and due > now and work.status.current_run is None:
         text = f"attempt {work.status.attempts + 1} starts by itself; now: remit retry {facts.key.short}"
@@ -125,6 +134,9 @@ def _blocked(work: Pass) -> None:
         if held.until is not None:
             work.wake(held.until)
         return
+    if work.block_reason() == MissionReason.BUDGET_EXCEEDED:
+        _over_budget(work)
+        return
     review = work.facts.review
     asked = review is not None and review.name == work.status.review_request and review.type is RequestType.UNBLOCK
     if not asked:
@@ -139,6 +151,37 @@ def _blocked(work: Pass) -> None:
         }
         work.ask(RequestType.UNBLOCK, action, f"{work.facts.key.short} is blocked: try again?")
     _wait_for_person(work, "Person", "start a new round: remit approve")
+
+
+def _over_budget(work: Pass) -> None:
+    """Waits for room: the end of the window, a looser limit, or what a person grants."""
+    breach, review = work.facts.breach, work.facts.review
+    if breach is None:
+        return
+    until = breach.meter.span.end
+    if until is not None:
+        work.wake(until)
+    work.block("Budget", breach.meter.origin, breach.message, since=work.now, until=until)
+    if breach.meter.on_breach is not OnBreach.REQUIRE_APPROVAL:
+        return
+    if review is None or review.name != work.status.review_request or review.type is not RequestType.BUDGET:
+        short = breach.short
+        action = {
+            "act": "extend",
+            "mission": str(work.facts.key),
+            "uid": work.facts.uid,
+            "budget": breach.meter.origin,
+            "account": breach.meter.account,
+            "usdMicros": short.usd_micros,
+            "tokens": short.tokens,
+            "toolCalls": short.tool_calls,
+            "wallMs": short.wall_ms,
+        }
+        more = ", ".join(shown(name, value) for name, value in asdict(short).items() if value)
+        work.ask(RequestType.BUDGET, action, f"{work.facts.key.short} needs {more} more than {breach.meter.origin}")
+        _wait_for_person(work, "Approval", "remit approve")
+    elif review.state is RequestState.PENDING:
+        _wait_for_person(work, "Approval", "remit approve")
 
 
 def _stable(work: Pass, blockers: tuple[BlockedOn, ...]) -> tuple[BlockedOn, ...]:

@@ -180,7 +180,9 @@ class AgentReason(StrEnum):
     CONFORMANT = "Conformant"  # it reports what is declared
     NOT_REPORTED = "NotReported"  # it reports neither model nor tools
     ERROR_STREAK = "ErrorStreak"  # its runs keep failing
-    NO_BUDGET_DECLARED = "NoBudgetDeclared"  # the built-in limits apply
+    WITHIN_LIMITS = "WithinLimits"  # below warnAt of every limit
+    BUDGET_WARNING = "BudgetWarning"  # above warnAt of one
+    BUDGET_EXCEEDED = "BudgetExceeded"  # a limit has no room left
     DELETING = "Deleting"  # deletionTimestamp is set
     MAY_STILL_BE_RUNNING = "MayStillBeRunning"  # a worker of it could not be told to stop
 

@@ -17,6 +17,7 @@ class RequestType(StrEnum):
 
     REVIEW = "Review"  # is this deliverable accepted?
     ACTION = "Action"  # may this action be done?
+    BUDGET = "Budget"  # may it spend more?
     UNBLOCK = "Unblock"  # how does this mission go on?
 
 

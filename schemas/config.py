@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Model
 from schemas.quantities import Duration
-from schemas.source import PruneMode, SourceSpec, SourceType, Verify, WideningMode
+from schemas.source import CommitPrefix, PruneMode, SourceSpec, SourceType, Verify, WideningMode
 
 Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$", max_length=300)]
 """``host:port``; an IPv6 host stands in brackets."""
@@ -34,6 +34,9 @@ class GitSource(Model):
     verify: Verify | None = Field(None, description="Which commits are trusted.")
     prune: PruneMode = Field(PruneMode.GUARDED, description="Guarded, Confirm or Never.")
     widening: WideningMode = Field(WideningMode.APPLY, description="Apply or Confirm.")
+    quarantine: tuple[CommitPrefix, ...] = Field(
+        (), description="Commits that are never applied: full ids, or their first 7 digits or more."
+    )
 
 
 class DirectorySource(Model):

@@ -48,6 +48,7 @@ class EventType(StrEnum):
     APPROVAL_REQUESTED = "ApprovalRequested"  # a person is asked
     APPROVAL_DECIDED = "ApprovalDecided"  # a person answered and it counted
     APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time
+    BUDGET_EXTENDED = "BudgetExtended"  # a person granted more on top of a limit
     APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands
     DECISION_REFUSED = "DecisionRefused"  # an answer without effect, and why
     HOLD_PLACED = "HoldPlaced"  # a Hold took effect

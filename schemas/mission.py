@@ -175,6 +175,8 @@ class MissionReason(StrEnum):
     DEPENDENCY_NOT_FOUND = "DependencyNotFound"  # a mission in dependsOn does not exist
     DEPENDENCY_NOT_DONE = "DependencyNotDone"  # a mission in dependsOn is not Done yet
     DEPENDENCY_FAILED = "DependencyFailed"  # one of them failed or was canceled
+    BUDGET_EXCEEDED = "BudgetExceeded"  # a limit leaves no room for its next run
+    RUN_OVER_BUDGET = "RunOverBudget"  # its run used more than one run may
     AGENT_NOT_READY = "AgentNotReady"  # the agent is not Ready
     HELD = "Held"  # a Hold stops it
     SUSPENDED = "Suspended"  # spec.suspend

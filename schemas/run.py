@@ -77,6 +77,7 @@ class RunReason(StrEnum):
     EXECUTOR_UNSUPPORTED = "ExecutorUnsupported"  # this version cannot use the executor's type
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # stopped at its deadline
     CANCELED = "Canceled"  # stopped on request
+    BUDGET_EXCEEDED = "BudgetExceeded"  # stopped: it used more than was reserved for it
     HEARTBEAT_LOST = "HeartbeatLost"  # no sign of life for staleAfter
     WORKER_LOST = "WorkerLost"  # the worker vanished
     MAY_STILL_BE_RUNNING = "MayStillBeRunning"  # it could not be told to stop in time

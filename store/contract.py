@@ -27,6 +27,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from schemas.amounts import NOTHING
+from schemas.amounts import Amounts as Amounts
 from schemas.base import Key
 from schemas.resource import Actor, Declared, Provenance, Resource
 
@@ -135,27 +137,6 @@ class Fence:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class Amounts:
-    """What is counted against a limit. Whole numbers: millionths of a USD, tokens, calls, milliseconds."""
-
-    usd_micros: int = 0
-    tokens: int = 0
-    tool_calls: int = 0
-    wall_ms: int = 0
-
-    def __add__(self, other: Amounts) -> Amounts:
-        return Amounts(
-            self.usd_micros + other.usd_micros,
-            self.tokens + other.tokens,
-            self.tool_calls + other.tool_calls,
-            self.wall_ms + other.wall_ms,
-        )
-
-    def __neg__(self) -> Amounts:
-        return Amounts(-self.usd_micros, -self.tokens, -self.tool_calls, -self.wall_ms)
-
-
 class EntryKind(StrEnum):
     """Ledger words. A reservation ends by exactly one Settle (what it really cost) or Release (it never happened)."""
 
@@ -186,9 +167,9 @@ class Balance:
     """What an account holds. Never negative."""
 
     account: str
-    spent: Amounts = Amounts()
-    reserved: Amounts = Amounts()
-    granted: Amounts = Amounts()
+    spent: Amounts = NOTHING
+    reserved: Amounts = NOTHING
+    granted: Amounts = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

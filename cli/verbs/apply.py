@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import common
+from cli.common import is_given
 from cli.failures import Exit, Failure
 from schemas.base import DEFAULT_NAMESPACE
 
@@ -29,20 +30,32 @@ def apply(
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and say what would happen.")] = False,
 ) -> None:
-    """Declare objects without git. What a source declares is refused: change it there."""
+    """Declare objects without git. What a source declares is refused: change it there. With -n, documents without a
+    namespace are put into that one, and a document that names another is refused.
+
+    Examples:
+      remit apply -f mission.yaml
+      remit apply -f missions/ -n docs --dry-run
+      remit apply -f - < mission.yaml
+    """
     from cli.compiling import compile_paths, compile_text
     from cli.project import me
     from schemas.errors import InvalidSpec
 
     units: list[CompiledUnit] = []
     for name in files:
-        units += [compile_text(sys.stdin.buffer.read(), "stdin")] if name == "-" else compile_paths([Path(name)])
+        if name == "-":
+            units.append(compile_text(sys.stdin.buffer.read(), "stdin", namespace=namespace))
+        else:
+            units += compile_paths([Path(name)], namespace=namespace)
     found = [d for unit in units for d in unit.diagnostics]
     if found:
         raise InvalidSpec(found)
     wanted = [d for unit in units for d in unit.declared]
     if not wanted:
         raise Failure("there is nothing to apply in what was given")
+    if is_given(context, "namespace"):
+        _refuse_other_namespaces(wanted, namespace)
     with common.store_of(context) as store:
         with store.snapshot() as snapshot:
             _refuse_declared_elsewhere(snapshot, wanted)
@@ -55,6 +68,17 @@ def apply(
         with store.transaction(me()) as tx:
             lines = [f"{item.key.short} {_apply_one(tx, item)}" for item in wanted]
         print("\n".join(lines))
+
+
+def _refuse_other_namespaces(wanted: list[Declared], namespace: str) -> None:
+    """As kubectl does: what the command line says and what a document says must agree."""
+    others = [d for d in wanted if d.namespace not in ("", namespace)]
+    if others:
+        places = [
+            f"{d.provenance.place if d.provenance else 'it'}: {d.key.short} names the namespace {d.namespace}"
+            for d in others
+        ]
+        raise Failure(f"-n {namespace} does not fit what was given", *places, hint="remit apply -f FILE, without -n")
 
 
 def _refuse_declared_elsewhere(snapshot: Snapshot, wanted: list[Declared]) -> None:

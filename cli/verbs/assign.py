@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import common, missions
+from cli import common, completion, missions
 from schemas.base import DEFAULT_NAMESPACE
 
 
@@ -17,12 +17,20 @@ def register(app: typer.Typer) -> None:
 
 def assign(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(help="mission/NAME.", metavar="MISSION")],
-    agent: Annotated[str, typer.Argument(help="The agent that takes it.", metavar="AGENT")],
+    target: Annotated[
+        str, typer.Argument(help="mission/NAME.", metavar="MISSION", autocompletion=completion.of("mission"))
+    ],
+    agent: Annotated[
+        str, typer.Argument(help="The agent that takes it.", metavar="AGENT", autocompletion=completion.of("agent"))
+    ],
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """Give a mission to an agent: sets spec.agentRef. An open run of another agent is stopped first."""
+    """Give a mission to an agent: sets spec.agentRef. An open run of another agent is stopped first.
+
+    Examples:
+      remit assign check-links links
+    """
     with common.store_of(context) as store:
         mission = missions.named(store, target, namespace)
         key = common.key_named(agent, namespace, default_kind="agent")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import common, missions
+from cli import common, completion, missions
 from cli.failures import Exit, Failure
 from schemas.base import DEFAULT_NAMESPACE
 
@@ -18,11 +18,17 @@ def register(app: typer.Typer) -> None:
 
 def cancel(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(help="mission/NAME.", metavar="MISSION")],
+    target: Annotated[
+        str, typer.Argument(help="mission/NAME.", metavar="MISSION", autocompletion=completion.of("mission"))
+    ],
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """Give a mission up: sets spec.desiredState to Canceled where it is declared."""
+    """Give a mission up: sets spec.desiredState to Canceled where it is declared.
+
+    Examples:
+      remit cancel check-links --reason "no longer wanted"
+    """
     with common.store_of(context) as store:
         mission = missions.named(store, target, namespace)
         if mission.state in ("Canceled", "Failed"):

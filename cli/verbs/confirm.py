@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import common, names
+from cli import common, completion, names
 from cli.answers import NoWait
 from cli.confirmations import new_confirmation
 from cli.failures import Exit, Failure
+from cli.output import safe
 from schemas.base import DEFAULT_NAMESPACE, Key
 
 if TYPE_CHECKING:
@@ -25,12 +26,19 @@ def register(app: typer.Typer) -> None:
 
 def confirm(
     context: typer.Context,
-    digest: Annotated[str, typer.Argument(help="planDigest of the plan that waits; its start is enough.")],
+    digest: Annotated[
+        str,
+        typer.Argument(help="planDigest of the plan that waits; its start is enough.", autocompletion=completion.plans),
+    ],
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     no_wait: NoWait = False,
 ) -> None:
-    """Release exactly the plan that a guard holds back: deletions, or a loosened limit."""
+    """Release exactly the plan that a guard holds back: deletions, or a loosened limit.
+
+    Examples:
+      remit confirm 3f1c2a9b04de --reason "the old fleet goes"
+    """
     from cli.project import me
     from schemas.confirmation import ConfirmationSpec
     from schemas.event import EventType
@@ -50,7 +58,7 @@ def confirm(
                 status=new_confirmation(tx).to_wire(),
             )
             tx.event(EventType.CREATED, made, reason="Confirmed", message=plan["message"])
-        print(f"confirmed {plan['digest'][:19]}: {plan['message']}")
+        print(safe(f"confirmed {plan['digest'][:19]}: {plan['message']}"))
         if no_wait:
             return
         if common.wait_until(store, _WAIT_S, lambda s: _used(s, made.key)) is None:

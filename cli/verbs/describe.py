@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import common, moment
+from cli import common, completion, moment
 from schemas.base import DEFAULT_NAMESPACE
 
 
@@ -17,11 +17,23 @@ def register(app: typer.Typer) -> None:
 
 def describe(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(help="KIND/NAME, or a kind followed by a name.", metavar="KIND/NAME")],
-    name: Annotated[str | None, typer.Argument(help="Name, when the kind stands alone.")] = None,
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="KIND/NAME, or a kind followed by a name.", metavar="KIND/NAME", autocompletion=completion.target
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Argument(help="Name, when the kind stands alone.", autocompletion=completion.names_of_kind)
+    ] = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """Tell everything about one object: what is declared, what is true, why it waits, what happened last."""
+    """Tell everything about one object: what is declared, what is true, why it waits, what happened last.
+
+    Examples:
+      remit describe mission/check-links
+      remit describe agent links -n docs
+    """
     from cli.description import describe_object
 
     key = common.key_named(f"{target}/{name}" if name else target, namespace)

@@ -32,6 +32,11 @@ def diff(
     """Show what applying the specs would do: fields, and effects on running work, money and permissions.
 
     Exit codes: 0 nothing, 1 changes, 2 an error, 3 a guard holds a part back.
+
+    Examples:
+      remit diff
+      remit diff --head HEAD~1
+      remit diff --base main --markdown
     """
     from cli.plans import plan_live, plan_offline, render
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import typer
 
-from cli import common
+from cli import common, health
 from cli.failures import Exit, Failure
+from cli.health import Finding
+from cli.output import safe
 
 if TYPE_CHECKING:
     from cli.project import Project
+    from schemas.resource import Resource
+    from store.contract import Snapshot
 
 
 def register(app: typer.Typer) -> None:
@@ -23,58 +23,66 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(context: typer.Context) -> None:
-    """Look at everything that a project needs, and say what to do about what is missing."""
-    rows = [*_machine(), *_project(context)]
+    """Look at everything that a project needs, and say what to do about what is missing. Exit 1 when something is.
+
+    Examples:
+      remit doctor
+      remit -C ~/fleet doctor
+    """
     bad = 0
-    for ok, what, advice in rows:
-        print(f"{'ok  ' if ok else 'BAD '} {what}" + ("" if ok else f": {advice}"))
-        bad += not ok
+    for finding in [health.python(), health.git(), *_project(context)]:
+        advice = "" if finding.ok else f": {finding.advice}"
+        print(safe(f"{'ok  ' if finding.ok else 'BAD '} {finding.what}{advice}"))
+        bad += not finding.ok
     if bad:
         raise typer.Exit(int(Exit.DIFFERENT))
 
 
-def _machine() -> list[tuple[bool, str, str]]:
-    version = sys.version_info
-    rows = [(version >= (3, 11), f"Python {version.major}.{version.minor}.{version.micro}", "3.11 or newer is needed")]
-    git = shutil.which("git")
-    if git is None:
-        return [*rows, (False, "git", "install it (Debian: apt-get install git)")]
-    text = subprocess.run([git, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout.strip()
-    return [*rows, (True, text, "")]
-
-
-def _project(context: typer.Context) -> list[tuple[bool, str, str]]:
+def _project(context: typer.Context) -> list[Finding]:
     from schemas.errors import RemitError
-    from store.location import shown
 
     try:
         project = common.project_of(context)
     except (Failure, RemitError) as error:
-        return [(False, "project", str(error).splitlines()[0])]
-    rows = [(True, f"project {project.root}", "")]
+        hint = f"; try: {error.hint}" if isinstance(error, Failure) and error.hint else ""
+        return [Finding(False, "project", str(error).splitlines()[0] + hint)]
+    spec = project.config.source.to_spec()
+    return [
+        Finding(True, f"project {project.root}"),
+        *health.signatures(spec.verify if spec is not None else None, project.root),
+        *health.keys(project.state),
+        *_store(context, project),
+        *health.ports(project.config),
+    ]
+
+
+def _store(context: typer.Context, project: Project) -> list[Finding]:
+    """The store, and what it says of the source, executors and agents."""
+    from schemas.errors import RemitError
+    from store.location import shown
+
     try:
         with common.store_of(context, read_only=True) as store, store.snapshot() as snapshot:
             agents, missions = snapshot.count("Agent"), snapshot.count("Mission")
-            rows.append((True, f"store {shown(project.config.store)}: {agents} agents, {missions} missions", ""))
-            for source in snapshot.objects("Source"):
-                ready = next((c for c in source.status.get("conditions", ()) if c["type"] == "Ready"), None)
-                ok = ready is not None and ready["status"] == "True"
-                why = f"{ready['reason']}: {ready['message']}" if ready is not None else "not looked at yet: remit run"
-                rows.append((ok, f"source {source.spec.get('url')}", why))
-            for kind in ("Executor", "Agent"):
-                for item in snapshot.objects(kind):
-                    ready = next((c for c in item.status.get("conditions", ()) if c["type"] == "Ready"), None)
-                    if ready is not None and ready["status"] == "False":
-                        rows.append((False, item.key.short, f"{ready['reason']}: {ready['message']}"))
+            found = [Finding(True, f"store {shown(project.config.store)}: {agents} agents, {missions} missions")]
+            found += [_source(source) for source in snapshot.objects("Source")]
+            return found + _unready(snapshot)
     except RemitError as error:
-        rows.append((False, f"store {shown(project.config.store)}", str(error)))
-    return [*rows, _port(project)]
+        return [Finding(False, f"store {shown(project.config.store)}", str(error))]
 
 
-def _port(project: Project) -> tuple[bool, str, str]:
-    host, _, port = project.config.agent_listen.rpartition(":")
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        taken = probe.connect_ex((host.strip("[]") or "127.0.0.1", int(port))) == 0
-    state = "answers (an engine runs)" if taken else "is free (no engine runs)"
-    return True, f"agent port {project.config.agent_listen} {state}", ""
+def _source(source: Resource) -> Finding:
+    ready = next((c for c in source.status.get("conditions", ()) if c["type"] == "Ready"), None)
+    ok = ready is not None and ready["status"] == "True"
+    why = f"{ready['reason']}: {ready['message']}" if ready is not None else "not looked at yet: remit run"
+    return Finding(ok, f"source {source.spec.get('url')}", why)
+
+
+def _unready(snapshot: Snapshot) -> list[Finding]:
+    found = []
+    for kind in ("Executor", "Agent"):
+        for item in snapshot.objects(kind):
+            ready = next((c for c in item.status.get("conditions", ()) if c["type"] == "Ready"), None)
+            if ready is not None and ready["status"] == "False":
+                found.append(Finding(False, item.key.short, f"{ready['reason']}: {ready['message']}"))
+    return found

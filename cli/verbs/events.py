@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import common
+from cli import common, completion
 from cli.event_log import print_events, seconds_of, uid_of
 from cli.failures import Failure
 from cli.output import Format
@@ -21,8 +21,14 @@ def register(app: typer.Typer) -> None:
 
 def events(
     context: typer.Context,
-    target: Annotated[str | None, typer.Argument(help="Only those of KIND/NAME.", metavar="[KIND/NAME]")] = None,
-    types: Annotated[str | None, typer.Option("--types", "-t", help="Only these types, with commas.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(help="Only those of KIND/NAME.", metavar="[KIND/NAME]", autocompletion=completion.target),
+    ] = None,
+    types: Annotated[
+        str | None,
+        typer.Option("--types", "-t", help="Only these types, with commas.", autocompletion=completion.event_types),
+    ] = None,
     since: Annotated[str | None, typer.Option("--since", help="Only the last while: 10m, 2h, 7d.")] = None,
     tail: Annotated[int, typer.Option("--tail", min=1, max=100_000, help="At most the last so many.")] = 50,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
@@ -32,7 +38,10 @@ def events(
 ) -> None:
     """Show the log of everything that happened, oldest first.
 
-    Examples: remit events --since 1h -w; remit events mission/check-links -o json
+    Examples:
+      remit events --since 1h -w
+      remit events mission/check-links -o json
+      remit events --types SyncFailed,GuardRaised -A
     """
     from controllers.runtime.clock import SystemClock
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import output
+from cli import completion, output
 
 
 def register(app: typer.Typer) -> None:
@@ -15,10 +15,18 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    path: Annotated[str | None, typer.Argument(help="Kind or field: mission, mission.spec.retry.")] = None,
+    path: Annotated[
+        str | None, typer.Argument(help="Kind or field: mission, mission.spec.retry.", autocompletion=completion.fields)
+    ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", help="Every field below, as a tree.")] = False,
 ) -> None:
-    """Explain a kind or a field: what it means, its type, its default, what it may be."""
+    """Explain a kind or a field: what it means, its type, its default, what it may be.
+
+    Examples:
+      remit explain
+      remit explain mission.spec.retry
+      remit explain agent --recursive
+    """
     from schemas import explain as explaining
     from schemas import registry
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import common, moment, output
+from cli import common, completion, moment, output
 from cli.listing import Query, print_found, refuse_missing, states_of, wanted_of
 from cli.output import Format
 from schemas.base import DEFAULT_NAMESPACE
@@ -24,22 +24,36 @@ def register(app: typer.Typer) -> None:
 
 def get(
     context: typer.Context,
-    kinds: Annotated[str, typer.Argument(help="Kind, several with commas, KIND/NAME, or all.", metavar="KIND[/NAME]")],
-    names: Annotated[list[str] | None, typer.Argument(help="Names; none for all.")] = None,
+    kinds: Annotated[
+        str,
+        typer.Argument(
+            help="Kind, several with commas, KIND/NAME, or all.", metavar="KIND[/NAME]", autocompletion=completion.kinds
+        ),
+    ],
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names; none for all.", autocompletion=completion.names_of_kind)
+    ] = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     all_namespaces: common.AllNamespaces = False,
     selector: Annotated[str | None, typer.Option("--selector", "-l", help="Labels: team=platform,tier=gold.")] = None,
     state: Annotated[str | None, typer.Option("--state", help="Only these states: Blocked,Review.")] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort-by", help="Field to sort by: metadata.creationTimestamp, status.state.")
+    ] = None,
     form: common.Output = Format.TABLE,
     watch: common.Watch = False,
 ) -> None:
     """List objects, or show some of them.
 
-    Examples: remit get missions; remit get mi audit-links -o yaml; remit get agents,executors -A;
-    remit get missions -l team=docs --state Blocked -w; remit get all.
+    Examples:
+      remit get missions
+      remit get mission check-links -o yaml
+      remit get agents,executors -A -o wide
+      remit get missions -l team=docs --state Blocked -w
+      remit get runs --sort-by status.startedAt
     """
     wanted = wanted_of(kinds, names or [])
-    query = Query(None if all_namespaces else namespace, common.labels_of(selector), states_of(state))
+    query = Query(None if all_namespaces else namespace, common.labels_of(selector), states_of(state), sort)
     with common.store_of(context, read_only=True) as store:
         if not watch:
             with store.snapshot() as snapshot:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import common, names
+from cli import common, completion, names
 from cli.failures import Failure
 from schemas.base import DEFAULT_NAMESPACE, Key, is_name
 
@@ -25,11 +25,15 @@ def register(app: typer.Typer) -> None:
 def hold(
     context: typer.Context,
     targets: Annotated[
-        list[str] | None, typer.Argument(help="agent/NAME, mission/NAME, ...; none with -l or --all.")
+        list[str] | None,
+        typer.Argument(help="agent/NAME, mission/NAME, ...; none with -l or --all.", autocompletion=completion.target),
     ] = None,
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why; shown wherever it bites.")] = "",
     mode: Annotated[
-        str, typer.Option("--mode", help="Hold: nothing new; Drain: end, then nothing; Stop: now.")
+        str,
+        typer.Option(
+            "--mode", help="Hold: nothing new; Drain: end, then nothing; Stop: now.", autocompletion=completion.modes
+        ),
     ] = "Hold",
     duration: Annotated[str | None, typer.Option("--for", help="End by itself after: 30m, 8h.")] = None,
     selector: Annotated[str | None, typer.Option("--selector", "-l", help="Labels of agents and missions.")] = None,
@@ -40,7 +44,9 @@ def hold(
 ) -> None:
     """Stop work without touching what is declared; no sync can undo it.
 
-    Examples: remit hold agent/links -r "looks wrong" --for 2h; remit hold --all --mode Stop -r incident
+    Examples:
+      remit hold agent/links -r "looks wrong" --for 2h
+      remit hold --all --mode Stop -r incident
     """
     from datetime import timedelta
 

@@ -18,7 +18,12 @@ def init(
     folder: Annotated[Path | None, typer.Argument(help="Project folder; this one by default.")] = None,
     empty: Annotated[bool, typer.Option("--empty", help="Without the starter agents and missions.")] = False,
 ) -> None:
-    """Make a project: remit.yaml, a git repository of starter specs in specs/, JSON Schemas for your editor."""
+    """Make a project: remit.yaml, a git repository of starter specs in specs/, JSON Schemas for your editor.
+
+    Examples:
+      remit init
+      remit init fleet --empty
+    """
     from cli.starter import make_project
 
     done = make_project((folder or context.find_root().obj or Path.cwd()).absolute(), empty=empty)

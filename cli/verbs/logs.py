@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import common
+from cli import common, completion
 from cli.failures import Failure
 from cli.output import safe
 from schemas.base import DEFAULT_NAMESPACE, Key
@@ -25,14 +25,26 @@ def register(app: typer.Typer) -> None:
 
 def logs(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(help="run/NAME, or mission/NAME for its latest run.", metavar="RUN|MISSION")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="run/NAME, or mission/NAME for its latest run.",
+            metavar="RUN|MISSION",
+            autocompletion=completion.target,
+        ),
+    ],
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
     tail: Annotated[int, typer.Option("--tail", min=0, help="Only the last so many lines; 0 for all.")] = 0,
     stderr: Annotated[bool, typer.Option("--stderr", help="Only its standard error.")] = False,
     stdout: Annotated[bool, typer.Option("--stdout", help="Only its standard output.")] = False,
 ) -> None:
-    """Print what a run's program wrote. Control characters are shown, never sent to the terminal."""
+    """Print what a run's program wrote. Control characters are shown, never sent to the terminal.
+
+    Examples:
+      remit logs mission/check-links -f
+      remit logs run/check-links-1 --stderr --tail 20
+    """
     from schemas.run import ACTIVE_STATES
 
     project = common.project_of(context)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import common
+from cli import common, completion
 from cli.failures import Exit, Failure
 from schemas.base import DEFAULT_NAMESPACE
 
@@ -18,11 +18,15 @@ def register(app: typer.Typer) -> None:
 
 def release(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Names of Holds.")],
+    names: Annotated[list[str], typer.Argument(help="Names of Holds.", autocompletion=completion.of("hold"))],
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """End Holds that were placed by hand; one that a source declares is ended by a commit."""
+    """End Holds that were placed by hand; one that a source declares is ended by a commit.
+
+    Examples:
+      remit release hold-1a2b3c4d
+    """
     from cli.project import me
     from schemas.event import EventType
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import common, missions
+from cli import common, completion, missions
 from cli.failures import Exit, Failure
 from schemas.base import DEFAULT_NAMESPACE, Key
 
@@ -22,11 +22,17 @@ def register(app: typer.Typer) -> None:
 
 def retry(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(help="mission/NAME.", metavar="MISSION")],
+    target: Annotated[
+        str, typer.Argument(help="mission/NAME.", metavar="MISSION", autocompletion=completion.of("mission"))
+    ],
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """Run a mission again, or its next attempt now. Held missions are recorded as asked for, and exit 3 says so."""
+    """Run a mission again, or its next attempt now. Held missions are recorded as asked for, and exit 3 says so.
+
+    Examples:
+      remit retry check-links
+    """
     from controllers.runtime.clock import SystemClock
     from schemas.quantities import format_time
     from schemas.resource import RETRY_REQUESTED_AT

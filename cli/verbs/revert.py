@@ -50,6 +50,9 @@ def revert(
     """Undo one commit of the specs by another commit: on the branch where the repository is on this machine, on a new
     branch with --push. Nothing else changes, and what later commits did stays.
 
+    Without COMMIT it undoes the commit applied last, but never an undoing: a second call would bring back what the
+    first one took away. It then says which commit to name, to go further back or to do that all the same.
+
     Examples:
       remit revert
       remit revert 3f1c2a9 --reason "the limit was a typo"
@@ -58,7 +61,11 @@ def revert(
     project = common.project_of(context)
     spec = _git_spec(project)
     with _reading(project, spec) as source:
-        commit = source.commit(revision) if revision is not None else source.commit(_applied(context))
+        if revision is not None:
+            commit = source.commit(revision)
+        else:
+            commit = source.commit(_applied(context))
+            source.refuse_undoing(commit)
         order = source.order(commit, reason, mainline, must_sign=push is None)
         done = source.push(push, order) if push is not None else source.commit_in_place(order)
     if done is None:
@@ -120,6 +127,21 @@ class _Source:
 
         with contextlib.closing(git_repository.Repository(self._path)) as repository:
             return git_revert.find_commit(repository, text)
+
+    def refuse_undoing(self, commit: str) -> None:
+        """Raises Failure for a commit that undoes another one."""
+        from controllers.sources import git_repository, git_revert
+
+        with contextlib.closing(git_repository.Repository(self._path)) as repository:
+            undone = git_revert.undone_by(repository, commit)
+        if undone is not None:
+            raise Failure(
+                f"the commit applied last, {commit[:12]}, undid {undone[:12]} already",
+                f"to go further back, name the older commit: git log {undone[:12]}~1",
+                f"to bring {undone[:12]} back: remit revert {commit[:12]}",
+                hint="remit revert COMMIT",
+                code=Exit.REFUSED,
+            )
 
     def order(self, commit: str, reason: str, mainline: int | None, *, must_sign: bool) -> Order:
         """What to do. Where the source asks for signatures, the commit is signed with the user's key, and the engine's

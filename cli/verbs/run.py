@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def run(
     context: typer.Context,
     demo: Annotated[bool, typer.Option("--demo", help="Make a demo project under .remit/ and run that.")] = False,
-    store: Annotated[str | None, typer.Option("--store", help="sqlite:///PATH or postgresql://USER@HOST/DATABASE")] = None,
+    store: Annotated[str | None, typer.Option("--store", help="sqlite:///PATH or postgresql://HOST/NAME")] = None,
     agent_listen: Annotated[str | None, typer.Option("--agent-listen", help="Address of the agent protocol.")] = None,
     listen: Annotated[str | None, typer.Option("--listen", help="Address of the read API and dashboard.")] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="Workstation, Standalone or Vps.")] = None,
@@ -41,6 +41,11 @@ def run(
     """Run the engine: follow the specs, dispatch missions, record what happens. Ctrl-C drains and ends it.
 
     Agents that are at work when the engine ends go on; the next start takes their results.
+
+    Examples:
+      remit run
+      remit run --demo
+      remit run --quiet --agent-listen 127.0.0.1:9421
     """
     from cli.printer import Printer
     from cli.project import locate

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import common, output
+from cli import common, completion, output
 
 
 def register(app: typer.Typer) -> None:
@@ -16,10 +16,17 @@ def register(app: typer.Typer) -> None:
 
 
 def schema(
-    kind: Annotated[str | None, typer.Argument(help="Kind; all of them by default.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="Kind; all of them by default.", autocompletion=completion.kind)
+    ] = None,
     write: Annotated[Path | None, typer.Option("--write", help="Write one file per kind into this folder.")] = None,
 ) -> None:
-    """Print the JSON Schema of a kind, for editors and other tools."""
+    """Print the JSON Schema of a kind, for editors and other tools.
+
+    Examples:
+      remit schema mission
+      remit schema --write .schemas
+    """
     from schemas import jsonschema
 
     if write is not None:

@@ -24,7 +24,12 @@ def sync(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Ask for it and go on.")] = False,
     timeout: common.Timeout = "60s",
 ) -> None:
-    """Have the engine look at its source now, and say how it went; exit 1 when something is not in force."""
+    """Have the engine look at its source now, and say how it went; exit 1 when something is not in force.
+
+    Examples:
+      remit sync
+      remit sync --timeout 5m
+    """
     from dataclasses import replace
 
     from cli.project import me
@@ -54,7 +59,7 @@ def sync(
         with store.snapshot() as snapshot:
             done = snapshot.get(DEFAULT_SOURCE)
         assert done is not None
-        raise typer.Exit(_say_sync(done.status))
+        raise typer.Exit(say(done.status))
 
 
 def _handled(snapshot: Snapshot, token: str) -> bool:
@@ -64,19 +69,26 @@ def _handled(snapshot: Snapshot, token: str) -> bool:
     return source is not None and source.status.get("lastHandledReconcile") == token
 
 
-def _say_sync(status: dict[str, object]) -> int:
+def say(status: dict[str, object]) -> int:
+    """Each error is told once: at its unit, and of the source as a whole only what no unit said."""
     from cli.output import safe, value_at
 
     ready = value_at(status, "conditions[Ready]") or {}
     units = status.get("units")
-    print(f"{status.get('revision') or 'nothing read'}: {ready.get('reason')}")
+    print(safe(f"{status.get('revision') or 'nothing read'}: {ready.get('reason')}"))
     bad = ready.get("status") != "True"
+    said: list[str] = []
     for unit in units if isinstance(units, list) else []:
-        text = f"  {unit['path']}: {unit['reason']}, {unit.get('objects', 0)} objects {unit.get('message') or ''}"
-        print(safe(text.rstrip()))
-        for error in unit.get("errors", ()):
+        errors = [str(error) for error in unit.get("errors", ())]
+        message = str(unit.get("message") or "")
+        said += [*errors, message]
+        for error in errors:
+            message = message.replace(f": {error}", "")
+        print(safe(f"  {unit['path']}: {unit['reason']}, {unit.get('objects', 0)} objects {message}".rstrip()))
+        for error in errors:
             print(safe(f"    {error}"))
         bad = bad or unit["reason"] != "Synced"
-    if bad and ready.get("message"):
-        print(safe(f"  {ready['message']}"))
+    told = str(ready.get("message") or "")
+    if bad and told and not any(text and text in told for text in said):
+        print(safe(f"  {told}"))
     return int(Exit.DIFFERENT if bad else Exit.OK)

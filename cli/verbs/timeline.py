@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import common, output
+from cli import common, completion, output
 from cli.event_log import print_events, uid_of
 from cli.output import Format, safe
 from schemas.base import DEFAULT_NAMESPACE
@@ -24,11 +24,21 @@ def register(app: typer.Typer) -> None:
 
 def timeline(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(help="KIND/NAME; a bare name is a mission.", metavar="KIND/NAME")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="KIND/NAME; a bare name is a mission.", metavar="KIND/NAME", autocompletion=completion.target
+        ),
+    ],
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     form: common.Output = Format.TABLE,
 ) -> None:
-    """Tell the story of one object: what happened, who did it, why, what it cost, what comes next."""
+    """Tell the story of one object: what happened, who did it, why, what it cost, what comes next.
+
+    Examples:
+      remit timeline check-links
+      remit timeline agent/links -o json
+    """
     key = common.key_named(target, namespace, default_kind="mission")
     with common.store_of(context, read_only=True) as store, store.snapshot() as snapshot:
         uid = uid_of(snapshot, f"{key.kind}/{key.name}", key.namespace)

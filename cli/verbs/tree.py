@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import common
+from cli import common, completion
 from schemas.base import DEFAULT_NAMESPACE
 
 
@@ -17,11 +17,19 @@ def register(app: typer.Typer) -> None:
 
 def tree(
     context: typer.Context,
-    target: Annotated[str | None, typer.Argument(help="KIND/NAME to start from; everything by default.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(help="KIND/NAME to start from; everything by default.", autocompletion=completion.target),
+    ] = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     all_namespaces: common.AllNamespaces = False,
 ) -> None:
-    """Show what belongs to what: goal or agent, its missions, their runs and questions."""
+    """Show what belongs to what: goal or agent, its missions, their runs and questions.
+
+    Examples:
+      remit tree
+      remit tree agent/links
+    """
     from cli.trees import render
 
     with common.store_of(context, read_only=True) as store, store.snapshot() as snapshot:

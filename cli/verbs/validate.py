@@ -29,7 +29,12 @@ def validate(
     form: Annotated[DiffFormat, typer.Option("--output", "-o", help="human, json or markdown.")] = DiffFormat.HUMAN,
     quiet: common.Quiet = False,
 ) -> None:
-    """Check spec files: every error at once, each with file:line:column, what was expected, and a suggestion."""
+    """Check spec files: every error at once, each with file:line:column, what was expected, and a suggestion.
+
+    Examples:
+      remit validate
+      remit validate specs/ -o json
+    """
     from cli.compiling import compile_paths
 
     wanted = paths or [specs_of(context)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controllers.reconcilers import facts, writing
+from controllers.reconcilers import facts, spending, writing
 from controllers.runs import records
 from controllers.runtime.result import DONE, Result
 from decisions import agent as decisions
@@ -64,6 +64,7 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
     command = executor.spec.get("command") if executor is not None else None
     reports = command is None or command.get("outputFormat") == OutputFormat.REMIT
     objects = [(agent.key, agent.labels), (executor_key, executor.labels if executor is not None else {})]
+    used_share, fullest = spending.fullest(tx, agent)
     return decisions.AgentFacts(
         key=agent.key,
         generation=agent.generation,
@@ -78,6 +79,8 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
         runs=tuple(_open_run(r, reports=reports) for r in runs),
         disruption=_disruption(tx, agent, status),
         in_use_by=_in_use_by(tx, agent) if agent.deletion_at is not None else (),
+        used_share=used_share,
+        fullest=fullest,
         spend=_spend(tx, f"agent/{agent.uid}/total"),
         spend_today=_spend(tx, f"agent/{agent.uid}/day/{tx.now:%Y-%m-%d}"),
     )

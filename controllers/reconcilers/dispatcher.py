@@ -6,21 +6,20 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timedelta
 
-from controllers.reconcilers import facts, missions
+from controllers.reconcilers import facts, missions, spending
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch
 from decisions import mission as decisions
-from decisions.budgets import run_worst_case
 from decisions.mission_facts import MissionFacts
 from schemas.agent import AgentSpec, AgentStatus
 from schemas.base import Key, ObjectRef
 from schemas.conditions import is_true, set_condition
 from schemas.event import EventType
 from schemas.executor import ExecutorSpec
-from schemas.quantities import format_duration, parse_time, to_micros
+from schemas.quantities import format_duration, parse_time
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunSpec, RunStatus, run_name
-from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
+from store.contract import EntryKind, LedgerEntry, Transaction
 
 KIND = "Dispatch"
 """Key kind of this reconciler in the queue: Dispatch/<namespace>/<agent>."""
@@ -142,7 +141,8 @@ def _start(
     number = found.status.total_runs + 1
     name = run_name(mission.name, number)
     decision = decisions.begin_run(found, tx.now, name)
-    timeout = ExecutorSpec.model_validate(executor.spec).timeout
+    quoted = spending.quote(tx, mission, agent, executor)
+    timeout = min(ExecutorSpec.model_validate(executor.spec).timeout, spending.as_limit(quoted.want))
     if found.spec.deadline is not None:
         begun = found.status.started_at or tx.now
         timeout = max(min(timeout, begun + found.spec.deadline - tx.now), timedelta(seconds=1))
@@ -174,8 +174,8 @@ def _start(
         LedgerEntry(
             key=f"reserve/run/{run.uid}",
             kind=EntryKind.RESERVE,
-            accounts=accounts(tx, mission, agent),
-            amounts=Amounts(usd_micros=to_micros(run_worst_case(agent_spec.to_wire()))),
+            accounts=quoted.accounts,
+            amounts=quoted.want,
             at=tx.now,
             note={"run": run.name},
         )
@@ -201,14 +201,3 @@ def _start(
 
 def _ref(resource: Resource, namespace: str) -> ObjectRef:
     return ObjectRef(name=resource.name, namespace=None if resource.namespace == namespace else resource.namespace)
-
-
-def accounts(tx: Transaction, mission: Resource, agent: Resource) -> tuple[str, ...]:
-    """Ledger accounts that a run counts in: its mission, its agent in all and today, its tenant today (UTC days)."""
-    day = f"{tx.now:%Y-%m-%d}"
-    return (
-        missions.mission_account(mission.uid),
-        f"agent/{agent.uid}/total",
-        f"agent/{agent.uid}/day/{day}",
-        f"tenant/{mission.namespace}/day/{day}",
-    )

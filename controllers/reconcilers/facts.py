@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 
 import pydantic
 
+from controllers.reconcilers import spending
 from decisions.holds import Held, HoldFacts, strictest
 from decisions.mission_facts import AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
 from schemas import user_schema
 from schemas.agent import AgentStatus
+from schemas.amounts import NOTHING
 from schemas.approval_decision import ApprovalDecisionSpec
 from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus
 from schemas.base import Key, LabelSelector
@@ -21,6 +23,7 @@ from schemas.run import ACTIVE_STATES, ENDED, RunSpec, RunStatus
 from store.contract import Snapshot, Transaction
 
 _MAX_WALK = 1000
+_BUDGETED = (MissionState.ASSIGNED, MissionState.IN_PROGRESS, MissionState.BLOCKED)
 
 
 def holds(tx: Snapshot) -> list[HoldFacts]:
@@ -54,6 +57,8 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
     agent = tx.get(agent_key) if agent_key is not None else None
     dependencies = _dependencies(tx, mission, spec)
     waiting = status.state in (MissionState.INBOX, MissionState.ASSIGNED)
+    waiting_for_run = status.current_run is None and status.state in _BUDGETED
+    quoted = _quote(tx, mission, agent) if waiting_for_run and agent is not None else None
     unfinished = any(d.state is not MissionState.DONE for d in dependencies)
     return MissionFacts(
         key=mission.key,
@@ -74,7 +79,15 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
         review=_review_facts(tx, mission, status),
         place=mission.provenance.place if mission.provenance else "",
         declared=bool(mission.unit),
+        breach=quoted.breach if quoted is not None else None,
+        want=quoted.want if quoted is not None else NOTHING,
     )
+
+
+def _quote(tx: Transaction, mission: Resource, agent: Resource) -> spending.Quote | None:
+    executor = tx.get(Key("Executor", agent.spec["executorRef"].get("namespace") or agent.namespace,
+                          agent.spec["executorRef"]["name"]))  # fmt: skip
+    return spending.quote(tx, mission, agent, executor) if executor is not None else None
 
 
 def _assignee(tx: Transaction, mission: Resource, spec: MissionSpec, status: MissionStatus) -> Key | None:

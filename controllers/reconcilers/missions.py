@@ -22,7 +22,7 @@ from schemas.event import EventType
 from schemas.mission import TERMINAL_STATES, MissionStatus
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunState
-from store.contract import EntryKind, LedgerEntry, Transaction
+from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
 
 APPROVAL_LIFE = timedelta(hours=111)
 REMIND_AFTER = APPROVAL_LIFE / 2
@@ -50,6 +50,8 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
             _give_up(tx, run, decision.give_up_run)
     if decision.ask is not None:
         _ask(tx, mission, decision.ask)
+    if decision.grant is not None:
+        _grant(tx, mission, decision.grant)
     if decision.withdraw is not None:
         withdraw(tx, Key("ApprovalRequest", mission.namespace, decision.withdraw), "the question no longer stands")
     mission = writing.put_status(tx, mission, status)
@@ -112,6 +114,31 @@ def _ask(tx: Transaction, mission: Resource, ask: AskPerson) -> None:
         message=ask.title,
         data={"related": [mission.uid], "digest": spec.action_digest, "mission": mission.name},
     )
+
+
+def _grant(tx: Transaction, mission: Resource, name: str) -> None:
+    """Add to a budget what a person allowed; once, however often the mission is looked at."""
+    request = tx.get(Key("ApprovalRequest", mission.namespace, name))
+    if request is None:
+        return
+    action = request.spec["action"]
+    amounts = Amounts(int(action["usdMicros"]), int(action["tokens"]), int(action["toolCalls"]), int(action["wallMs"]))
+    entry = LedgerEntry(
+        key=f"grant/{request.uid}",
+        kind=EntryKind.GRANT,
+        accounts=(str(action["account"]),),
+        amounts=amounts,
+        at=tx.now,
+        note={"request": request.name, "mission": mission.name},
+    )
+    if tx.post(entry):
+        tx.event(
+            EventType.BUDGET_EXTENDED,
+            mission,
+            reason="Granted",
+            message=request.spec["title"],
+            data={"related": [request.uid], "account": action["account"], "usdMicros": amounts.usd_micros},
+        )
 
 
 def withdraw(tx: Transaction, key: Key, why: str) -> None:

@@ -12,6 +12,7 @@ from schemas.base import Key
 from schemas.hold import HOLDABLE, HoldMode
 from schemas.mission import TERMINAL_STATES, MissionState
 from schemas.resource import Resource
+from schemas.run import RunState
 from store.contract import Change, Op, Snapshot
 
 Wake = tuple[Key, Priority]
@@ -58,6 +59,7 @@ class Wakes:
         self._ready = ready
         self._selecting: set[Key] = set()  # missions that wait and have their agent chosen by labels
         self._choices: dict[Key, tuple[object, ...]] = {}  # what such a choice looks at, by agent
+        self._over: dict[str, set[Key]] = defaultdict(set)  # missions that wait for room in a budget, by namespace
         self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
@@ -116,6 +118,7 @@ class Wakes:
     def _forget(self, key: Key) -> frozenset[Key]:
         self._ready.forget(key)
         self._selecting.discard(key)
+        self._over[key.namespace].discard(key)
         return self._index.put(key, ())
 
     def _learn(self, resource: Resource) -> frozenset[Key]:
@@ -125,6 +128,8 @@ class Wakes:
                 self._selecting.add(resource.key)
             else:
                 self._selecting.discard(resource.key)
+            waits = any(b.get("type") == "Budget" for b in resource.status.get("blockedOn", ()))
+            (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(resource.key)
         if resource.kind in ("Mission", "Agent", "Executor"):
             targets = {r.target for r in references(resource.namespace, resource.spec)}
             agent = resource.status.get("agent") if resource.kind == "Mission" else None
@@ -146,6 +151,8 @@ class Wakes:
             "ApprovalRequest": self._owned,
             "ApprovalDecision": self._decision,
             "Confirmation": self._sources,
+            "Budget": self._room,
+            "Tenant": self._room,
         }.get(key.kind)
         if handler is not None:
             yield from handler(snapshot, change, resource)
@@ -200,6 +207,20 @@ class Wakes:
             place = Key("Agent", agent.get("namespace") or resource.namespace, agent["name"])
             yield place, Priority.CHANGE
             yield dispatcher.key_of(place), Priority.CHANGE
+            if resource.state != RunState.RUNNING:  # reserved or settled; a heartbeat moves no balance
+                yield from self._room(snapshot, change, resource)
+
+    def _room(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        """Limits changed, or what counts against them: who waits for room looks again, and the Budgets count anew."""
+        namespace = change.key.namespace or change.key.name
+        for mission in sorted(self._over.get(namespace, ())):
+            yield mission, Priority.CHANGE
+        if change.key.kind != "Budget":
+            for budget in snapshot.objects("Budget", namespace=namespace):
+                yield budget.key, Priority.CHANGE
+        else:
+            for agent in snapshot.objects("Agent", namespace=namespace):
+                yield dispatcher.key_of(agent.key), Priority.CHANGE
 
     def _decision(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         if resource is not None:

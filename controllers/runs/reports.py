@@ -12,7 +12,9 @@ from datetime import datetime, timedelta
 
 from controllers.runs import artifacts
 from controllers.runs.once import Once
+from controllers.runs.records import request_cancel
 from controllers.runs.run_record import MOST_TOKENS, RunRecord
+from controllers.runs.settlement import exceeds
 from controllers.runs.text import MESSAGE, SELF_REVIEW, WORD, WORK_PLAN, clean, line
 from controllers.runs.verdict import COMPLETE, FAIL
 from schemas.errors import Conflict, Refused
@@ -102,6 +104,9 @@ def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: 
     if known:
         return record.run
     record.spend(part, line(model, 2 * WORD))
+    if exceeds(tx, run_uid, record.status):
+        record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
+        return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)
     return record.save()
 
 

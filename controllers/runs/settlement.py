@@ -7,7 +7,7 @@ from datetime import timedelta
 from schemas.mission import Spend
 from schemas.quantities import to_micros
 from schemas.run import RunStatus
-from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
+from store.contract import Amounts, EntryKind, LedgerEntry, Snapshot, Transaction
 
 _MOST_MS = 2**53
 
@@ -42,6 +42,19 @@ def settle(tx: Transaction, run_uid: str, name: str, status: RunStatus, *, ran: 
         )
     )
     return used
+
+
+def exceeds(tx: Snapshot, run_uid: str, status: RunStatus) -> bool:
+    """Whether an open run reported more than was reserved for it. Where nothing was reserved, nothing was limited."""
+    wanted = reservation_key(run_uid)
+    reserved = next((entry.amounts for entry in tx.open_reservations() if entry.key == wanted), None)
+    if reserved is None or status.cancel_requested_at is not None:
+        return False
+    spend = status.spend
+    money = 0 if spend.usd is None else to_micros(spend.usd)
+    tokens = spend.input_tokens + spend.output_tokens
+    over = ((money, reserved.usd_micros), (tokens, reserved.tokens), (status.tool_calls, reserved.tool_calls))
+    return any(limit and used > limit for used, limit in over)
 
 
 def used_amounts(status: RunStatus, reserved: Amounts) -> Amounts:

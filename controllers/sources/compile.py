@@ -80,13 +80,14 @@ def compiler_version() -> str:
     return hasher.hexdigest()[:32]
 
 
-def compile_blob(data: bytes, path: str) -> CompiledBlob:
-    """Compile one file. Never raises for what the content is."""
+def compile_blob(data: bytes, path: str, *, default_namespace: str = DEFAULT_NAMESPACE) -> CompiledBlob:
+    """Compile one file. Never raises for what the content is. Documents without a namespace are in
+    ``default_namespace``."""
     loaded = yaml.load(data, path=path)
     declared: list[tuple[Declared, int]] = []
     diagnostics = list(loaded.diagnostics)
     for document in loaded.documents:
-        checked = registry.check_document(document.value, default_namespace=DEFAULT_NAMESPACE)
+        checked = registry.check_document(document.value, default_namespace=default_namespace)
         if isinstance(checked, Declared):
             declared.append((checked, document.line))
         else:
@@ -112,11 +113,13 @@ def field_text(path: Iterable[str | int]) -> str:
 
 
 def compile_unit(
-    source: str, files: UnitFiles, tree: Tree, reader: SourceReader, cache: BlobCache, *, signer: str = ""
-) -> CompiledUnit:
-    """Compile a unit of a tree. ``signer`` is who vouches for the tree's revision, as verified. Raises
+    source: str, files: UnitFiles, tree: Tree, reader: SourceReader, cache: BlobCache, *, signer: str = "",
+    default_namespace: str = DEFAULT_NAMESPACE,
+) -> CompiledUnit:  # fmt: skip
+    """Compile a unit of a tree. ``signer`` is who vouches for the tree's revision, as verified;
+    ``default_namespace`` is that of documents without one, and a cache holds files of one such namespace only. Raises
     SourceUnreadable when a blob cannot be read."""
-    blobs = _compile_blobs(files.entries, reader, cache)
+    blobs = _compile_blobs(files.entries, reader, cache, default_namespace)
     diagnostics = list(files.problems)
     declared: list[Declared] = []
     for entry in files.entries:
@@ -136,14 +139,16 @@ def compile_unit(
     return CompiledUnit(files.path, tuple(declared), tuple(sorted(set(diagnostics))[:MAX_ERRORS]))
 
 
-def _compile_blobs(entries: Iterable[Entry], reader: SourceReader, cache: BlobCache) -> dict[str, CompiledBlob]:
+def _compile_blobs(
+    entries: Iterable[Entry], reader: SourceReader, cache: BlobCache, default_namespace: str
+) -> dict[str, CompiledBlob]:
     wanted = {e.blob: e for e in entries}
     version = compiler_version()
     done = {blob: _unpack(data) for blob, data in cache.cached_blobs(version, wanted)}
     missing = [entry for blob, entry in wanted.items() if blob not in done]
     fresh: dict[str, bytes] = {}
     for entry, data in reader.read_blobs(missing):
-        compiled = compile_blob(data, entry.path)
+        compiled = compile_blob(data, entry.path, default_namespace=default_namespace)
         done[entry.blob] = compiled
         if not compiled.diagnostics:
             fresh[entry.blob] = _pack(compiled)

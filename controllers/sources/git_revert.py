@@ -41,6 +41,7 @@ PUSH_REFUSED: Final = "PushRefused"
 
 _ATTEMPTS: Final = 5
 _PUSH_S: Final = 120.0
+_UNDOES = re.compile(rb"^This reverts commit ([0-9a-f]{40}|[0-9a-f]{64})\b", re.MULTILINE)
 _SHORT = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -97,6 +98,14 @@ def find_commit(repository: git_repository.Repository, text: str) -> str:
             f"{repository.path} has no commit {tree.printable(text)[:80]}, or more than one: give its id",
             reason=COMMIT_NOT_FOUND,
         ) from error
+
+
+def undone_by(repository: git_repository.Repository, commit: str) -> str | None:
+    """The commit that ``commit`` says it undoes, as `remit revert` and ``git revert`` write it; None when it says so
+    of none. Whoever wrote the commit wrote the words: they are a reason to ask, never to trust."""
+    body = git_bringer.signed_commit(repository, commit).data.partition(b"\n\n")[2]
+    found = _UNDOES.search(body)
+    return found.group(1).decode("ascii") if found else None
 
 
 def revert(path: Path, ref: str, order: Order) -> Reverted | None:

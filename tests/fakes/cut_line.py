@@ -10,8 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class CutLine:
-    """Forwards connections to the server of ``url``. After ``cut_answer(marker)`` the next bytes from a client that hold
-    the marker still reach the server, and its answer is swallowed: the line breaks once the answer came. ``cut_all``
+    """Forwards connections to the server of ``url``. After ``cut_answer(marker)`` the next bytes from a client that
+    hold the marker still reach the server, and its answer is swallowed: the line breaks once it came. ``cut_all``
     breaks what is connected now; ``refuse`` turns new connections away."""
 
     def __init__(self, url: str) -> None:

@@ -135,8 +135,8 @@ class Engine:
 
 class Project:
     """A project with specs in a git repository, on ports of its own. ``root`` is the folder; programs may leave what
-    they do in ``effects``, which lies outside. ``store`` is the URL of a store on a server; ``beside`` is a project whose
-    repository and effects this one shares, as an engine on another machine would."""
+    they do in ``effects``, which lies outside. ``store`` is the URL of a store on a server; ``beside`` is a project
+    whose repository and effects this one shares, as an engine on another machine would."""
 
     def __init__(
         self, folder: Path, *, make: bool = True, interval: str = "60s", store: str = "", beside: Project | None = None
@@ -273,7 +273,10 @@ class Project:
         """What the store holds now."""
         if self._store is None:
             self._store = open_store(
-                self.store_url or f"sqlite:///{self.database}", now=SystemClock().now, new_id=lambda: "unused", read_only=True
+                self.store_url or f"sqlite:///{self.database}",
+                now=SystemClock().now,
+                new_id=lambda: "unused",
+                read_only=True,
             )
         with self._store.snapshot() as snapshot:
             yield snapshot

@@ -23,7 +23,7 @@ from schemas.approval_decision import ApprovalDecisionSpec, ApprovalDecisionStat
 from schemas.base import Key
 from schemas.errors import Conflict
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec
-from schemas.mission import Artifact, MissionState, MissionStatus
+from schemas.mission import Artifact, MissionState, MissionStatus, Spend
 from schemas.resource import RECONCILE_REQUESTED_AT, SYSTEM, Actor, ActorKind, Declared, Resource
 from schemas.run import RunReason, RunState
 from schemas.source import SourceSpec, SourceStatus
@@ -229,7 +229,7 @@ class World:
 
     def finish(
         self, run: str, *, state: RunState = RunState.SUCCEEDED, text: str = "done", reason: RunReason | None = None,
-        retryable: bool = True, message: str = "", settle: bool = True,
+        retryable: bool = True, message: str = "", settle: bool = True, spend: Spend | None = None,
     ) -> None:  # fmt: skip
         """The program of a run ends."""
         resource = self.get("Run", run)
@@ -253,6 +253,7 @@ class World:
             artifacts=(artifact,) if good else (),
             started_at=self.clock(),
             ended_at=self.clock(),
+            usage=spend,
         )
         with self.store.transaction(SYSTEM) as tx:
             end_run(tx, resource.uid, ending)

@@ -223,9 +223,7 @@ async def test_an_engine_whose_home_was_taken_ends(harness: Harness, tmp_path: P
     member = Member.join(store, tmp_path, now=harness.clock(), new_id=CountedIds("01jd"))
     lost: list[StoreError] = []
     life = Lifecycle()
-    task = asyncio.create_task(
-        member.stay(life, store=store, clock=clock, blocking=InlineBlocking(), lost=lost.append)
-    )
+    task = asyncio.create_task(member.stay(life, store=store, clock=clock, blocking=InlineBlocking(), lost=lost.append))
     await passes(harness, clock, 60)
     assert lost == []
     with store.transaction(SYSTEM) as tx:

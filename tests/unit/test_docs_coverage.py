@@ -85,7 +85,7 @@ def test_every_key_of_the_configuration_is_in_its_table_with_its_default() -> No
     table = _table()
     assert sorted(table) == sorted(keys)
     for key, default in keys.items():
-        text = "" if default is None else str(getattr(default, "value", default))
+        text = "" if default is None else "[]" if default == () else str(getattr(default, "value", default))
         shown = table[key][1].strip("`")
         if isinstance(default, timedelta) or key.endswith("interval"):
             assert shown == "60s", key

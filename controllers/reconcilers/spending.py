@@ -1,0 +1,141 @@
+"""What work may cost: the limits it falls under, read in the transaction that starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from decisions import meters
+from decisions.meters import Breach, Meter, Reading, Work
+from schemas.agent import AgentSpec, AgentStatus
+from schemas.amounts import Amounts
+from schemas.base import Key
+from schemas.budget import BudgetSpec, OnBreach
+from schemas.executor import ExecutorSpec, ExecutorType, OutputFormat
+from schemas.mission import Limits, MissionSpec
+from schemas.resource import Resource
+from schemas.tenant import TenantSpec
+from store.contract import Snapshot, Transaction
+
+_FREE = (OutputFormat.TEXT, OutputFormat.REMIT)
+"""Programs of these formats cost money only where their agent names a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a run of some work would reserve, where it counts, and what stands in its way, if anything does.
+    ``warnings`` are limits that people are only told of."""
+
+    want: Amounts
+    accounts: tuple[str, ...]
+    breach: Breach | None
+    warnings: tuple[Breach, ...]
+
+
+def quote(tx: Transaction, mission: Resource, agent: Resource, executor: Resource) -> Quote:
+    """What the next run of ``mission`` by ``agent`` would come to, as things stand in this transaction."""
+    status = AgentStatus.model_validate(agent.status)
+    pinned = tx.spec_at(agent.uid, status.effective_generation or agent.generation)
+    spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
+    program = ExecutorSpec.model_validate(executor.spec)
+    work = _work(tx, mission, agent, spec, program)
+    budgets = budgets_of(tx, mission.namespace)
+    want = meters.worst_case(work, budgets, program.timeout)
+    found = meters.meters(work, budgets, tx.now)
+    breaches = [b for m in found if (b := meters.room(m, reading(tx, m.account), want)) is not None]
+    limits = [b for b in breaches if b.meter.on_breach is not OnBreach.WARN]
+    alone = meters.refused_run(work, budgets, tx.now)
+    return Quote(
+        want,
+        tuple(dict.fromkeys([*standing_accounts(mission, agent, f"{tx.now:%Y-%m-%d}"), *(m.account for m in found)])),
+        alone or _hardest(limits),
+        tuple(b for b in breaches if b.meter.on_breach is OnBreach.WARN),
+    )
+
+
+def fullest(tx: Transaction, agent: Resource) -> tuple[float, Meter | None]:
+    """The limit of an agent that is used up most, by share; of those that count whatever the mission."""
+    spec = AgentSpec.model_validate(agent.spec)
+    work = Work(
+        tenant=agent.namespace,
+        project=None,
+        agent=agent.key,
+        agent_uid=agent.uid,
+        agent_labels=agent.labels,
+        level=spec.autonomy_level,
+        priced=True,
+        mission=agent.key,
+        mission_uid="",
+        mission_labels={},
+        mission_type="",
+        limits=Limits(),
+        built_in=built_in(tx, agent.namespace),
+    )
+    budgets = [(key, b) for key, b in budgets_of(tx, agent.namespace) if b.scope.mission_selector is None]
+    found = [m for m in meters.meters(work, budgets, tx.now) if not m.account.startswith("mission/")]
+    shares = ((meters.share(meter, reading(tx, meter.account)), meter) for meter in found)
+    return max(shares, key=lambda pair: pair[0], default=(0.0, None))
+
+
+def reading(tx: Snapshot, account: str) -> Reading:
+    """What an account holds."""
+    balance = tx.balance(account)
+    return Reading(balance.spent, balance.reserved, balance.granted)
+
+
+def budgets_of(tx: Snapshot, namespace: str) -> list[tuple[Key, BudgetSpec]]:
+    """The Budgets of a namespace, by name. One that is being deleted counts until it is gone."""
+    return [(b.key, BudgetSpec.model_validate(b.spec)) for b in tx.objects("Budget", namespace=namespace)]
+
+
+def standing_accounts(mission: Resource, agent: Resource, day: str) -> tuple[str, ...]:
+    """Accounts that are kept whatever is declared: the mission, its agent in all and today, its tenant today (UTC)."""
+    return (
+        f"mission/{mission.uid}/total",
+        f"agent/{agent.uid}/total",
+        f"agent/{agent.uid}/day/{day}",
+        f"tenant/{mission.namespace}/day/{day}",
+    )
+
+
+def built_in(tx: Snapshot, namespace: str) -> bool:
+    """Whether the built-in limits hold in a namespace; a tenant may refuse what no Budget covers instead."""
+    tenant = tx.get(Key("Tenant", "", namespace))
+    return True if tenant is None else TenantSpec.model_validate(tenant.spec).defaults.built_in_budgets
+
+
+def _work(tx: Snapshot, mission: Resource, agent: Resource, spec: AgentSpec, program: ExecutorSpec) -> Work:
+    declared = MissionSpec.model_validate(mission.spec)
+    command = program.command
+    free = program.type is ExecutorType.COMMAND and command is not None and command.output_format in _FREE
+    project = declared.project_ref
+    return Work(
+        tenant=mission.namespace,
+        project=None if project is None else project.key("Project", mission.namespace),
+        agent=agent.key,
+        agent_uid=agent.uid,
+        agent_labels=agent.labels,
+        level=spec.autonomy_level,
+        priced=bool(spec.model) or not free,
+        mission=mission.key,
+        mission_uid=mission.uid,
+        mission_labels=mission.labels,
+        mission_type=str(declared.type),
+        limits=declared.budget,
+        built_in=built_in(tx, mission.namespace),
+    )
+
+
+def _hardest(breaches: Iterable[Breach]) -> Breach | None:
+    """The limit that keeps the work waiting longest: one without an end, else the one that ends last."""
+    listed = list(breaches)
+    endless = [b for b in listed if b.meter.span.end is None]
+    if endless or not listed:
+        return endless[0] if endless else None
+    return max(listed, key=lambda b: (b.meter.span.end or b.meter.span.start, b.meter.account))
+
+
+def as_limit(want: Amounts) -> timedelta:
+    """How long a run may take by what was reserved for it."""
+    return timedelta(milliseconds=want.wall_ms)
