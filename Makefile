@@ -50,8 +50,10 @@ bench: install ## run the benchmarks of tests/bench (ratios, never part of the t
 	@$(BIN)/python -m tests.bench $(if $(JSON),--json "$(JSON)")
 
 SEEDS ?= 1000
-soak: install ## play SEEDS=N seeds of the simulation
+MISSIONS ?= 2000
+soak: install ## play SEEDS=N seeds of the simulation; kill two engines on one PostgreSQL while they do MISSIONS=N
 	@$(BIN)/python -m tests.simulation.soak --seeds $(SEEDS)
+	@REMIT_TEST_MISSIONS=$(MISSIONS) $(BIN)/python -m pytest tests/e2e/test_two_engines.py -q -p no:cacheprovider
 
 docs: generate ## rebuild the generated pages of docs/
 

@@ -10,9 +10,8 @@ import contextlib
 import functools
 import logging
 import os
-import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random, SystemRandom
@@ -20,74 +19,48 @@ from random import Random, SystemRandom
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import LocalSecrets, SecretMissing
 from controllers.dispatch.pull import PullExecutor
-from controllers.effects import claims
+from controllers.effects import claims, homes
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
-from controllers.reconcilers import (
-    agents,
-    approvals,
-    budgets,
-    dispatcher,
-    holds,
-    missions,
-    ownership,
-    policies,
-    unreconciled,
-    waivers,
-)
-from controllers.reconcilers.executors import ExecutorReconciler, Probe, Prober
-from controllers.reconcilers.wakes import Wakes
+from controllers.reconcilers.executors import Probe
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens, load_or_create_key
 from controllers.runtime.blocking import Blocking, ThreadBlocking
 from controllers.runtime.clock import Clock, SystemClock, wait_for_any
-from controllers.runtime.controller import Controller
+from controllers.runtime.fenced import FencedStore
+from controllers.runtime.home import Member
 from controllers.runtime.ids import IdMint
+from controllers.runtime.leadership import Leadership
 from controllers.runtime.lifecycle import Lifecycle, Run
 from controllers.runtime.manager import Manager, ShutdownReport
-from controllers.runtime.periodic import Periodic
-from controllers.runtime.result import DONE, Result
-from controllers.runtime.resync import Resync
-from controllers.runtime.workqueue import Priority, WorkQueue
-from controllers.sources import ownership as fields
-from controllers.sources.readers import Readers, local_url
-from controllers.sources.sync import SourceSync
-from controllers.sources.watch import Places, directory_places, repository_places, watch
+from controllers.sources.readers import Readers
 from controllers.status import commits
 from controllers.status.push import PUSH, PushEffects
 from controllers.status.writer import StatusWriter
-from schemas import registry
+from controllers.term import DEFAULT_SOURCE as DEFAULT_SOURCE
+from controllers.term import Term, ensure_source
+from controllers.term import make_reconcilers as make_reconcilers
 from schemas.base import Key
 from schemas.config import Config
-from schemas.errors import SourceUnreadable, StoreGone, StoreUnavailable
+from schemas.errors import Fenced, StoreError, StoreUnavailable
 from schemas.event import EventType
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
-from schemas.kind import ObjectClass
-from schemas.resource import SYSTEM, Actor, ActorKind, Declared, Resource
+from schemas.resource import SYSTEM, Resource
 from schemas.run import RunReason, RunState
-from schemas.source import SourceSpec, SourceType
+from schemas.source import SourceSpec
 from store import open_store
-from store.contract import Store, Transaction
+from store.contract import Fence, Store
 from store.location import from_project
 
 log = logging.getLogger(__name__)
 
-DEFAULT_SOURCE = Key("Source", "default", "default")
 ENGINE = Key("Engine", "", "engine")
-POLL_S = 0.1
-"""How often the store is asked whether another process (the CLI) wrote to it: a memory read."""
-TIMERS_S = 1.0
-WATCH_RETRY_S = 2.0
-"""How often a local repository that is not there is looked for, to be watched once it is."""
-HINT_EVERY_S = 2.0
-"""Hints of a forge make a source be looked at no more often than this."""
-LEAST_SECRET = 8
-CHANGES = 5_000
-"""Changes that are read in one go."""
 HOUSEKEEPING_S = 3600.0
-KEEP_TOMBSTONES = 100_000
+LEAST_SECRET = 8
 KEEP_RUN_FILES = timedelta(days=7)
+TERM_DRAIN_S = 10.0
+"""How long the parts of a leader may take to end when it leads no more; they can write nothing meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +85,8 @@ class Engine:
         agent_url: Callable[[], str],
         environment: dict[str, str],
     ) -> None:
-        """Opens the store and holds it. Raises StoreLocked when another engine does, StoreUnavailable."""
+        """Opens the store and holds it, or joins the other engines on it. Raises StoreLocked when another engine holds
+        it or lives in this state directory, StoreUnavailable."""
         self.config = config
         self.place = place
         self.clock = clock or SystemClock()
@@ -120,25 +94,30 @@ class Engine:
         self.ids = IdMint(self.clock.now, random or SystemRandom())
         for folder in (place.state, place.state / "keys"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.store: Store = open_store(
+        self._raw: Store = open_store(
             from_project(config.store, place.project),
             now=self.clock.now,
             new_id=self.ids.new,
             create=True,
             exclusive=True,
         )
+        self.store: Store = self._raw
+        self._member: Member | None = None
+        if self._raw.shared:
+            try:
+                self._member = Member.join(self._raw, place.state, now=self.clock.now(), new_id=self.ids.new)
+            except BaseException:
+                self._raw.close()
+                raise
+            self.store = FencedStore(self._raw, self._member.fence)
         self.blocking: Blocking = ThreadBlocking(6)
         self.tokens = RunTokens(load_or_create_key(place.state / "keys" / "run.key"))
         self.artifacts = ArtifactFiles(place.state)
         self.manager = Manager(self.clock, self.random)
         self._readers = Readers(place.project, place.state / "mirrors")
-        self._hinted: dict[Key, float] = {}
-        self._changed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._gone: StoreGone | None = None
-        self._ready = dispatcher.ReadyMissions()
-        self._wakes = Wakes(self._ready)
-        self._waking = threading.Lock()
+        self._gone: StoreError | None = None
+        self._term: Term | None = None
         self._loop = asyncio.get_running_loop()
         self._secrets = LocalSecrets(variables=environment)
         self._command = CommandExecutor(place.state, self.clock, self.blocking, secrets=self._secrets)
@@ -152,49 +131,33 @@ class Engine:
             blocking=self.blocking,
             clock=self.clock,
         )
-        self._status = StatusWriter(
-            self.store,
-            project=place.project,
-            cache=place.state / "status",
-            clock=self.clock,
-            blocking=self.blocking,
-            random=self.random,
-        )
-        pushes = PushEffects(
-            self.store,
-            project=place.project,
-            cache=place.state / "status",
-            blocking=self.blocking,
-            look_again=self._status.look_again,
-        )
-        statuses = commits.CommitStatusEffects(
-            self.store, secrets=self._secrets, project=place.project, hosts=config.forge_hosts, blocking=self.blocking
-        )
         self._runners = [self._runner("start-runs", START, self._effects.start),
-                         self._runner("cancel-runs", CANCEL, self._effects.cancel),
-                         self._runner("push-status", PUSH, pushes.push),
-                         self._runner("commit-statuses", commits.SET_STATUS, statuses.send)]  # fmt: skip
-        self.objects: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
-        self.sources: WorkQueue[Key] = WorkQueue(clock=self.clock, random=self.random)
-        self._reconcilers = make_reconcilers(self._probe, self._ready)
-        self._sync = SourceSync(
-            self.store,
-            self._readers,
-            cache=self.store,
-            now=self.clock.now,
-            jitter=lambda: self.random.uniform(0.9, 1.1),
-        )
+                         self._runner("cancel-runs", CANCEL, self._effects.cancel)]  # fmt: skip
 
     def _runner(self, name: str, type_: str, handler: Handler) -> EffectRunner:
+        home = self._home
         return EffectRunner(
             name,
             self.store,
-            {type_: handler},
+            {type_: handler, **({homes.addressed(type_, home): handler} if home else {})},
             holder=self.ids.new(),
             blocking=self.blocking,
             clock=self.clock,
             random=self.random,
             on_dead=self._effects.give_up,
+            keep=homes.keeper(home) if home else None,
+        )
+
+    def _plain_runner(self, name: str, store: Store, type_: str, handler: Handler) -> EffectRunner:
+        """A runner of effects that concern no run."""
+        return EffectRunner(
+            name,
+            store,
+            {type_: handler},
+            holder=self.ids.new(),
+            blocking=self.blocking,
+            clock=self.clock,
+            random=self.random,
         )
 
     def _probe(self, spec: ExecutorSpec) -> Probe:
@@ -233,6 +196,16 @@ class Engine:
         with self.store.transaction(SYSTEM) as tx:
             claims.withdraw(tx, run_uid)
 
+    @property
+    def _source(self) -> SourceSpec | None:
+        """The source that the configuration names."""
+        return self.config.source.to_spec(self.config.status_branch)
+
+    @property
+    def _home(self) -> str:
+        """What runs of this engine are marked with; "" where it has the store for itself."""
+        return "" if self._member is None else self._member.home.name
+
     def add(self, name: str, run: Run, *, check: Callable[[], str] | None = None) -> None:
         """Add a component that starts before the engine's own (the agent server has to be up before a run starts)."""
         self.manager.add(name, run, check=check)
@@ -240,34 +213,32 @@ class Engine:
     async def run(self, stop: asyncio.Event) -> ShutdownReport:
         """Work until ``stop`` is set, then drain. Runs that are open go on; the next start takes them up.
 
-        Raises StoreGone, after the drain, when the store was removed: nothing that is done now would be remembered.
+        Raises StoreGone, after the drain, when the store was removed: nothing that is done now would be remembered; and
+        StoreLocked when another engine took this one's place.
         """
         self._stop = stop
         await self.blocking.run(self._start)
         unsubscribe = self.store.subscribe(self._on_commit)
         manager = self.manager
-        objects = Controller("objects", self._reconcile, queue=self.objects, clock=self.clock, workers=4)
-        sources = Controller("sources", self._reconcile_source, queue=self.sources, clock=self.clock, workers=2,
-                             timeout_s=None)  # fmt: skip
-        resync = Resync(self.objects, self._list, clock=self.clock, random=self.random)
         manager.add("executors", self._open_executors)
-        manager.add("changes", self._pump)
-        manager.add("resync", resync.run)
-        timers = Periodic(self._fire_timers, clock=self.clock, random=self.random, interval_s=TIMERS_S)
-        manager.add("timers", timers.run)
-        manager.add("objects", objects.run, check=objects.problem)
-        manager.add("sources", sources.run)
+        if self._member is None:
+            self._term = self._make_term(self.store)
+            self._term.add_to(manager)
+        else:
+            member = self._member
+            manager.add("membership", functools.partial(member.stay, store=self._raw, clock=self.clock,
+                                                        blocking=self.blocking, lost=self._end))  # fmt: skip
+            leadership = Leadership(self._raw, member.home.life, self._lead, clock=self.clock, blocking=self.blocking)
+            manager.add("leadership", leadership.run)
         for runner in self._runners:
             manager.add(runner.name, runner.run)
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
-        manager.add("status", self._status.run)
-        manager.add("watch", self._watch)
         manager.add("housekeeping", self._housekeeping)
         try:
             report = await manager.run(stop)
         finally:
             unsubscribe()
-        with contextlib.suppress(StoreUnavailable):
+        with contextlib.suppress(StoreUnavailable, Fenced):
             await self.blocking.run(self._stopped)
         await self._command.retire()
         await self._command.close()
@@ -278,27 +249,99 @@ class Engine:
     def close(self) -> None:
         """Let go of the store; after ``run``."""
         self._readers.close()
-        self.store.close()
+        self._raw.close()
+        if self._member is not None:
+            self._member.home.lock.release()
         if isinstance(self.blocking, ThreadBlocking):
             self.blocking.close(wait=False)
 
     # Start and end.
 
     def _start(self) -> None:
-        """Say that the engine is here, keep the Source of the configuration, give back what a dead engine claimed."""
-        spec = self.config.source.to_spec(self.config.status_branch)
+        """Say that the engine is here, give back what a dead engine claimed, keep the Source of the configuration."""
         with self.store.transaction(SYSTEM) as tx:
-            tx.release_claims()
-            claims.forgive(tx)
-            if spec is not None:
-                ensure_source(tx, spec)
-            tx.event(
-                EventType.ENGINE_STARTED, ENGINE, reason="Started", message=f"engine {os.getpid()} holds the store"
-            )
+            if self._member is None:
+                tx.release_claims()
+                claims.forgive(tx)
+                if self._source is not None:
+                    ensure_source(tx, self._source)
+                message = f"engine {os.getpid()} holds the store"
+            else:
+                home = self._member.home.name
+                tx.release_claims(types=homes.own_types(home))
+                message = f"engine {os.getpid()} of {home} joins the store"
+            tx.event(EventType.ENGINE_STARTED, ENGINE, reason="Started", message=message)
 
     def _stopped(self) -> None:
         with self.store.transaction(SYSTEM) as tx:
             tx.event(EventType.ENGINE_STOPPED, ENGINE, reason="Drained", message=f"engine {os.getpid()} left the store")
+            if self._member is not None:
+                self._member.leave(tx)
+
+    def _end(self, error: StoreError) -> None:
+        """Stop for good: what this engine did from now on would not count."""
+        self._gone = error
+        self._stop.set()
+
+    def _make_term(self, store: Store) -> Term:
+        status = StatusWriter(
+            store,
+            project=self.place.project,
+            cache=self.place.state / "status",
+            clock=self.clock,
+            blocking=self.blocking,
+            random=self.random,
+        )
+        pushes = PushEffects(
+            store,
+            project=self.place.project,
+            cache=self.place.state / "status",
+            blocking=self.blocking,
+            look_again=status.look_again,
+        )
+        statuses = commits.CommitStatusEffects(
+            store,
+            secrets=self._secrets,
+            project=self.place.project,
+            hosts=self.config.forge_hosts,
+            blocking=self.blocking,
+        )
+        runners = [
+            self._plain_runner("push-status", store, PUSH, pushes.push),
+            self._plain_runner("commit-statuses", store, commits.SET_STATUS, statuses.send),
+        ]
+        return Term(
+            store,
+            self._source,
+            self.place.project,
+            status=status.run,
+            runners=runners,
+            readers=self._readers,
+            probe=self._probe,
+            clock=self.clock,
+            random=self.random,
+            blocking=self.blocking,
+            woken=self._wake_runners,
+            gone=self._end,
+        )
+
+    async def _lead(self, fence: Fence, ends: asyncio.Event) -> None:
+        """One term of leading the engines on a shared store."""
+        term = self._make_term(FencedStore(self._raw, fence))
+
+        def begin() -> None:
+            with term.store.transaction(SYSTEM) as tx:
+                term.begin(tx)
+                tx.event(EventType.ENGINE_LEADS, ENGINE, reason="Elected", message=f"{self._home} leads")
+
+        await self.blocking.run(begin)
+        manager = Manager(self.clock, self.random)
+        term.add_to(manager)
+        self._term = term
+        try:
+            await manager.run(ends, drain_s=TERM_DRAIN_S)
+        finally:
+            self._term = None
 
     async def _open_executors(self, life: Lifecycle) -> None:
         await self.blocking.run(self._find_lost)
@@ -312,6 +355,8 @@ class Engine:
         with self.store.snapshot() as snapshot:
             running = snapshot.objects("Run", states=[RunState.RUNNING.value])
         for run in running:
+            if str(run.status.get("engine", "")) != self._home:
+                continue
             if run.status.get("claim") is not None:
                 continue  # its worker has it, or the end of its lease ends it
             if self._command.knows(run.uid):
@@ -329,91 +374,13 @@ class Engine:
         self._loop.call_soon_threadsafe(self._wake_all)
 
     def _wake_all(self) -> None:
-        self._changed.set()
+        if self._term is not None:
+            self._term.wake()
+        self._wake_runners()
+
+    def _wake_runners(self) -> None:
         for runner in self._runners:
             runner.wake()
-
-    async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, claims.KIND, "Confirmation", fields.KIND)]
-
-        def everything() -> list[tuple[Key, Priority]]:
-            with self._waking, self.store.snapshot() as snapshot:
-                return list(self._wakes.everything(snapshot, kinds))
-
-        found = await self.blocking.run(everything)
-        for key, _ in found:
-            if key.kind == "Source":
-                self.sources.add(key, Priority.RESYNC, fresh=False)
-        return [(key, priority) for key, priority in found if key.kind != "Source"]
-
-    async def _pump(self, life: Lifecycle) -> None:
-        """Turn what was committed, by this process or another, into keys."""
-        cursor = await self.blocking.run(self.store.cursor)
-        behind = False
-        life.ready()
-        while not life.stopping.is_set():
-            await wait_for_any(self.clock, POLL_S, life.stopping, self._changed)
-            self._changed.clear()
-            try:
-                if self.store.cursor() == cursor and not behind:
-                    continue
-                cursor, wakes, more = await self.blocking.run(self._read_changes, cursor)
-                if behind:  # what was learnt before the fault may have woken nobody: look at everything once
-                    wakes = [*wakes, *await self._list()]
-                    behind = False
-            except StoreGone as error:
-                self._gone = error
-                self._stop.set()
-                return
-            except StoreUnavailable as error:
-                log.warning("changes cannot be read: %s", error)
-                behind = True
-                continue
-            for key, priority in wakes:
-                (self.sources if key.kind == "Source" else self.objects).add(key, priority)
-            for runner in self._runners:
-                runner.wake()
-            if more:
-                self._changed.set()
-
-    def _read_changes(self, cursor: int) -> tuple[int, list[tuple[Key, Priority]], bool]:
-        """(new cursor, whom to wake, whether there is more to read)."""
-        with self._waking, self.store.snapshot() as snapshot:
-            changes = snapshot.changes_since(cursor, limit=CHANGES)
-            if not changes:
-                return max(cursor, snapshot.latest_version()), [], False
-            wakes = [w for w in self._wakes.of(snapshot, changes) if w[0].kind in self._reconcilers]
-        return changes[-1].resource_version, wakes, len(changes) == CHANGES
-
-    # Passes.
-
-    async def _reconcile(self, key: Key) -> Result:
-        return await self.blocking.run(self._pass, key)
-
-    def _pass(self, key: Key) -> Result:
-        reconciler = self._reconcilers.get(key.kind)
-        if reconciler is None:
-            return DONE
-        with self.store.transaction(_actor(key.kind)) as tx:
-            return reconciler(tx, key)
-
-    async def _fire_timers(self) -> None:
-        """Wake what is due by the store's timers. The queue has the same deadlines on the monotonic clock; these also
-        hold when the wall clock jumps."""
-        now = self.clock.now()
-
-        def due() -> list[Key]:
-            with self.store.snapshot() as snapshot:
-                return [timer.key for timer in snapshot.timers(due_before=now)]
-
-        with contextlib.suppress(StoreUnavailable):
-            for key in await self.blocking.run(due):
-                self.objects.add(key)
-
-    async def _reconcile_source(self, key: Key) -> Result:
-        result = await self.blocking.run(self._sync, key)
-        await self.blocking.run(commits.report, self.store, key)
-        return result
 
     # Hints from forges.
 
@@ -438,105 +405,17 @@ class Engine:
         return str(webhook.type), secret
 
     def hint(self, namespace: str, name: str) -> None:
-        """Look at a source soon; hints that come in a storm become one look every few seconds. On the event loop."""
-        key = Key("Source", namespace, name)
-        now_s = self.clock.monotonic()
-        wait_s = self._hinted.get(key, -HINT_EVERY_S) + HINT_EVERY_S - now_s
-        if wait_s > 0:
-            self.sources.add_after(key, wait_s)
-            return
-        self._hinted[key] = now_s
-        self.sources.add(key, Priority.CHANGE)
-
-    # Watching.
-
-    async def _watch(self, life: Lifecycle) -> None:
-        """Hints from the file system for the source of the configuration; the poll is what counts."""
-        life.ready()
-
-        def hint() -> None:
-            self.sources.add(DEFAULT_SOURCE, Priority.CHANGE)
-
-        while not life.stopping.is_set():
-            try:
-                places = await self.blocking.run(self._places)
-            except SourceUnreadable:
-                # It may be made or mounted later than the engine starts.
-                await wait_for_any(self.clock, WATCH_RETRY_S, life.stopping)
-                continue
-            if places is None:
-                await life.stopping.wait()
-            else:
-                await watch(places, hint, clock=self.clock, stop=life.stopping)
-
-    def _places(self) -> Places | None:
-        """What to watch; None when the source is not on this machine. Raises SourceUnreadable while it is not there."""
-        spec = self.config.source.to_spec(self.config.status_branch)
-        if spec is None:
-            return None
-        if spec.type is SourceType.DIRECTORY:
-            return directory_places(self.place.project / spec.url)
-        url = local_url(spec.url, self.place.project)
-        branch = spec.status_writeback.branch
-        return repository_places(Path(url), without=branch) if Path(url).is_absolute() else None
+        """Look at a source soon. An engine that does not lead lets it pass: the leader polls. On the event loop."""
+        if self._term is not None:
+            self._term.hint(Key("Source", namespace, name))
 
     async def _housekeeping(self, life: Lifecycle) -> None:
         life.ready()
         while not await wait_for_any(self.clock, HOUSEKEEPING_S, life.stopping):
             await self._command.prune(self.clock.now() - KEEP_RUN_FILES)
-            await self.blocking.run(self._tidy)
-
-    def _tidy(self) -> None:
-        with self.store.transaction(SYSTEM) as tx:
-            tx.prune_tombstones(tx.latest_version() - KEEP_TOMBSTONES)
 
 
-Reconciler = Callable[[Transaction, Key], Result]
 _EXECUTOR_REASONS = {
     RunReason.PROGRAM_NOT_FOUND: ExecutorReason.PROGRAM_NOT_FOUND,
     RunReason.SECRET_NOT_FOUND: ExecutorReason.SECRET_NOT_FOUND,
 }
-
-
-@functools.cache
-def _actor(kind: str) -> Actor:
-    return Actor(ActorKind.SYSTEM, f"controller:{kind.lower()}", "Engine")
-
-
-def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str, Reconciler]:
-    """The reconciler of each kind of key."""
-    later = [name.kind for name in registry.NAMES if name.object_class is not ObjectClass.RECORD]
-    return {
-        **dict.fromkeys(later, unreconciled.reconcile),
-        "Agent": agents.reconcile,
-        "ApprovalDecision": approvals.reconcile_decision,
-        "ApprovalRequest": approvals.reconcile_request,
-        claims.KIND: claims.watch,
-        "Budget": budgets.reconcile,
-        "Confirmation": _rests,
-        dispatcher.KIND: dispatcher.Dispatcher(ready),
-        "Executor": ExecutorReconciler(probe),
-        "Hold": holds.reconcile,
-        "Mission": missions.reconcile,
-        "Policy": policies.reconcile,
-        fields.KIND: ownership.reconcile,
-        "Source": _rests,
-        "Waiver": waivers.reconcile,
-    }
-
-
-def _rests(tx: Transaction, key: Key) -> Result:
-    """Kinds that others read: their change wakes those, nothing else is to do."""
-    return DONE
-
-
-def ensure_source(tx: Transaction, spec: SourceSpec) -> None:
-    """Keep the Source of the configuration: the engine owns it, ``remit sync`` and status live on it."""
-    declared = Declared("Source", DEFAULT_SOURCE.namespace, DEFAULT_SOURCE.name, spec.to_wire())
-    current = tx.get(DEFAULT_SOURCE)
-    if current is None:
-        source = tx.create(declared, manager="engine/config")
-        tx.event(EventType.CREATED, source, reason="Configured", message="from remit.yaml")
-    elif current.spec != declared.spec:
-        changed = tx.put_spec(current, replace(declared, annotations=current.annotations), manager="engine/config")
-        tx.event(EventType.UPDATED, changed, reason="Configured", message="remit.yaml changed")

@@ -59,6 +59,7 @@ class EventType(StrEnum):
     HOLD_PLACED = "HoldPlaced"  # a Hold took effect
     HOLD_RELEASED = "HoldReleased"  # a Hold ended
     # Engine
+    ENGINE_LEADS = "EngineLeads"  # of several engines on one store, this one reconciles from now on
     ENGINE_STARTED = "EngineStarted"  # a `remit run` took the store
     ENGINE_STOPPED = "EngineStopped"  # it drained and left
     EFFECT_FAILED = "EffectFailed"  # an outside act failed and is tried again, or was given up

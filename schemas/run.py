@@ -102,6 +102,7 @@ class RunStatus(StatusModel):
     started_at: Time | None = Field(None, description="When its program started.")
     ended_at: Time | None = Field(None, description="When it ended.")
     exit_code: int | None = Field(None, description="Exit code of the program.")
+    engine: str = Field("", description="Where several engines share a store: the one that it belongs to.")
     last_heartbeat_time: Time | None = Field(None, description="Latest sign of life.")
     progress: str | None = Field(None, description="What the agent said last about its progress.")
     percent: int | None = Field(None, ge=0, le=100, description="How far it says it is.")

@@ -27,8 +27,8 @@ class Backend(Protocol):
         """A read-only transaction. It sees one moment, which its first statement fixes; it never waits for a writer."""
 
     def writing(self) -> AbstractContextManager[Session]:
-        """A transaction that no other one overlaps, once it has locked the heads, as the first thing it does. Commits at
-        the normal end of the block, else rolls back."""
+        """A transaction that no other one overlaps, once it has locked the heads, which it does first. Commits at the
+        normal end of the block, else rolls back."""
 
     def version(self) -> int:
         """``heads.resource_version`` as last committed by anybody, at the least cost."""

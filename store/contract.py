@@ -378,9 +378,13 @@ class Transaction(Snapshot, Protocol):
     def extend_claim(self, effect: Effect, lease_s: float) -> None:
         """Hold on to a claim. Raises Fenced."""
 
-    def release_claims(self) -> int:
-        """Give every Claimed effect back, due as before; returns how many. For an engine that starts and holds the
-        store alone: whoever claimed them is dead. Their old tokens are void."""
+    def address_effect(self, effect: Effect, type: str, *, keep: bool) -> None:
+        """Change the type of a claimed effect, so that from now on only those who ask for that type claim it. Without
+        ``keep`` the claim is given back. Raises Fenced."""
+
+    def release_claims(self, *, types: Sequence[str] | None = None) -> int:
+        """Give every Claimed effect (of these types) back, due as before; returns how many. For an engine that starts
+        and knows whoever claimed them to be dead. Their old tokens are void."""
 
     def drop_effect(self, key: str) -> bool:
         """Withdraw a Pending effect (marked Dead, "withdrawn"); False when it is claimed or ended already."""
@@ -428,7 +432,7 @@ class Store(Protocol):
     def subscribe(self, callback: Callable[[int], None]) -> Callable[[], None]:
         """Call ``callback(version)`` in the committing thread after each commit of this process that wrote something;
         returns the unsubscribe function. Other processes' commits are seen through ``cursor``; where the database tells
-        of them, ``callback`` is called for those too, from another thread, which nobody may rely on. Versions may arrive
+        of them, ``callback`` is called for those too, from another thread; nobody may rely on that. Versions may arrive
         out of order: keep the highest. What a callback raises is logged and dropped."""
 
     def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from schemas.errors import StoreUnavailable
+from store.postgres_address import is_postgres, parse
+
 _SQLITE = "sqlite:///"
 
 
@@ -12,3 +15,13 @@ def from_project(url: str, project: Path) -> str:
     if not url.startswith(_SQLITE) or url.startswith(_SQLITE + "/"):
         return url
     return _SQLITE + str((project / url.removeprefix(_SQLITE)).absolute())
+
+
+def shown(url: str) -> str:
+    """``url`` as it may be shown: without a password."""
+    if not is_postgres(url):
+        return url
+    try:
+        return parse(url).place
+    except StoreUnavailable:
+        return "postgresql://..."

@@ -33,9 +33,9 @@ def open_store(
 
     - ``create`` makes a missing or empty store, and its directory if only that is missing; mode 0600. A PostgreSQL
       database has to be there; its tables are made.
-    - ``exclusive`` is for the engine, and brings older tables to this version. In SQLite it holds the store until close,
-      so that no second engine works on it (commands may read and write meanwhile). In PostgreSQL it keeps migrations
-      away until close; engines agree by leases who does what.
+    - ``exclusive`` is for the engine, and brings older tables to this version. In SQLite it holds the store until
+      close, so that no second engine works on it (commands may read and write meanwhile). In PostgreSQL it keeps
+      migrations away until close; engines agree by leases who does what.
     - ``read_only`` never writes, not even to the disk that holds the file.
 
     Raises StoreLocked when another engine holds it, StoreUnavailable when it is missing, is not a store, has tables of

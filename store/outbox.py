@@ -82,16 +82,26 @@ _FAIL = Statement(
     )
 )
 _EXTEND = Statement(sa.update(effects).where(*_OWN).values(claim_until=bindparam("claim_until")))
-_RELEASE = Statement(
+_ADDRESS = Statement(sa.update(effects).where(*_OWN).values(type=bindparam("to_type")))
+_HAND_OVER = Statement(
     sa.update(effects)
-    .where(_c.state == sa.literal(EffectState.CLAIMED.value))
-    .values(state=EffectState.PENDING.value, token=_c.token + 1, **_ENDED)
+    .where(*_OWN)
+    .values(type=bindparam("to_type"), state=EffectState.PENDING.value, token=_c.token + 1, **_ENDED)
 )
 _DROP = Statement(
     sa.update(effects)
     .where(_c.key == bindparam("at_key"), _c.state == sa.literal(EffectState.PENDING.value))
     .values(state=EffectState.DEAD.value, done_at=bindparam("done_at"), last_error="withdrawn")
 )
+
+
+@lru_cache(maxsize=16)
+def _release(types: int) -> Statement:
+    """Give claims back: of ``types`` types, of all for 0."""
+    clause = sa.update(effects).where(_c.state == sa.literal(EffectState.CLAIMED.value))
+    if types:
+        clause = clause.where(_c.type.in_([bindparam(f"type{i}") for i in range(types)]))
+    return Statement(clause.values(state=EffectState.PENDING.value, token=_c.token + 1, **_ENDED))
 
 
 @lru_cache(maxsize=64)
@@ -231,8 +241,13 @@ class OutboxWrites(OutboxReads):
     def extend_claim(self, effect: Effect, lease_s: float) -> None:
         self._own(_EXTEND, effect, {"claim_until": self._now + in_micros(lease_s)})
 
-    def release_claims(self) -> int:
-        return self._session.run(_RELEASE)
+    def address_effect(self, effect: Effect, type: str, *, keep: bool) -> None:
+        self._own(_ADDRESS if keep else _HAND_OVER, effect, {"to_type": type})
+
+    def release_claims(self, *, types: Sequence[str] | None = None) -> int:
+        if types is not None and not types:
+            return 0
+        return self._session.run(_release(len(types or ())), {f"type{i}": t for i, t in enumerate(types or ())})
 
     def drop_effect(self, key: str) -> bool:
         return self._session.run(_DROP, {"at_key": key, "done_at": self._now}) > 0

@@ -49,7 +49,7 @@ _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _TABLES = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = current_schema()"
 
-DIALECT: sa.Dialect = dialects.dialect()
+DIALECT: sa.Dialect = dialects.dialect()  # type: ignore[no-untyped-call]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 

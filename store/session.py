@@ -183,8 +183,8 @@ def _execute(cursor: DBAPICursor, compiled: _Compiled, params: Params) -> None:
     try:
         cursor.execute(compiled.sql, compiled.values(params))
     except Exception as error:
-        # A lone surrogate or a NUL, in a name that somebody asks for or a text that an agent wrote. The driver refused it
-        # before anything was sent.
+        # A lone surrogate or a NUL, in a name that somebody asks for or a text that an agent wrote. The driver refused
+        # it before anything was sent.
         if not isinstance(error, UnicodeEncodeError) and "cannot contain NUL" not in str(error):
             raise
         texts = {name: clean(value) if isinstance(value, str) else value for name, value in params.items()}

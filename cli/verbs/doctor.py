@@ -59,15 +59,16 @@ def _project(context: typer.Context) -> list[Finding]:
 def _store(context: typer.Context, project: Project) -> list[Finding]:
     """The store, and what it says of the source, executors and agents."""
     from schemas.errors import RemitError
+    from store.location import shown
 
     try:
         with common.store_of(context, read_only=True) as store, store.snapshot() as snapshot:
             agents, missions = snapshot.count("Agent"), snapshot.count("Mission")
-            found = [Finding(True, f"store {project.config.store}: {agents} agents, {missions} missions")]
+            found = [Finding(True, f"store {shown(project.config.store)}: {agents} agents, {missions} missions")]
             found += [_source(source) for source in snapshot.objects("Source")]
             return found + _unready(snapshot)
     except RemitError as error:
-        return [Finding(False, f"store {project.config.store}", str(error))]
+        return [Finding(False, f"store {shown(project.config.store)}", str(error))]
 
 
 def _source(source: Resource) -> Finding:

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 def run(
     context: typer.Context,
     demo: Annotated[bool, typer.Option("--demo", help="Make a demo project under .remit/ and run that.")] = False,
-    store: Annotated[str | None, typer.Option("--store", help="sqlite:///PATH")] = None,
+    store: Annotated[str | None, typer.Option("--store", help="sqlite:///PATH or postgresql://HOST/NAME")] = None,
     agent_listen: Annotated[str | None, typer.Option("--agent-listen", help="Address of the agent protocol.")] = None,
     listen: Annotated[str | None, typer.Option("--listen", help="Address of the read API and dashboard.")] = None,
     hook_listen: Annotated[str | None, typer.Option("--hook-listen", help="Address for hooks of forges.")] = None,

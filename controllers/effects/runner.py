@@ -48,7 +48,10 @@ class EffectRunner:
         random: Random,
         slots: int = 16,
         on_dead: Callable[[Transaction, Effect, str], None] | None = None,
+        keep: Callable[[Transaction, Effect], bool] | None = None,
     ) -> None:
+        """``keep`` is asked in the transaction that claims an effect; for False somebody else carries it out, and what
+        it wrote says who."""
         self.name = name
         self._store = store
         self._handlers = dict(handlers)
@@ -58,6 +61,7 @@ class EffectRunner:
         self._random = random
         self._slots = slots
         self._on_dead = on_dead
+        self._keep_claim = keep
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,7 +113,9 @@ class EffectRunner:
         if not any(_is_due(e, now) for e in found):
             return []
         with self._store.transaction(SYSTEM) as tx:
-            return tx.claim_effects(self._holder, types=types, limit=limit, lease_s=LEASE_S)
+            claimed = tx.claim_effects(self._holder, types=types, limit=limit, lease_s=LEASE_S)
+            keep = self._keep_claim
+            return claimed if keep is None else [effect for effect in claimed if keep(tx, effect)]
 
     async def _deliver(self, effect: Effect) -> None:
         keeper = asyncio.create_task(self._keep(effect))

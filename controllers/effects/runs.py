@@ -125,7 +125,7 @@ class RunEffects:
 
     def give_up(self, tx: Transaction, effect: Effect, message: str) -> None:
         """A start that was given up ends its run; a cancel that was given up leaves it to the mission's deadline."""
-        if effect.type != START:
+        if effect.type.partition("@")[0] != START:
             return
         ending = records.Ending(state=RunState.FAILED, reason=RunReason.START_FAILED, message=message, retryable=True)
         end_run(tx, str(effect.payload["runUid"]), ending)

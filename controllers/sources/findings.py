@@ -45,6 +45,10 @@ def cut(text: str, length: int = _EXCERPT_LENGTH) -> str:
     return visible(text) if len(text) <= length else visible(text[: length - 1]) + "…"
 
 
+_PASSWORD = re.compile(r"(?<=://)[^/\s]*:[^\s]*@")
+"""User and password of a URL that somebody wrote where it does not belong."""
+
+
 def excerpt(value: object, length: int = _EXCERPT_LENGTH) -> str:
     """A value from a file as a message shows it: texts quoted and cut, collections only named."""
     if value is None:
@@ -52,7 +56,7 @@ def excerpt(value: object, length: int = _EXCERPT_LENGTH) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"'{cut(value, length)}'"
+        return f"'{cut(_PASSWORD.sub('***@', value), length)}'"
     if isinstance(value, int | float):
         return cut(repr(value), length)
     if isinstance(value, dict):

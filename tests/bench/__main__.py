@@ -54,8 +54,8 @@ def main() -> None:
         got = bench.run(asked.scale)
         found.append((bench, got))
         verdict = "met" if bench.met(got) else "MISSED"
-        print(f"{bench.name:<20}{got.ratio:>8.2f}  target {bench.target:<8}{verdict:<8}{got.ours} / {got.floor}  {got.note}",
-              flush=True)  # fmt: skip
+        figures = f"{got.ours} / {got.floor}  {got.note}"
+        print(f"{bench.name:<20}{got.ratio:>8.2f}  target {bench.target:<8}{verdict:<8}{figures}", flush=True)
     if asked.json is not None:
         rows = [
             {"name": b.name, "ratio": m.ratio, "target": b.target, "met": b.met(m), "ours": m.ours, "floor": m.floor,

@@ -135,12 +135,16 @@ class Engine:
 
 class Project:
     """A project with specs in a git repository, on ports of its own. ``root`` is the folder; programs may leave what
-    they do in ``effects``, which lies outside."""
+    they do in ``effects``, which lies outside. ``store`` is the URL of a store on a server; ``beside`` is a project
+    whose repository and effects this one shares, as an engine on another machine would."""
 
-    def __init__(self, folder: Path, *, make: bool = True, interval: str = "60s") -> None:
+    def __init__(
+        self, folder: Path, *, make: bool = True, interval: str = "60s", store: str = "", beside: Project | None = None
+    ) -> None:
         self.folder = folder
         self.root = folder / "project"
-        self.effects = folder / "effects"
+        self.effects = folder / "effects" if beside is None else beside.effects
+        self.store_url = store
         self.home = folder / "home"
         for path in (self.root, self.effects, self.home):
             path.mkdir(parents=True, exist_ok=True)
@@ -149,9 +153,10 @@ class Project:
         self._store: Store | None = None
         self._numbers = itertools.count(1)
         if make:
-            self.repo = Repo(self.root / "specs")
+            self.repo = Repo(self.root / "specs") if beside is None else beside.repo
+            url = self.repo.path if store else "specs"
             (self.root / "remit.yaml").write_text(
-                f"source:\n  git: {{url: specs, ref: main, interval: {interval}}}\n"
+                f"source:\n  git: {{url: {url}, ref: main, interval: {interval}}}\n"
                 f"agentListen: 127.0.0.1:{self.port}\nlisten: 127.0.0.1:{free_port()}\n"
             )
 
@@ -159,8 +164,10 @@ class Project:
     def environment(self) -> dict[str, str]:
         """What its commands get: nothing of the test's own but where programs and code lie."""
         path = f"{BIN}:{os.environ.get('PATH', os.defpath)}"
-        code = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
-        return {"PATH": path, "HOME": str(self.home), "USER": "alice", "LOGNAME": "alice", "LC_ALL": "C.UTF-8", **code}
+        given = {"PATH": path, "HOME": str(self.home), "USER": "alice", "LOGNAME": "alice", "LC_ALL": "C.UTF-8"}
+        if "PYTHONPATH" in os.environ:  # a checkout that is not the installed one
+            given["PYTHONPATH"] = os.environ["PYTHONPATH"]
+        return {**given, "REMIT_STORE": self.store_url} if self.store_url else given
 
     # Processes.
 
@@ -266,7 +273,10 @@ class Project:
         """What the store holds now."""
         if self._store is None:
             self._store = open_store(
-                f"sqlite:///{self.database}", now=SystemClock().now, new_id=lambda: "unused", read_only=True
+                self.store_url or f"sqlite:///{self.database}",
+                now=SystemClock().now,
+                new_id=lambda: "unused",
+                read_only=True,
             )
         with self._store.snapshot() as snapshot:
             yield snapshot

@@ -31,7 +31,6 @@ _USER = "pgserver"
 _LAUNCH = '"$@" & pid=$!; read -r _; kill -QUIT $pid; wait $pid'
 _SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "32MB",
     "max_connections": "200",
@@ -57,9 +56,10 @@ def binaries() -> Path:
 
 
 class Server:
-    """One server of our own. ``kill`` and ``start`` may alternate: the data stay."""
+    """One server of our own. ``kill`` and ``start`` may alternate; a ``durable`` one keeps every commit then."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._settings = {**_SETTINGS, "synchronous_commit": "on" if durable else "off"}
         self.folder = Path(tempfile.mkdtemp(prefix="remit-pg-", dir="/tmp"))
         self.data = self.folder / "data"
         self.port = free_port()
@@ -77,7 +77,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        settings = [f"-c{name}={value}" for name, value in self._settings.items()]
         arguments = [str(binaries() / "postgres"), "-D", str(self.data), "-h", "127.0.0.1", "-p", str(self.port)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -90,8 +90,9 @@ class Server:
             try:
                 psycopg.connect(self.url, connect_timeout=5).close()
                 return
-            except psycopg.OperationalError as error:
-                assert time.monotonic() < ends, f"no server: {error}\n{(self.folder / 'log').read_text()}"
+            except psycopg.OperationalError:
+                if time.monotonic() > ends:
+                    raise AssertionError((self.folder / "log").read_text()) from None
                 time.sleep(0.05)  # noqa: TID251 - a real process takes real time
 
     def kill(self) -> None:
@@ -165,9 +166,7 @@ def store_database() -> str:
 def give_back(url: str) -> None:
     """Empty a database of ``store_database`` for the next test. That costs a twentieth of making one."""
     # In this role no trigger fires, so that the append-only tables can be emptied.
-    emptied = [
-        f"DELETE FROM {table.name}" for table in reversed(tables.metadata.sorted_tables) if table.name != "heads"
-    ]
+    emptied = [f"DELETE FROM {t.name}" for t in reversed(tables.metadata.sorted_tables) if t.name != "heads"]
     execute(
         url,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

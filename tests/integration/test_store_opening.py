@@ -132,12 +132,6 @@ def test_another_url_is_refused_without_repeating_it(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_postgresql_is_refused_in_plain_words() -> None:
-    with pytest.raises(StoreUnavailable, match="SQLite only") as caught:
-        open_store("postgresql://u:secret@host/db", now=SettableClock(), new_id=CountedIds())
-    assert "secret" not in str(caught.value)
-
-
 @pytest.mark.parametrize("content", [b"x", b"kind: Mission\n" * 1_000, b"SQLite format 3\0" + b"\xff" * 5_000])
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "state.db"

@@ -1,0 +1,45 @@
+"""A store whose every write counts only while a lease is held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+
+from schemas.resource import Actor
+from store.contract import Fence, Snapshot, Store, Transaction
+
+
+class FencedStore:
+    """``contract.Store`` over another one: each transaction carries ``fence``, and raises Fenced once it is void.
+
+    The cache of compiled blobs is not fenced: it may be emptied or filled by anybody at any time.
+    """
+
+    def __init__(self, inner: Store, fence: Fence) -> None:
+        self._inner = inner
+        self._fence = fence
+
+    @property
+    def shared(self) -> bool:
+        return self._inner.shared
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        return self._inner.snapshot()
+
+    def transaction(self, actor: Actor, *, fence: Fence | None = None) -> AbstractContextManager[Transaction]:
+        return self._inner.transaction(actor, fence=fence or self._fence)
+
+    def cursor(self) -> int:
+        return self._inner.cursor()
+
+    def subscribe(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        return self._inner.subscribe(callback)
+
+    def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        return self._inner.cached_blobs(compiler, blobs)
+
+    def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
+        self._inner.cache_blobs(compiler, compiled)
+
+    def close(self) -> None:
+        """The owner of the inner store closes it."""

@@ -1,0 +1,354 @@
+"""What one engine of a store does at a time: it reconciles, reads the sources, and minds the timers.
+
+All of it writes through the store that it is given. Where several engines share a store, that one is fenced, and each
+term of leading gets a new object of this class: what it knows is in memory, and learnt anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+from controllers.effects import claims, homes
+from controllers.effects.runner import EffectRunner
+from controllers.reconcilers import (
+    agents,
+    approvals,
+    budgets,
+    dispatcher,
+    holds,
+    missions,
+    ownership,
+    policies,
+    unreconciled,
+    waivers,
+)
+from controllers.reconcilers.executors import ExecutorReconciler, Prober
+from controllers.reconcilers.wakes import Wakes
+from controllers.runtime.blocking import Blocking
+from controllers.runtime.clock import Clock, wait_for_any
+from controllers.runtime.controller import Controller
+from controllers.runtime.lifecycle import Lifecycle, Run
+from controllers.runtime.manager import Manager
+from controllers.runtime.periodic import Periodic
+from controllers.runtime.result import DONE, Result
+from controllers.runtime.resync import Resync
+from controllers.runtime.workqueue import Priority, WorkQueue
+from controllers.sources import ownership as fields
+from controllers.sources.readers import Readers, local_url
+from controllers.sources.sync import SourceSync
+from controllers.sources.watch import Places, directory_places, repository_places, watch
+from controllers.status import commits
+from schemas import registry
+from schemas.base import Key
+from schemas.errors import SourceUnreadable, StoreError, StoreGone, StoreUnavailable
+from schemas.event import EventType
+from schemas.kind import ObjectClass
+from schemas.resource import SYSTEM, Actor, ActorKind, Declared
+from schemas.source import SourceSpec, SourceType
+from store.contract import Store, Transaction
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SOURCE = Key("Source", "default", "default")
+POLL_S = 0.1
+"""How often the store is asked whether another process (the CLI) wrote to it: a memory read in SQLite."""
+TIMERS_S = 1.0
+WATCH_RETRY_S = 2.0
+"""How often a local repository that is not there is looked for, to be watched once it is."""
+HINT_EVERY_S = 2.0
+"""Hints of a forge make a source be looked at no more often than this."""
+CHANGES = 5_000
+"""Changes that are read in one go."""
+TIDY_S = 3600.0
+ABANDONED_S = 60.0
+KEEP_TOMBSTONES = 100_000
+
+
+class Term:
+    """Everything of an engine that only one engine does at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        source: SourceSpec | None,
+        project: Path,
+        *,
+        status: Run,
+        runners: Sequence[EffectRunner],
+        readers: Readers,
+        probe: Prober,
+        clock: Clock,
+        random: Random,
+        blocking: Blocking,
+        woken: Callable[[], None],
+        gone: Callable[[StoreGone], None],
+    ) -> None:
+        """``source`` is that of the configuration; ``status`` writes the status branches, ``runners`` carry out what
+        only the leader may; ``woken`` is called when something was committed, ``gone`` when the
+        store was removed."""
+        self.store = store
+        self.clock = clock
+        self.random = random
+        self.blocking = blocking
+        self._source = source
+        self._project = project
+        self._woken = woken
+        self._lost = gone
+        self._status = status
+        self._runners = list(runners)
+        self._hinted: dict[Key, float] = {}
+        self._changed = asyncio.Event()
+        ready = dispatcher.ReadyMissions()
+        self._wakes = Wakes(ready)
+        self._waking = threading.Lock()
+        self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
+        self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
+        self._reconcilers = make_reconcilers(probe, ready)
+        self._sync = SourceSync(
+            store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
+        )
+
+    def begin(self, tx: Transaction) -> None:
+        """Keep the Source of the configuration; before ``add_to``. Leases of workers begin anew: nobody may have been
+        there to renew them with."""
+        claims.forgive(tx)
+        if self._source is not None:
+            ensure_source(tx, self._source)
+
+    def add_to(self, manager: Manager) -> None:
+        """Add its components."""
+        objects = Controller("objects", self._reconcile, queue=self.objects, clock=self.clock, workers=4)
+        sources = Controller("sources", self._reconcile_source, queue=self.sources, clock=self.clock, workers=2,
+                             timeout_s=None)  # fmt: skip
+        resync = Resync(self.objects, self._list, clock=self.clock, random=self.random)
+        timers = Periodic(self._fire_timers, clock=self.clock, random=self.random, interval_s=TIMERS_S)
+        manager.add("changes", self._pump)
+        manager.add("resync", resync.run)
+        manager.add("timers", timers.run)
+        manager.add("objects", objects.run, check=objects.problem)
+        manager.add("sources", sources.run)
+        for runner in self._runners:
+            manager.add(runner.name, runner.run)
+        manager.add("status", self._status)
+        manager.add("watch", self._watch)
+        manager.add("tidy", self._tidy_often)
+        if self.store.shared:
+            abandoned = Periodic(self._lose, clock=self.clock, random=self.random, interval_s=ABANDONED_S)
+            manager.add("abandoned", abandoned.run)
+
+    def wake(self) -> None:
+        """Something was committed: look now. Call from the event loop."""
+        self._changed.set()
+        for runner in self._runners:
+            runner.wake()
+
+    def hint(self, key: Key) -> None:
+        """Look at a source soon; hints that come in a storm become one look every few seconds. On the event loop."""
+        now_s = self.clock.monotonic()
+        wait_s = self._hinted.get(key, -HINT_EVERY_S) + HINT_EVERY_S - now_s
+        if wait_s > 0:
+            self.sources.add_after(key, wait_s)
+            return
+        self._hinted[key] = now_s
+        self.sources.add(key, Priority.CHANGE)
+
+    # Waking.
+
+    async def _list(self) -> Iterable[tuple[Key, Priority]]:
+        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, claims.KIND, "Confirmation", fields.KIND)]
+
+        def everything() -> list[tuple[Key, Priority]]:
+            with self._waking, self.store.snapshot() as snapshot:
+                return list(self._wakes.everything(snapshot, kinds))
+
+        found = await self.blocking.run(everything)
+        for key, _ in found:
+            if key.kind == "Source":
+                self.sources.add(key, Priority.RESYNC, fresh=False)
+        return [(key, priority) for key, priority in found if key.kind != "Source"]
+
+    async def _pump(self, life: Lifecycle) -> None:
+        """Turn what was committed, by this process or another, into keys."""
+        cursor = await self.blocking.run(self.store.cursor)
+        behind = False
+        life.ready()
+        while not life.stopping.is_set():
+            await wait_for_any(self.clock, POLL_S, life.stopping, self._changed)
+            self._changed.clear()
+            try:
+                if await self._version() == cursor and not behind:
+                    continue
+                cursor, wakes, more = await self.blocking.run(self._read_changes, cursor)
+                if behind:  # what was learnt before the fault may have woken nobody: look at everything once
+                    wakes = [*wakes, *await self._list()]
+                    behind = False
+            except StoreGone as error:
+                self._lost(error)
+                return
+            except StoreUnavailable as error:
+                log.warning("changes cannot be read: %s", error)
+                behind = True
+                continue
+            for key, priority in wakes:
+                (self.sources if key.kind == "Source" else self.objects).add(key, priority)
+            self._woken()
+            for runner in self._runners:
+                runner.wake()
+            if more:
+                self._changed.set()
+
+    async def _version(self) -> int:
+        if self.store.shared:  # a question to a server, which may take its time
+            return await self.blocking.run(self.store.cursor)
+        return self.store.cursor()
+
+    def _read_changes(self, cursor: int) -> tuple[int, list[tuple[Key, Priority]], bool]:
+        """(new cursor, whom to wake, whether there is more to read)."""
+        with self._waking, self.store.snapshot() as snapshot:
+            changes = snapshot.changes_since(cursor, limit=CHANGES)
+            if not changes:
+                return max(cursor, snapshot.latest_version()), [], False
+            wakes = [w for w in self._wakes.of(snapshot, changes) if w[0].kind in self._reconcilers]
+        return changes[-1].resource_version, wakes, len(changes) == CHANGES
+
+    # Passes.
+
+    async def _reconcile(self, key: Key) -> Result:
+        return await self.blocking.run(self._pass, key)
+
+    def _pass(self, key: Key) -> Result:
+        reconciler = self._reconcilers.get(key.kind)
+        if reconciler is None:
+            return DONE
+        with self.store.transaction(_actor(key.kind)) as tx:
+            return reconciler(tx, key)
+
+    async def _fire_timers(self) -> None:
+        """Wake what is due by the store's timers. The queue has the same deadlines on the monotonic clock; these also
+        hold when the wall clock jumps."""
+        now = self.clock.now()
+
+        def due() -> list[Key]:
+            with self.store.snapshot() as snapshot:
+                return [timer.key for timer in snapshot.timers(due_before=now)]
+
+        with contextlib.suppress(StoreUnavailable):
+            for key in await self.blocking.run(due):
+                self.objects.add(key)
+
+    async def _reconcile_source(self, key: Key) -> Result:
+        result = await self.blocking.run(self._sync, key)
+        await self.blocking.run(commits.report, self.store, key)
+        return result
+
+    # Watching.
+
+    async def _watch(self, life: Lifecycle) -> None:
+        """Hints from the file system for the source of the configuration; the poll is what counts."""
+        life.ready()
+
+        def hint() -> None:
+            self.sources.add(DEFAULT_SOURCE, Priority.CHANGE)
+
+        while not life.stopping.is_set():
+            try:
+                places = await self.blocking.run(self._places)
+            except SourceUnreadable:
+                # It may be made or mounted later than the engine starts.
+                await wait_for_any(self.clock, WATCH_RETRY_S, life.stopping)
+                continue
+            if places is None:
+                await life.stopping.wait()
+            else:
+                await watch(places, hint, clock=self.clock, stop=life.stopping)
+
+    def _places(self) -> Places | None:
+        """What to watch; None when the source is not on this machine. Raises SourceUnreadable while it is not there."""
+        spec = self._source
+        if spec is None:
+            return None
+        if spec.type is SourceType.DIRECTORY:
+            return directory_places(self._project / spec.url)
+        url = local_url(spec.url, self._project)
+        branch = spec.status_writeback.branch
+        return repository_places(Path(url), without=branch) if Path(url).is_absolute() else None
+
+    # Tidying.
+
+    async def _tidy_often(self, life: Lifecycle) -> None:
+        life.ready()
+        while not await wait_for_any(self.clock, TIDY_S, life.stopping):
+            await self.blocking.run(self._tidy)
+
+    def _tidy(self) -> None:
+        with self.store.transaction(SYSTEM) as tx:
+            tx.prune_tombstones(tx.latest_version() - KEEP_TOMBSTONES)
+
+    async def _lose(self) -> None:
+        """Runs whose engine is gone for good."""
+
+        def lose() -> None:
+            now = self.clock.now()
+            with self.store.snapshot() as snapshot:
+                found = homes.abandoned(snapshot, now)
+            for run in found:
+                with self.store.transaction(SYSTEM) as tx:
+                    homes.lose(tx, run)
+
+        with contextlib.suppress(StoreError):
+            await self.blocking.run(lose)
+
+
+Reconciler = Callable[[Transaction, Key], Result]
+
+
+@functools.cache
+def _actor(kind: str) -> Actor:
+    return Actor(ActorKind.SYSTEM, f"controller:{kind.lower()}", "Engine")
+
+
+def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str, Reconciler]:
+    """The reconciler of each kind of key."""
+    later = [name.kind for name in registry.NAMES if name.object_class is not ObjectClass.RECORD]
+    return {
+        **dict.fromkeys(later, unreconciled.reconcile),
+        "Agent": agents.reconcile,
+        "ApprovalDecision": approvals.reconcile_decision,
+        "ApprovalRequest": approvals.reconcile_request,
+        claims.KIND: claims.watch,
+        "Budget": budgets.reconcile,
+        "Confirmation": _rests,
+        dispatcher.KIND: dispatcher.Dispatcher(ready),
+        "Executor": ExecutorReconciler(probe),
+        "Hold": holds.reconcile,
+        "Mission": missions.reconcile,
+        "Policy": policies.reconcile,
+        fields.KIND: ownership.reconcile,
+        "Source": _rests,
+        "Waiver": waivers.reconcile,
+    }
+
+
+def _rests(tx: Transaction, key: Key) -> Result:
+    """Kinds that others read: their change wakes those, nothing else is to do."""
+    return DONE
+
+
+def ensure_source(tx: Transaction, spec: SourceSpec) -> None:
+    """Keep the Source of the configuration: the engine owns it, ``remit sync`` and status live on it."""
+    declared = Declared("Source", DEFAULT_SOURCE.namespace, DEFAULT_SOURCE.name, spec.to_wire())
+    current = tx.get(DEFAULT_SOURCE)
+    if current is None:
+        source = tx.create(declared, manager="engine/config")
+        tx.event(EventType.CREATED, source, reason="Configured", message="from remit.yaml")
+    elif current.spec != declared.spec:
+        changed = tx.put_spec(current, replace(declared, annotations=current.annotations), manager="engine/config")
+        tx.event(EventType.UPDATED, changed, reason="Configured", message="remit.yaml changed")

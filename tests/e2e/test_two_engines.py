@@ -1,0 +1,101 @@
+"""Two engines on one PostgreSQL, each with a state directory of its own, are killed at random while a fleet works: no
+mission is lost, no program runs twice, and a deposed engine writes nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.run import RunState
+from tests.e2e.fleet import agent, executor, mission, together
+from tests.fakes import postgres
+from tests.fakes.engine_process import Project, pause, until
+
+MISSIONS = int(os.environ.get("REMIT_TEST_MISSIONS", "400"))
+"""`make soak` has 2,000 of them, which takes some minutes."""
+AGENTS = 8
+PLACES = 4
+KILLS = 12
+# No interpreter to start: the line for each start of a program is all that counts.
+_PROGRAM = 'echo "$REMIT_RUN" >> "$0/$REMIT_RUN"; echo done'
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Project, Project]]:
+    url = postgres.empty_database()
+    first = Project(tmp_path / "a", store=url)
+    second = Project(tmp_path / "b", store=url, beside=first)
+    try:
+        yield first, second
+    finally:
+        first.close()
+        second.close()
+        postgres.drop_database(url)
+
+
+def fleet(project: Project, count: int) -> dict[str, str]:
+    """Files with ``count`` missions, 50 a file, over several agents."""
+    names = [f"worker{n}" for n in range(AGENTS)]
+    program = executor("quick", ["/bin/sh", "-c", _PROGRAM, str(project.effects)])
+    files = {"fleet.yaml": together(program, *(agent(name, "quick", places=PLACES) for name in names))}
+    for first in range(0, count, 50):
+        texts = [
+            mission(f"m{n:04d}", names[n % AGENTS], project.effects, retry={"maxAttempts": 1})
+            for n in range(first, min(first + 50, count))
+        ]
+        files[f"missions/{first:04d}.yaml"] = together(*texts)
+    return files
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_engines_that_are_killed_at_random_lose_nothing_and_do_nothing_twice(
+    pair: tuple[Project, Project],
+) -> None:
+    seed = int(os.environ.get("REMIT_TEST_SEED", "20261121"))
+    chance = random.Random(seed)
+    first, second = pair
+    first.commit(fleet(first, MISSIONS))
+    engines = {0: first.engine("--quiet", ready=False), 1: second.engine("--quiet", ready=False)}
+    until(lambda: first.states().total() == MISSIONS, lambda: f"{MISSIONS} missions: {first.states()}", 300)
+    for number in range(KILLS):
+        upto = MISSIONS * (number + 1) // (KILLS + 2)
+        reached(first, upto)
+        for victim in [0, 1] if number % 6 == 5 else [chance.randrange(2)]:
+            engines[victim].kill()
+            pause(chance.choice([0, 0, 0.5, 2]))
+            engines[victim] = pair[victim].engine("--quiet", ready=False)
+    until(lambda: ended(first) == MISSIONS, lambda: f"the end of all: {first.states()} (seed {seed})", 900)
+    check(first, seed)
+    for engine in engines.values():
+        assert engine.stop() == 0
+    first.is_sound()
+    for project in pair:
+        project.nothing_is_left()
+
+
+def ended(project: Project) -> int:
+    states = project.states()
+    return states["Done"] + states["Failed"]
+
+
+def reached(project: Project, count: int) -> None:
+    """Wait until so many missions ended."""
+    until(lambda: ended(project) >= count, lambda: f"{count} ended missions: {project.states()}", 600)
+
+
+def check(project: Project, seed: int) -> None:
+    missions, runs = project.objects("Mission"), project.objects("Run")
+    assert Counter(m.state for m in missions) == {"Done": MISSIONS}, f"seed {seed}"
+    assert Counter(str(r.spec["missionRef"]["name"]) for r in runs) == Counter(m.name for m in missions)
+    assert {r.state for r in runs} == {RunState.SUCCEEDED.value}
+    assert project.lines() == {r.uid: [r.uid] for r in runs}, f"a program ran twice (seed {seed})"
+    homes = Counter(str(r.status["engine"]) for r in runs)
+    assert len(homes) == 2, f"both engines work: {homes}"
+    for type_ in ("RunStarted", "RunFinished"):
+        assert Counter(e.subject_uid for e in project.events(type_)) == {r.uid: 1 for r in runs}, type_
