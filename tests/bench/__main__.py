@@ -1,6 +1,6 @@
 """Run the benches: ``python -m tests.bench [NAME ...] [--json FILE] [--scale X] [--write]``.
 
-``--write`` puts the results into the table of docs/performance.md, at full size; rows of benches that were not named stay
+``--write`` puts full-size results into the table of docs/performance.md; rows of benches that were not named stay
 as they were. A ratio is of one run, so rows of several runs may stand side by side.
 """
 
