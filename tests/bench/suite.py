@@ -6,7 +6,7 @@ from tests.bench import engine, sources
 from tests.bench.measure import Bench
 
 BENCHES = (
-    Bench("cold-sync", "first sync of 10,000 resources", "read, parse, validate with the same code, insert rows",
+    Bench("cold-sync", "first sync of 10,000 resources", "read, parse, validate likewise, one row each",
           1.3, sources.cold_sync),
     Bench("warm-restart", "restart over an unchanged commit of 10,000", "reading and decoding the cache", 3,
           sources.warm_restart),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.__main__ import BEGIN, END, PAGE, between_markers, table
+from tests.bench.__main__ import BEGIN, END, PAGE, between_markers, row, rows_of
 from tests.bench.measure import Bench, Measured
 from tests.bench.suite import BENCHES
 
@@ -16,9 +16,8 @@ def test_each_bench_runs_in_a_tiny_size(bench: Bench) -> None:
 
 def test_the_page_has_one_row_and_one_explanation_for_each_bench() -> None:
     page = PAGE.read_text()
-    rows = page.partition(BEGIN)[2].partition(END)[0]
     floors = page.partition("## What the floors are")[2].partition("\n## ")[0]
-    assert [line.split("`")[1] for line in rows.splitlines() if line.startswith("| `")] == [b.name for b in BENCHES]
+    assert list(rows_of(page)) == [b.name for b in BENCHES]
     assert [b.name for b in BENCHES if f"`{b.name}`" not in floors] == []
 
 
@@ -34,5 +33,5 @@ def test_a_table_replaces_the_one_between_the_markers() -> None:
 def test_a_row_says_whether_the_target_is_met_from_its_own_side() -> None:
     below = Bench("a", "a", "b", 1.5, lambda scale: Measured(1.0, "", ""))
     above = Bench("b", "a", "b", 0.5, lambda scale: Measured(0.4, "", ""), at_least=True)
-    rows = table([(bench, bench.run(1.0)) for bench in (below, above)]).splitlines()[2:]
-    assert [row.rsplit("|", 2)[1].strip() for row in rows] == ["yes", "no"]
+    rows = [row(bench, bench.run(1.0)) for bench in (below, above)]
+    assert [text.rsplit("|", 2)[1].strip() for text in rows] == ["yes", "no"]
