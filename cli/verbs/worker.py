@@ -45,6 +45,10 @@ def worker(
 
     The first Ctrl-C or SIGTERM takes no more runs and waits for those at work; the second leaves them to the next
     worker of the same name.
+
+    Examples:
+      remit worker --url https://engine.example --executor team/builders --token-file worker.token
+      remit worker --url http://127.0.0.1:8421 --executor builders --slots 4
     """
     from controllers.worker.worker import Identity
 

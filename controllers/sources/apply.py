@@ -28,6 +28,8 @@ class Applied:
     deleted: int = 0
     renamed: int = 0
     drift_corrected: int = 0
+    waiting: int = 0
+    """Creations put off: an object of that name still ends."""
 
     @property
     def total(self) -> int:
@@ -70,7 +72,7 @@ def apply(
     Raises Conflict or AlreadyExists when an object moved since the plan was made: the caller plans again.
     """
     counts = dict.fromkeys(Action, 0)
-    drift = 0
+    drift = waiting = 0
     for entry in plan.entries:
         if entry.key in blocked:
             continue
@@ -81,7 +83,11 @@ def apply(
             continue
         want = declared[entry.key]
         if entry.action is Action.CREATE:
-            _create(tx, want, live.get(entry.key), manager, plan.unit, (statuses or {}).get(entry.key))
+            if entry.key in live:
+                waiting += 1  # its predecessor of the same name still ends; a later pass creates it
+                counts[entry.action] -= 1
+                continue
+            _create(tx, want, manager, plan.unit, (statuses or {}).get(entry.key))
         else:
             _change(tx, entry, want, live[entry.renamed_from or entry.key], manager, plan.unit)
         if entry.widens:
@@ -102,14 +108,11 @@ def apply(
         deleted=counts[Action.DELETE],
         renamed=counts[Action.RENAME],
         drift_corrected=drift,
+        waiting=waiting,
     )
 
 
-def _create(
-    tx: Transaction, want: Declared, leaving: Resource | None, manager: str, unit: str, status: dict[str, Any] | None
-) -> None:
-    if leaving is not None:
-        return  # its predecessor of the same name still ends; the next pass creates it
+def _create(tx: Transaction, want: Declared, manager: str, unit: str, status: dict[str, Any] | None) -> None:
     resource = tx.create(
         want, manager=manager, unit=unit, finalizers=finalizers(want.kind), status=status or initial_status(want.kind)
     )

@@ -135,7 +135,7 @@ class SourceSync:
         tree = reader.read_tree(head)
         outcomes = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
         units = tuple(o.status for o in sorted(outcomes, key=lambda o: o.status.path))
-        settled = not any(u.pending for u in units) and not any(o.resting for o in outcomes)
+        settled = not any(u.pending for u in units) and not any(o.resting or o.applied.waiting for o in outcomes)
         self._finish(source.key, status, tree.revision, units, token, confirmed, signer, rewritten)
         self._memory[source.uid] = _Memory(
             tree.tree_id, source.generation, self._now(), settled, frozenset(confirmed), trust

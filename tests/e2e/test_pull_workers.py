@@ -114,7 +114,7 @@ def test_a_run_whose_worker_stays_away_is_lost_and_tried_again_elsewhere(project
     project.commit({
         "fleet.yaml": fleet(lease="3s"),
         "m.yaml": mission(
-            "long", "worker", project.effects, seconds=25, retry={"maxAttempts": 2, "backoff": {"initial": "0.1s"}}
+            "long", "worker", project.effects, seconds=25, retry={"maxAttempts": 2, "idempotent": True, "backoff": {"initial": "0.1s"}}
         ),
     })  # fmt: skip
     project.engine()
@@ -135,7 +135,7 @@ def test_a_run_whose_worker_stays_away_is_lost_and_tried_again_elsewhere(project
 @pytest.mark.timeout(240)
 def test_a_worker_without_an_engine_ends_its_program_when_the_lease_is_over(project: Project) -> None:
     (project.root / "worker.token").write_text(TOKEN)
-    long = mission("long", "worker", project.effects, seconds=600, retry={"maxAttempts": 1})
+    long = mission("long", "worker", project.effects, seconds=600, retry={"maxAttempts": 1, "idempotent": True})
     project.commit({"fleet.yaml": fleet(lease="3s"), "m.yaml": long})
     engine = project.engine()
     alone = worker(project, "one")

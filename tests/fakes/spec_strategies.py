@@ -71,6 +71,8 @@ BY_PATH: dict[str, Strategy] = {
     "Policy.approvals.timeout": st.sampled_from(("2h", "111h", "5d")),
     "Waiver.verdict": st.sampled_from(("Allow", "RequireApproval")),
     "Waiver.match.tools": st.lists(WORD, min_size=1, max_size=3),
+    "Source.forge.repository": st.sampled_from(("acme/specs", "a.b/c_d")),
+    "Source.forge.type": st.sampled_from(("GitHub", "GitLab")),
     "Source.interval": st.sampled_from(("1s", "60s", "1m", "2h")),
     "Goal.metric.target": st.floats(1, 1e6),
     "Goal.metric.start": st.floats(-1e6, 0),
@@ -208,7 +210,8 @@ def _executor(spec: dict[str, Any]) -> dict[str, Any]:
     wanted, smallest = blocks[spec["type"]]
     _drop(spec, *(field for field, _ in blocks.values() if field != wanted))
     spec.setdefault(wanted, smallest)
-    for variable in spec.get("command", {}).get("env", ()):
+    command = spec.get("command") or spec.get("pull", {}).get("command", {})
+    for variable in command.get("env", ()):
         variable["name"] = f"A{variable['name']}"
         if "valueFrom" in variable:
             _drop(variable, "value")
@@ -272,7 +275,11 @@ def _schedule(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _source(spec: dict[str, Any]) -> dict[str, Any]:
     if spec.get("type") == "Directory":
-        _drop(spec, "verify")
+        _drop(spec, "verify", "forge", "webhook")
+    written = spec.get("statusWriteback", {})
+    _drop(written, "maxWait", "quietPeriod")
+    if written.get("branch") == spec.get("ref", "main"):
+        written["branch"] = "remit/status"
     return spec
 
 

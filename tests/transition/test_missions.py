@@ -163,8 +163,13 @@ def test_a_dependency_becoming_done_wakes_its_dependents(world: World) -> None:
     assert world.started == ["a-1", "b-1"]
 
 
-def test_a_lost_worker_without_effects_is_tried_again(world: World) -> None:
-    world.commit({"fleet.yaml": executor() + "---\n" + agent(), "m.yaml": mission("a", retry="{maxAttempts: 2}")})
+def test_a_lost_run_that_may_be_repeated_is_tried_again(world: World) -> None:
+    world.commit(
+        {
+            "fleet.yaml": executor() + "---\n" + agent(),
+            "m.yaml": mission("a", retry="{maxAttempts: 2, idempotent: true}"),
+        }
+    )
     world.sync()
     world.finish("a-1", state=RunState.LOST)
     world.advance(60)

@@ -74,7 +74,9 @@ class PullWorld(World):
 @pytest.fixture
 def pull(tmp_path: Path) -> Iterator[PullWorld]:
     made = PullWorld(tmp_path)
-    made.commit({"e.yaml": EXECUTOR, "a.yaml": agent(), "m.yaml": mission("a", retry="{maxAttempts: 2}")})
+    made.commit(
+        {"e.yaml": EXECUTOR, "a.yaml": agent(), "m.yaml": mission("a", retry="{maxAttempts: 2, idempotent: true}")}
+    )
     made.sync()
     yield made
     made.close()

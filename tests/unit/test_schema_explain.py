@@ -26,7 +26,9 @@ def test_a_field_is_explained_with_its_type_default_and_bounds() -> None:
         "  maxAttempts\t<integer> (default 1; 1..100)\n"
         "    Attempts in all, the first included.\n"
         "  backoff\t<Object>\n"
-        "    Pauses between attempts."
+        "    Pauses between attempts.\n"
+        "  idempotent\t<boolean> (default false)\n"
+        "    Whether repeating is safe after a loss, where the program cannot tell what it did."
     )
 
 
@@ -121,7 +123,7 @@ def test_an_unknown_path_is_answered_with_the_names_there_are(path: str, words: 
 def test_the_known_names_come_with_the_error() -> None:
     with pytest.raises(UnknownName) as caught:
         explain.explain("mission.spec.retry.max")
-    assert caught.value.known == ("maxAttempts", "backoff")
+    assert caught.value.known == ("maxAttempts", "backoff", "idempotent")
 
 
 @pytest.mark.parametrize("name", registry.NAMES, ids=lambda name: name.kind)

@@ -116,7 +116,11 @@ def test_a_document_becomes_a_declaration_with_every_default() -> None:
     assert found.annotations == {"note": "n"}
     assert found.provenance is None
     assert found.spec["priority"] == 50
-    assert found.spec["retry"] == {"maxAttempts": 1, "backoff": {"initial": "2s", "max": "5m", "jitter": 0.2}}
+    assert found.spec["retry"] == {
+        "maxAttempts": 1,
+        "backoff": {"initial": "2s", "max": "5m", "jitter": 0.2},
+        "idempotent": False,
+    }
 
 
 def test_a_declared_namespace_wins_over_the_default_one() -> None:
