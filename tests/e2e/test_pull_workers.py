@@ -114,7 +114,8 @@ def test_a_run_whose_worker_stays_away_is_lost_and_tried_again_elsewhere(project
     project.commit({
         "fleet.yaml": fleet(lease="3s"),
         "m.yaml": mission(
-            "long", "worker", project.effects, seconds=25, retry={"maxAttempts": 2, "idempotent": True, "backoff": {"initial": "0.1s"}}
+            "long", "worker", project.effects, seconds=25,
+            retry={"maxAttempts": 2, "idempotent": True, "backoff": {"initial": "0.1s"}},
         ),
     })  # fmt: skip
     project.engine()
