@@ -23,6 +23,7 @@ from remit_client.errors import (
     Canceled,
     ClientError,
     Conflict,
+    Denied,
     EngineUnreachable,
     Failure,
     NotConfigured,
@@ -32,7 +33,7 @@ from remit_client.errors import (
     Rejected,
     RunOver,
 )
-from remit_client.protocol import Notice, Usage
+from remit_client.protocol import Decision, Notice, Usage
 from remit_client.retry import RetryPolicy
 from remit_client.run import Run
 
@@ -44,6 +45,8 @@ __all__ = [
     "ClientError",
     "Clock",
     "Conflict",
+    "Decision",
+    "Denied",
     "EngineUnreachable",
     "Failure",
     "NotConfigured",
