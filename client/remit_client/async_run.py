@@ -23,7 +23,7 @@ import httpx2
 from remit_client.assignment import Assignment
 from remit_client.clock import Clock, SystemClock
 from remit_client.connection import ANSWER_TIMEOUT_S, Connection
-from remit_client.errors import Canceled, ClientError, Denied, Failure, NotInScope, RunOver
+from remit_client.errors import Canceled, ClientError, Denied, EngineUnreachable, Failure, NotInScope, RunOver
 from remit_client.protocol import (
     MAX_DECISION_WAIT_S,
     MAX_INBOX_WAIT_S,
@@ -236,7 +236,10 @@ class AsyncRun:
 
     async def _decided(self, decision: Decision, wait_s: int) -> Decision:
         asked = self._clock.monotonic()
-        found = read_decision(await self._send(self._calls.decision(decision.id, wait_s)))
+        try:
+            found = read_decision(await self._send(self._calls.decision(decision.id, wait_s)))
+        except EngineUnreachable:
+            found = decision  # a question outlives the engine that asked it
         # An engine that answers at once, as one that stops does, is not asked again in a tight circle.
         if found.decision == "ask" and not found.again and self._clock.monotonic() - asked < _INBOX_PAUSE_S:
             await self._clock.sleep(_INBOX_PAUSE_S)
