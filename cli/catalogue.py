@@ -35,6 +35,7 @@ VERBS: dict[str, Verb] = {
         ("run", "cli.verbs.run", "Run the engine on this project"),
         ("sync", "cli.verbs.sync", "Have the engine look at its source now"),
         ("worker", "cli.verbs.worker", "Work on this machine for an engine elsewhere"),
+        ("hook", "cli.verbs.hook", "Put the tool calls of coding agents before the gate"),
     ),
     **_section(
         "Look",
