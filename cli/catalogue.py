@@ -27,6 +27,7 @@ VERBS: dict[str, Verb] = {
         ("validate", "cli.verbs.validate", "Check spec files: every error at once, with its place"),
         ("diff", "cli.verbs.diff", "Show what the specs would change, and what that does"),
         ("apply", "cli.verbs.apply", "Declare objects without git"),
+        ("policy", "cli.verbs.policy", "Try Policies: explain a ruling, test cases, replay calls"),
         ("explain", "cli.verbs.explain", "Say what a kind or a field means"),
         ("schema", "cli.verbs.schema", "Print JSON Schemas for editors and tools"),
     ),
