@@ -9,12 +9,14 @@ itself, shares an open question with its twin, and needs a leave of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from controllers.gate import call_record, leave, money, rules
 from controllers.gate.asking import Asked, Asker
 from controllers.gate.held import held
 from controllers.gate.money import Money
+from controllers.gate.shown import words
 from controllers.reconcilers import spending
 from controllers.runs import calls
 from controllers.runs.reports import require_open
@@ -46,6 +48,7 @@ class Gate:
 
     def authorize(self, tx: Transaction, run_uid: str, asked: Asked) -> Decision:
         """The answer to one call. Raises Refused: RunEnded, AlreadyReported, KeyReused, NobodyAsks."""
+        asked = replace(asked, target=words(asked.target, 2000))
         record = _open_run(tx, run_uid)
         call = tx.get(call_record.key_of(record.run, asked.key))
         if call is not None and not asked.is_call_of(ToolCallSpec.model_validate(call.spec)):
