@@ -60,6 +60,14 @@ def test_a_red_call_waits_for_a_person_and_goes_ahead_once(world: World, desk: D
     assert other.approval_request != asked.approval_request
 
 
+@pytest.mark.parametrize("usd", ["0.1", "0.100000", "1E-2"])
+def test_however_an_estimate_is_written_it_is_one_action(world: World, desk: Desk, usd: str) -> None:
+    asked = desk.ask("ship-1", "push_tag", {"tag": "v1"}, usd=usd)
+    world.answer("ship")
+    assert desk.collect("ship-1", asked).decision == "allow"
+    assert len(desk.requests()) == 1
+
+
 def test_an_edited_action_needs_a_new_approval(world: World, desk: Desk) -> None:
     asked = desk.ask("ship-1", "push_tag", {"tag": "v1"}, key="k1")
     world.answer("ship")
