@@ -12,6 +12,7 @@ from cli.output import paint, safe
 from cli.printer import Printer
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
+from schemas.approval_request import RequestType
 from schemas.base import Key
 from schemas.errors import StoreUnavailable
 from schemas.event import EventType
@@ -104,14 +105,15 @@ class Account:
         request = snapshot.get(key)
         if request is None or request.state != "Pending":
             return
-        owner = snapshot.get_by_uid(request.owner_uid)
+        owner = snapshot.get_by_uid(request.owner_uid) if request.spec["type"] != RequestType.ACTION else None
         target = owner.key.short if owner is not None else f"approval/{key.name}"
         digest = str(request.spec["actionDigest"])[7:19]
         self._say("YOUR TURN", "attention", str(request.spec["title"]))
         for line in (
             f"read:    remit describe {target}",
             f"answer:  remit approve {target} --digest {digest}",
-            f"or:      remit deny {target} --changes --reason '...'",
+            f"or:      remit deny {target} {'--changes ' if request.spec['type'] == RequestType.REVIEW else ''}"
+            "--reason '...'",
         ):
             self._printer.say(f"{'':10}{program.shown(line)}")
 

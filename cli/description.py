@@ -3,13 +3,12 @@ what happened."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cli.output import age, dump_yaml, safe, table
-from schemas.base import Key
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.quantities import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -110,6 +109,8 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
         return _mission(snapshot, resource)
     if resource.kind == "ApprovalRequest":
         return _request(resource, now)
+    if resource.kind == "Waiver":
+        return _waiver(resource, now)
     if resource.kind == "Source":
         return _source(resource)
     if resource.kind == "Run":
@@ -152,6 +153,7 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
             f"{verdict.get('verdict')} by {verdict.get('actor')} via {verdict.get('transport')} at {verdict.get('at')}"
         )
         lines += _section("Verdict", [text, *([verdict["reason"]] if verdict.get("reason") else [])])
+    lines += [] if status.get("state") != "NeedsApproval" else _actions(snapshot, resource)
     if status.get("reviewRequest"):
         request = snapshot.get(Key("ApprovalRequest", resource.namespace, status["reviewRequest"]))
         if request is not None:
@@ -164,6 +166,24 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
                 ],
             )
     return lines
+
+
+def _actions(snapshot: Snapshot, resource: Resource) -> list[str]:
+    """What its agent asks leave for."""
+    waiting = snapshot.objects(
+        "ApprovalRequest", namespace=resource.namespace, owner_uid=resource.uid, states=["Pending"]
+    )
+    lines: list[str] = []
+    for request in waiting:
+        digest = str(request.spec.get("actionDigest", ""))[7:19]
+        where = "" if request.namespace == DEFAULT_NAMESPACE else f" -n {request.namespace}"
+        lines += [
+            str(request.spec.get("title", "")),
+            f"  read:    remit describe approval/{request.name}{where}",
+            f"  answer:  remit approve {request.name} --digest {digest}{where}",
+            f"  or:      remit deny {request.name} --digest {digest}{where} --reason '...'",
+        ]
+    return _section("Waits for leave", lines) if lines else []
 
 
 def _artifacts(resource: Resource) -> list[str]:
@@ -182,22 +202,18 @@ def _artifacts(resource: Resource) -> list[str]:
 
 
 def _request(resource: Resource, now: datetime) -> list[str]:
+    from cli.asked import told
+
+    return [line for title, lines in told(resource, now) for line in _section(title, lines)]
+
+
+def _waiver(resource: Resource, now: datetime) -> list[str]:
     spec = resource.spec
-    action = json.dumps(spec.get("action", {}), indent=2, ensure_ascii=False).splitlines()
-    lines = _section("What exactly", action)
-    lines += ["", f"Digest: {spec.get('actionDigest')}"]
-    if resource.state == "Pending":
-        short = str(spec.get("actionDigest", ""))[7:19]
-        expires = age(parse_time(spec["expiresAt"]), now)
-        lines += _section(
-            "To answer",
-            [
-                f"remit approve {resource.name} --digest {short} -n {resource.namespace}",
-                f"remit deny {resource.name} --digest {short} -n {resource.namespace} --reason '...'",
-                f"expires {expires}; without an answer: {spec.get('onTimeout')}",
-            ],
-        )
-    return lines
+    expires = parse_time(spec["expires"])
+    state = f"ends {age(expires, now)}" if now < expires else f"ended {age(expires, now)} ago"
+    lines = [f"{state}: {spec['expires']}", f"{spec['owner']} answers for it: {spec['reason']}"]
+    used = resource.status.get("used", 0)
+    return _section("In force", [*lines, f"let {used} call(s) through"])
 
 
 def _source(resource: Resource) -> list[str]:
