@@ -108,17 +108,15 @@ class Account:
         request = snapshot.get(key)
         if request is None or request.state != "Pending":
             return
-        owner = snapshot.get_by_uid(request.owner_uid)
-        # A mission may wait for several actions, and its review is one: each question is answered by its own name.
-        single = owner is not None and request.spec["type"] != RequestType.ACTION
-        target = owner.key.short if owner is not None and single else f"approval/{key.name}"
+        owner = snapshot.get_by_uid(request.owner_uid) if request.spec["type"] != RequestType.ACTION else None
+        target = owner.key.short if owner is not None else f"approval/{key.name}"
         digest = str(request.spec["actionDigest"])[7:19]
-        changes = "--changes " if request.spec["type"] == RequestType.REVIEW else ""
         self._say("YOUR TURN", "attention", str(request.spec["title"]))
         for line in (
             f"read:    remit describe {target}",
             f"answer:  remit approve {target} --digest {digest}",
-            f"or:      remit deny {target} {changes}--reason '...'",
+            f"or:      remit deny {target} {'--changes ' if request.spec['type'] == RequestType.REVIEW else ''}"
+            "--reason '...'",
         ):
             self._printer.say(f"{'':10}{program.shown(line)}")
 

@@ -9,6 +9,7 @@ from decisions.meters import shown
 from decisions.mission_facts import DependencyFacts
 from decisions.mission_pass import Pass
 from schemas.approval_request import RequestState, RequestType
+from schemas.base import DEFAULT_NAMESPACE
 from schemas.budget import OnBreach
 from schemas.conditions import BlockedOn, ConditionStatus, find, set_condition
 from schemas.event import EventType
@@ -26,7 +27,7 @@ def summarise(work: Pass) -> None:
     elif work.state is MissionState.REVIEW:
         _wait_for_person(work, "Review", "remit approve")
     elif work.state is MissionState.NEEDS_APPROVAL:
-        _wait_for_person(work, "Approval", "remit approve")
+        _wait_for_leave(work)
     elif work.state is MissionState.BLOCKED:
         _blocked(work)
     work.put(blocked_on=_stable(work, tuple(work.blockers)))
@@ -126,6 +127,21 @@ def _wait_for_person(work: Pass, type_: str, verb: str) -> None:
         since=work.now,
         until=until,
     )
+
+
+def _wait_for_leave(work: Pass) -> None:
+    """Each action that waits, with the command that shows exactly what it is."""
+    namespace = work.facts.key.namespace
+    where = "" if namespace == DEFAULT_NAMESPACE else f" -n {namespace}"
+    for action in work.facts.actions:
+        if action.state is RequestState.PENDING:
+            work.block(
+                "Approval",
+                f"ApprovalRequest/{namespace}/{action.name}",
+                f"remit describe approval/{action.name}{where}",
+                since=work.now,
+                until=action.expires_at,
+            )
 
 
 def _blocked(work: Pass) -> None:

@@ -54,7 +54,9 @@ class EventType(StrEnum):
     # People
     APPROVAL_REQUESTED = "ApprovalRequested"  # a person is asked
     APPROVAL_DECIDED = "ApprovalDecided"  # a person answered and it counted
-    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time
+    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time, or a leave ended without being used
+    WAIVER_ENDING = "WaiverEnding"  # a Waiver ends soon: what it lets through will wait for a person again
+    LEAVE_USED = "LeaveUsed"  # an approval let through what it was given for
     BUDGET_EXTENDED = "BudgetExtended"  # a person granted more on top of a limit
     APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands
     DECISION_REFUSED = "DecisionRefused"  # an answer without effect, and why

@@ -191,12 +191,12 @@ class MissionReason(StrEnum):
     NOT_REQUIRED = "NotRequired"  # no verdict is needed yet or at all
     AWAITING_REVIEW = "AwaitingReview"  # a person is asked for a verdict
     AWAITING_APPROVAL = "AwaitingApproval"  # an action waits for leave
-    APPROVED = "Approved"  # a person accepted it
+    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody gave leave for its action in time
+    APPROVED = "Approved"  # a person accepted it, or gave leave
     AUTO_ACCEPTED = "AutoAccepted"  # accepted by its declared review policy
     CHANGES_REQUESTED = "ChangesRequested"  # sent back with remarks
     DENIED = "Denied"  # a person turned it down
     REVIEW_EXPIRED = "ReviewExpired"  # nobody gave a verdict in time
-    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time whether an action may be done
     WAITING = "Waiting"  # not started
     RUNNING = "Running"  # work is under way
     COMPLETED = "Completed"  # Done
@@ -291,6 +291,7 @@ class MissionStatus(StatusModel):
     review_request: str | None = Field(None, description="Name of the open ApprovalRequest.")
     review_cycles: int = Field(0, description="How often it went to review.")
     failure: Failure | None = Field(None, description="Why the last attempt failed.")
+    action_requests: tuple[str, ...] = Field((), description="ApprovalRequests that it waits for in NeedsApproval.")
     resume_state: MissionState | None = Field(None, description="Where it goes back to after Blocked or NeedsApproval.")
     blocked_on: tuple[BlockedOn, ...] = Field((), description="What it waits for.")
     transitions: tuple[Transition, ...] = Field((), description="The last 20 moves, oldest first.")

@@ -105,11 +105,11 @@ class Gate:
             return _allowed(tx, asker, call, ruling, cost, None)
         action = leave.Action.of(asker, asked, ruling)
         found = leave.find(tx, asker, action)
-        if found.request is not None and leave.usable_by(tx, found.request, asker.run.name, tx.now):
-            return _allowed(tx, asker, call, ruling, cost, leave.use(tx, found.request))
-        if found.state in (RequestState.DENIED, RequestState.EXPIRED, RequestState.APPROVED):
-            return _turned_down(tx, asker, call, ruling, found.request)
-        request = found.request or leave.ask(tx, asker, asked, ruling, action, policies)
+        if found.usable is not None and leave.use(tx, asker, found.usable, action, call):
+            return _allowed(tx, asker, call, ruling, cost, tx.get(found.usable.key))
+        if found.refused is not None:
+            return _turned_down(tx, asker, call, ruling, found.refused)
+        request = found.pending or leave.ask(tx, asker, asked, ruling, action, found.times)
         return _asking(tx, asker, call, ruling, request)
 
     def _ruling(self, tx: Transaction, asker: Asker, asked: Asked, policies: PolicySet, cost: Money) -> Ruling:
@@ -170,7 +170,7 @@ def _found(ruling: Ruling) -> dict[str, Any]:
 
 
 def _denied(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, cost: Money) -> Decision:
-    _awaits(asker, call, None)
+    _begun(asker)
     _drop_question(tx, call)
     first = ruling.decisive
     over = first.reason is ToolCallReason.OVER_BUDGET and cost.until is not None
@@ -182,7 +182,7 @@ def _denied(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, cost:
 def _allowed(
     tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, cost: Money, request: Resource | None
 ) -> Decision:
-    _awaits(asker, call, None)
+    _begun(asker)
     money.reserve(tx, asker, call, cost)
     if request is None:
         _drop_question(tx, call)
@@ -197,9 +197,8 @@ def _allowed(
     return call_record.decision(call, request)
 
 
-def _turned_down(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, request: Resource | None) -> Decision:
-    _awaits(asker, call, None)
-    assert request is not None
+def _turned_down(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, request: Resource) -> Decision:
+    _begun(asker)
     if request.state == RequestState.DENIED:
         by = request.status.get("decidedBy") or "a person"
         reason, message = ToolCallReason.APPROVAL_DENIED, f"{by} refused: {_why(request)}"
@@ -215,7 +214,7 @@ def _why(request: Resource) -> str:
 
 
 def _asking(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, request: Resource) -> Decision:
-    _awaits(asker, call, request.name)
+    _begun(asker)
     call = call_record.answer(
         tx,
         asker,
@@ -234,17 +233,12 @@ def _drop_question(tx: Transaction, call: Resource) -> None:
     """The call is decided without an answer: nobody needs to give one. Other calls that share the question are decided
     anew when they look."""
     name = call.status.get("approvalRequest")
-    if name:
-        missions.withdraw(tx, Key("ApprovalRequest", call.namespace, name), "it was decided without an answer")
+    request = tx.get(Key("ApprovalRequest", call.namespace, name)) if name else None
+    if request is not None and request.state == RequestState.PENDING:
+        missions.withdraw(tx, request.key, "it was decided without an answer")
 
 
-def _awaits(asker: Asker, call: Resource, request: str | None) -> None:
-    """Keep on the run which answers it waits for: its mission shows it."""
-    record, before = asker.record, call.status.get("approvalRequest")
-    waits = tuple(name for name in record.status.awaiting if name != before)
-    if request is not None and request not in waits:
-        waits = (*waits, request)
-    if waits != record.status.awaiting:
-        record.put(awaiting=waits)
-    if record.changed:
-        record.save()
+def _begun(asker: Asker) -> None:
+    """A run that was not known to work does so: it asks."""
+    if asker.record.changed:
+        asker.record.save()

@@ -7,35 +7,20 @@ the mission: a later attempt that asks for the same action takes up the question
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from controllers.gate.asking import Asked, Asker
 from controllers.gate.shown import redacted, words
-from controllers.reconcilers import writing
-from decisions.policy import strictest
-from decisions.policy.compiled import PolicySet
+from controllers.reconcilers import consent, leaves
 from decisions.policy.facts import Ruling
-from schemas.approval_decision import ApprovalDecisionSpec, DecisionScope
-from schemas.approval_request import (
-    ApprovalRequestReason,
-    ApprovalRequestSpec,
-    ApprovalRequestStatus,
-    RequestState,
-    RequestType,
-)
-from schemas.base import Key
-from schemas.conditions import set_condition
+from schemas.approval_request import ApprovalRequestSpec, RequestState, RequestType
 from schemas.event import EventType
 from schemas.policy import Verdict
 from schemas.quantities import format_money
 from schemas.resource import Declared, Resource, digest
-from store.contract import Snapshot, Transaction
-
-ACTION = "remit.dev/action"
-"""Label of a request: what is asked about, whichever time it is asked."""
+from store.contract import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,92 +56,50 @@ class Action:
         return cls(wire, "; ".join(dict.fromkeys(finding.rule for finding in asking)))
 
     @property
-    def label(self) -> str:
-        """It as the value of a label."""
-        return digest(self.wire).removeprefix("sha256:")[:40]
+    def digest(self) -> str:
+        """What a person gives leave for."""
+        return digest(self.wire)
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
-    """What people said of an action so far. ``request`` is the one that counts, None when nobody was asked or the
-    leave was used; ``times`` is how often it was asked about."""
+class Answer:
+    """What people said of an action so far: at most one of a leave that can be used, an open question, and a refusal
+    that this run was given. ``times`` is how often it was asked about."""
 
-    request: Resource | None
+    usable: Resource | None
+    pending: Resource | None
+    refused: Resource | None
     times: int
 
-    @property
-    def state(self) -> RequestState | None:
-        """Where the question stands."""
-        return None if self.request is None else RequestState(self.request.state)
 
-
-def find(tx: Transaction, asker: Asker, action: Action) -> Leave:
-    """A leave that can be used comes first, then an open question, then a refusal that this run was given."""
+def find(tx: Transaction, asker: Asker, action: Action) -> Answer:
+    """What was said of exactly this action of the mission."""
+    usable = leaves.standing(tx, asker.run, action.digest)
+    pending = leaves.waiting(tx, asker.run, action.digest) if usable is None else None
     asked = [
         request
         for request in tx.objects("ApprovalRequest", namespace=asker.mission.namespace, owner_uid=asker.mission.uid)
-        if request.labels.get(ACTION) == action.label
+        if request.spec["actionDigest"] == action.digest
     ]
-    usable = [r for r in asked if usable_by(tx, r, asker.run.name, tx.now)]
-    pending = [r for r in asked if r.state == RequestState.PENDING and not _over(r, tx.now)]
-    refused = [r for r in asked if r.spec.get("run") == asker.run.name and _refused(r, tx.now)]
-    chosen = next(iter([*usable, *pending, *refused]), None)
-    return Leave(chosen, len(asked))
+    if pending is not None and _over(pending, tx.now):
+        pending = None
+    refused = None
+    if usable is None and pending is None:
+        mine = (r for r in asked if r.spec.get("run") == asker.run.name and _refused(r, tx.now))
+        refused = next(mine, None)
+    return Answer(usable, pending, refused, len(asked))
 
 
-def usable_by(tx: Snapshot, request: Resource, run: str, now: datetime) -> bool:
-    """Whether a request carries a leave for one more call of this run."""
-    status = ApprovalRequestStatus.model_validate(request.status)
-    if status.state is not RequestState.APPROVED or _over(request, now):
-        return False
-    scope, until = scope_of(tx, request)
-    if scope is DecisionScope.SESSION:
-        return str(request.spec.get("run", "")) == run
-    if scope is DecisionScope.UNTIL:
-        return until is not None and now < until
-    return status.consumed_at is None
+def use(tx: Transaction, asker: Asker, request: Resource, action: Action, call: Resource) -> bool:
+    """Use the leave for this call, in the transaction that allows it; whether it was good for that."""
+    return leaves.consume(tx, request, leaves.By(asker.run, action.digest, call.uid)).granted
 
 
-def scope_of(tx: Snapshot, request: Resource) -> tuple[DecisionScope, datetime | None]:
-    """How far the leave reaches: the narrowest of the decisions that counted."""
-    narrowest, until = DecisionScope.UNTIL, None
-    names = ApprovalRequestStatus.model_validate(request.status).decisions
-    for name in names:
-        decision = tx.get(Key("ApprovalDecision", request.namespace, name))
-        if decision is None:
-            return DecisionScope.ONCE, None
-        spec = ApprovalDecisionSpec.model_validate(decision.spec)
-        if spec.scope is DecisionScope.ONCE:
-            return DecisionScope.ONCE, None
-        if spec.scope is DecisionScope.SESSION:
-            narrowest = DecisionScope.SESSION
-        elif spec.until is not None:
-            until = spec.until if until is None else min(until, spec.until)
-    return (narrowest, until) if names else (DecisionScope.ONCE, None)
-
-
-def use(tx: Transaction, request: Resource) -> Resource:
-    """Use the leave up, where it is good for one call only. In the transaction that allows the call."""
-    scope, _ = scope_of(tx, request)
-    if scope is not DecisionScope.ONCE:
-        return request
-    status = ApprovalRequestStatus.model_validate(request.status)
-    conditions = set_condition(
-        status.conditions, "Succeeded", True, ApprovalRequestReason.CONSUMED, "the leave was used", now=tx.now,
-        generation=request.generation,
-    )  # fmt: skip
-    return writing.put_status(tx, request, status.model_copy(update={"consumed_at": tx.now, "conditions": conditions}))
-
-
-def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Action, policies: PolicySet) -> Resource:
-    """Create the question about one exact action."""
-    times = find(tx, asker, action).times
-    wire = {**action.wire, "leave": times + 1}
-    how = strictest.approvals(policy.document.spec for policy in policies.policies)
-    action_digest = digest(wire)
+def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Action, times: int) -> Resource:
+    """Create the question about one exact action, which was asked about ``times`` before."""
     on = f" on {words(asked.target, 80)}" if asked.target else ""
     title = f"{asker.agent.name} wants to use {words(asked.tool, 80)}{on}"
-    expires = tx.now + how.timeout
+    terms = consent.terms(tx, asker.mission.namespace, asker.agent, tx.now, authored=asker.mission)
     spec = ApprovalRequestSpec(
         type=RequestType.ACTION,
         subject=str(asker.mission.key),
@@ -164,32 +107,18 @@ def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Act
         run=asker.run.name,
         requester=f"agent:{asker.agent.namespace}/{asker.agent.name}",
         title=title,
-        action={**wire, "args": redacted(asked.args)},
-        action_digest=action_digest,
+        action={**action.wire, "args": redacted(asked.args)},
+        action_digest=action.digest,
         risk=ruling.risk.value,
         rule=action.rule,
-        approver_roles=tuple(role.value for role in how.approvers.roles),
-        quorum=how.quorum,
-        separation_of_duties=how.separation_of_duties,
-        expires_at=expires,
-        remind_at=tx.now + (how.remind_after if how.remind_after is not None else how.timeout / 2),
-        on_timeout=how.on_timeout,
+        **asdict(terms),
     )
-    conditions = set_condition(
-        (), "Succeeded", None, ApprovalRequestReason.PENDING, "waits for an answer", now=tx.now, generation=1
-    )
-    stem = f"{asker.mission.name[:200].rstrip('-.')}-action"
+    stem = f"{asker.mission.name[:200].rstrip('-.')}-action-{action.digest.removeprefix('sha256:')[:12]}"
     request = tx.create(
-        Declared(
-            "ApprovalRequest",
-            asker.mission.namespace,
-            f"{stem}-{hashlib.sha256(action_digest.encode()).hexdigest()[:12]}",
-            spec.to_wire(),
-            labels={ACTION: action.label},
-        ),
+        Declared("ApprovalRequest", asker.mission.namespace, f"{stem}-{times + 1}" if times else stem, spec.to_wire()),
         manager="controller/gate",
         owner_uid=asker.mission.uid,
-        status=ApprovalRequestStatus(conditions=conditions).to_wire(),
+        status=consent.first_status(spec, tx.now).to_wire(),
     )
     tx.event(
         EventType.APPROVAL_REQUESTED,
@@ -198,7 +127,7 @@ def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Act
         message=title,
         data={
             "related": [asker.mission.uid, asker.run.uid, asker.agent.uid],
-            "digest": action_digest,
+            "digest": action.digest,
             "mission": asker.mission.name,
         },
     )
@@ -217,5 +146,5 @@ def _over(request: Resource, now: datetime) -> bool:
 def _refused(request: Resource, now: datetime) -> bool:
     if request.state in (RequestState.DENIED, RequestState.EXPIRED):
         return True
-    unused = request.state == RequestState.APPROVED and not request.status.get("consumedAt")
+    unused = request.state == RequestState.APPROVED and not request.status.get("uses")
     return (unused or request.state == RequestState.PENDING) and _over(request, now)

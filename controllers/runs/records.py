@@ -117,7 +117,6 @@ def _end_calls(tx: Transaction, record: RunRecord) -> None:
     booked = calls.end_with_run(tx, record.run.uid)
     if booked is not None:
         record.spend(booked)
-    record.put(awaiting=())
 
 
 def _checked(tx: Transaction, record: RunRecord, ending: Ending) -> Ending:
