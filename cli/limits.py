@@ -50,9 +50,9 @@ def session_lines(status: Mapping[str, Any], now: datetime) -> list[str]:
         until = parse_time(status["cooldownUntil"])
         lines.append("cooldown: over" if until <= now else f"cooldown: for {age(now, until)}")
     loop = status.get("loop") or {}
-    asked = _total(loop.get("minutes"), now, 1)
+    asked = loop.get("asked")
     if asked:
-        lines.append(f"tool calls asked for in the last minute: {asked}")
+        lines.append(f"tool calls that {asked['run']} asked leave for: {asked['calls']}")
     lines += [f"{tally['what']}: {tally['count']} times ({tally['signal']})" for tally in _latest(loop.get("tools"))]
     return lines
 

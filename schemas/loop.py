@@ -22,6 +22,7 @@ class LoopSignal(StrEnum):
     REVIEW_CYCLES = "ReviewCycles"  # it went to review too often
     SAME_ERROR = "SameError"  # a tool keeps failing with the same signature
     SAME_OUTPUT = "SameOutput"  # a tool, the same arguments, the same output
+    SAME_CALL = "SameCall"  # leave for the same call is asked for again and again
     NO_PROGRESS = "NoProgress"  # run after run leaves the state unchanged
     SPEND_SLOPE = "SpendSlope"  # money goes much faster than before, and nothing comes of it
     SELF_WAKES = "SelfWakes"  # an agent keeps waking itself
@@ -62,13 +63,24 @@ class LoopFinding(StatusModel):
     source: str = Field("", description="What sets the limit: a Policy, or built-in.")
 
 
+class Asked(StatusModel):
+    """Calls that an agent asked leave for. Written with each of them, hence small."""
+
+    run: str = Field("", description="The run that asked last.")
+    calls: int = Field(0, description="Calls of that run.")
+    minute: int = Field(0, description="The minute of the latest call, in minutes since 1970 in UTC.")
+    in_minute: int = Field(0, description="Calls in that minute.")
+    same: dict[str, tuple[int, int]] = Field(
+        default_factory=dict, description="By tool and arguments: minute of the first call in its window, and how many."
+    )
+
+
 class SessionLoop(StatusModel):
     """What is counted of a session."""
 
     epoch: int = Field(0, description="Epoch of the mission's counts that these belong to.")
     tools: tuple[Tally, ...] = Field((), description="Failures and outputs of tools, the latest last.")
-    asked: tuple[Tally, ...] = Field((), description="Calls that leave was asked for, the latest last.")
-    minutes: tuple[Minute, ...] = Field((), description="Calls that leave was asked for, by the minute.")
+    asked: Asked | None = Field(None, description="Calls that leave was asked for.")
     spend: tuple[Minute, ...] = Field((), description="What was used, in millionths of a USD, by the minute.")
     progress_at: Time | None = Field(None, description="When something new was last seen.")
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from controllers.runs import loop_facts, reports
+from controllers.runs import call_limits, loop_facts, reports
 from controllers.runs.once import Once
+from decisions.policy.facts import Call
 from schemas.mission import MissionState
+from schemas.policy import Verdict
 from schemas.protocol import ToolResultMessage
 from schemas.resource import RESET_REQUESTED_AT, RETRY_REQUESTED_AT, SYSTEM, Declared
 from schemas.run import RunState
@@ -336,3 +338,23 @@ def test_what_is_spent_is_no_concern_while_something_new_comes(world: World) -> 
             loop_facts.progressed(tx, current)
         world.advance(60)
     assert world.state("a") is MissionState.IN_PROGRESS
+
+
+def test_asking_for_the_same_call_again_and_again_is_refused_and_then_contained(world: World) -> None:
+    fleet(world)
+    run = world.get("Run", "a-1")
+    answers = []
+    for _ in range(42):
+        with world.store.transaction(SYSTEM) as tx:
+            answers.append(call_limits.limit(tx, run, Call("shell_exec", {"command": "git status"})))
+    assert [a is None for a in answers[:21]] == [True] * 20 + [False]
+    barrier = answers[20]
+    assert barrier is not None
+    assert barrier.verdict is Verdict.DENY
+    assert "the same call, number 21 in 10 minutes; at most 20" in barrier.message
+    assert answers[41] is not None
+    assert "is being stopped" in answers[41].message
+    world.settle()
+    assert world.state("a") is MissionState.BLOCKED
+    assert "SameCall" in world.status("a").transitions[-1].message
+    world.check()
