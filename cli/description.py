@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from cli import limits
 from cli.output import age, dump_yaml, safe, table
 from schemas.base import Key
 from schemas.quantities import format_time, parse_time
@@ -107,13 +108,15 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
     if resource.kind == "Mission":
-        return _mission(snapshot, resource)
+        return _mission(snapshot, resource, now)
     if resource.kind == "ApprovalRequest":
         return _request(resource, now)
     if resource.kind == "Source":
         return _source(resource)
     if resource.kind == "Run":
         return _artifacts(resource)
+    if resource.kind == "Session":
+        return _section("Autonomy", limits.session_lines(resource.status, now))
     if resource.kind in ("Agent", "Executor"):
         return _serving(resource)
     return []
@@ -131,7 +134,7 @@ def _serving(resource: Resource) -> list[str]:
     return ["", f"Serving: generation {serving}; declared is {resource.generation}", f"  {ready.get('message', '')}"]
 
 
-def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
+def _mission(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
     status = resource.status
     lines = ["", f"State: {status.get('state', '-')}"]
     if status.get("workPlan"):
@@ -141,6 +144,8 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
         lines += _section(
             "Last failure", [f"{failure.get('reason')}: {failure.get('message', '')}", f"run {failure.get('run')}"]
         )
+    circles = limits.mission_lines(status, resource.key.short, now)
+    lines += _section("Loop detection", circles) if circles else []
     if status.get("gateFindings"):
         lines += _section("Gates", list(status["gateFindings"]))
     lines += _artifacts(resource)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from decisions import gates, retry
+from decisions import containment, gates, loops, retry
 from decisions.mission_facts import DECLARED, Decision, MissionFacts, ReviewFacts, RunFacts
 from decisions.mission_pass import Pass
 from decisions.mission_summary import summarise
@@ -58,11 +58,13 @@ def decide(facts: MissionFacts, now: datetime) -> Decision:
     if work.state in TERMINAL_STATES:
         finished(work)
     else:
+        contain(work)
         steer_open_run(work)
         answer(work)
         assign(work)
         review(work)
         keep_to_budget(work)
+    containment.settle_alert(work)
     summarise(work)
     return work.decision
 
@@ -71,6 +73,8 @@ def requests(work: Pass) -> None:
     """Act on request tokens: retry, reconcile, reset. A token is handled once; one that has nothing to act on is
     recorded as ignored."""
     annotations, status = work.facts.annotations, work.status
+    if containment.winding_down(work):
+        return  # tokens wait until the run that was stopped has ended
     token = annotations.get(RETRY_REQUESTED_AT)
     if token and token != status.last_handled_retry:
         _retry(work, token)
@@ -81,7 +85,9 @@ def requests(work: Pass) -> None:
         work.note(EventType.REQUEST_HANDLED, "Reconcile", "looked at on request", token=token)
     token = annotations.get(RESET_REQUESTED_AT)
     if token and token != status.last_handled_reset:
-        work.put(last_handled_reset=token, review_cycles=0)
+        if containment.reset(work, token):
+            _withdraw(work)
+        work.put(last_handled_reset=token)
         work.note(EventType.REQUEST_HANDLED, "Reset", "counters reset on request", token=token)
 
 
@@ -101,6 +107,7 @@ def _retry(work: Pass, token: str) -> None:
 def _new_round(work: Pass, actor: Actor, reason: MissionReason, message: str, *, key: str) -> None:
     work.move(MissionState.ASSIGNED, actor, reason, message, key=key)
     _withdraw(work)
+    containment.begin_anew(work)
     work.put(
         attempts=0,
         current_run=None,
@@ -148,6 +155,7 @@ def book_ended_run(work: Pass) -> None:
     )
     if run.work_plan:
         work.put(work_plan=run.work_plan)
+    containment.observe_run(work, run)
     work.run = None
     if work.state is not MissionState.IN_PROGRESS:
         return
@@ -172,6 +180,9 @@ def _handed_in(work: Pass, run: RunFacts, key: str) -> None:
     names = tuple(a.name for a in run.artifacts)
     work.move(MissionState.REVIEW, agent, MissionReason.COMPLETED, "handed in", key=key, artifacts=names)
     work.put(failure=None, feedback=None, review_cycles=work.status.review_cycles + 1)
+    loop = loops.observe_review(work.loop, work.status.review_cycles, work.facts.loop_limits, work.now, run=run.name)
+    if loop.finding is not None:
+        work.put(loop=loop)
 
 
 def _requirements(work: Pass, run: RunFacts) -> tuple[list[str], list[gates.Finding]]:
@@ -313,10 +324,17 @@ def finished(work: Pass) -> None:
             work.wake(due)
 
 
+def contain(work: Pass) -> None:
+    """Work that was found to go around in circles: the mission is blocked and its run stopped."""
+    if containment.contain(work):
+        _withdraw(work)
+        _told_to_stop(work, MissionReason.LOOP_DETECTED, work.decision.notes[-1].message)
+
+
 def steer_open_run(work: Pass) -> None:
     """Stop the open run when a Hold, a new assignee or the deadline says so."""
     run, held, spec = work.run, work.facts.held, work.spec
-    if run is None:
+    if run is None or work.decision.contained is not None:
         return
     if held is not None and held.mode is HoldMode.STOP:
         _told_to_stop(work, MissionReason.STOPPED, held.hint)
@@ -334,7 +352,7 @@ def steer_open_run(work: Pass) -> None:
 
 def answer(work: Pass) -> None:
     """Blocked missions: a person's answer, or the end of the Hold that stopped them."""
-    if work.state is not MissionState.BLOCKED:
+    if work.state is not MissionState.BLOCKED or containment.winding_down(work):
         return
     review, status = work.facts.review, work.status
     if review is not None and status.review_request == review.name and review.type is RequestType.UNBLOCK:

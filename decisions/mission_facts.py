@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import Any
 
 from decisions.holds import Held
+from decisions.loops import DEFAULT, LoopLimits
 from decisions.meters import Breach
 from schemas.amounts import NOTHING, Amounts
 from schemas.approval_request import RequestState, RequestType
 from schemas.base import Key
 from schemas.event import EventType
+from schemas.loop import LoopFinding
 from schemas.mission import Artifact, MissionSpec, MissionState, MissionStatus, Spend
 from schemas.resource import Actor, ActorKind
 from schemas.run import RunState
@@ -90,7 +92,7 @@ class MissionFacts:
     is what the agent's inputSchema says of ``spec.input`` ("" when it fits). ``cycle`` is the way around a dependency
     cycle, if there is one. ``place`` is where the spec stands (path:line), for records. ``declared`` says whether a
     source declares the mission (then its ttl does not remove it). ``breach`` is the limit that leaves no room for its
-    next run, which would reserve ``want``.
+    next run, which would reserve ``want``. ``loop_limits`` are those of its agent.
     """
 
     key: Key
@@ -113,6 +115,7 @@ class MissionFacts:
     declared: bool = False
     breach: Breach | None = None
     want: Amounts = NOTHING
+    loop_limits: LoopLimits = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +150,7 @@ class Decision:
     ask: AskPerson | None = None
     withdraw: str | None = None  # name of an open request that no longer stands
     grant: str | None = None  # name of the approved request whose amounts are added to its budget
+    contained: LoopFinding | None = None  # raise an alert, and keep a summary of what went around
+    settled_alert: str = ""  # name of the alert that is over
     remove: bool = False
     wake_at: datetime | None = None

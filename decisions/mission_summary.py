@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime
 
+from decisions import containment
 from decisions.meters import shown
 from decisions.mission_facts import DependencyFacts
 from decisions.mission_pass import Pass
@@ -137,6 +138,8 @@ def _blocked(work: Pass) -> None:
     if work.block_reason() == MissionReason.BUDGET_EXCEEDED:
         _over_budget(work)
         return
+    if containment.winding_down(work):
+        return
     review = work.facts.review
     asked = review is not None and review.name == work.status.review_request and review.type is RequestType.UNBLOCK
     if not asked:
@@ -149,7 +152,12 @@ def _blocked(work: Pass) -> None:
             "round": len([t for t in work.status.transitions if t.to_state is MissionState.BLOCKED]),
             "since": work.status.transitions[-1].at.isoformat() if work.status.transitions else "",
         }
-        work.ask(RequestType.UNBLOCK, action, f"{work.facts.key.short} is blocked: try again?")
+        title = f"{work.facts.key.short} is blocked: try again?"
+        finding = work.loop.finding
+        if work.block_reason() == MissionReason.LOOP_DETECTED and finding is not None:
+            action["loop"] = {"signal": finding.signal.value, "what": finding.what, "count": finding.count}
+            title = f"{work.facts.key.short} goes around in circles ({finding.signal}): try again?"
+        work.ask(RequestType.UNBLOCK, action, title)
     _wait_for_person(work, "Person", "start a new round: remit approve")
 
 

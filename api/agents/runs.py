@@ -155,7 +155,7 @@ class RunEndpoints:
         return self._write(caller, lambda tx: reports.usage(tx, caller.uid, part, model=model, once=once))
 
     def _tool_result(self, caller: Caller, message: protocol.ToolResultMessage, once: Once) -> protocol.Receipt:
-        return self._write(caller, lambda tx: reports.tool_result(tx, caller.uid, once=once))
+        return self._write(caller, lambda tx: reports.tool_result(tx, caller.uid, message, once=once))
 
     def _fail(self, caller: Caller, message: protocol.FailMessage, once: Once) -> protocol.Receipt:
         return self._write(

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import pydantic
 
 from controllers.reconcilers import spending
+from controllers.runs import thresholds
+from decisions import loops
 from decisions.holds import Held, HoldFacts, strictest
 from decisions.mission_facts import AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
 from schemas import user_schema
@@ -81,6 +83,8 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
         declared=bool(mission.unit),
         breach=quoted.breach if quoted is not None else None,
         want=quoted.want if quoted is not None else NOTHING,
+        # Asked for only where a run may have ended: that is when the counts of a mission move.
+        loop_limits=thresholds.loop_limits(tx, agent) if status.current_run is not None else loops.DEFAULT,
     )
 
 

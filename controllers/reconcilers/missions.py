@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from controllers.reconcilers import facts, writing
+from controllers.reconcilers import alerts, containing, facts, writing
 from controllers.runs import records
 from controllers.runtime.result import DONE, Result
 from decisions import mission as decisions
@@ -40,6 +40,10 @@ def reconcile(tx: Transaction, key: Key) -> Result:
 def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
     """Write what was decided."""
     status = decision.status
+    if decision.contained is not None:
+        status = containing.contain(tx, mission, status, decision.contained)
+    if decision.settled_alert:
+        alerts.clear(tx, Key("Alert", mission.namespace, decision.settled_alert), "the mission goes on or has ended")
     if decision.cancel_run is not None and status.current_run is not None:
         run = tx.get(Key("Run", mission.namespace, status.current_run))
         if run is not None:
@@ -179,7 +183,7 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
                 reservation=entry.key,
             )
         )
-    for kind in ("Run", "ApprovalRequest"):
+    for kind in ("Run", "ApprovalRequest", "Session", "Alert"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
             tx.clear_timer(record.key, writing.WAKE)
             tx.remove(record)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from controllers.runs import artifacts
+from controllers.runs import artifacts, loop_facts
 from controllers.runs.once import Once
 from controllers.runs.records import request_cancel
 from controllers.runs.run_record import MOST_TOKENS, RunRecord
@@ -20,6 +20,8 @@ from controllers.runs.verdict import COMPLETE, FAIL
 from schemas.errors import Conflict, Refused
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
+from schemas.protocol import ToolResultMessage
+from schemas.quantities import to_micros
 from schemas.resource import Resource
 from schemas.run import ENDED, Report, RunReason, RunState, RunStatus
 from store.contract import Transaction
@@ -95,6 +97,8 @@ def progress(
         data = {} if after.percent is None else {"percent": after.percent}
         plan = "WorkPlan" if after.work_plan != before.work_plan else "Progress"
         record.note(EventType.RUN_PROGRESSED, plan, text, **data)
+    if (after.percent or 0) > (before.percent or 0):
+        loop_facts.progressed(tx, record.run)
     return record.save()
 
 
@@ -104,19 +108,31 @@ def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: 
     if known:
         return record.run
     record.spend(part, line(model, 2 * WORD))
+    loop_facts.spent(tx, record.run, 0 if part.usd is None else to_micros(part.usd))
     if exceeds(tx, run_uid, record.status):
         record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
         return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)
     return record.save()
 
 
-def tool_result(tx: Transaction, run_uid: str, *, once: Once) -> Resource:
-    """A tool call has ended: it is counted. Raises Refused."""
+def tool_result(tx: Transaction, run_uid: str, message: ToolResultMessage, *, once: Once) -> Resource:
+    """A tool call has ended: it is counted, and compared with those before. Raises Refused."""
     record, known = _begin(tx, run_uid, once)
     if known:
         return record.run
     record.put(tool_calls=min(record.status.tool_calls + 1, MOST_TOKENS))
-    return record.save()
+    run = record.save()
+    loop_facts.tool_ended(
+        tx,
+        run,
+        tool=message.tool,
+        ok=message.ok,
+        error=message.error or "",
+        args_digest=message.args_digest or "",
+        output_digest=message.output_digest or "",
+        number=record.status.tool_calls,
+    )
+    return run
 
 
 def check_artifact(status: RunStatus, name: str, digest: str, *, most: int = artifacts.MOST) -> bool:
@@ -143,6 +159,7 @@ def add_artifact(tx: Transaction, run_uid: str, artifact: Artifact, *, once: Onc
         return record.run
     if not check_artifact(record.status, artifact.name, artifact.digest):
         record.attach(artifact)
+        loop_facts.progressed(tx, record.run)
     return record.save()
 
 
