@@ -60,7 +60,7 @@ def retry(
 def _held(store: Store, mission: Resource) -> str:
     """What the Hold says that stops a mission or its agent; "" when none does."""
     from cli.moment import now
-    from controllers.reconcilers.facts import holds
+    from controllers.holds.effective import holds
     from decisions.holds import strictest
 
     with store.snapshot() as snapshot:
