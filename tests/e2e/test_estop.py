@@ -4,10 +4,14 @@ when the store is locked, gone or without an engine; a release goes on."""
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from store.contract import Event
 from tests.e2e.fleet import agent, document, executor, mission, together
+from tests.fakes import postgres
 from tests.fakes.engine_process import Project, pause, until
 
 AGENTS = 20
@@ -65,3 +69,140 @@ def test_nothing_is_dispatched_after_an_estop_and_the_release_goes_on(project: P
     all_stopped(project)
     assert engine.stop() == 0
     project.is_sound()
+
+
+def test_a_locked_store_is_stopped_by_the_file_and_nothing_starts_when_it_is_free_again(project: Project) -> None:
+    project.commit(fleet(project))
+    engine = project.engine()
+    busy(project)
+    other = sqlite3.connect(project.database, isolation_level=None, timeout=10)
+    other.execute("BEGIN IMMEDIATE")
+    before = len(dispatched(project))
+    done = project.remit("estop", "--reason", "now")
+    assert done.code == 0, done
+    assert "STOPPED everything by file" in done.err
+    file = project.database.with_name("ESTOP")
+    assert str(file) in done.err
+    assert file.is_file()
+    until(lambda: not project.agents(), lambda: f"the end of {project.agents()} while the store is locked", 60)
+    other.execute("ROLLBACK")
+    other.close()
+    all_stopped(project)
+    assert len(dispatched(project)) == before
+    made = [h for h in project.objects("Hold") if h.status.get("file")]
+    assert [h.status["placedBy"] for h in made] == ["user:alice"]
+    file.unlink()  # the Hold that was made of it stays
+    pause(1)
+    assert len(dispatched(project)) == before
+    project.good("estop", "release", "--reason", "unlocked")
+    busy(project)
+    engine.kill()
+
+
+def test_a_store_that_is_gone_is_stopped_by_the_file(project: Project) -> None:
+    project.commit(fleet(project, agents=4))
+    engine = project.engine()
+    busy(project, 4)
+    for path in project.database.parent.glob("state.db*"):
+        path.unlink()
+    done = project.remit("estop", "--reason", "the store is gone")
+    assert done.code == 0, done
+    until(lambda: not project.agents(), lambda: f"the end of {project.agents()}", 60)
+    engine.ends()
+    again = project.engine()  # a new store beside the same file
+    until(lambda: project.states().total() == 12, "the missions", 60)
+    pause(1)
+    assert dispatched(project) == []
+    project.good("estop", "release", "--reason", "restored")
+    assert not project.database.with_name("ESTOP").exists()
+    busy(project, 4)
+    again.kill()
+
+
+def test_without_an_engine_the_command_itself_stops_the_programs(project: Project) -> None:
+    project.commit(fleet(project, agents=3))
+    engine = project.engine()
+    busy(project, 3)
+    engine.kill()
+    said = project.good("estop", "--reason", "nobody is there")
+    assert "3 program(s) of this machine were told to stop" in said
+    until(lambda: not project.agents(), lambda: f"the end of {project.agents()}", 60)
+    again = project.engine()
+    all_stopped(project, 3)
+    assert len(dispatched(project)) == 3
+    assert again.stop() == 0
+    project.is_sound()
+
+
+def test_a_hold_that_is_committed_while_the_store_is_locked_stops_what_runs(project: Project) -> None:
+    project.commit(fleet(project, agents=3))
+    engine = project.engine()
+    busy(project, 3)
+    other = sqlite3.connect(project.database, isolation_level=None, timeout=10)
+    other.execute("BEGIN IMMEDIATE")
+    before = len(dispatched(project))
+    spec = {"scope": "Global", "mode": "Stop", "reason": "by commit"}
+    project.commit({"estop.yaml": document("Hold", "by-commit", spec)})
+    until(lambda: not project.agents(), lambda: f"the end of {project.agents()} while the store is locked", 60)
+    other.execute("ROLLBACK")
+    other.close()
+    all_stopped(project, 3)
+    assert len(dispatched(project)) == before
+    assert project.get("Hold", "by-commit").unit
+    done = project.remit("estop", "release", "--reason", "no")
+    assert done.code == 3
+    assert "estop.yaml:" in done.err
+    assert engine.stop() == 0
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Project, Project]]:
+    url = postgres.empty_database()
+    first = Project(tmp_path / "a", store=url)
+    second = Project(tmp_path / "b", store=url, beside=first)
+    try:
+        yield first, second
+    finally:
+        first.close()
+        second.close()
+        postgres.drop_database(url)
+
+
+def test_two_engines_on_one_database_both_stop(pair: tuple[Project, Project]) -> None:
+    first, second = pair
+    engines = [first.engine(), second.engine()]
+    first.commit(fleet(first))
+    until(lambda: len(first.agents()) + len(second.agents()) >= AGENTS, lambda: f"programs: {first.states()}", 180)
+    print(len(first.agents()), len(second.agents()))
+    first.good("estop", "--reason", "now")
+    before = len(dispatched(first))
+    for project in pair:
+        until(lambda p=project: not p.agents(), lambda p=project: f"the end of {p.agents()}", 60)
+    until(lambda: first.states()["Blocked"] >= AGENTS, lambda: f"Blocked missions: {first.states()}", 60)
+    assert len(dispatched(first)) == before
+    second.good("estop", "release", "--percent", "50", "--reason", "half of them")
+    until(lambda: len(dispatched(first)) > before, "a dispatch after the release")
+    second.good("estop", "release", "--reason", "all of them")
+    until(lambda: len(first.agents()) + len(second.agents()) >= AGENTS, lambda: f"programs: {first.states()}", 180)
+    for engine in engines:
+        engine.kill()
+
+
+def test_a_file_beside_one_engine_reaches_the_other_through_the_database(pair: tuple[Project, Project]) -> None:
+    first, second = pair
+    first.commit(fleet(first, agents=6))
+    engines = [first.engine("--quiet", ready=False), second.engine("--quiet", ready=False)]
+    until(lambda: len(first.agents()) + len(second.agents()) >= 6, lambda: f"programs: {first.states()}", 180)
+    (second.root / ".remit" / "ESTOP").touch()
+    for project in pair:
+        until(lambda p=project: not p.agents(), lambda p=project: f"the end of {p.agents()}", 60)
+    before = len(dispatched(first))
+    pause(1)
+    assert len(dispatched(first)) == before
+    said = first.good("estop", "release", "--reason", "not here")
+    assert "while that file is there" in said
+    until(lambda: any(h.status.get("file") for h in first.objects("Hold")), "the Hold of the file, made anew")
+    second.good("estop", "release", "--reason", "here")
+    until(lambda: len(first.agents()) + len(second.agents()) >= 6, lambda: f"programs: {first.states()}", 180)
+    for engine in engines:
+        engine.kill()
