@@ -27,17 +27,12 @@ if TYPE_CHECKING:
 _PATIENCE_S = 1.5
 """So long the store may take before the file is written: an e-stop does not queue."""
 _PICKED_UP_S = 2.0
-
-estop = typer.Typer(
-    help="Stop everything now; `estop release` ends that.", invoke_without_command=True, rich_markup_mode=None
-)
-Tenant = Annotated[str, typer.Option("--tenant", help="Only this tenant.")]
-Why = Annotated[str, typer.Option("--reason", "-r", help="Why; shown wherever it bites.")]
+_RELEASE = ("release", "clear")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs of this word."""
-    app.add_typer(estop, name="estop")
+    """Add the verb."""
+    app.command("estop")(estop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +44,21 @@ class _Placed:
     running: int
 
 
-@estop.callback()
-def stop(context: typer.Context, reason: Why = "", tenant: Tenant = "") -> None:
+def estop(
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="release: end it, or let agent/NAME, tenant/NAME work again first.", metavar="[release [PART]...]"
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; the release needs it.")] = "",
+    tenant: Annotated[str, typer.Option("--tenant", help="Stop only this tenant; release its e-stop.")] = "",
+    percent: Annotated[
+        int, typer.Option("--percent", min=0, max=100, help="With release: so many agents of a hundred first.")
+    ] = 0,
+    namespace: common.Namespace = DEFAULT_NAMESPACE,
+) -> None:
     """Stop everything now: nothing is started or allowed any more, and what runs is told to stop.
 
     When the store cannot be written in time, a file beside it does the same: ESTOP.
@@ -58,13 +66,29 @@ def stop(context: typer.Context, reason: Why = "", tenant: Tenant = "") -> None:
     Examples:
       remit estop --reason "it writes to customers"
       remit estop --tenant acme --reason "asked for by acme"
+      remit estop release agent/links --reason "try one first"
+      remit estop release --percent 25 --reason "looks good"
       remit estop release --reason "fixed in 3f2a1c"
     """
-    if context.invoked_subcommand is not None:
-        if reason or tenant:
-            raise Failure("options of the release stand behind the word: remit estop release --reason WHY")
-        return
-    _check(reason, tenant, "an e-stop needs --reason: whoever meets it wants to know why")
+    if words and words[0] not in _RELEASE:
+        raise Failure(f"remit estop knows one word, release; not {words[0][:40]!r}", hint="remit estop --help")
+    _check(reason, tenant, bool(words))
+    if words:
+        _release(context, tenant, reason, _part(words[1:], percent, namespace))
+    elif percent:
+        raise Failure("--percent goes with the release: remit estop release --percent 25 --reason WHY")
+    else:
+        _stop(context, tenant, reason.strip() or "no reason was given")
+
+
+def _check(reason: str, tenant: str, releases: bool) -> None:
+    if releases and not reason.strip():
+        raise Failure("the release of an e-stop needs --reason: it stands in the audit log", code=Exit.REFUSED)
+    if tenant and not is_namespace(tenant):
+        raise Failure(f"--tenant {tenant[:60]!r} is no name of a tenant")
+
+
+def _stop(context: typer.Context, tenant: str, reason: str) -> None:
     project = common.project_of(context)
     what = f"tenant {tenant}" if tenant else "everything"
     try:
@@ -81,13 +105,6 @@ def stop(context: typer.Context, reason: Why = "", tenant: Tenant = "") -> None:
     if placed.running:
         _stop_programs(context, project, key, placed.running, tenant)
     print(f"go on: {shown(_release_words(tenant))}")
-
-
-def _check(reason: str, tenant: str, missing: str) -> None:
-    if not reason.strip():
-        raise Failure(missing)
-    if tenant and not is_namespace(tenant):
-        raise Failure(f"--tenant {tenant[:60]!r} is no name of a tenant")
 
 
 def _release_words(tenant: str) -> str:
@@ -206,43 +223,24 @@ def _stop_file(project: Project) -> StopFile:
     return of_project(project.config, project.root, project.state)
 
 
-@estop.command("release")
-def release(
-    context: typer.Context,
-    targets: Annotated[
-        list[str] | None, typer.Argument(help="Parts that may work again: agent/NAME, tenant/NAME; none for all.")
-    ] = None,
-    reason: Why = "",
-    tenant: Tenant = "",
-    percent: Annotated[
-        int, typer.Option("--percent", min=0, max=100, help="So many agents of a hundred may work again.")
-    ] = 0,
-    namespace: common.Namespace = DEFAULT_NAMESPACE,
-) -> None:
-    """End an e-stop, or let a part of what it holds work again. With a quorum, so many people have to ask for the same.
-
-    Examples:
-      remit estop release agent/links --reason "try one first"
-      remit estop release --percent 25 --reason "looks good"
-      remit estop release --reason "fixed in 3f2a1c"
-    """
+def _release(context: typer.Context, tenant: str, reason: str, part: Released | None) -> None:
+    """End an e-stop, or a part of it."""
     from cli.project import me
-    from controllers.holds import effective, estop
+    from controllers.holds import effective
+    from controllers.holds import estop as rules
     from controllers.holds.stops import Stops
 
-    _check(reason, tenant, "the release of an e-stop needs --reason: it stands in the audit log")
-    part = _part(targets or [], percent, namespace)
     file = _stop_file(common.project_of(context))
     lines: list[str] = []
     missing = 0
     with common.store_of(context) as store, store.transaction(me()) as tx:
         effective.adopt(tx, Stops(file))
-        found = estop.standing(tx, tenant)
+        found = rules.standing(tx, tenant)
         placed = [hold for hold in found if not hold.unit]
         if not placed:
-            raise _nothing(tx, tenant, found, estop.standing(tx))
+            raise _nothing(tx, tenant, found, rules.standing(tx))
         for hold in placed:
-            answer = estop.release(tx, hold, reason, part)
+            answer = rules.release(tx, hold, reason, part)
             missing = max(missing, answer.missing)
             lines += _told(answer, part, file)
         if not missing:
