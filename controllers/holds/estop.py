@@ -53,7 +53,8 @@ def place(tx: Transaction, reason: str, *, tenant: str = "") -> tuple[Resource, 
     old = HoldStatus.model_validate(hold.status)
     update = {"placed_by": status.placed_by, "transport": status.transport, "voices": ()}
     hold = tx.put_status(hold, old.model_copy(update=update).to_wire())
-    tx.event(EventType.HOLD_PLACED, hold, reason=HoldMode.STOP, message=f"again, by {tx.actor}: {reason}")
+    message = f"again, by {tx.actor}: {reason}"
+    tx.event(EventType.HOLD_PLACED, hold, reason=HoldMode.STOP, message=message, data={"estop": True})
     return hold, True
 
 
