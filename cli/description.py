@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cli import limits
+from cli import held, limits
 from cli.output import age, dump_yaml, safe, table
 from schemas.base import Key
 from schemas.quantities import format_time, parse_time
 
 if TYPE_CHECKING:
+    from controllers.holds.stops import Stops
     from schemas.resource import Resource
     from store.contract import Snapshot
 
@@ -22,9 +23,9 @@ _TEXT = 4000
 _QUIET = {"conditions", "blockedOn", "transitions", "deliverable", "artifacts", "workPlan", "units", "seenKeys"}
 
 
-def describe_object(snapshot: Snapshot, resource: Resource, now: datetime) -> str:
-    """The whole text."""
-    lines = [*_head(resource, now), *_kind(snapshot, resource, now)]
+def describe_object(snapshot: Snapshot, resource: Resource, now: datetime, stops: Stops | None = None) -> str:
+    """The whole text. ``stops`` is what stops work beside the store."""
+    lines = [*_head(resource, now), *_held(snapshot, resource, now, stops), *_kind(snapshot, resource, now)]
     lines += _waits(resource, now)
     lines += _conditions(resource, now)
     lines += _owners(resource)
@@ -53,6 +54,30 @@ def _head(resource: Resource, now: datetime) -> Iterator[str]:
             "Annotations": ", ".join(f"{k}={v}" for k, v in sorted(resource.annotations.items())),
         }
     )
+
+
+def _held(snapshot: Snapshot, resource: Resource, now: datetime, stops: Stops | None) -> list[str]:
+    found = held.held(snapshot, stops, resource, now) if resource.kind in held.KINDS else None
+    if found is None:
+        return []
+    return _section("HELD", list(_pairs(dict(held.told(found)))))
+
+
+def _hold(snapshot: Snapshot, resource: Resource) -> list[str]:
+    """What is left of it, who asked for its release, and how that is done."""
+    from controllers.holds import effective, estop
+    from schemas.hold import HoldSpec, HoldStatus
+
+    spec, status = HoldSpec.model_validate(resource.spec), HoldStatus.model_validate(resource.status)
+    lines = [f"release: {effective.facts_of(resource).remedy}"]
+    if spec.released is not None:
+        lines.append(estop.describe(spec.released, resource.namespace))
+    if status.file:
+        lines.append(f"made from the file {status.file}")
+    if spec.is_estop:
+        lines.append(f"people that its release needs: {estop.quorum(snapshot, resource)}")
+    lines += [f"asked for by {v.subject} at {format_time(v.at)}: {v.reason}" for v in status.voices]
+    return _section("To end it", lines)
 
 
 def _owners(resource: Resource) -> list[str]:
@@ -113,6 +138,8 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
         return _request(resource, now)
     if resource.kind == "Source":
         return _source(resource)
+    if resource.kind == "Hold":
+        return _hold(snapshot, resource)
     if resource.kind == "Run":
         return _artifacts(resource)
     if resource.kind == "Session":

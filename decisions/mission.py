@@ -45,6 +45,8 @@ from schemas.run import RunState
 
 _BLOCKING = (OnBreach.BLOCK_MISSION, OnBreach.REQUIRE_APPROVAL)
 _SOURCES = ("Reported", "Priced", "Estimated", "Unknown")
+HELD_REASONS = (MissionReason.STOPPED, MissionReason.QUARANTINED)
+"""Why a mission is Blocked when a Hold did it: the end of the Hold is what it waits for."""
 CANCEL_DEADLINE = timedelta(minutes=2)
 """How long a worker is told to stop before the run is given up as one that may still be running."""
 
@@ -61,6 +63,7 @@ def decide(facts: MissionFacts, now: datetime) -> Decision:
         contain(work)
         steer_open_run(work)
         answer(work)
+        quarantine(work)
         assign(work)
         review(work)
         keep_to_budget(work)
@@ -247,8 +250,9 @@ def _stopped(work: Pass, run: RunFacts, key: str) -> None:
         _unknown(work, run, key)
     else:
         message = held.hint if held else (run.message or "its run was stopped")
+        why = MissionReason.QUARANTINED if held and held.quarantine else MissionReason.STOPPED
         work.put(resume_state=MissionState.ASSIGNED, attempts=max(0, work.status.attempts - 1))
-        work.move(MissionState.BLOCKED, SYSTEM, MissionReason.STOPPED, message, key=key)
+        work.move(MissionState.BLOCKED, SYSTEM, why, message, key=key)
 
 
 def _unknown(work: Pass, run: RunFacts, key: str) -> None:
@@ -370,12 +374,25 @@ def answer(work: Pass) -> None:
     if work.block_reason() == MissionReason.BUDGET_EXCEEDED:
         _room_again(work)
         return
-    stopped = status.resume_state is MissionState.ASSIGNED and work.block_reason() == MissionReason.STOPPED
+    stopped = status.resume_state is MissionState.ASSIGNED and work.block_reason() in HELD_REASONS
     if stopped and (work.facts.held is None or work.facts.held.mode is not HoldMode.STOP):
         work.put(resume_state=None, ready_since=None)
         _withdraw(work)
         key = f"released/{len(status.transitions)}/{int(work.now.timestamp() * 1000)}"
         work.move(MissionState.ASSIGNED, DECLARED, MissionReason.WAITING, "the hold has ended", key=key)
+
+
+def quarantine(work: Pass) -> None:
+    """A mission of an agent in quarantine is Blocked, also where nothing runs: somebody has to see to it. What waits
+    for a verdict on what was handed in goes on waiting for that."""
+    held = work.facts.held
+    if held is None or not held.quarantine or work.run is not None:
+        return
+    if work.state not in (MissionState.ASSIGNED, MissionState.IN_PROGRESS):
+        return
+    key = f"quarantine/{len(work.status.transitions)}/{int(work.now.timestamp() * 1000)}"
+    work.put(resume_state=MissionState.ASSIGNED, ready_since=None, next_attempt_at=None)
+    work.move(MissionState.BLOCKED, SYSTEM, MissionReason.QUARANTINED, held.hint, key=key)
 
 
 def _room_again(work: Pass) -> None:

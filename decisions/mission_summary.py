@@ -129,7 +129,7 @@ def _wait_for_person(work: Pass, type_: str, verb: str) -> None:
 
 def _blocked(work: Pass) -> None:
     held = work.facts.held
-    stopped = work.block_reason() == MissionReason.STOPPED
+    stopped = work.block_reason() in (MissionReason.STOPPED, MissionReason.QUARANTINED)
     if stopped and held is not None:
         work.block("Hold", str(held.hold), held.hint, since=work.now, until=held.until)
         if held.until is not None:

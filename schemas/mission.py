@@ -207,6 +207,7 @@ class MissionReason(StrEnum):
     CANCEL_REQUESTED = "CancelRequested"  # the worker is being told to stop
     OUTCOME_UNKNOWN = "OutcomeUnknown"  # the worker vanished and nobody can know what it did
     OUTDATED = "Outdated"  # the spec was edited after the end
+    QUARANTINED = "Quarantined"  # a Hold took its agent out of service
     STOPPED = "Stopped"  # a Hold with mode Stop ended its run
     LOOP_DETECTED = "LoopDetected"  # it went around in circles and was stopped
     DELETING = "Deleting"  # deletionTimestamp is set

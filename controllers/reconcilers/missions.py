@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from controllers.holds import effective
 from controllers.reconcilers import alerts, containing, facts, writing
 from controllers.runs import records
 from controllers.runtime.result import DONE, Result
@@ -33,7 +34,7 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     mission = tx.get(key)
     if mission is None:
         return writing.gone(tx, key)
-    found = facts.mission_facts(tx, mission, facts.holds(tx))
+    found = facts.mission_facts(tx, mission, effective.holds(tx))
     return carry_out(tx, mission, decisions.decide(found, tx.now))
 
 
