@@ -26,6 +26,8 @@ def summarise(work: Pass) -> None:
         _admit(work)
     elif work.state is MissionState.REVIEW:
         _wait_for_person(work, "Review", "remit approve")
+    elif work.state is MissionState.NEEDS_APPROVAL:
+        _wait_for_leave(work)
     elif work.state is MissionState.BLOCKED:
         _blocked(work)
     work.put(blocked_on=_stable(work, tuple(work.blockers)))
@@ -125,6 +127,20 @@ def _wait_for_person(work: Pass, type_: str, verb: str) -> None:
         since=work.now,
         until=until,
     )
+
+
+def _wait_for_leave(work: Pass) -> None:
+    """Each action that waits, with the command that shows exactly what it is."""
+    namespace = work.facts.key.namespace
+    for action in work.facts.actions:
+        if action.state is RequestState.PENDING:
+            work.block(
+                "Approval",
+                f"ApprovalRequest/{namespace}/{action.name}",
+                f"read it, then approve or deny: remit describe approval/{action.name} -n {namespace}",
+                since=work.now,
+                until=action.expires_at,
+            )
 
 
 def _blocked(work: Pass) -> None:
@@ -256,6 +272,8 @@ def _approved_condition(work: Pass) -> None:
     verdict, state, R = work.status.review, work.state, MissionReason
     if state is MissionState.REVIEW:
         _set(work, "Approved", None, R.AWAITING_REVIEW, "")
+    elif state is MissionState.NEEDS_APPROVAL:
+        _set(work, "Approved", None, R.AWAITING_APPROVAL, "")
     elif verdict is None:
         _set(work, "Approved", None, R.NOT_REQUIRED, "")
     elif verdict.verdict == "Approve":

@@ -192,7 +192,8 @@ class MissionReason(StrEnum):
     NOT_REQUIRED = "NotRequired"  # no verdict is needed yet or at all
     AWAITING_REVIEW = "AwaitingReview"  # a person is asked for a verdict
     AWAITING_APPROVAL = "AwaitingApproval"  # an action waits for leave
-    APPROVED = "Approved"  # a person accepted it
+    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody gave leave for its action in time
+    APPROVED = "Approved"  # a person accepted it, or gave leave
     AUTO_ACCEPTED = "AutoAccepted"  # accepted by its declared review policy
     CHANGES_REQUESTED = "ChangesRequested"  # sent back with remarks
     DENIED = "Denied"  # a person turned it down
@@ -294,6 +295,7 @@ class MissionStatus(StatusModel):
     review_cycles: int = Field(0, description="How often it went to review.")
     failure: Failure | None = Field(None, description="Why the last attempt failed.")
     loop: MissionLoop | None = Field(None, description="What is counted to notice work that goes around in circles.")
+    action_requests: tuple[str, ...] = Field((), description="ApprovalRequests that it waits for in NeedsApproval.")
     resume_state: MissionState | None = Field(None, description="Where it goes back to after Blocked or NeedsApproval.")
     blocked_on: tuple[BlockedOn, ...] = Field((), description="What it waits for.")
     transitions: tuple[Transition, ...] = Field((), description="The last 20 moves, oldest first.")

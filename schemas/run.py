@@ -78,6 +78,7 @@ class RunReason(StrEnum):
     NON_ZERO_EXIT = "NonZeroExit"  # the program ended with an exit code
     KILLED = "Killed"  # the program ended by a signal that Remit did not send
     REPORTED_FAILURE = "ReportedFailure"  # the agent said it failed
+    AWAITING_APPROVAL = "AwaitingApproval"  # handed back: it can only wait for leave; the next attempt goes on with it
     REQUIREMENTS_MISSING = "RequirementsMissing"  # the deliverable, its evidence or a gate is missing
     OUTPUT_INVALID = "OutputInvalid"  # its output could not be read, or does not meet the agent's outputSchema
     PROGRAM_NOT_FOUND = "ProgramNotFound"  # argv[0] is not there

@@ -11,14 +11,14 @@ from controllers.reconcilers import spending
 from controllers.runs import thresholds
 from decisions import loops
 from decisions.holds import Held, HoldFacts, strictest
-from decisions.mission_facts import AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
+from decisions.mission_facts import ActionFacts, AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
 from schemas import user_schema
 from schemas.agent import AgentStatus
 from schemas.amounts import NOTHING
 from schemas.approval_decision import ApprovalDecisionSpec
-from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus
+from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus, RequestState, RequestType
 from schemas.base import Key, LabelSelector
-from schemas.conditions import find, is_true
+from schemas.conditions import ConditionStatus, find, is_true
 from schemas.mission import MissionSpec, MissionState, MissionStatus
 from schemas.resource import Resource
 from schemas.run import ACTIVE_STATES, ENDED, RunSpec, RunStatus
@@ -68,6 +68,39 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
         want=quoted.want if quoted is not None else NOTHING,
         # Asked for only where a run may have ended: that is when the counts of a mission move.
         loop_limits=thresholds.loop_limits(tx, agent) if status.current_run is not None else loops.DEFAULT,
+        actions=_actions(tx, mission, status),
+    )
+
+
+def _actions(tx: Transaction, mission: Resource, status: MissionStatus) -> tuple[ActionFacts, ...]:
+    """Open questions about its actions, and those it waits for; looked for only where they can matter."""
+    if status.state not in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
+        return ()
+    pending = (RequestState.PENDING.value,)
+    found = {
+        r.key: r
+        for r in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=pending)
+        if r.spec["type"] == RequestType.ACTION
+    }
+    found |= tx.get_many([Key("ApprovalRequest", mission.namespace, name) for name in status.action_requests])
+    return tuple(_action(r) for r in sorted(found.values(), key=lambda r: (r.created_at, r.name)))
+
+
+def _action(request: Resource) -> ActionFacts:
+    spec = ApprovalRequestSpec.model_validate(request.spec)
+    status = ApprovalRequestStatus.model_validate(request.status)
+    succeeded = find(status.conditions, "Succeeded")
+    return ActionFacts(
+        name=request.name,
+        uid=request.uid,
+        title=spec.title,
+        state=status.state,
+        on_timeout=spec.on_timeout,
+        expires_at=spec.expires_at,
+        decided_by=status.decided_by,
+        transport=status.decided_via,
+        reason=succeeded.message if succeeded is not None and succeeded.status is ConditionStatus.FALSE else "",
+        decided_at=status.decided_at,
     )
 
 

@@ -57,7 +57,7 @@ def revoke_token(tx: Transaction, run: Resource, why: str) -> Resource:
     if record.ended or record.status.token_revoked_at is not None:
         return run
     record.put(token_revoked_at=tx.now, token_revoked_for=line(why, MESSAGE))
-    record.note(EventType.TOKEN_REVOKED, "Quarantine", record.status.token_revoked_for)
+    record.note(EventType.KEY_REVOKED, "Quarantine", record.status.token_revoked_for)
     return record.save()
 
 
