@@ -148,7 +148,7 @@ def book_ended_run(work: Pass) -> None:
     if run is None and work.status.current_run is not None:
         # The record of the run is gone (a restored backup): nobody can know what it did.
         work.put(current_run=None)
-        if work.state is MissionState.IN_PROGRESS:
+        if work.state in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
             message = "the record of its run is missing"
             key = f"lost/{work.status.last_run}"
             work.move(MissionState.BLOCKED, SYSTEM, MissionReason.OUTCOME_UNKNOWN, message, key=key)
@@ -164,9 +164,9 @@ def book_ended_run(work: Pass) -> None:
         work.put(work_plan=run.work_plan)
     containment.observe_run(work, run)
     work.run = None
+    key = f"run/{run.uid}/ended"
     if work.state is not MissionState.IN_PROGRESS:
         return
-    key = f"run/{run.uid}/ended"
     if run.state is RunState.SUCCEEDED:
         _handed_in(work, run, key)
     elif run.state is RunState.CANCELED or run.cancel_requested_at is not None:

@@ -237,6 +237,19 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
     )
 
 
+def _last_answer(tx: Transaction, namespace: str, request: ApprovalRequestStatus) -> tuple[str, str]:
+    """Reason and transport of the decision that counted last."""
+    name = request.decisions[-1] if request.decisions else ""
+    answer = tx.get(Key("ApprovalDecision", namespace, name)) if name else None
+    if answer is None:
+        return "", ""
+    try:
+        reason = ApprovalDecisionSpec.model_validate(answer.spec).reason
+    except pydantic.ValidationError:
+        reason = ""
+    return reason, str(answer.status.get("transport", ""))
+
+
 def _review_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> ReviewFacts | None:
     if not status.review_request:
         return None
@@ -245,16 +258,8 @@ def _review_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> 
         return None
     spec = ApprovalRequestSpec.model_validate(resource.spec)
     request = ApprovalRequestStatus.model_validate(resource.status)
-    reason = transport = ""
     decision = request.decisions[-1] if request.decisions else ""
-    if decision:
-        answer = tx.get(Key("ApprovalDecision", mission.namespace, decision))
-        if answer is not None:
-            try:
-                reason = ApprovalDecisionSpec.model_validate(answer.spec).reason
-            except pydantic.ValidationError:
-                reason = ""
-            transport = str(answer.status.get("transport", ""))
+    reason, transport = _last_answer(tx, mission.namespace, request)
     return ReviewFacts(
         name=resource.name,
         uid=resource.uid,

@@ -204,6 +204,8 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
         )
     for kind in ("Run", "ApprovalRequest", "Session", "Alert"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
+            for call in tx.objects("ToolCall", namespace=mission.namespace, owner_uid=record.uid):
+                tx.remove(call)
             tx.clear_timer(record.key, writing.WAKE)
             tx.remove(record)
     tx.clear_timer(mission.key, writing.WAKE)
