@@ -19,7 +19,7 @@ from controllers.gate.shown import words
 from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import spending
+from controllers.reconcilers import missions, spending
 from controllers.runs import calls
 from controllers.runs.reports import require_open
 from controllers.runs.run_record import RunRecord
@@ -108,7 +108,7 @@ class Gate:
             asker.record.save()
         call = call or call_record.create(tx, asker, asked)
         if ruling.verdict is Verdict.DENY:
-            return _denied(tx, asker, call, ruling)
+            return _denied(tx, asker, call, ruling, cost)
         if ruling.verdict is Verdict.ALLOW:
             return _allowed(tx, asker, call, ruling, cost, None)
         action = leave.Action.of(asker, asked, ruling)
@@ -177,10 +177,13 @@ def _found(ruling: Ruling) -> dict[str, Any]:
     return {"risk": ruling.risk, "rule": first.rule, "remedy": first.remedy}
 
 
-def _denied(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling) -> Decision:
+def _denied(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, cost: Money) -> Decision:
+    _drop_question(tx, call)
     first = ruling.decisive
+    over = first.reason is ToolCallReason.OVER_BUDGET and cost.until is not None
+    after = cost.until - tx.now if over and cost.until is not None else None
     call = call_record.answer(tx, asker, call, ToolCallState.DENIED, first.reason, first.message, **_found(ruling))
-    return call_record.decision(call)
+    return call_record.decision(call, after=after)
 
 
 def _allowed(
@@ -188,6 +191,7 @@ def _allowed(
 ) -> Decision:
     money.reserve(tx, asker, call, cost)
     if request is None:
+        _drop_question(tx, call)
         first, reason = ruling.decisive, ToolCallReason.ALLOWED
         message = first.message
     else:
@@ -228,3 +232,11 @@ def _asking(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, reque
         expires_at=leave.expires_at(request),
     )
     return call_record.decision(call, request)
+
+
+def _drop_question(tx: Transaction, call: Resource) -> None:
+    """The call is decided without an answer: nobody needs to give one. Other calls that share the question are decided
+    anew when they look."""
+    name = call.status.get("approvalRequest")
+    if name:
+        missions.withdraw(tx, Key("ApprovalRequest", call.namespace, name), "it was decided without an answer")

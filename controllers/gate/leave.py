@@ -20,6 +20,7 @@ from schemas.approval_decision import DecisionScope
 from schemas.approval_request import ApprovalRequestSpec, LeaveReason, RequestState, RequestType
 from schemas.event import EventType
 from schemas.policy import Verdict
+from schemas.quantities import format_money
 from schemas.resource import Declared, Resource, digest
 from store.contract import Transaction
 
@@ -40,7 +41,7 @@ class Action:
         asking = [f for f in ruling.findings if f.verdict is Verdict.REQUIRE_APPROVAL]
         estimate = asked.estimate
         spend = {} if estimate is None else {
-            "usd": None if estimate.usd is None else str(estimate.usd),
+            "usd": None if estimate.usd is None else format_money(estimate.usd),
             "tokens": estimate.input_tokens + estimate.output_tokens,
         }  # fmt: skip
         wire = {
