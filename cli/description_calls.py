@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from schemas.resource import Resource
+
+
+def exactly(action: dict[str, Any]) -> list[str]:
+    """The arguments, one to a line, in JSON: what is inside a text can neither end it nor pass for another line."""
+    return json.dumps(action, indent=2, ensure_ascii=False).splitlines()
 
 
 def call(resource: Resource) -> Iterator[tuple[str, list[str]]]:
@@ -22,7 +27,7 @@ def call(resource: Resource) -> Iterator[tuple[str, list[str]]]:
             f"digest   {spec.get('argsDigest')}",
         ],
     )
-    yield "Arguments, redacted", json.dumps(spec.get("args", {}), indent=2, ensure_ascii=False).splitlines()
+    yield "Arguments, redacted", exactly(spec.get("args", {}))
     lines = [f"{status.get('verdict')}: {status.get('message', '')}", f"decided by {status.get('rule', '')}"]
     if status.get("remedy") and status.get("state") in ("Denied", "Asking"):
         lines.append(f"to allow it: {status['remedy']}")

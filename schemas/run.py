@@ -116,6 +116,8 @@ class RunStatus(StatusModel):
     tool_calls: int = Field(0, description="Tool calls it reported.")
     cancel_requested_at: Time | None = Field(None, description="Since when it is being told to stop.")
     cancel_reason: str = Field("", description="Why it is being told to stop.")
+    token_revoked_at: Time | None = Field(None, description="Since when its token counts no more, before its end.")
+    token_revoked_for: str = Field("", description="Why its token was revoked.")
     retryable: bool = Field(True, description="Whether another attempt may help.")
     log_bytes: int = Field(0, description="Bytes of output kept.")
     log_truncated: bool = Field(False, description="Whether output beyond the cap was dropped.")

@@ -7,6 +7,7 @@ the mission: a later attempt that asks for the same action takes up the question
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -15,12 +16,16 @@ from controllers.gate.asking import Asked, Asker
 from controllers.gate.shown import redacted, words
 from controllers.reconcilers import consent, leaves
 from decisions.policy.facts import Ruling
-from schemas.approval_request import ApprovalRequestSpec, RequestState, RequestType
+from schemas.approval_decision import DecisionScope
+from schemas.approval_request import ApprovalRequestSpec, LeaveReason, RequestState, RequestType
 from schemas.event import EventType
 from schemas.policy import Verdict
 from schemas.quantities import format_money
 from schemas.resource import Declared, Resource, digest
 from store.contract import Transaction
+
+ACTION = "remit.dev/action"
+"""Label of a request: what is asked about, whichever time it is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,47 +61,66 @@ class Action:
         return cls(wire, "; ".join(dict.fromkeys(finding.rule for finding in asking)))
 
     @property
-    def digest(self) -> str:
-        """What a person gives leave for."""
-        return digest(self.wire)
+    def label(self) -> str:
+        """It as the value of a label."""
+        return digest(self.wire).removeprefix("sha256:")[:40]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What people said of an action so far: at most one of a leave that can be used, an open question, and a refusal
-    that this run was given. ``times`` is how often it was asked about."""
+class Leave:
+    """What people said of an action so far. ``request`` is the one that counts, None when nobody was asked or the
+    leave was used; ``usable`` says that it carries a leave for one more call; ``times`` is how often it was asked."""
 
-    usable: Resource | None
-    pending: Resource | None
-    refused: Resource | None
+    request: Resource | None
+    usable: bool
     times: int
 
+    @property
+    def state(self) -> RequestState | None:
+        """Where the question stands."""
+        return None if self.request is None else RequestState(self.request.state)
 
-def find(tx: Transaction, asker: Asker, action: Action) -> Answer:
-    """What was said of exactly this action of the mission."""
-    usable = leaves.standing(tx, asker.run, action.digest)
-    pending = leaves.waiting(tx, asker.run, action.digest) if usable is None else None
+
+def find(tx: Transaction, asker: Asker, action: Action) -> Leave:
+    """A leave that can be used comes first, one for several calls before one for a single call; then an open question,
+    then a refusal that this run was given. An approval that is not enough any more, as Policies say now, is an open
+    question again."""
     asked = [
         request
         for request in tx.objects("ApprovalRequest", namespace=asker.mission.namespace, owner_uid=asker.mission.uid)
-        if request.spec["actionDigest"] == action.digest
+        if request.labels.get(ACTION) == action.label
     ]
-    if pending is not None and _over(pending, tx.now):
-        pending = None
-    refused = None
-    if usable is None and pending is None:
-        mine = (r for r in asked if r.spec.get("run") == asker.run.name and _refused(r, tx.now))
-        refused = next(mine, None)
-    return Answer(usable, pending, refused, len(asked))
+    usable, pending, refused = [], [], []
+    for request in asked:
+        if request.state == RequestState.APPROVED:
+            outcome = leaves.look(tx, request, asker.run)
+            if outcome.granted:
+                usable.append(request)
+                continue
+            if outcome.reason is LeaveReason.AWAITING_QUORUM:
+                pending.append(leaves.reopen(tx, request, outcome.message))
+                continue
+        elif request.state == RequestState.PENDING and not _over(request, tx.now):
+            pending.append(request)
+            continue
+        if request.spec.get("run") == asker.run.name and _refused(request, tx.now):
+            refused.append(request)
+    usable.sort(key=lambda r: r.status.get("scope") == DecisionScope.ONCE)
+    chosen = next(iter([*usable, *pending, *refused]), None)
+    return Leave(chosen, bool(usable), len(asked))
 
 
-def use(tx: Transaction, asker: Asker, request: Resource, action: Action, call: Resource) -> bool:
-    """Use the leave for this call, in the transaction that allows it; whether it was good for that."""
-    return leaves.consume(tx, request, leaves.By(asker.run, action.digest, call.uid)).granted
+def use(tx: Transaction, asker: Asker, request: Resource, call: Resource) -> bool:
+    """Use the leave for a call, in the transaction that allows it. False when it turns out not to hold."""
+    by = leaves.By(asker.run, str(request.spec["actionDigest"]), call.uid)
+    return leaves.consume(tx, request, by).granted
 
 
-def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Action, times: int) -> Resource:
-    """Create the question about one exact action, which was asked about ``times`` before."""
+def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Action) -> Resource:
+    """Create the question about one exact action."""
+    times = find(tx, asker, action).times
+    wire = {**action.wire, "leave": times + 1}
+    action_digest = digest(wire)
     on = f" on {words(asked.target, 80)}" if asked.target else ""
     title = f"{asker.agent.name} wants to use {words(asked.tool, 80)}{on}"
     terms = consent.terms(tx, asker.mission.namespace, asker.agent, tx.now, authored=asker.mission)
@@ -107,15 +131,21 @@ def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Act
         run=asker.run.name,
         requester=f"agent:{asker.agent.namespace}/{asker.agent.name}",
         title=title,
-        action={**action.wire, "args": redacted(asked.args)},
-        action_digest=action.digest,
+        action={**wire, "args": redacted(asked.args)},
+        action_digest=action_digest,
         risk=ruling.risk.value,
         rule=action.rule,
         **asdict(terms),
     )
-    stem = f"{asker.mission.name[:200].rstrip('-.')}-action-{action.digest.removeprefix('sha256:')[:12]}"
+    stem = f"{asker.mission.name[:200].rstrip('-.')}-action"
     request = tx.create(
-        Declared("ApprovalRequest", asker.mission.namespace, f"{stem}-{times + 1}" if times else stem, spec.to_wire()),
+        Declared(
+            "ApprovalRequest",
+            asker.mission.namespace,
+            f"{stem}-{hashlib.sha256(action_digest.encode()).hexdigest()[:12]}",
+            spec.to_wire(),
+            labels={ACTION: action.label},
+        ),
         manager="controller/gate",
         owner_uid=asker.mission.uid,
         status=consent.first_status(spec, tx.now).to_wire(),
@@ -127,7 +157,7 @@ def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Act
         message=title,
         data={
             "related": [asker.mission.uid, asker.run.uid, asker.agent.uid],
-            "digest": action.digest,
+            "digest": action_digest,
             "mission": asker.mission.name,
         },
     )
@@ -146,5 +176,5 @@ def _over(request: Resource, now: datetime) -> bool:
 def _refused(request: Resource, now: datetime) -> bool:
     if request.state in (RequestState.DENIED, RequestState.EXPIRED):
         return True
-    unused = request.state == RequestState.APPROVED and not request.status.get("uses")
+    unused = request.state == RequestState.APPROVED and not request.status.get("consumedAt")
     return (unused or request.state == RequestState.PENDING) and _over(request, now)

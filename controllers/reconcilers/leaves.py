@@ -61,7 +61,7 @@ def waiting(tx: Transaction, run: Resource, digest: str) -> Resource | None:
     for request in _of_mission(tx, run, digest, RequestState.APPROVED):
         outcome = allows(_leave(tx, request), use, tx.now)
         if outcome.reason is LeaveReason.AWAITING_QUORUM:
-            return _reopen(tx, request, outcome.message)
+            return reopen(tx, request, outcome.message)
     return None
 
 
@@ -74,10 +74,16 @@ def consume(tx: Transaction, request: Resource, by: By) -> Allowance:
     use = Use(by.digest, str(by.run.spec["missionUid"]), by.key, _sessions(by.run))
     outcome = allows(_leave(tx, request), use, tx.now)
     if outcome.reason is LeaveReason.AWAITING_QUORUM:
-        _reopen(tx, request, outcome.message)
+        reopen(tx, request, outcome.message)
     elif outcome.granted and not outcome.repeated:
         use_up(tx, request, by.key, f"for {by.run.key.short}", related=(by.run.uid,))
     return outcome
+
+
+def look(tx: Transaction, request: Resource, run: Resource) -> Allowance:
+    """Whether the leave of a request would cover one more act of ``run`` now. Uses nothing."""
+    use = Use(str(request.spec["actionDigest"]), str(run.spec["missionUid"]), "", _sessions(run))
+    return allows(_leave(tx, request), use, tx.now)
 
 
 def use_up(tx: Transaction, request: Resource, key: str, message: str, *, related: tuple[str, ...] = ()) -> Resource:
@@ -101,7 +107,8 @@ def use_up(tx: Transaction, request: Resource, key: str, message: str, *, relate
     return request
 
 
-def _reopen(tx: Transaction, request: Resource, why: str) -> Resource:
+def reopen(tx: Transaction, request: Resource, why: str) -> Resource:
+    """Make an approved request an open question again: its approvals are not enough any more."""
     status = ApprovalRequestStatus.model_validate(request.status)
     question = consent.question_of(tx, request)
     conditions = set_condition(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from controllers.reconcilers import consent, facts, leaves, writing
+from controllers.holds import effective
+from controllers.reconcilers import alerts, consent, containing, facts, leaves, writing
 from controllers.runs import records
 from controllers.runtime.result import DONE, Result
 from decisions import mission as decisions
@@ -35,13 +36,17 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     mission = tx.get(key)
     if mission is None:
         return writing.gone(tx, key)
-    found = facts.mission_facts(tx, mission, facts.holds(tx))
+    found = facts.mission_facts(tx, mission, effective.holds(tx))
     return carry_out(tx, mission, decisions.decide(found, tx.now))
 
 
 def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
     """Write what was decided."""
     status = decision.status
+    if decision.contained is not None:
+        status = containing.contain(tx, mission, status, decision.contained)
+    if decision.settled_alert:
+        alerts.clear(tx, Key("Alert", mission.namespace, decision.settled_alert), "the mission goes on or has ended")
     if decision.cancel_run is not None and status.current_run is not None:
         run = tx.get(Key("Run", mission.namespace, status.current_run))
         if run is not None:
@@ -197,7 +202,7 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
                 reservation=entry.key,
             )
         )
-    for kind in ("Run", "ApprovalRequest"):
+    for kind in ("Run", "ApprovalRequest", "Session", "Alert"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
             for call in tx.objects("ToolCall", namespace=mission.namespace, owner_uid=record.uid):
                 tx.remove(call)

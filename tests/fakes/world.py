@@ -270,7 +270,9 @@ class World:
 
     def answer(self, target: str, verdict: str = "Approve", reason: str = "", **spec: object) -> Resource:
         """Answer what a mission waits for; the decision as it was judged."""
-        request = self._asked_by(self.get("Mission", target))
+        status = self.status(target)
+        open_ones = [name for name in status.action_requests if self.get("ApprovalRequest", name).state == "Pending"]
+        request = self.get("ApprovalRequest", status.review_request or open_ones[-1])
         values = {
             "requestRef": {"name": request.name, "uid": request.uid},
             "actionDigest": request.spec["actionDigest"],
@@ -288,13 +290,6 @@ class World:
             )
         self.settle()
         return self.get("ApprovalDecision", name)
-
-    def _asked_by(self, mission: Resource) -> Resource:
-        name = mission.status.get("reviewRequest")
-        if name:
-            return self.get("ApprovalRequest", str(name))
-        with self.store.snapshot() as snapshot:
-            return snapshot.objects("ApprovalRequest", owner_uid=mission.uid, states=["Pending"])[0]
 
     def act(self, kind: str, name: str, spec: dict[str, object], status: dict[str, object] | None = None) -> Resource:
         """Create an object by hand, as the command line does."""

@@ -148,6 +148,7 @@ def test_a_hold_that_came_meanwhile_denies_and_leaves_the_leave_unused(world: Wo
     with world.store.transaction(ALICE) as tx:
         refused = desk.gate.collect(tx, run.uid, asked.decision_id)
     assert (refused.decision, refused.code) == ("deny", "Held")
+    assert desk.request(asked).state == "Approved"
     assert desk.request(asked).status.get("consumedAt") is None
     world.settle()
     assert world.canceled == ["ship-1"]
@@ -169,7 +170,7 @@ def test_a_policy_that_came_meanwhile_denies(world: World, desk: Desk) -> None:
     assert (refused.decision, refused.code) == ("deny", "Rule")
     assert "policy.yaml:1 spec.rules[0]" in refused.rule
     assert "frozen" in refused.reason
-    assert desk.request(asked).status.get("consumedAt") is None
+    assert (desk.request(asked).state, desk.request(asked).status.get("uses")) == ("Approved", 0)
 
 
 def test_a_leave_for_one_rule_is_none_for_another(world: World, desk: Desk) -> None:
@@ -248,12 +249,13 @@ def test_a_tool_that_the_agent_was_not_given_is_refused_whoever_would_allow_it(w
 def test_a_mission_waits_until_every_question_is_answered(world: World, desk: Desk) -> None:
     first = desk.ask("ship-1", "push_tag", {"tag": "v1"})
     second = desk.ask("ship-1", "push_tag", {"tag": "v2"})
-    world.answer("ship")
+    assert first.approval_request is not None
+    assert second.approval_request is not None
+    desk.decide(first.approval_request)
     assert world.state("ship") is MissionState.NEEDS_APPROVAL
-    waits = [b.ref.rpartition("/")[2] for b in world.status("ship").blocked_on]
-    assert waits == [second.approval_request]
+    assert second.approval_request in world.status("ship").action_requests
     world.clock.tick(1)
-    world.answer("ship", "Deny", "one is enough")
+    desk.decide(second.approval_request, "Deny", "one is enough")
     assert world.state("ship") is MissionState.IN_PROGRESS
     assert desk.collect("ship-1", first).decision == "allow"
     assert desk.collect("ship-1", second).decision == "deny"
@@ -276,16 +278,17 @@ def test_a_leave_outlives_the_run_that_asked_for_it(world: World, desk: Desk) ->
     assert asked.approval_request is not None
     desk.decide(asked.approval_request)
     world.finish("again-1", state=RunState.FAILED)
-    world.advance(3600)
-    assert world.state("again") is MissionState.NEEDS_APPROVAL, "it waits without a run, and holds no process"
+    assert world.state("again") is MissionState.NEEDS_APPROVAL, "it waits on without a run"
+    world.advance(60)
     assert world.started[-1] == "again-1"
     assert pending.approval_request is not None
     desk.decide(pending.approval_request)
     world.advance(5)
     assert world.started[-1] == "again-2"
-    for tag, before in (("v1", asked), ("v2", pending)):
-        taken = desk.ask("again-2", "push_tag", {"tag": tag})
-        assert (taken.decision, taken.approval_request) == ("allow", before.approval_request)
+    taken = desk.ask("again-2", "push_tag", {"tag": "v1"})
+    assert (taken.decision, taken.approval_request) == ("allow", asked.approval_request)
+    joined = desk.ask("again-2", "push_tag", {"tag": "v2"})
+    assert (joined.decision, joined.approval_request) == ("allow", pending.approval_request)
 
 
 def test_an_edit_of_the_mission_asks_anew(world: World, desk: Desk) -> None:
