@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import asyncio
+from datetime import datetime, timedelta
 from pathlib import Path
+from random import Random
+from typing import Any, cast
 
 import pytest
 
+from controllers.effects.runs import RunContext, RunEffects
 from controllers.holds import effective, estop
 from controllers.holds.stop_file import StopFile
 from controllers.holds.stops import Stops
+from controllers.reconcilers.dispatcher import ReadyMissions
+from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
+from controllers.runs.artifacts import ArtifactFiles
+from controllers.runs.tokens import RunTokens
+from controllers.runtime.blocking import InlineBlocking
+from controllers.runtime.workqueue import WorkQueue
 from decisions.holds import HoldFacts
 from schemas.base import Key, ObjectRef
 from schemas.errors import Refused
 from schemas.hold import HoldSpec, Released
-from schemas.mission import MissionState
-from schemas.resource import Actor, ActorKind, Resource
+from schemas.mission import MissionSpec, MissionState
+from schemas.resource import Actor, ActorKind, Declared, Resource
 from schemas.run import RunState
+from store.contract import Effect
+from tests.fakes.clock import VirtualClock
+from tests.fakes.scripted_executor import ScriptedExecutor
+from tests.fakes.stores import BACKENDS
 from tests.fakes.world import ALICE, World, agent, executor, mission
 
 BOB = Actor(ActorKind.HUMAN, "user:bob", "Store")
@@ -394,3 +408,88 @@ def test_a_token_is_revoked_once_and_not_after_the_end(world: World) -> None:
 def test_without_files_nothing_is_stopped_by_one(tmp_path: Path) -> None:
     assert Stops().everywhere() == []
     assert Stops(StopFile(tmp_path / "none" / "ESTOP", "here")).everywhere() == []
+
+
+# 25 Cold start of 10k objects with one e-stop: the e-stop is handled first.
+
+
+def test_25_a_cold_start_of_ten_thousand_objects_handles_the_estop_first(tmp_path: Path) -> None:
+    harness = BACKENDS["sqlite"](tmp_path)
+    store = harness.open()
+    typed = MissionSpec.model_validate({"title": "work", "agentRef": {"name": "nobody"}}).to_wire()
+    with store.transaction(ALICE) as tx:
+        tx.create_many([Declared("Mission", "default", f"m{n:05d}", typed) for n in range(10_000)], manager="cli/alice")
+    with store.transaction(ALICE) as tx:
+        estop.place(tx, "incident")
+    queue: WorkQueue[Key] = WorkQueue(clock=VirtualClock(), random=Random(1))
+    with store.snapshot() as snapshot:
+        for key, priority in Wakes(ReadyMissions()).everything(snapshot, ("Agent", "Executor", "Hold", "Mission")):
+            queue.add(key, priority, fresh=False)
+    assert queue.stats().depth == 10_001
+    assert asyncio.run(queue.get()) == Key("Hold", "default", "estop")
+    harness.close()
+
+
+# A start that was ordered before the stop.
+
+
+class Tokens(RunTokens):
+    """For runs whose uid is none."""
+
+    def mint(self, run_uid: str) -> str:
+        return f"token-{run_uid}"
+
+
+class Desk:
+    """The handlers of run effects over an executor that notes what it is told."""
+
+    def __init__(self, world: World, stops: Stops) -> None:
+        self.executor = ScriptedExecutor(world.clock, lambda: "")
+        self.effects = RunEffects(
+            world.store,
+            {"Command": cast(Any, self.executor)},
+            RunContext(Tokens(b"k" * 32), lambda: "http://127.0.0.1:1", world.folder, stops),
+            files=ArtifactFiles(world.folder),
+            blocking=InlineBlocking(),
+            clock=cast(Any, Moment(world)),
+        )
+
+
+class Moment:
+    """The clock of the world, as effects ask it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now(self) -> datetime:
+        return self._world.now
+
+
+def ordered(world: World) -> Effect:
+    """The StartRun of the world's first run, claimed as a runner does."""
+    with world.store.snapshot() as snapshot:
+        return next(e for e in snapshot.effects() if e.type == "StartRun")
+
+
+def test_a_start_that_is_delivered_after_the_stop_starts_nothing(world: World, file: StopFile) -> None:
+    fleet(world, "a")
+    file.write("now", by="user:alice", at=world.now)
+    desk = Desk(world, world.stops)
+    asyncio.run(desk.effects.start(ordered(world)))
+    assert not desk.executor.starts
+    file.remove()
+    asyncio.run(desk.effects.start(ordered(world)))
+    assert desk.executor.starts.total() <= 1
+
+
+def test_a_start_that_is_delivered_again_after_the_stop_tells_the_program_to_end(world: World) -> None:
+    fleet(world, "a")
+    desk = Desk(world, Stops())
+    asyncio.run(desk.effects.start(ordered(world)))
+    assert desk.executor.starts.total() == 1
+    with world.store.transaction(ALICE) as tx:
+        estop.place(tx, "incident")
+    asyncio.run(desk.effects.start(ordered(world)))
+    (worker,) = desk.executor.workers.values()
+    assert worker.told_to_stop
+    assert desk.executor.starts.total() == 1
