@@ -10,6 +10,7 @@ import pytest
 from cli.verbs import estop as verb
 from schemas.mission import MissionState
 from schemas.run import RunState
+from tests.fakes.ports import free_port
 from tests.fakes.shell import Shell, configure
 from tests.fakes.world import ALICE, World, agent, executor, mission
 from tests.transition.test_holds import policy
@@ -140,6 +141,15 @@ def test_a_store_that_is_gone_is_left_aside_too(shell: Shell) -> None:
     _, err = shell.apart("estop", "--tenant", "acme", "--reason", "now")
     assert "there is no store" in err
     assert "STOPPED tenant acme by file" in err
+
+
+def test_a_database_that_does_not_answer_is_left_aside_for_the_file_in_the_state_directory(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REMIT_STORE", f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+    _, err = shell.apart("estop", "--reason", "now")
+    assert "STOPPED everything by file" in err
+    assert (shell.world.folder / ".remit" / "ESTOP").is_file()
 
 
 def test_when_nothing_can_be_written_it_says_so_loudly(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -374,8 +374,8 @@ def test_a_file_is_seen_in_the_transaction_and_adopted_once(world: World, file: 
         found = effective.held(tx, world.stops, agent_, mission_, tx.now)
         assert found is not None
         assert found.estop
-        assert len(effective.adopt(tx, world.stops)) == 1
-        assert effective.adopt(tx, world.stops) == []
+        assert len(effective.adopt(tx, world.stops.of_files())) == 1
+        assert effective.adopt(tx, world.stops.of_files()) == []
     world.settle()
     assert world.canceled == ["a-m0-1"]
 
