@@ -303,7 +303,7 @@ class Engine:
                 home = self._member.home.name
                 tx.release_claims(types=homes.own_types(home))
                 message = f"engine {os.getpid()} of {home} joins the store"
-            effective.adopt(tx, self.stops)
+            effective.adopt(tx, self.stops.of_files())
             tx.event(EventType.ENGINE_STARTED, ENGINE, reason="Started", message=message)
 
     def _stopped(self) -> None:

@@ -173,9 +173,9 @@ def _by_file(project: Project, what: str, reason: str, tenant: str, error: Excep
         "engines with another ESTOP file learn of it through the store only: run this there, too",
     ):
         print(safe(line), file=sys.stderr)
-    if tenant or not _programs(project, tenant):
-        return
-    print("programs of this machine were told to stop", file=sys.stderr)
+    told = _programs(project, tenant)
+    if told:
+        print(f"{told} program(s) of this machine were told to stop", file=sys.stderr)
 
 
 def _stop_programs(context: typer.Context, project: Project, key: Key, count: int, tenant: str) -> None:
@@ -234,7 +234,7 @@ def _release(context: typer.Context, tenant: str, reason: str, part: Released | 
     lines: list[str] = []
     missing = 0
     with common.store_of(context) as store, store.transaction(me()) as tx:
-        effective.adopt(tx, Stops(file))
+        effective.adopt(tx, Stops(file).of_files())
         found = rules.standing(tx, tenant)
         placed = [hold for hold in found if not hold.unit]
         if not placed:

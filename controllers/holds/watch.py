@@ -105,7 +105,7 @@ class FileWatch:
 
     def _make(self, files: list[HoldFacts]) -> None:
         with self._store.transaction(ACTOR) as tx:
-            effective.adopt(tx, self._stops, files)
+            effective.adopt(tx, files)
 
 
 class SourceWatch:

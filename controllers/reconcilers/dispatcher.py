@@ -107,8 +107,7 @@ class Dispatcher:
         places = min(free, BATCH)
         if places <= 0:
             return DONE
-        effective.adopt(tx, self._stops)
-        all_holds = effective.holds(tx, self._stops)
+        all_holds = effective.taken_in(tx, self._stops)
         if _all_held(tx, agent, all_holds):
             return RequeueAfter(HELD_S) if self._stops.committed else DONE  # the end of a Hold wakes this key
         started = seen = 0

@@ -265,13 +265,14 @@ class Wakes:
             yield Key("ApprovalRequest", change.key.namespace, name), Priority.URGENT
 
     def _hold(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        """Everybody it may concern; first those that are at work where it stops them."""
         stop = resource is not None and resource.spec.get("mode") == HoldMode.STOP
-        priority = Priority.URGENT if stop else Priority.OPERATOR
         for agent in snapshot.objects("Agent"):
-            yield agent.key, priority
-            yield dispatcher.key_of(agent.key), priority
+            yield agent.key, Priority.OPERATOR
+            yield dispatcher.key_of(agent.key), Priority.OPERATOR
         for mission in snapshot.objects("Mission", states=_UNFINISHED):
-            yield mission.key, priority
+            at_work = stop and mission.status.get("currentRun")
+            yield mission.key, Priority.URGENT if at_work else Priority.OPERATOR
 
     def _sources(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         for source in snapshot.objects("Source"):

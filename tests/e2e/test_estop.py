@@ -4,18 +4,72 @@ when the store is locked, gone or without an engine; a release goes on."""
 from __future__ import annotations
 
 import sqlite3
+import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from store.contract import Event
-from tests.e2e.fleet import agent, document, executor, mission, together
+from tests.e2e.fleet import PROGRAMS, agent, document, executor, mission, together
 from tests.fakes import postgres
 from tests.fakes.engine_process import Project, pause, until
 
 AGENTS = 20
 _LONG = 'echo start >> "$0/$REMIT_RUN"; exec sleep 600'
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One answer of the gate, as the agent saw it; times are monotonic seconds."""
+
+    word: str
+    code: str
+    asked: float
+    got: float
+
+
+def asking(project: Project, *, agents: int = AGENTS) -> dict[str, str]:
+    """Agents that ask the gate twenty times a second, and do not end when they are told to."""
+    argv = [sys.executable, "-I", "-S", str(PROGRAMS / "ask.py")]
+    names = [f"agent{n:02d}" for n in range(agents)]
+    makers = [agent(name, "ask", tools=[{"name": "read_db"}]) for name in names]
+    works = [mission(f"{name}-0", name, project.effects, retry={"maxAttempts": 9}) for name in names]
+    return {"fleet.yaml": together(executor("ask", argv, stop_grace="8s"), *makers), "works.yaml": together(*works)}
+
+
+def answers(project: Project) -> list[Asked]:
+    """What all of them were told so far; half a line is left out."""
+    found = []
+    for lines in project.lines().values():
+        for line in lines:
+            parts = line.split()
+            if len(parts) == 4:
+                found.append(Asked(parts[0], parts[1], float(parts[2]), float(parts[3])))
+    return found
+
+
+def all_ask(project: Project, count: int = AGENTS) -> None:
+    """Wait until so many agents were told yes, and again since."""
+
+    def allowed() -> bool:
+        files = [lines for lines in project.lines().values() if sum(line.startswith("allow") for line in lines) > 2]
+        return len(files) >= count
+
+    until(allowed, lambda: f"{count} agents that ask: {Counter(a.word for a in answers(project))}", 180)
+
+
+def no_yes_after(project: Project, moment: float, *, count: int = AGENTS) -> None:
+    """Nobody who asked after ``moment`` was told yes, and no yes came later than a moment; they did go on asking."""
+    refused = "no, over and over"
+    until(lambda: sum(a.word == "deny" and a.asked > moment for a in answers(project)) >= count, refused, 60)
+    late = [a for a in answers(project) if a.word == "allow" and a.asked > moment]
+    assert late == []
+    last = max(a.got for a in answers(project) if a.word == "allow")
+    assert last - moment < 2, "an answer that was on its way"
 
 
 def fleet(project: Project, *, agents: int = AGENTS, each: int = 3) -> dict[str, str]:
@@ -206,3 +260,59 @@ def test_a_file_beside_one_engine_reaches_the_other_through_the_database(pair: t
     until(lambda: len(first.agents()) + len(second.agents()) >= 6, lambda: f"programs: {first.states()}", 180)
     for engine in engines:
         engine.kill()
+
+
+# The gate.
+
+
+def test_no_call_is_allowed_after_an_estop_with_twenty_agents_that_ask(project: Project) -> None:
+    project.commit(asking(project))
+    engine = project.engine()
+    all_ask(project)
+    project.good("estop", "--reason", "now")
+    no_yes_after(project, time.monotonic())
+    held = [c for c in project.objects("ToolCall") if c.status["conditions"][0]["reason"] in ("Held", "Canceled")]
+    assert held
+    assert engine.stop() == 0
+
+
+def test_no_call_is_allowed_after_an_estop_over_two_engines(pair: tuple[Project, Project]) -> None:
+    first, second = pair
+    engines = [first.engine(), second.engine()]
+    first.commit(asking(first))
+    all_ask(first)
+    first.good("estop", "--reason", "now")
+    no_yes_after(first, time.monotonic())
+    for engine in engines:
+        engine.kill()
+
+
+def test_a_call_that_waits_for_a_locked_store_is_refused_when_the_file_came_meanwhile(project: Project) -> None:
+    project.commit(asking(project))
+    engine = project.engine()
+    all_ask(project)
+    other = sqlite3.connect(project.database, isolation_level=None, timeout=10)
+    other.execute("BEGIN IMMEDIATE")
+    pause(0.5)
+    done = project.remit("estop", "--reason", "now")
+    moment = time.monotonic()
+    assert "STOPPED everything by file" in done.err
+    waiting = [a for a in answers(project) if a.word == "allow" and a.got > moment]
+    assert waiting == []
+    other.execute("ROLLBACK")
+    other.close()
+    no_yes_after(project, moment, count=1)
+    engine.kill()
+
+
+def test_no_call_is_allowed_once_the_store_is_gone_and_the_file_is_there(project: Project) -> None:
+    project.commit(asking(project, agents=4))
+    engine = project.engine()
+    all_ask(project, 4)
+    for path in project.database.parent.glob("state.db*"):
+        path.unlink()
+    project.remit("estop", "--reason", "the store is gone")
+    moment = time.monotonic()
+    until(lambda: not project.agents(), lambda: f"the end of {project.agents()}", 60)
+    assert [a for a in answers(project) if a.word == "allow" and a.asked > moment] == []
+    engine.ends()
