@@ -27,6 +27,7 @@ from controllers.reconcilers import (
     missions,
     ownership,
     policies,
+    sub_agents,
     unreconciled,
     waivers,
 )
@@ -163,7 +164,8 @@ class Term:
     # Waking.
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, claims.KIND, "Confirmation", fields.KIND)]
+        no_objects = (dispatcher.KIND, claims.KIND, sub_agents.KIND, "Confirmation", fields.KIND)
+        kinds = [k for k in self._reconcilers if k not in no_objects]
 
         def everything() -> list[tuple[Key, Priority]]:
             with self._waking, self.store.snapshot() as snapshot:
@@ -333,6 +335,7 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         "Policy": policies.reconcile,
         fields.KIND: ownership.reconcile,
         "Source": _rests,
+        sub_agents.KIND: sub_agents.reconcile,
         "Waiver": waivers.reconcile,
     }
 

@@ -23,7 +23,7 @@ from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from schemas.errors import RemitError
-from schemas.protocol import Inbox
+from schemas.protocol import Inbox, SubAgents
 from store.contract import Store
 
 _ABOUT = (
@@ -103,6 +103,18 @@ def create_app(
         )
     for verb in VERBS:
         app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))
+
+    @app.get(
+        "/agent/v1/runs/{run}/sub-agents",
+        summary="List the sub-agents of the run",
+        operation_id="list-sub-agents",
+        response_model=SubAgents,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 429, 503),
+    )
+    async def sub_agents(request: Request, run: str) -> Response:
+        """Those that have not been put away."""
+        return await runs.sub_agents(request, run)
 
     @app.get(
         "/agent/v1/runs/{run}/inbox",

@@ -84,7 +84,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
     )
     _, definitions = models_json_schema(
-        [(verb.message, "validation") for verb in (*VERBS, CLAIM, *CLAIM_VERBS)] + [(protocol.Inbox, "serialization")],
+        [(verb.message, "validation") for verb in (*VERBS, CLAIM, *CLAIM_VERBS)]
+        + [(protocol.Inbox, "serialization"), (protocol.SubAgents, "serialization")],
         ref_template=_REFS,
     )
     components = found.setdefault("components", {})

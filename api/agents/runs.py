@@ -15,6 +15,7 @@ from starlette.responses import Response
 from api.agents.bodies import Bodies, idempotency_key, parse
 from api.agents.callers import Caller, Callers, dead_token, find
 from api.agents.limits import AgentLimits, Places, TokenBuckets
+from api.agents.sub_agents import SubAgentWrites
 from api.agents.wakes import Wakes
 from api.problems import Problem, of_error
 from controllers.runs import artifacts, inbox, output_check, reports
@@ -25,7 +26,7 @@ from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas import protocol
-from schemas.errors import Conflict, Refused, RemitError
+from schemas.errors import Conflict, OverLimit, Refused, RemitError
 from schemas.mission import Artifact, Spend
 from schemas.resource import Resource, canonical_json
 from schemas.run import RunSpec, RunStatus
@@ -53,6 +54,8 @@ VERBS = (
     Verb("usage", protocol.UsageMessage, protocol.Receipt, "Report what was used since the last report"),
     Verb("artifacts", protocol.ContentMessage, protocol.ArtifactReceipt, "Hand in something to keep", large=True),
     Verb("tool-results", protocol.ToolResultMessage, protocol.Receipt, "Report a tool call that has ended"),
+    Verb("sub-agents", protocol.SpawnMessage, protocol.SpawnReceipt, "Spawn another agent for a part of the mission"),
+    Verb("terminate", protocol.TerminateMessage, protocol.Receipt, "End a sub-agent of this run"),
     Verb("complete", protocol.CompleteMessage, protocol.Receipt, "Hand in the deliverable: the last word", large=True),
     Verb("fail", protocol.FailMessage, protocol.Receipt, "Give up: the last word"),
 )
@@ -78,7 +81,8 @@ class RunEndpoints:
         self._blocking = blocking
         self._wakes = wakes
         buckets = TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic)
-        self._callers = Callers(store, tokens, buckets, blocking)
+        self._callers = Callers(store, tokens, buckets, blocking, now=clock.now)
+        self._sub_agents = SubAgentWrites(store, tokens)
         self._bodies = Bodies(limits, clock)
         self._places = Places(limits.in_flight, "requests")
         self._polls = Places(limits.polls, "long polls")
@@ -91,6 +95,8 @@ class RunEndpoints:
             "usage": self._usage,
             "artifacts": self._artifact,
             "tool-results": self._tool_result,
+            "sub-agents": self._sub_agents.spawn,
+            "terminate": self._sub_agents.terminate,
             "complete": self._complete,
             "fail": self._fail,
         }
@@ -235,6 +241,12 @@ class RunEndpoints:
             self._files.drop(caller.uid, artifact, listed)
             raise
 
+    async def sub_agents(self, request: Request, run: str) -> Response:
+        """The sub-agents of a run. Raises Problem, RemitError (see ``to_problem``)."""
+        caller = await self._callers.admit(request, run)
+        with self._places.taken(caller.uid):
+            return answer_with(await self._blocking.run(self._sub_agents.listed, caller))
+
     async def inbox(self, request: Request, run: str, wait_s: int, acknowledged: frozenset[str]) -> Response:
         """What the engine asks of the agent, but for what it has ``acknowledged``; at once when there is anything, else
         as soon as there is, else after ``wait_s`` seconds. Raises Problem, RemitError (see ``to_problem``)."""
@@ -279,6 +291,8 @@ def to_problem(error: RemitError) -> Problem:
     """The answer to an error of ours."""
     if isinstance(error, Refused) and error.reason == "RunEnded":
         return dead_token(str(error))
+    if isinstance(error, OverLimit):
+        return Problem(429, error.reason, str(error), retry_after_s=error.after)
     return of_error(error, _STATUS)
 
 

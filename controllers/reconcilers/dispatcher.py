@@ -112,7 +112,7 @@ class Dispatcher:
                 found = facts.mission_facts(tx, mission, all_holds)
                 if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
                     continue  # it changed since; its own pass says why it does not wait any more
-                _start(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
+                order_run(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
                 started += 1
                 if started == places:
                     return RequeueAfter(0.0) if started < free else DONE
@@ -131,7 +131,7 @@ def _executor_seen(tx: Transaction, agent: Resource, status: AgentStatus) -> boo
     return executor is None or executor.status.get("observedGeneration", 0) == executor.generation
 
 
-def _start(
+def order_run(
     tx: Transaction,
     agent: Resource,
     status: AgentStatus,
@@ -140,7 +140,7 @@ def _start(
     priority: int,
     position: int,
 ) -> None:
-    """Order one run: record, reservation, effect, event and the mission's move, together."""
+    """Order one run of a mission that ``may_start``: record, reservation, effect, event and the mission's move."""
     generation = status.effective_generation or agent.generation
     pinned = tx.spec_at(agent.uid, generation)
     agent_spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import pydantic
 
 from controllers.reconcilers import spending
-from controllers.runs import thresholds
+from controllers.runs import lineage, thresholds
 from decisions import loops
 from decisions.holds import Held, HoldFacts, strictest
 from decisions.mission_facts import AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
@@ -108,7 +108,7 @@ def _select(tx: Transaction, namespace: str, selector: LabelSelector, status: Mi
     agents = [
         a
         for a in tx.objects("Agent", namespace=namespace, labels=selector.match_labels)
-        if a.deletion_at is None and not a.spec.get("suspend")
+        if a.deletion_at is None and not a.spec.get("suspend") and not a.status.get("spawned")
     ]
     names = {a.name for a in agents}
     waiting = status.state in (MissionState.INBOX, MissionState.ASSIGNED) and status.current_run is None
@@ -194,6 +194,7 @@ def _held(
         executor = Key("Executor", agent.namespace, agent.spec["executorRef"]["name"])
         found = tx.get(executor)
         objects.append((executor, found.labels if found is not None else {}))
+        objects += lineage.ancestors(tx, agent)
     for kind, ref in (("Project", spec.project_ref), ("Goal", spec.goal_ref)):
         if ref is not None:
             key = ref.key(kind, mission.namespace)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
+from controllers.runs import lineage
 from controllers.runs.run_record import agent_of
 from decisions.holds import Held, HoldFacts, strictest
 from schemas.base import Key
@@ -63,7 +65,7 @@ def _facts(hold: Resource) -> HoldFacts:
     )
 
 
-def _held_with(snapshot: Snapshot, run: Resource) -> list[tuple[Key, dict[str, str]]]:
+def _held_with(snapshot: Snapshot, run: Resource) -> list[tuple[Key, Mapping[str, str]]]:
     """The objects whose Hold is also one on this run, with their labels."""
     spec = RunSpec.model_validate(run.spec)
     mission = spec.mission_ref.key("Mission", run.namespace)
@@ -74,5 +76,7 @@ def _held_with(snapshot: Snapshot, run: Resource) -> list[tuple[Key, dict[str, s
         for kind, ref in (("Project", declared.project_ref), ("Goal", declared.goal_ref)):
             if ref is not None:
                 keys.append(ref.key(kind, mission.namespace))
+    agent = snapshot.get(agent_of(run))
+    above = lineage.ancestors(snapshot, agent) if agent is not None else []
     found = snapshot.get_many(keys)
-    return [(key, dict(found[key].labels) if key in found else {}) for key in keys]
+    return above + [(key, dict(found[key].labels) if key in found else {}) for key in keys]

@@ -59,8 +59,9 @@ def require_open(status: RunStatus) -> None:
         raise Refused(f"the run's outcome was reported already: {status.report.outcome}", reason="AlreadyReported")
 
 
-def _begin(tx: Transaction, run_uid: str, once: Once) -> tuple[RunRecord, bool]:
-    """The record, and whether the request was carried out before."""
+def begin_report(tx: Transaction, run_uid: str, once: Once) -> tuple[RunRecord, bool]:
+    """The record, with this sign of life in it, and whether the request was carried out before. Who goes on saves the
+    record. Raises Refused."""
     record = RunRecord.load(tx, run_uid)
     if record.ended:
         require_open(record.status)
@@ -82,7 +83,7 @@ def progress(
     once: Once,
 ) -> Resource:
     """What the agent does; absent parts stay as they were. No event when nothing is new. Raises Refused."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     before = record.status
@@ -104,7 +105,7 @@ def progress(
 
 def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: Once) -> Resource:
     """What was used since the last report; it adds up. The ledger hears of it when the run ends. Raises Refused."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     record.spend(part, line(model, 2 * WORD))
@@ -117,7 +118,7 @@ def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: 
 
 def tool_result(tx: Transaction, run_uid: str, message: ToolResultMessage, *, once: Once) -> Resource:
     """A tool call has ended: it is counted, and compared with those before. Raises Refused."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     record.put(tool_calls=min(record.status.tool_calls + 1, MOST_TOKENS))
@@ -154,7 +155,7 @@ def check_artifact(status: RunStatus, name: str, digest: str, *, most: int = art
 def add_artifact(tx: Transaction, run_uid: str, artifact: Artifact, *, once: Once) -> Resource:
     """List an artifact that ``ArtifactFiles.keep`` has kept. The same content under the same name again changes
     nothing. Raises Refused, Conflict (see ``check_artifact``)."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     if not check_artifact(record.status, artifact.name, artifact.digest):
@@ -188,7 +189,7 @@ def complete(
 ) -> Resource:
     """The agent's last word: done. The run ends when its program does. ``deliverable`` is kept already, ``problem`` is
     what ``check_output`` says of it. Raises Refused, Conflict."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     # However much evidence there is, the deliverable has its place.
@@ -218,7 +219,7 @@ def complete(
 
 def fail(tx: Transaction, run_uid: str, reason: str, message: str, *, retryable: bool, once: Once) -> Resource:
     """The agent's last word: it cannot be done. The run ends when its program does. Raises Refused."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     report = Report(
