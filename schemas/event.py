@@ -46,6 +46,8 @@ class EventType(StrEnum):
     USAGE_RECORDED = "UsageRecorded"  # cost or tokens were booked
     RETRY_SCHEDULED = "RetryScheduled"  # another attempt will follow
     CANCEL_REQUESTED = "CancelRequested"  # the worker was told to stop
+    MESSAGE_POSTED = "MessagePosted"  # a person or an agent said something
+    MESSAGE_ENDED = "MessageEnded"  # a message was delivered, stopped by a limit, or canceled
     SUB_AGENT_SPAWNED = "SubAgentSpawned"  # an agent spawned another for a part of its mission
     SUB_AGENT_ENDED = "SubAgentEnded"  # a sub-agent ended; its key is dead, what it did not use went back
     TRANSITION_REFUSED = "TransitionRefused"  # somebody asked for a move that is not legal

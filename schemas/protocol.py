@@ -25,7 +25,8 @@ from pydantic import (
 )
 
 from schemas.agent import AutonomyLevel
-from schemas.base import MAX_SECONDS, JsonObject, Line, Model
+from schemas.base import MAX_SECONDS, JsonObject, Line, Model, Subject
+from schemas.message import MessageReason, MessageState
 from schemas.quantities import MONEY_PATTERN, Time, format_money, parse_money
 
 MAX_TOKENS = 10**12
@@ -223,6 +224,18 @@ SubAgentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,
 """What a parent calls its sub-agent."""
 
 
+class SayMessage(Message):
+    """Something said in the session of the run."""
+
+    text: str = Field(min_length=1, description="What is said; kept up to 10,000 characters.")
+    to: Annotated[tuple[Subject, ...], Field(max_length=20)] = Field(
+        (), description="Who is addressed: user:..., agent:<namespace>/<name>."
+    )
+    in_reply_to: str | None = Field(
+        None, max_length=64, description="uid of the message that it answers, as the inbox names it."
+    )
+
+
 class SubAgentBudget(Message):
     """What a sub-agent may use; taken out of what its parent may."""
 
@@ -306,21 +319,33 @@ class SpawnReceipt(Receipt):
     key: str | None = Field(None, description="Of a hosted one: the token of its run, as in REMIT_TOKEN.")
 
 
+class SayReceipt(Receipt):
+    """A message was taken, and what becomes of it."""
+
+    message: str = Field(description="uid of the message.")
+    state: MessageState = Field(description="Delivered, Pending (it goes out later) or Blocked (it never does).")
+    reason: MessageReason = Field(description="Why: Delivered, Cooldown, HardCap, Held.")
+    due_at: Time | None = Field(None, description="Pending: not before.")
+
+
 class NoticeType(StrEnum):
     """What the engine asks of a working agent."""
 
     CANCEL = "Cancel"  # stop now
     DRAIN = "Drain"  # finish this run; no other follows
+    MESSAGE = "Message"  # a person said something
 
 
 class Notice(Model):
     """An item of the inbox. It stays there while it holds; ``id`` is stable, so that it can be told from news."""
 
     id: str = Field(description="Name it in the query parameter ack to leave it out of further answers.")
-    type: NoticeType = Field(description="Cancel or Drain.")
+    type: NoticeType = Field(description="Cancel, Drain or Message.")
     reason: str = Field(description="Why, for people.")
     since: Time = Field(description="Since when.")
     until: Time | None = Field(None, description="When it ends by itself, if it does.")
+    author: str | None = Field(None, description="Of a Message: who said it.")
+    text: str | None = Field(None, description="Of a Message: what was said. Its uid is what follows message/ in id.")
 
 
 class Inbox(Model):

@@ -18,7 +18,7 @@ from api.agents.limits import AgentLimits, Places, TokenBuckets
 from api.agents.sub_agents import SubAgentWrites
 from api.agents.wakes import Wakes
 from api.problems import Problem, of_error
-from controllers.runs import artifacts, inbox, output_check, reports
+from controllers.runs import artifacts, inbox, messages, output_check, reports
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.once import Once
 from controllers.runs.run_record import agent_actor
@@ -27,6 +27,7 @@ from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas import protocol
 from schemas.errors import Conflict, OverLimit, Refused, RemitError
+from schemas.message import MessageReason, MessageStatus
 from schemas.mission import Artifact, Spend
 from schemas.resource import Resource, canonical_json
 from schemas.run import RunSpec, RunStatus
@@ -54,6 +55,7 @@ VERBS = (
     Verb("usage", protocol.UsageMessage, protocol.Receipt, "Report what was used since the last report"),
     Verb("artifacts", protocol.ContentMessage, protocol.ArtifactReceipt, "Hand in something to keep", large=True),
     Verb("tool-results", protocol.ToolResultMessage, protocol.Receipt, "Report a tool call that has ended"),
+    Verb("messages", protocol.SayMessage, protocol.SayReceipt, "Say something"),
     Verb("sub-agents", protocol.SpawnMessage, protocol.SpawnReceipt, "Spawn another agent for a part of the mission"),
     Verb("terminate", protocol.TerminateMessage, protocol.Receipt, "End a sub-agent of this run"),
     Verb("complete", protocol.CompleteMessage, protocol.Receipt, "Hand in the deliverable: the last word", large=True),
@@ -95,6 +97,7 @@ class RunEndpoints:
             "usage": self._usage,
             "artifacts": self._artifact,
             "tool-results": self._tool_result,
+            "messages": self._say,
             "sub-agents": self._sub_agents.spawn,
             "terminate": self._sub_agents.terminate,
             "complete": self._complete,
@@ -162,6 +165,17 @@ class RunEndpoints:
 
     def _tool_result(self, caller: Caller, message: protocol.ToolResultMessage, once: Once) -> protocol.Receipt:
         return self._write(caller, lambda tx: reports.tool_result(tx, caller.uid, message, once=once))
+
+    def _say(self, caller: Caller, message: protocol.SayMessage, once: Once) -> protocol.SayReceipt:
+        with self._store.transaction(agent_actor(caller.run)) as tx:
+            said = messages.agent_says(tx, caller.uid, message.text, message.to, message.in_reply_to or "", once=once)
+        status = MessageStatus.model_validate(said.message.status)
+        reason = MessageReason(status.conditions[0].reason)
+        if said.due_at is not None:
+            reason = MessageReason.COOLDOWN
+        return protocol.SayReceipt(
+            run=caller.run.name, message=said.message.uid, state=status.state, reason=reason, due_at=said.due_at
+        )
 
     def _fail(self, caller: Caller, message: protocol.FailMessage, once: Once) -> protocol.Receipt:
         return self._write(
@@ -252,8 +266,20 @@ class RunEndpoints:
         as soon as there is, else after ``wait_s`` seconds. Raises Problem, RemitError (see ``to_problem``)."""
         caller = await self._callers.admit(request, run)
         with self._polls.taken(caller.uid):
+            await self._seen(caller, acknowledged)
             items = await self._wait(request, caller, wait_s, acknowledged)
         return answer_with(protocol.Inbox(items=items))
+
+    async def _seen(self, caller: Caller, acknowledged: frozenset[str]) -> None:
+        """Take in that the agent has messages: what it acknowledged once is not told again."""
+        uids = frozenset(id_.removeprefix(inbox.MESSAGE) for id_ in acknowledged if id_.startswith(inbox.MESSAGE))
+
+        def write() -> None:
+            with self._store.transaction(agent_actor(caller.run)) as tx:
+                messages.seen(tx, caller.run, uids)
+
+        if uids:
+            await self._blocking.run(write)
 
     async def _wait(
         self, request: Request, caller: Caller, wait_s: int, acknowledged: frozenset[str]

@@ -172,7 +172,8 @@ class Wakes:
 
     def _concerned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         key = change.key
-        if key.kind not in RECORDS_WITHOUT_PASS:
+        waits = key.kind == "Session" and resource is not None and resource.status.get("queue")
+        if key.kind not in RECORDS_WITHOUT_PASS or waits:
             yield key, Priority.URGENT if key.kind in _URGENT else Priority.CHANGE
         handler = {
             "Mission": self._mission,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from controllers.runs import lineage
+from controllers.runs import lineage, sessions
 from controllers.runs.run_record import agent_of
 from decisions.holds import Held, HoldFacts, strictest
 from schemas.base import Key
@@ -15,6 +15,9 @@ from schemas.protocol import Notice, NoticeType
 from schemas.resource import Resource
 from schemas.run import RunSpec, RunStatus
 from store.contract import Snapshot
+
+MESSAGE = "message/"
+"""How the ids of notices that are messages begin."""
 
 
 def notices(snapshot: Snapshot, run: Resource, now: datetime) -> tuple[Notice, ...]:
@@ -33,7 +36,26 @@ def notices(snapshot: Snapshot, run: Resource, now: datetime) -> tuple[Notice, .
     drain = _drain(snapshot, run, now)
     if drain is not None:
         found.append(drain)
-    return tuple(found)
+    return (*found, *_messages(snapshot, run))
+
+
+def _messages(snapshot: Snapshot, run: Resource) -> list[Notice]:
+    """What people said and the agent has not acknowledged, oldest first."""
+    session = sessions.find(snapshot, run)
+    names = session.status.get("inbound", ()) if session is not None else ()
+    keys = [Key("Message", run.namespace, str(name)) for name in names]
+    there = snapshot.get_many(keys) if keys else {}
+    return [
+        Notice(
+            id=f"{MESSAGE}{message.uid}",
+            type=NoticeType.MESSAGE,
+            reason="a person said something",
+            since=message.created_at,
+            author=str(message.spec["author"]),
+            text=str(message.spec["text"]),
+        )
+        for message in (there[key] for key in keys if key in there)
+    ]
 
 
 def held(snapshot: Snapshot, run: Resource, now: datetime) -> Held | None:
