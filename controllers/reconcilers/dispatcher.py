@@ -91,6 +91,8 @@ class Dispatcher:
         agent = tx.get(Key("Agent", key.namespace, key.name))
         if agent is None or agent.deletion_at is not None:
             return DONE
+        if (agent.status.get("spawned") or {}).get("hosted"):
+            return DONE  # its parent's program does its one run
         status = AgentStatus.model_validate(agent.status)
         if not is_true(status.conditions, "Ready") or status.observed_generation != agent.generation:
             return DONE  # a changed spec may ask for a drain: the agent is looked at first, which wakes this key

@@ -37,14 +37,14 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     spawned = status.spawned
     task = tx.get_by_uid(spawned.mission_uid)
     why = decisions.why_end(_life(tx, spawned), tx.now)
-    if spawned.hosted and task is not None and _end_hosted(tx, task, why):
-        return RequeueAfter(0.0)  # the end of its run changed its mission and agent: look at them anew
     if task is not None and why and task.state not in TERMINAL_STATES and task.spec.get("desiredState") != "Canceled":
+        # Before its run ends: a mission that is still to be completed would get another one.
         agent = spawning.put_spawned(tx, agent, status, spawned.model_copy(update={"ending": why}))
         task = tx.put_spec(task, spawning.canceled(task), manager=task.manager)
-        tx.event(
-            EventType.UPDATED, task, reason=why, message=f"its sub-agent ends: {why}", data={"related": [agent.uid]}
-        )
+        text = f"its sub-agent ends: {why}"
+        tx.event(EventType.UPDATED, task, reason=why, message=text, data={"related": [agent.uid]})
+    if spawned.hosted and task is not None and _end_hosted(tx, task, why):
+        return RequeueAfter(0.0)  # the end of its run changed its mission and agent: look at them anew
     if spawning.is_over(task) and not tx.objects(
         "Agent", labels={spawning.PARENT_MISSION: spawned.mission_uid}, limit=1
     ):

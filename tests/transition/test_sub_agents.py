@@ -264,6 +264,7 @@ def test_a_hosted_sub_agent_ends_at_once(world: World, how: str) -> None:
         terminate(world, run, "inline")
     else:
         world.finish("a-1", state=RunState.FAILED)
+    assert world.started == ["a-1"]
     child = world.get("Run", f"{made.sub_agent.mission}-1")
     assert child.state == (RunState.TIMED_OUT if how == "ttl" else RunState.CANCELED)
     assert world.state(made.sub_agent.mission) in (MissionState.CANCELED, MissionState.FAILED)
@@ -280,3 +281,18 @@ def test_a_mission_with_a_selector_does_not_choose_a_sub_agent(world: World) -> 
     world.sync()
     assert world.status("b").agent is not None
     assert world.status("b").agent.name == "worker"  # type: ignore[union-attr]
+
+
+def test_no_program_is_ever_started_for_a_hosted_sub_agent(world: World) -> None:
+    run = fleet(world)
+    made = spawn(world, run, "inline", hosted=True).sub_agent
+    hold = {"selector": {"kinds": ["Mission"], "names": [made.mission]}, "mode": "Stop", "reason": "look"}
+    world.act("Hold", "look", hold)
+    assert world.get("Run", f"{made.mission}-1").state == RunState.CANCELED
+    world.remove("Hold", "look")
+    world.advance(60)
+    assert world.started == ["a-1"]
+    world.advance(3600)
+    assert alive(world) == []
+    assert world.started == ["a-1"]
+    world.check()
