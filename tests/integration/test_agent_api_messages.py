@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from remit_client import Assignment, AsyncRun
 
 from controllers.runs import messages, sessions
 from controllers.runtime.clock import SystemClock
 from schemas.resource import Actor, ActorKind, Resource
 from schemas.run import RunState
-from tests.fakes.agent_port import problem, serving
+from tests.fakes.agent_port import TOKENS, problem, serving
 from tests.fakes.runs import RunBench
 
 pytestmark = pytest.mark.asyncio
@@ -89,3 +90,15 @@ async def test_messages_at_once_never_pass_the_cap(bench: RunBench, run: Resourc
         answers = await asyncio.gather(*(port.post(run, "messages", {"text": f"n{n}"}) for n in range(15)))
     states = sorted(a.json()["state"] for a in answers)
     assert states == ["Blocked"] * 12 + ["Delivered"] + ["Pending"] * 2
+
+
+async def test_the_client_hears_a_person_and_answers(bench: RunBench, run: Resource) -> None:
+    async with serving(bench) as port, AsyncRun(Assignment(port.url, run.name, TOKENS.mint(run.uid))) as working:
+        await asyncio.to_thread(person, bench, run, "how far?")
+        async with asyncio.timeout(30):
+            while not (heard := working.take_notices()):
+                await working.progress("at work")
+        assert [notice.text for notice in heard] == ["how far?"]
+        assert (await working.say("half way", in_reply_to=heard[0]))["state"] == "Delivered"
+        assert (await working.say("on my own"))["state"] == "Delivered"
+        await working.fail("Enough", "done talking")
