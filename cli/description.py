@@ -3,12 +3,11 @@ what happened."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cli import limits
+from cli import description_calls, limits
 from cli.output import age, dump_yaml, safe, table
 from schemas.base import Key
 from schemas.quantities import format_time, parse_time
@@ -19,7 +18,17 @@ if TYPE_CHECKING:
 
 _EVENTS = 15
 _TEXT = 4000
-_QUIET = {"conditions", "blockedOn", "transitions", "deliverable", "artifacts", "workPlan", "units", "seenKeys"}
+_QUIET = {
+    "awaiting",
+    "conditions",
+    "blockedOn",
+    "transitions",
+    "deliverable",
+    "artifacts",
+    "workPlan",
+    "units",
+    "seenKeys",
+}
 
 
 def describe_object(snapshot: Snapshot, resource: Resource, now: datetime) -> str:
@@ -111,6 +120,8 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
         return _mission(snapshot, resource, now)
     if resource.kind == "ApprovalRequest":
         return _request(resource, now)
+    if resource.kind == "ToolCall":
+        return [line for title, lines in description_calls.call(resource) for line in _section(title, lines)]
     if resource.kind == "Source":
         return _source(resource)
     if resource.kind == "Run":
@@ -161,6 +172,8 @@ def _mission(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]
         request = snapshot.get(Key("ApprovalRequest", resource.namespace, status["reviewRequest"]))
         if request is not None:
             digest = request.spec.get("actionDigest", "")
+            if request.spec.get("type") == "Action":
+                lines += ["", f"Asks: {request.spec.get('title')} (remit describe approval/{request.name})"]
             lines += _section(
                 "To answer",
                 [
@@ -188,20 +201,14 @@ def _artifacts(resource: Resource) -> list[str]:
 
 def _request(resource: Resource, now: datetime) -> list[str]:
     spec = resource.spec
-    action = json.dumps(spec.get("action", {}), indent=2, ensure_ascii=False).splitlines()
-    lines = _section("What exactly", action)
+    if spec.get("type") == "Action":
+        sections = description_calls.asked_action(resource)
+    else:
+        sections = [("What exactly", description_calls.exactly(spec.get("action", {})))]
+    lines = [line for title, body in sections for line in _section(title, body)]
     lines += ["", f"Digest: {spec.get('actionDigest')}"]
     if resource.state == "Pending":
-        short = str(spec.get("actionDigest", ""))[7:19]
-        expires = age(parse_time(spec["expiresAt"]), now)
-        lines += _section(
-            "To answer",
-            [
-                f"remit approve {resource.name} --digest {short} -n {resource.namespace}",
-                f"remit deny {resource.name} --digest {short} -n {resource.namespace} --reason '...'",
-                f"expires {expires}; without an answer: {spec.get('onTimeout')}",
-            ],
-        )
+        lines += _section("To answer", description_calls.to_answer(resource, now))
     return lines
 
 

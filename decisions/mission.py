@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from decisions import containment, gates, loops, retry
+from decisions import containment, gates, loops, mission_leave, retry
 from decisions.mission_facts import DECLARED, Decision, MissionFacts, ReviewFacts, RunFacts
 from decisions.mission_pass import Pass
 from decisions.mission_summary import summarise
@@ -60,6 +60,7 @@ def decide(facts: MissionFacts, now: datetime) -> Decision:
     else:
         contain(work)
         steer_open_run(work)
+        mission_leave.wait_for_leave(work)
         answer(work)
         assign(work)
         review(work)
@@ -141,6 +142,8 @@ def book_ended_run(work: Pass) -> None:
     if run is None and work.status.current_run is not None:
         # The record of the run is gone (a restored backup): nobody can know what it did.
         work.put(current_run=None)
+        if work.state is MissionState.NEEDS_APPROVAL:
+            mission_leave.resume(work)
         if work.state is MissionState.IN_PROGRESS:
             message = "the record of its run is missing"
             key = f"lost/{work.status.last_run}"
@@ -157,9 +160,14 @@ def book_ended_run(work: Pass) -> None:
         work.put(work_plan=run.work_plan)
     containment.observe_run(work, run)
     work.run = None
+    key = f"run/{run.uid}/ended"
+    if work.state is MissionState.NEEDS_APPROVAL:
+        if run.cancel_reason == MissionReason.APPROVAL_EXPIRED and run.state is not RunState.SUCCEEDED:
+            mission_leave.park(work, "nobody answered in time whether its action may be done", key)
+            return
+        mission_leave.resume(work)
     if work.state is not MissionState.IN_PROGRESS:
         return
-    key = f"run/{run.uid}/ended"
     if run.state is RunState.SUCCEEDED:
         _handed_in(work, run, key)
     elif run.state is RunState.CANCELED or run.cancel_requested_at is not None:
@@ -342,6 +350,8 @@ def steer_open_run(work: Pass) -> None:
         _told_to_stop(work, "Reassigned", f"reassigned to {work.facts.agent_key.short}")
     elif run.cancel_requested_at is not None:
         _told_to_stop(work, run.cancel_reason, run.cancel_reason)
+    elif mission_leave.parked(work) is not None:
+        _told_to_stop(work, MissionReason.APPROVAL_EXPIRED, "nobody answered in time whether its action may be done")
     elif spec.deadline is not None and work.status.started_at is not None:
         due = work.status.started_at + spec.deadline
         if work.now >= due:

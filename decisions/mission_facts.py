@@ -85,6 +85,21 @@ class ReviewFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedFacts:
+    """An action that its run asks leave for. ``by`` and ``transport`` are who answered, "" while nobody did."""
+
+    name: str
+    uid: str
+    state: RequestState
+    expires_at: datetime
+    parks: bool
+    title: str
+    by: str = ""
+    transport: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MissionFacts:
     """Everything that a decision about a mission may rest on.
 
@@ -92,7 +107,8 @@ class MissionFacts:
     is what the agent's inputSchema says of ``spec.input`` ("" when it fits). ``cycle`` is the way around a dependency
     cycle, if there is one. ``place`` is where the spec stands (path:line), for records. ``declared`` says whether a
     source declares the mission (then its ttl does not remove it). ``breach`` is the limit that leaves no room for its
-    next run, which would reserve ``want``. ``loop_limits`` are those of its agent.
+    next run, which would reserve ``want``. ``loop_limits`` are those of its agent. ``asked`` are the actions that its
+    open run waits for leave to do.
     """
 
     key: Key
@@ -116,6 +132,7 @@ class MissionFacts:
     breach: Breach | None = None
     want: Amounts = NOTHING
     loop_limits: LoopLimits = DEFAULT
+    asked: tuple[AskedFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ def summarise(work: Pass) -> None:
         _admit(work)
     elif work.state is MissionState.REVIEW:
         _wait_for_person(work, "Review", "remit approve")
+    elif work.state is MissionState.NEEDS_APPROVAL:
+        _wait_for_person(work, "Approval", "remit approve")
     elif work.state is MissionState.BLOCKED:
         _blocked(work)
     work.put(blocked_on=_stable(work, tuple(work.blockers)))
@@ -256,6 +258,8 @@ def _approved_condition(work: Pass) -> None:
     verdict, state, R = work.status.review, work.state, MissionReason
     if state is MissionState.REVIEW:
         _set(work, "Approved", None, R.AWAITING_REVIEW, "")
+    elif state is MissionState.NEEDS_APPROVAL:
+        _set(work, "Approved", None, R.AWAITING_APPROVAL, "")
     elif verdict is None:
         _set(work, "Approved", None, R.NOT_REQUIRED, "")
     elif verdict.verdict == "Approve":

@@ -197,6 +197,7 @@ class MissionReason(StrEnum):
     CHANGES_REQUESTED = "ChangesRequested"  # sent back with remarks
     DENIED = "Denied"  # a person turned it down
     REVIEW_EXPIRED = "ReviewExpired"  # nobody gave a verdict in time
+    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time whether an action may be done
     WAITING = "Waiting"  # not started
     RUNNING = "Running"  # work is under way
     COMPLETED = "Completed"  # Done

@@ -10,12 +10,12 @@ from controllers.reconcilers import spending
 from controllers.runs import lineage, thresholds
 from decisions import loops
 from decisions.holds import Held, HoldFacts, strictest
-from decisions.mission_facts import AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
+from decisions.mission_facts import AgentFacts, AskedFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
 from schemas import user_schema
 from schemas.agent import AgentStatus
 from schemas.amounts import NOTHING
 from schemas.approval_decision import ApprovalDecisionSpec
-from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus
+from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus, OnTimeout
 from schemas.base import Key, LabelSelector
 from schemas.conditions import find, is_true
 from schemas.hold import HoldSpec, HoldStatus
@@ -85,6 +85,7 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
         want=quoted.want if quoted is not None else NOTHING,
         # Asked for only where a run may have ended: that is when the counts of a mission move.
         loop_limits=thresholds.loop_limits(tx, agent) if status.current_run is not None else loops.DEFAULT,
+        asked=_asked(tx, mission, status),
     )
 
 
@@ -235,6 +236,48 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
     )
 
 
+def _asked(tx: Transaction, mission: Resource, status: MissionStatus) -> tuple[AskedFacts, ...]:
+    """The actions that the open run waits for leave to do."""
+    run = tx.get(Key("Run", mission.namespace, status.current_run)) if status.current_run is not None else None
+    if run is None or run.owner_uid != mission.uid:
+        return ()
+    found = []
+    for name in run.status.get("awaiting", ()):
+        request = tx.get(Key("ApprovalRequest", mission.namespace, name))
+        if request is None:
+            continue
+        spec = ApprovalRequestSpec.model_validate(request.spec)
+        answered = ApprovalRequestStatus.model_validate(request.status)
+        reason, transport = _last_answer(tx, mission.namespace, answered)
+        found.append(
+            AskedFacts(
+                name=name,
+                uid=request.uid,
+                state=answered.state,
+                expires_at=spec.expires_at,
+                parks=spec.on_timeout is OnTimeout.PARK,
+                title=spec.title,
+                by=answered.decided_by,
+                transport=transport,
+                reason=reason,
+            )
+        )
+    return tuple(found)
+
+
+def _last_answer(tx: Transaction, namespace: str, request: ApprovalRequestStatus) -> tuple[str, str]:
+    """Reason and transport of the decision that counted last."""
+    name = request.decisions[-1] if request.decisions else ""
+    answer = tx.get(Key("ApprovalDecision", namespace, name)) if name else None
+    if answer is None:
+        return "", ""
+    try:
+        reason = ApprovalDecisionSpec.model_validate(answer.spec).reason
+    except pydantic.ValidationError:
+        reason = ""
+    return reason, str(answer.status.get("transport", ""))
+
+
 def _review_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> ReviewFacts | None:
     if not status.review_request:
         return None
@@ -243,16 +286,8 @@ def _review_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> 
         return None
     spec = ApprovalRequestSpec.model_validate(resource.spec)
     request = ApprovalRequestStatus.model_validate(resource.status)
-    reason = transport = ""
     decision = request.decisions[-1] if request.decisions else ""
-    if decision:
-        answer = tx.get(Key("ApprovalDecision", mission.namespace, decision))
-        if answer is not None:
-            try:
-                reason = ApprovalDecisionSpec.model_validate(answer.spec).reason
-            except pydantic.ValidationError:
-                reason = ""
-            transport = str(answer.status.get("transport", ""))
+    reason, transport = _last_answer(tx, mission.namespace, request)
     return ReviewFacts(
         name=resource.name,
         uid=resource.uid,

@@ -15,17 +15,20 @@ from schemas.approval_request import (
     ApprovalRequestStatus,
     OnTimeout,
     RequestState,
+    RequestType,
 )
 from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.event import EventType
-from schemas.mission import TERMINAL_STATES, MissionStatus
+from schemas.mission import TERMINAL_STATES, MissionState, MissionStatus
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunState
 from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
 
 APPROVAL_LIFE = timedelta(hours=111)
 REMIND_AFTER = APPROVAL_LIFE / 2
+_AT_REST = frozenset(s.value for s in (*TERMINAL_STATES, MissionState.REVIEW, MissionState.BLOCKED))
+"""Where a mission has no run."""
 
 
 def reconcile(tx: Transaction, key: Key) -> Result:
@@ -60,6 +63,8 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
         withdraw(tx, Key("ApprovalRequest", mission.namespace, decision.withdraw), "the question no longer stands")
     mission = writing.put_status(tx, mission, status)
     writing.append(tx, mission, decision.notes)
+    if any(note.data.get("to") in _AT_REST for note in decision.notes if note.type is EventType.TRANSITIONED):
+        _close_questions(tx, mission)
     if decision.remove:
         tx.event(EventType.DELETION_REQUESTED, mission, reason="TtlExpired", message="its ttl after the end is over")
         left = tx.request_deletion(mission)
@@ -69,6 +74,15 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
     if mission.deletion_at is not None and _finalize(tx, mission, status):
         return DONE
     return writing.wake_at(tx, mission, decision.wake_at)
+
+
+def _close_questions(tx: Transaction, mission: Resource) -> None:
+    """No run is open, and none follows by itself: nobody would use the leave."""
+    for request in tx.objects(
+        "ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=[RequestState.PENDING.value]
+    ):
+        if request.spec.get("type") == RequestType.ACTION:
+            withdraw(tx, request.key, "the run that asked has ended")
 
 
 def _give_up(tx: Transaction, run: Resource, message: str) -> None:
@@ -185,6 +199,8 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
         )
     for kind in ("Run", "ApprovalRequest", "Message", "Session", "Alert"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
+            for call in tx.objects("ToolCall", namespace=mission.namespace, owner_uid=record.uid):
+                tx.remove(call)
             tx.clear_timer(record.key, writing.WAKE)
             tx.remove(record)
     tx.clear_timer(mission.key, writing.WAKE)
