@@ -29,6 +29,8 @@ from controllers.reconcilers import (
     missions,
     ownership,
     policies,
+    sessions,
+    sub_agents,
     unreconciled,
     waivers,
 )
@@ -166,7 +168,8 @@ class Term:
     # Waking.
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, claims.KIND, "Confirmation", fields.KIND)]
+        no_objects = (dispatcher.KIND, claims.KIND, sub_agents.KIND, "Confirmation", fields.KIND)
+        kinds = [k for k in self._reconcilers if k not in no_objects]
 
         def everything() -> list[tuple[Key, Priority]]:
             with self._waking, self.store.snapshot() as snapshot:
@@ -337,7 +340,9 @@ def make_reconcilers(
         "Mission": missions.reconcile,
         "Policy": policies.reconcile,
         fields.KIND: ownership.reconcile,
+        "Session": sessions.reconcile,
         "Source": _rests,
+        sub_agents.KIND: sub_agents.reconcile,
         "Waiver": waivers.reconcile,
     }
 

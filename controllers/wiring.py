@@ -394,6 +394,8 @@ class Engine:
                 continue
             if run.status.get("claim") is not None:
                 continue  # its worker has it, or the end of its lease ends it
+            if run.status.get("hostedUntil") is not None:
+                continue  # its parent's program has it, and it ends with that or at its time
             if self._command.knows(run.uid):
                 self._command.recall(run.uid)
                 continue

@@ -18,9 +18,11 @@ from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimEndpoints, ClaimVerb, Wor
 from api.agents.decisions import DecisionEndpoints
 from api.agents.limits import AgentLimits, LoadLimit, Places, TokenBuckets
 from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
+from api.agents.sub_agents import SubAgentWrites
 from api.agents.wakes import POLL_S, Wakes
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
+from controllers.gate import autonomy
 from controllers.gate.authorize import Gate
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
@@ -30,7 +32,7 @@ from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from schemas.authorize import Decision
 from schemas.errors import RemitError
-from schemas.protocol import Inbox
+from schemas.protocol import Inbox, SubAgents
 from store.contract import Store
 
 _ABOUT = (
@@ -63,15 +65,17 @@ def create_app(
     """
     limits = limits or AgentLimits()
     wakes = Wakes(store, blocking, clock, poll_s=poll_s)
-    callers = Callers(store, tokens, TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic), blocking)
+    buckets = TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic)
+    callers = Callers(store, tokens, buckets, blocking, now=clock.now)
     bodies = Bodies(limits, clock)
     places, polls = Places(limits.in_flight, "requests"), Places(limits.polls, "long polls")
     runs = RunEndpoints(
-        store, ArtifactFiles(state_dir), callers=callers, bodies=bodies, places=places, polls=polls,
-        clock=clock, blocking=blocking, limits=limits, wakes=wakes,
+        store, ArtifactFiles(state_dir), sub_agents=SubAgentWrites(store, tokens), callers=callers, bodies=bodies,
+        places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
     )  # fmt: skip
     decisions = DecisionEndpoints(
-        store, gate or Gate(stops=stops), callers=callers, bodies=bodies, places=places, polls=polls,
+        store, gate or Gate(limits=(autonomy.limit,), stops=stops), callers=callers, bodies=bodies, places=places,
+        polls=polls,
         clock=clock, blocking=blocking, wakes=wakes,
     )  # fmt: skip
 
@@ -142,6 +146,18 @@ def create_app(
 
     for verb in VERBS:
         app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))
+
+    @app.get(
+        "/agent/v1/runs/{run}/sub-agents",
+        summary="List the sub-agents of the run",
+        operation_id="list-sub-agents",
+        response_model=SubAgents,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 429, 503),
+    )
+    async def sub_agents(request: Request, run: str) -> Response:
+        """Those that have not been put away."""
+        return await runs.sub_agents(request, run)
 
     @app.get(
         "/agent/v1/runs/{run}/inbox",

@@ -98,6 +98,8 @@ class Dispatcher:
         agent = tx.get(Key("Agent", key.namespace, key.name))
         if agent is None or agent.deletion_at is not None:
             return DONE
+        if (agent.status.get("spawned") or {}).get("hosted"):
+            return DONE  # its parent's program does its one run
         status = AgentStatus.model_validate(agent.status)
         if not is_true(status.conditions, "Ready") or status.observed_generation != agent.generation:
             return DONE  # a changed spec may ask for a drain: the agent is looked at first, which wakes this key
@@ -121,7 +123,7 @@ class Dispatcher:
                 found = facts.mission_facts(tx, mission, all_holds)
                 if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
                     continue  # it changed since; its own pass says why it does not wait any more
-                _start(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
+                order_run(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
                 started += 1
                 if started == places:
                     return RequeueAfter(0.0) if started < free else DONE
@@ -146,7 +148,7 @@ def _executor_seen(tx: Transaction, agent: Resource, status: AgentStatus) -> boo
     return executor is None or executor.status.get("observedGeneration", 0) == executor.generation
 
 
-def _start(
+def order_run(
     tx: Transaction,
     agent: Resource,
     status: AgentStatus,
@@ -155,7 +157,7 @@ def _start(
     priority: int,
     position: int,
 ) -> None:
-    """Order one run: record, reservation, effect, event and the mission's move, together."""
+    """Order one run of a mission that ``may_start``: record, reservation, effect, event and the mission's move."""
     generation = status.effective_generation or agent.generation
     pinned = tx.spec_at(agent.uid, generation)
     agent_spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)

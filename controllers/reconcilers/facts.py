@@ -8,7 +8,7 @@ import pydantic
 
 from controllers.holds import effective
 from controllers.reconcilers import spending
-from controllers.runs import thresholds
+from controllers.runs import lineage, thresholds
 from decisions import loops
 from decisions.holds import Held, HoldFacts, strictest
 from decisions.mission_facts import ActionFacts, AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
@@ -124,7 +124,7 @@ def _select(tx: Transaction, namespace: str, selector: LabelSelector, status: Mi
     agents = [
         a
         for a in tx.objects("Agent", namespace=namespace, labels=selector.match_labels)
-        if a.deletion_at is None and not a.spec.get("suspend")
+        if a.deletion_at is None and not a.spec.get("suspend") and not a.status.get("spawned")
     ]
     names = {a.name for a in agents}
     waiting = status.state in (MissionState.INBOX, MissionState.ASSIGNED) and status.current_run is None
@@ -202,7 +202,8 @@ def _held(tx: Transaction, mission: Resource, agent: Resource | None, all_holds:
     all_holds = list(all_holds)
     if not all_holds:
         return None
-    return strictest(all_holds, effective.objects(tx, agent, mission), tx.now)
+    objects = effective.objects(tx, agent, mission)
+    return strictest(all_holds, [*objects, *(lineage.ancestors(tx, agent) if agent is not None else ())], tx.now)
 
 
 def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> RunFacts | None:
