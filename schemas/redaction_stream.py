@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from schemas.redaction import HIDDEN, Redactor, replaced
+from schemas.redaction import Redactor, replaced
 
 LIMIT: Final = 64 * 1024
 """Bytes of one line that are held back."""
+SLACK: Final = 8 * 1024
+"""Bytes that are looked at and not shown where what came before them is unknown: more than a
+private key has."""
 _OVERLAP: Final = 4096
 _ARMOURED = re.compile(r"(?:[A-Za-z0-9+/=\t :,.\\-]*)(?:\r\n?|\n)")
 _OPEN_ARMOUR = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
@@ -125,16 +128,21 @@ class StreamRedactor:
         return max(cut, 0), kept
 
 
+def clean_end(redactor: Redactor, data: bytes, skip: int) -> tuple[bytes, int]:
+    """The end of a stream whose beginning is unknown: ``data`` without its first ``skip`` bytes, or a few more so that
+    no credential is cut, and how many bytes that were. ``redactor`` must be one for octets."""
+    text = data.decode("latin-1")
+    spans = redactor.spans(text)
+    skip = next((end for start, end in spans if start < skip < end), skip)
+    shown = [(start - skip, end - skip) for start, end in spans if start >= skip]
+    return replaced(text[skip:], shown).encode("latin-1"), skip
+
+
 def _line(text: str, at: int) -> str:
     end = text.find("\n", at)
     return text[at:] if end < 0 else text[at : end + 1]
 
 
 def _opens_armour(text: str) -> bool:
-    begin = None
-    for begin in _OPEN_ARMOUR.finditer(text):
-        pass
-    return begin is not None and _CLOSED_ARMOUR.search(text, begin.end()) is None
-
-
-__all__ = ["HIDDEN", "LIMIT", "StreamRedactor"]
+    begins = [match.end() for match in _OPEN_ARMOUR.finditer(text)]
+    return bool(begins) and _CLOSED_ARMOUR.search(text, begins[-1]) is None
