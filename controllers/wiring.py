@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 from controllers.dispatch.command import CommandExecutor
-from controllers.dispatch.environment import LocalSecrets, SecretMissing
+from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims, homes
 from controllers.effects.runner import EffectRunner, Handler
@@ -37,6 +37,8 @@ from controllers.runtime.ids import IdMint
 from controllers.runtime.leadership import Leadership
 from controllers.runtime.lifecycle import Lifecycle, Run
 from controllers.runtime.manager import Manager, ShutdownReport
+from controllers.secrets.keeper import make_keeper
+from controllers.secrets.known import KnownSecrets
 from controllers.sources.committed_holds import CommittedHolds
 from controllers.sources.readers import Readers, local_url, make_reader
 from controllers.status import commits
@@ -100,12 +102,14 @@ class Engine:
         self.ids = IdMint(self.clock.now, random or SystemRandom())
         for folder in (place.state, place.state / "keys"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._known = KnownSecrets()
         self._raw: Store = open_store(
             from_project(config.store, place.project),
             now=self.clock.now,
             new_id=self.ids.new,
             create=True,
             exclusive=True,
+            mask=self._known.mask,
         )
         self.store: Store = self._raw
         self._member: Member | None = None
@@ -128,7 +132,15 @@ class Engine:
         self._gone: StoreError | None = None
         self._term: Term | None = None
         self._loop = asyncio.get_running_loop()
-        self._secrets = LocalSecrets(variables=environment)
+        self._secrets = make_keeper(
+            config.secrets,
+            project=place.project,
+            closed=(place.state,),
+            variables=environment,
+            now=self.clock.now,
+            monotonic=self.clock.monotonic,
+            known=self._known,
+        )
         self._command = CommandExecutor(place.state, self.clock, self.blocking, secrets=self._secrets)
         self._pull = PullExecutor(self.blocking, secrets=self._secrets, withdraw=self._withdraw)
         context = RunContext(self.tokens, agent_url, place.project, self.stops)
@@ -169,15 +181,15 @@ class Engine:
             random=self.random,
         )
 
-    def _probe(self, spec: ExecutorSpec) -> Probe:
+    def _probe(self, spec: ExecutorSpec, namespace: str) -> Probe:
         """What this engine can do with an executor."""
         if spec.type is ExecutorType.PULL:
-            return self._probe_pull(spec)
+            return self._probe_pull(spec, namespace)
         if spec.type is not ExecutorType.COMMAND:
             message = f"accepted and stored; this version does not run type {spec.type} yet"
             return Probe(ExecutorReason.NOT_RECONCILED_YET, message, Capabilities())
         wire = spec.to_wire()
-        problem = self._command.problem(wire, self.place.project)
+        problem = self._command.problem(wire, self.place.project, namespace)
         capabilities = self._command.capabilities(wire)
         if problem is None:
             return Probe(ExecutorReason.RECONCILED, "", capabilities)
@@ -185,11 +197,11 @@ class Engine:
             _EXECUTOR_REASONS.get(problem.reason, ExecutorReason.WORKING_DIR_NOT_FOUND), str(problem), capabilities
         )
 
-    def _probe_pull(self, spec: ExecutorSpec) -> Probe:
+    def _probe_pull(self, spec: ExecutorSpec, namespace: str) -> Probe:
         wire = spec.to_wire()
         capabilities = self._pull.capabilities(wire)
         try:
-            self._pull.token(wire, self.place.project)
+            self._pull.check(wire, self.place.project, namespace)
         except SecretMissing as missing:
             return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
         return Probe(ExecutorReason.RECONCILED, "", capabilities)
@@ -197,7 +209,7 @@ class Engine:
     def worker_token(self, executor: Resource) -> str | None:
         """The token of the workers of a Pull executor; None when it declares none that can be used. Blocks."""
         try:
-            return self._pull.token(executor.spec, self.place.project)
+            return self._pull.token(executor.spec, self.place.project, executor.namespace)
         except SecretMissing:
             return None
 
@@ -432,8 +444,8 @@ class Engine:
         if webhook is None:
             return None
         try:
-            secret = self._secrets.resolve(webhook.secret, self.place.project)
-        except SecretMissing as error:
+            secret = self._secrets.of(key.namespace).resolve(webhook.secret, self.place.project)
+        except (SecretMissing, SecretUnavailable) as error:
             log.warning("%s takes no hooks: spec.webhook.secret: %s", key.short, error)
             return None
         if len(secret) < LEAST_SECRET:

@@ -201,6 +201,7 @@ def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder
         agent_url=context.agent_url(),
         project_root=context.project_root,
         deadline_s=spec.timeout.total_seconds(),
+        executor_namespace=executor_key.namespace,
     )
 
 

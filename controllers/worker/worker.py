@@ -26,6 +26,7 @@ from controllers.runtime.clock import Clock, wait_for_any
 from controllers.worker.desk import Desk, HeldClaim
 from controllers.worker.engine_link import EngineLink
 from schemas import claims as wire
+from schemas.base import DEFAULT_NAMESPACE
 from schemas.errors import Retry, Terminal
 from schemas.executor import Command, ExecutorSpec
 from schemas.protocol import UsageSource
@@ -238,6 +239,7 @@ class Worker:
             agent_url=self._link.url,
             project_root=self._project,
             deadline_s=order.timeout_s,
+            executor_namespace=self._me.executor.rpartition("/")[0] or DEFAULT_NAMESPACE,
         )
 
     # Keeping.

@@ -52,12 +52,13 @@ def open_streams(request: StartRequest, folder: RunFolder) -> Streams:
     """Pipes and log files for a run. Raises OSError with nothing left open."""
     opened: list[int] = []
     captures: list[Capture] = []
+    redactor = request.redactor()
     try:
         for path, cap in ((folder.stdout, request.stdout_cap), (folder.stderr, request.stderr_cap)):
             ours, theirs = os.pipe()
             opened += [ours, theirs]
             os.set_blocking(ours, False)
-            captures.append(Capture(ours, path, cap))
+            captures.append(Capture(ours, path, cap, redactor))
     except OSError:
         for capture in captures:
             capture.close()
