@@ -154,7 +154,9 @@ class BudgetStatus(StatusModel):
     reserved: Amounts = Field(default_factory=Amounts, description="Set aside for what is under way.")
     granted: Amounts = Field(default_factory=Amounts, description="Added by people on top of the limits.")
     remaining: Amounts = Field(default_factory=Amounts, description="Left.")
+    burn_per_hour: Money | None = Field(None, description="USD spent in an hour, on average since the window began.")
     forecast_breach_time: Time | None = Field(None, description="When a limit is reached at this pace.")
+    counted_generation: int = Field(0, description="Generation for which what was spent before it was counted in.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
 
 
@@ -177,6 +179,7 @@ KIND = KindInfo(
         Column("WITHIN", "status.conditions[WithinBudget].status"),
         Column("ON BREACH", "spec.onBreach"),
         Column("RESERVED", "status.reserved.usd", "money", wide=True),
+        Column("BURN/H", "status.burnPerHour", "money", wide=True),
         Column("FORECAST", "status.forecastBreachTime", "date", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),
     ),
