@@ -74,7 +74,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """One limit that counts now. ``origin`` is the Budget, or what else set it."""
+    """One limit that counts now. ``origin`` is the Budget, or what else set it; ``budget`` its key, where it is one."""
 
     account: str
     cap: Cap
@@ -82,6 +82,7 @@ class Meter:
     on_breach: OnBreach
     span: Span
     warn_at: float = 1.0
+    budget: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def meters(work: Work, budgets: Iterable[tuple[Key, BudgetSpec]], now: datetime)
             continue
         window = span(spec.window, spec.time_zone, now)
         account = account_of(key, spec, work, window)
-        found.append(Meter(account, Cap.of(spec.limits), key.short, spec.on_breach, window, spec.warn_at))
+        found.append(Meter(account, Cap.of(spec.limits), key.short, spec.on_breach, window, spec.warn_at, key))
         money = spec.limits.usd is not None
         agent_day |= money and spec.window is Window.DAY and account.startswith("agent/")
         mission_total |= money and spec.window is Window.TOTAL and account.startswith("mission/")
@@ -189,7 +190,7 @@ def refused_run(work: Work, budgets: Iterable[tuple[Key, BudgetSpec]], now: date
         cap = Cap.of(spec.limits)
         for name in _DIMENSIONS:
             if getattr(cap, name) == 0 and (work.priced or name in ("tool_calls", "wall_ms")):
-                meter = Meter("", cap, key.short, spec.on_breach, span(Window.RUN, "UTC", now), spec.warn_at)
+                meter = Meter("", cap, key.short, spec.on_breach, span(Window.RUN, "UTC", now), spec.warn_at, key)
                 return Breach(meter, f"{key.short} allows a run no {_WORDS[name]}", Amounts())
     return None
 

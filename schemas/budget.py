@@ -156,7 +156,6 @@ class BudgetStatus(StatusModel):
     remaining: Amounts = Field(default_factory=Amounts, description="Left.")
     burn_per_hour: Money | None = Field(None, description="USD spent in an hour, on average since the window began.")
     forecast_breach_time: Time | None = Field(None, description="When a limit is reached at this pace.")
-    counted_generation: int = Field(0, description="Generation for which what was spent before it was counted in.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from controllers.reconcilers import spending, writing
+from controllers.reconcilers import counting, spending, writing
 from controllers.runtime.result import DONE, Result
 from decisions.meters import Cap, Meter, Reading, share
 from decisions.windows import Span, span
@@ -36,7 +36,7 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     spec, old = BudgetSpec.model_validate(budget.spec), BudgetStatus.model_validate(budget.status)
     window = span(spec.window, spec.time_zone, tx.now)
     meter = Meter("", Cap.of(spec.limits), budget.key.short, spec.on_breach, window, spec.warn_at)
-    fullest = max(_readings(tx, budget.key, spec, window), key=lambda r: share(meter, r), default=_EMPTY)
+    fullest = max(_readings(tx, budget, spec, window), key=lambda r: share(meter, r), default=_EMPTY)
     used = share(meter, fullest)
     problem = _missing(tx, budget.key, spec)
     conditions = _conditions(old.conditions, spec, used, fullest, problem, tx.now, budget.generation)
@@ -62,29 +62,36 @@ def reconcile(tx: Transaction, key: Key) -> Result:
 _EMPTY = Reading(NOTHING, NOTHING, NOTHING)
 
 
-def _readings(tx: Snapshot, key: Key, spec: BudgetSpec, window: Span) -> Iterable[Reading]:
-    """What the accounts hold that it limits: one, or that of each agent or mission it picks."""
+def _readings(tx: Transaction, budget: Resource, spec: BudgetSpec, window: Span) -> Iterable[Reading]:
+    """What the accounts hold that it limits."""
+    for account in _accounts(tx, budget.key, spec, window):
+        counting.count_in(tx, budget, spec, account, window)
+        yield spending.reading(tx, account)
+
+
+def _accounts(tx: Snapshot, key: Key, spec: BudgetSpec, window: Span) -> Iterable[str]:
+    """The accounts that it limits: one, or that of each agent or mission it picks."""
     scope = spec.scope
     if spec.window is Window.RUN:
         return []
     if scope.tenant is not None:
-        return [spending.reading(tx, f"tenant/{key.namespace}/{window.name}")]
+        return [f"tenant/{key.namespace}/{window.name}"]
     if scope.project_ref is not None:
         project = scope.project_ref.key("Project", key.namespace)
-        return [spending.reading(tx, f"project/{project.namespace}/{project.name}/{window.name}")]
+        return [f"project/{project.namespace}/{project.name}/{window.name}"]
     if scope.agent_ref is not None:
         agent = tx.get(scope.agent_ref.key("Agent", key.namespace))
-        return [] if agent is None else [spending.reading(tx, f"agent/{agent.uid}/{window.name}")]
+        return [] if agent is None else [f"agent/{agent.uid}/{window.name}"]
     if spec.counting is Counting.TOGETHER:
-        return [spending.reading(tx, f"budget/{key.namespace}/{key.name}/{window.name}")]
+        return [f"budget/{key.namespace}/{key.name}/{window.name}"]
     if scope.agent_selector is not None:
         agents = tx.objects("Agent", namespace=key.namespace, labels=scope.agent_selector.match_labels)
-        return [spending.reading(tx, f"agent/{a.uid}/{window.name}") for a in agents]
+        return [f"agent/{a.uid}/{window.name}" for a in agents]
     labels = scope.mission_selector.match_labels if scope.mission_selector is not None else None
     missions: Iterable[Resource] = tx.objects("Mission", namespace=key.namespace, labels=labels, states=_UNFINISHED)
     if scope.mission_type is not None:
         missions = [m for m in missions if m.spec.get("type", "Ops") == str(scope.mission_type)]
-    return [spending.reading(tx, f"mission/{m.uid}/{window.name}") for m in missions]
+    return [f"mission/{m.uid}/{window.name}" for m in missions]
 
 
 def _missing(tx: Snapshot, key: Key, spec: BudgetSpec) -> str:

@@ -190,7 +190,7 @@ def _start(
             accounts=quoted.accounts,
             amounts=quoted.want,
             at=tx.now,
-            note={"run": run.name},
+            note={"run": run.name, **quoted.note},
         )
     )
     tx.enqueue("StartRun", f"start/{run.uid}", run.key, {"runUid": run.uid})

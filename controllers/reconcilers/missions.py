@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from controllers.reconcilers import facts, writing
 from controllers.runs import records
+from controllers.runs.settlement import end_companions
 from controllers.runtime.result import DONE, Result
 from decisions import mission as decisions
 from decisions.mission_facts import AskPerson, Decision
@@ -179,6 +180,7 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
                 reservation=entry.key,
             )
         )
+        end_companions(tx, entry.key, Amounts())
     for kind in ("Run", "ApprovalRequest"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
             tx.clear_timer(record.key, writing.WAKE)
