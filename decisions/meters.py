@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from decisions.windows import Span, span
 from schemas.agent import AutonomyLevel
-from schemas.amounts import Amounts
+from schemas.amounts import NOTHING, Amounts
 from schemas.base import Key
 from schemas.budget import (
     DEFAULT_AGENT_DAY_USD,
@@ -83,6 +83,7 @@ class Meter:
     span: Span
     warn_at: float = 1.0
     budget: Key | None = None
+    also_warn_at: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +97,14 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """A limit that leaves no room. ``short`` is how much more it would take."""
+    """A limit that leaves no room. ``short`` is how much more it would take. ``firm`` is whether there would be none
+    either if all that is reserved came back; ``granted`` is what people have added by now."""
 
     meter: Meter
     message: str
     short: Amounts
+    firm: bool = True
+    granted: Amounts = NOTHING
 
 
 def covers(key: Key, spec: BudgetSpec, work: Work) -> bool:
@@ -146,7 +150,9 @@ def meters(work: Work, budgets: Iterable[tuple[Key, BudgetSpec]], now: datetime)
             continue
         window = span(spec.window, spec.time_zone, now)
         account = account_of(key, spec, work, window)
-        found.append(Meter(account, Cap.of(spec.limits), key.short, spec.on_breach, window, spec.warn_at, key))
+        found.append(
+            Meter(account, Cap.of(spec.limits), key.short, spec.on_breach, window, spec.warn_at, key, spec.also_warn_at)
+        )
         money = spec.limits.usd is not None
         agent_day |= money and spec.window is Window.DAY and account.startswith("agent/")
         mission_total |= money and spec.window is Window.TOTAL and account.startswith("mission/")
@@ -200,7 +206,7 @@ def room(meter: Meter, reading: Reading, want: Amounts) -> Breach | None:
     costs nothing we could count."""
     used = reading.spent + reading.reserved
     short: dict[str, int] = {}
-    words = ""
+    words, firm = "", False
     for name in _DIMENSIONS:
         cap = getattr(meter.cap, name)
         if cap is None:
@@ -209,9 +215,11 @@ def room(meter: Meter, reading: Reading, want: Amounts) -> Breach | None:
         over = getattr(used, name) + getattr(want, name) - limit
         if over > 0 or getattr(used, name) >= limit:
             short[name] = max(over, 1)
+            spent = getattr(reading.spent, name)
+            firm |= spent >= limit or spent + getattr(want, name) > limit
             if not words:
                 words = _said(name, meter, reading, want, limit)
-    return Breach(meter, words, Amounts(**short)) if short else None
+    return Breach(meter, words, Amounts(**short), firm, reading.granted) if short else None
 
 
 def share(meter: Meter, reading: Reading) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -108,6 +108,9 @@ class BudgetSpec(Model):
     )
     limits: Limits = Field(description="The limits; at least one.")
     warn_at: Number = Field(0.8, gt=0, le=1, description="Share of a limit at which people are told.")
+    also_warn_at: tuple[Annotated[Number, Field(gt=0, le=1)], ...] = Field(
+        (), max_length=10, description="Further shares at which people are told."
+    )
     on_breach: OnBreach = Field(
         OnBreach.BLOCK_MISSION, description="Warn, Throttle, PauseAgent, BlockMission or RequireApproval."
     )

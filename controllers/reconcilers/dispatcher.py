@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timedelta
 
-from controllers.reconcilers import facts, missions, spending
+from controllers.reconcilers import breaches, facts, missions, spending
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch
 from decisions import mission as decisions
@@ -193,6 +193,8 @@ def _start(
             note={"run": run.name, **quoted.note},
         )
     )
+    for warning in quoted.warnings:
+        breaches.tell(tx, warning, mission, agent)
     tx.enqueue("StartRun", f"start/{run.uid}", run.key, {"runUid": run.uid})
     waited = tx.now - (found.status.ready_since or tx.now)
     tx.event(

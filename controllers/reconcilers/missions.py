@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from controllers.reconcilers import facts, writing
+from controllers.reconcilers import breaches, facts, writing
 from controllers.runs import records
 from controllers.runs.settlement import end_companions
 from controllers.runtime.result import DONE, Result
 from decisions import mission as decisions
-from decisions.mission_facts import AskPerson, Decision
+from decisions.mission_facts import AskPerson, Decision, MissionFacts
 from schemas.approval_request import (
     ApprovalRequestReason,
     ApprovalRequestSpec,
@@ -35,7 +35,14 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     if mission is None:
         return writing.gone(tx, key)
     found = facts.mission_facts(tx, mission, facts.holds(tx))
+    _tell_breach(tx, mission, found)
     return carry_out(tx, mission, decisions.decide(found, tx.now))
+
+
+def _tell_breach(tx: Transaction, mission: Resource, found: MissionFacts) -> None:
+    agent = tx.get(found.agent_key) if found.breach is not None and found.agent_key is not None else None
+    if found.breach is not None and agent is not None:
+        breaches.tell(tx, found.breach, mission, agent)
 
 
 def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
