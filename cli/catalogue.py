@@ -27,6 +27,7 @@ VERBS: dict[str, Verb] = {
         ("validate", "cli.verbs.validate", "Check spec files: every error at once, with its place"),
         ("diff", "cli.verbs.diff", "Show what the specs would change, and what that does"),
         ("apply", "cli.verbs.apply", "Declare objects without git"),
+        ("policy", "cli.verbs.policy", "Try Policies: explain a ruling, test cases, replay calls"),
         ("explain", "cli.verbs.explain", "Say what a kind or a field means"),
         ("schema", "cli.verbs.schema", "Print JSON Schemas for editors and tools"),
     ),
@@ -35,6 +36,7 @@ VERBS: dict[str, Verb] = {
         ("run", "cli.verbs.run", "Run the engine on this project"),
         ("sync", "cli.verbs.sync", "Have the engine look at its source now"),
         ("worker", "cli.verbs.worker", "Work on this machine for an engine elsewhere"),
+        ("hook", "cli.verbs.hook", "Put the tool calls of coding agents before the gate"),
     ),
     **_section(
         "Look",

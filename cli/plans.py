@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,7 +91,9 @@ def _units(project: Project, folder: Path | None, head: str | None) -> tuple[lis
     spec = project.config.source.to_spec()
     if spec is None:
         raise Failure("--head needs a git source")
-    reader = make_reader(spec.model_copy(update={"ref": head}), project.root, project.state / "mirrors")
+    place = project.root / spec.url
+    ref = _commit_of(place, head) if place.is_dir() else head
+    reader = make_reader(spec.model_copy(update={"ref": ref}), project.root, project.state / "mirrors")
     try:
         reader.fetch()
         return compile_tree(reader, None), head
@@ -100,8 +103,8 @@ def _units(project: Project, folder: Path | None, head: str | None) -> tuple[lis
 
 def plan_offline(repository: Path, base: str, head: str | None, folder: Path | None) -> list[PlanView]:
     """What going from ``base`` to ``head`` (a folder or a commit; the files in ``folder`` when None) would do."""
-    before = {u.path: u for u in _compile_any(repository, base)}
-    after = _compile_any(repository, head) if head is not None else compile_folder(folder or repository)
+    before = {u.path: u for u in compile_any(repository, base)}
+    after = compile_any(repository, head) if head is not None else compile_folder(folder or repository)
     _insist([*before.values(), *after])
     views = []
     after_paths = {u.path for u in after}
@@ -116,18 +119,27 @@ def plan_offline(repository: Path, base: str, head: str | None, folder: Path | N
     return views
 
 
-def _compile_any(repository: Path, where: str) -> list[CompiledUnit]:
+def compile_any(repository: Path, where: str) -> list[CompiledUnit]:
+    """The units of a folder, or of a commit of the repository that ``repository`` lies in."""
     folder = Path(where)
     if folder.is_dir():
         return compile_folder(folder)
     from controllers.sources.git import GitReader
 
     top, inside = _top_of(repository.absolute())
-    reader: SourceReader = GitReader(str(top), ref=where, path=inside)
+    reader: SourceReader = GitReader(str(top), ref=_commit_of(top, where), path=inside)
     try:
         return compile_tree(reader, None)
     finally:
         reader.close()
+
+
+def _commit_of(top: Path, where: str) -> str:
+    """The id of a commit that a person named, as ``HEAD~1``."""
+    from controllers.sources import git_repository, git_revert
+
+    with contextlib.closing(git_repository.Repository(top)) as repository:
+        return git_revert.find_commit(repository, where)
 
 
 def _top_of(folder: Path) -> tuple[Path, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,15 +68,22 @@ def get(
 def _watch(
     store: Store, wanted: list[tuple[KindInfo, list[str]]], query: Query, form: Format, *, namespaces: bool
 ) -> None:
-    """Print what is there, then each object again when it changes. A table keeps the widths of its first printing."""
-    seen: dict[str, int] = {}
+    """Print what is there, then each object again when it changes, and that it is deleted. A table keeps the widths
+    of its first printing."""
+    seen: dict[str, Resource] = {}
     widths: dict[str, list[int]] = {}
     for _ in common.follow(store):
         with store.snapshot() as snapshot:
             found = [(info, query.of(snapshot, info, only)) for info, only in wanted]
-        present = {r.uid for _, items in found for r in items}
+            present = {r.uid: r for _, items in found for r in items}
+            # What only left the selection is still there.
+            left = [r for uid, r in seen.items() if uid not in present]
+            gone = [r for r in left if (now := snapshot.get(r.key)) is None or now.uid != r.uid]
+        documents = form in (Format.JSON, Format.YAML)
+        for resource in gone:
+            print(f"{resource.key.short} deleted", file=sys.stderr if documents else sys.stdout, flush=True)
         for info, items in found:
-            fresh = [r for r in items if seen.get(r.uid) != r.resource_version]
+            fresh = [r for r in items if r.uid not in seen or seen[r.uid].resource_version != r.resource_version]
             if not fresh:
                 continue
             if form in (Format.TABLE, Format.WIDE):
@@ -83,7 +91,7 @@ def _watch(
             else:
                 for r in fresh:
                     print_found([(info, [r])], form, namespaces=namespaces)
-        seen = {r.uid: r.resource_version for _, items in found for r in items if r.uid in present}
+        seen = present
 
 
 def _watch_rows(

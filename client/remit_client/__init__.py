@@ -15,26 +15,30 @@ Remit itself: this package lives in other people's environments. ``remit_client.
 ships.
 """
 
-from remit_client.assignment import Assignment
-from remit_client.async_run import AsyncRun
-from remit_client.clock import Clock, SystemClock
-from remit_client.errors import (
-    BadAnswer,
-    Canceled,
-    ClientError,
-    Conflict,
-    EngineUnreachable,
-    Failure,
-    NotConfigured,
-    NotInScope,
-    Problem,
-    RateLimited,
-    Rejected,
-    RunOver,
-)
-from remit_client.protocol import Notice, Usage
-from remit_client.retry import RetryPolicy
-from remit_client.run import Run
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from remit_client.assignment import Assignment
+    from remit_client.async_run import AsyncRun
+    from remit_client.clock import Clock, SystemClock
+    from remit_client.errors import (
+        BadAnswer,
+        Canceled,
+        ClientError,
+        Conflict,
+        EngineUnreachable,
+        Failure,
+        NotConfigured,
+        NotInScope,
+        Problem,
+        RateLimited,
+        Rejected,
+        RunOver,
+    )
+    from remit_client.protocol import Notice, Usage
+    from remit_client.retry import RetryPolicy
+    from remit_client.run import Run
 
 __all__ = [
     "Assignment",
@@ -58,3 +62,34 @@ __all__ = [
     "SystemClock",
     "Usage",
 ]
+
+_HOMES = {
+    "Assignment": "assignment",
+    "AsyncRun": "async_run",
+    "BadAnswer": "errors",
+    "Canceled": "errors",
+    "ClientError": "errors",
+    "Clock": "clock",
+    "Conflict": "errors",
+    "EngineUnreachable": "errors",
+    "Failure": "errors",
+    "NotConfigured": "errors",
+    "NotInScope": "errors",
+    "Notice": "protocol",
+    "Problem": "errors",
+    "RateLimited": "errors",
+    "Rejected": "errors",
+    "RetryPolicy": "retry",
+    "Run": "run",
+    "RunOver": "errors",
+    "SystemClock": "clock",
+    "Usage": "protocol",
+}
+"""Where each name lives. They are imported at their first use: a hook needs none of them, and has to start fast."""
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)

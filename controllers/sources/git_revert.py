@@ -43,6 +43,7 @@ _ATTEMPTS: Final = 5
 _PUSH_S: Final = 120.0
 _UNDOES = re.compile(rb"^This reverts commit ([0-9a-f]{40}|[0-9a-f]{64})\b", re.MULTILINE)
 _SHORT = re.compile(r"[0-9a-f]{4,64}")
+_STEPS: Final = re.compile(r"(?P<start>[^~^]+)(?P<steps>(?:~[0-9]{0,6}|\^[0-9]?){1,20})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,21 @@ class Reverted:
 
 
 def find_commit(repository: git_repository.Repository, text: str) -> str:
-    """The full id of the commit that a person wrote: ``main@sha1:...``, an id or its start, a branch or a tag.
+    """The full id of the commit that a person wrote: ``main@sha1:...``, an id or its start, a branch or a tag, each of
+    them also with steps back, as ``HEAD~1`` or ``main^``.
 
     Raises Refused with CommitNotFound.
     """
+    stepped = _STEPS.fullmatch(text)
+    if stepped is not None:
+        start = find_commit(repository, stepped["start"])
+        asked = ("rev-parse", "--verify", "--quiet", f"{start}{stepped['steps']}^{{commit}}")
+        found = git_process.run(asked, git_dir=repository.layout.git_dir)
+        commit = found.stdout.decode("ascii", "replace").strip()
+        if found.status or not git_address.is_commit(commit):
+            shown = tree.printable(text)[:80]
+            raise Refused(f"{repository.path} has no commit {shown}: history ends before it", reason=COMMIT_NOT_FOUND)
+        return commit
     with contextlib.suppress(SourceUnreadable):
         text = git_address.parse_revision(text)
     if _SHORT.fullmatch(text):

@@ -73,6 +73,7 @@ BY_PATH: dict[str, Strategy] = {
     "Waiver.match.tools": st.lists(WORD, min_size=1, max_size=3),
     "Source.forge.repository": st.sampled_from(("acme/specs", "a.b/c_d")),
     "Source.forge.type": st.sampled_from(("GitHub", "GitLab")),
+    "Source.statusWriteback.branch": st.sampled_from(("remit/status", "ops/of.fleet_1")),
     "Source.interval": st.sampled_from(("1s", "60s", "1m", "2h")),
     "Goal.metric.target": st.floats(1, 1e6),
     "Goal.metric.start": st.floats(-1e6, 0),

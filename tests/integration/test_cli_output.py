@@ -169,6 +169,30 @@ def test_watching_prints_what_is_there_then_what_changes(
     assert names == ["a", "b", "b"]
 
 
+@pytest.mark.parametrize("form", ["table", "name", "json"])
+def test_watching_says_what_is_deleted_and_not_what_only_left_the_selection(
+    shell: Shell, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = iter(["leave", "delete", "end"])
+
+    def pause(_: float) -> None:
+        match next(rounds):
+            case "leave":
+                shell.world.commit({"a.yaml": mission("a", review="Human", labels="team: other")})
+            case "delete":
+                shell.world.commit(delete=("b.yaml",))
+            case "end":
+                raise KeyboardInterrupt
+        shell.world.sync()
+
+    shell.world.commit({"b.yaml": mission("b", agent=None, labels="team: docs")})
+    shell.world.sync()
+    monkeypatch.setattr(common, "pause", pause)
+    out, err = shell.apart("get", "missions", "-l", "team=docs", "-w", "-o", form, code=130)
+    said = [line for line in (err if form == "json" else out).splitlines() if line.endswith(" deleted")]
+    assert said == ["mission/b deleted"]
+
+
 @pytest.mark.parametrize("variable", [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_colour_is_left_out_when_it_is_not_wanted(variable: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)

@@ -43,7 +43,7 @@ def test_the_wheel_carries_the_starter_and_the_types(wheel: zipfile.ZipFile) -> 
 
 def test_the_wheel_has_the_command(wheel: zipfile.ZipFile) -> None:
     (entry,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
-    assert "remit = cli.main:main" in wheel.read(entry).decode()
+    assert "remit = cli.entry:main" in wheel.read(entry).decode()
 
 
 def test_the_client_is_a_wheel_of_its_own(tmp_path: Path) -> None:

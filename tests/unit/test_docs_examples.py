@@ -10,12 +10,13 @@ import yaml
 
 from cli.compiling import compile_text
 from schemas.config import Config
+from schemas.policy_case import CaseFile
 from tests.fakes.pages import Block, pages
 
 BLOCKS = [block for page in pages() for block in page.blocks]
 YAML = [block for block in BLOCKS if block.info == "yaml"]
 FRAGMENTS = [block for block in BLOCKS if block.info == "yaml fragment"]
-INFOS = {"", "sh", "console", "text", "yaml", "yaml fragment", "yaml workflow", "python"}
+INFOS = {"", "sh", "console", "text", "yaml", "yaml fragment", "yaml workflow", "yaml cases", "python"}
 
 
 def _documents(block: Block) -> list[object]:
@@ -41,6 +42,12 @@ def test_a_yaml_block_is_a_whole_spec_or_a_whole_configuration(block: Block) -> 
     unit = compile_text(block.text.encode(), block.place)
     assert [str(found) for found in unit.diagnostics] == []
     assert len(unit.declared) == len(_documents(block))
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.info == "yaml cases"], ids=lambda b: b.place)
+def test_cases_of_policies_are_read(block: Block) -> None:
+    (document,) = _documents(block)
+    CaseFile.model_validate(document)
 
 
 @pytest.mark.parametrize("block", FRAGMENTS, ids=lambda b: b.place)
