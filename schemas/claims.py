@@ -84,6 +84,17 @@ class LogMessage(Message):
     base64: Base64 = Field(description="The bytes, at most 512 KiB.")
 
 
+class EndShare(Message):
+    """What one model has in it."""
+
+    model: str = Field("", max_length=1000, description="Model, as the program names it; empty when it does not.")
+    usd: Cost | None = Field(None, description="USD; absent when not known.")
+    input_tokens: int = Field(0, ge=0, le=MAX_TOKENS, description="Input tokens, cached ones included.")
+    output_tokens: int = Field(0, ge=0, le=MAX_TOKENS, description="Output tokens.")
+    cache_read_tokens: int = Field(0, ge=0, le=MAX_TOKENS, description="Those of the input read from a cache.")
+    cache_write_tokens: int = Field(0, ge=0, le=MAX_TOKENS, description="Those of the input written to one.")
+
+
 class EndUsage(Message):
     """What the run used, as its program told at its end."""
 
@@ -92,6 +103,7 @@ class EndUsage(Message):
     output_tokens: int = Field(0, ge=0, le=MAX_TOKENS, description="Output tokens.")
     source: UsageSource = Field(UsageSource.REPORTED, description="Where the figures come from.")
     model: str = Field("", max_length=1000, description="Model that was used.")
+    shares: tuple[EndShare, ...] = Field((), max_length=50, description="The same by model, where that is known.")
 
 
 class EndMessage(Message):

@@ -60,6 +60,8 @@ class EventType(StrEnum):
     APPROVAL_DECIDED = "ApprovalDecided"  # a person answered and it counted
     APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time, or a leave ended without being used
     LEAVE_USED = "LeaveUsed"  # an approval let through what it was given for
+    BUDGET_WARNING = "BudgetWarning"  # a share of a limit is reached at which people are told
+    BUDGET_EXCEEDED = "BudgetExceeded"  # a limit leaves no room; the reason is its onBreach
     BUDGET_EXTENDED = "BudgetExtended"  # a person granted more on top of a limit
     APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands
     DECISION_REFUSED = "DecisionRefused"  # an answer without effect, and why

@@ -30,6 +30,7 @@ from controllers.runs import artifacts, records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.once import Once
 from controllers.runs.tokens import RunTokens
+from controllers.runs.verdict import Share
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas import claims as wire
@@ -333,6 +334,7 @@ def _ending(run: Resource, message: wire.EndMessage) -> records.Ending:
         exit_code=message.exit_code,
         usage=usage,
         model="" if used is None else used.model,
+        shares=() if used is None else tuple(_share(share, used.source.value) for share in used.shares),
         artifacts=handed_in,
         session_id=message.session_id,
         started_at=message.started_at,
@@ -340,6 +342,12 @@ def _ending(run: Resource, message: wire.EndMessage) -> records.Ending:
         log_bytes=message.log_bytes,
         log_truncated=message.log_truncated,
     )
+
+
+def _share(share: wire.EndShare, source: str) -> Share:
+    usd: Decimal | None = share.usd
+    spend = Spend(usd=usd, input_tokens=share.input_tokens, output_tokens=share.output_tokens, source=source)
+    return Share(share.model, spend, share.cache_read_tokens, share.cache_write_tokens)
 
 
 def _write_part(folder: Path, name: str, offset: int, data: bytes) -> None:

@@ -22,6 +22,7 @@ from controllers.runs import artifacts, calls, inbox, messages, output_check, re
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.once import Once
 from controllers.runs.run_record import agent_actor
+from controllers.runs.verdict import Share
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas import protocol
@@ -169,8 +170,8 @@ class RunEndpoints:
         )
 
     def _usage(self, caller: Caller, message: protocol.UsageMessage, once: Once) -> protocol.Receipt:
-        part, model = _spend(message), message.model or ""
-        return self._write(caller, lambda tx: reports.usage(tx, caller.uid, part, model=model, once=once))
+        part = _share(message)
+        return self._write(caller, lambda tx: reports.use(tx, caller.uid, part, once=once))
 
     def _tool_result(self, caller: Caller, message: protocol.ToolResultMessage, once: Once) -> protocol.Receipt:
         def report(tx: Transaction) -> Resource:
@@ -234,8 +235,7 @@ class RunEndpoints:
                 deliverable,
                 message.self_review,
                 evidence=message.evidence,
-                part=None if usage is None else _spend(usage),
-                model="" if usage is None else usage.model or "",
+                part=None if usage is None else _share(usage),
                 problem=problem,
                 once=once,
             ),
@@ -335,13 +335,14 @@ def to_problem(error: RemitError) -> Problem:
     return of_error(error, _STATUS)
 
 
-def _spend(message: protocol.UsageMessage) -> Spend:
-    return Spend(
+def _share(message: protocol.UsageMessage) -> Share:
+    spend = Spend(
         usd=message.usd,
         input_tokens=message.input_tokens or 0,
         output_tokens=message.output_tokens or 0,
         source=message.source.value,
     )
+    return Share(message.model or "", spend, message.cache_read_tokens or 0, message.cache_write_tokens or 0)
 
 
 def answer_with(model: BaseModel) -> Response:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import facts, missions, spending
+from controllers.reconcilers import breaches, facts, missions, spending
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch
 from decisions import mission as decisions
@@ -207,9 +207,11 @@ def order_run(
             accounts=quoted.accounts,
             amounts=quoted.want,
             at=tx.now,
-            note={"run": run.name},
+            note={"run": run.name, **quoted.note},
         )
     )
+    for warning in quoted.warnings:
+        breaches.tell(tx, warning, mission, agent)
     tx.enqueue("StartRun", f"start/{run.uid}", run.key, {"runUid": run.uid})
     waited = tx.now - (found.status.ready_since or tx.now)
     tx.event(

@@ -375,6 +375,17 @@ def _end_message(outcome: RunOutcome, fence: int, *, late: bool) -> wire.EndMess
             output_tokens=used.output_tokens,
             source=UsageSource(used.source),
             model=ending.model[:1000],
+            shares=tuple(
+                wire.EndShare(
+                    model=share.model[:1000],
+                    usd=share.spend.usd,
+                    input_tokens=share.spend.input_tokens,
+                    output_tokens=share.spend.output_tokens,
+                    cache_read_tokens=share.cache_read,
+                    cache_write_tokens=share.cache_write,
+                )
+                for share in ending.shares[:50]
+            ),
         )
     return wire.EndMessage(
         fence=fence,
