@@ -42,7 +42,7 @@ _SHOWN = {
     EventType.DECISION_REFUSED: ("no effect", "attention"),
     EventType.HOLD_PLACED: ("held", "attention"),
     EventType.RELEASE_ASKED: ("asked", "attention"),
-    EventType.TOKEN_REVOKED: ("revoked", "bad"),
+    EventType.KEY_REVOKED: ("revoked", "bad"),
     EventType.HOLD_RELEASED: ("released", "good"),
     EventType.EFFECT_FAILED: ("failed", "bad"),
     EventType.ALERT_RAISED: ("alert", "bad"),

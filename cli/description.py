@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cli import description_calls, held
+from cli import description_calls, held, limits
 from cli.output import age, dump_yaml, safe, table
-from schemas.base import Key
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.quantities import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _EVENTS = 15
 _TEXT = 4000
 _QUIET = {
-    "awaiting",
     "conditions",
     "blockedOn",
     "transitions",
@@ -142,17 +141,21 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
     if resource.kind == "Mission":
-        return _mission(snapshot, resource)
+        return _mission(snapshot, resource, now)
     if resource.kind == "ApprovalRequest":
         return _request(resource, now)
     if resource.kind == "ToolCall":
         return [line for title, lines in description_calls.call(resource) for line in _section(title, lines)]
+    if resource.kind == "Waiver":
+        return _waiver(resource, now)
     if resource.kind == "Source":
         return _source(resource)
     if resource.kind == "Hold":
         return _hold(snapshot, resource)
     if resource.kind == "Run":
         return _artifacts(resource)
+    if resource.kind == "Session":
+        return _section("Autonomy", limits.session_lines(resource.status, now))
     if resource.kind in ("Agent", "Executor"):
         return _serving(resource)
     return []
@@ -170,7 +173,7 @@ def _serving(resource: Resource) -> list[str]:
     return ["", f"Serving: generation {serving}; declared is {resource.generation}", f"  {ready.get('message', '')}"]
 
 
-def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
+def _mission(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
     status = resource.status
     lines = ["", f"State: {status.get('state', '-')}"]
     if status.get("workPlan"):
@@ -180,6 +183,8 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
         lines += _section(
             "Last failure", [f"{failure.get('reason')}: {failure.get('message', '')}", f"run {failure.get('run')}"]
         )
+    circles = limits.mission_lines(status, resource.key.short, now)
+    lines += _section("Loop detection", circles) if circles else []
     if status.get("gateFindings"):
         lines += _section("Gates", list(status["gateFindings"]))
     lines += _artifacts(resource)
@@ -191,6 +196,7 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
             f"{verdict.get('verdict')} by {verdict.get('actor')} via {verdict.get('transport')} at {verdict.get('at')}"
         )
         lines += _section("Verdict", [text, *([verdict["reason"]] if verdict.get("reason") else [])])
+    lines += [] if status.get("state") != "NeedsApproval" else _actions(snapshot, resource)
     if status.get("reviewRequest"):
         request = snapshot.get(Key("ApprovalRequest", resource.namespace, status["reviewRequest"]))
         if request is not None:
@@ -205,6 +211,24 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
                 ],
             )
     return lines
+
+
+def _actions(snapshot: Snapshot, resource: Resource) -> list[str]:
+    """What its agent asks leave for."""
+    waiting = snapshot.objects(
+        "ApprovalRequest", namespace=resource.namespace, owner_uid=resource.uid, states=["Pending"]
+    )
+    lines: list[str] = []
+    for request in waiting:
+        digest = str(request.spec.get("actionDigest", ""))[7:19]
+        where = "" if request.namespace == DEFAULT_NAMESPACE else f" -n {request.namespace}"
+        lines += [
+            str(request.spec.get("title", "")),
+            f"  read:    remit describe approval/{request.name}{where}",
+            f"  answer:  remit approve {request.name} --digest {digest}{where}",
+            f"  or:      remit deny {request.name} --digest {digest}{where} --reason '...'",
+        ]
+    return _section("Waits for leave", lines) if lines else []
 
 
 def _artifacts(resource: Resource) -> list[str]:
@@ -223,16 +247,18 @@ def _artifacts(resource: Resource) -> list[str]:
 
 
 def _request(resource: Resource, now: datetime) -> list[str]:
+    from cli.asked import told
+
+    return [line for title, lines in told(resource, now) for line in _section(title, lines)]
+
+
+def _waiver(resource: Resource, now: datetime) -> list[str]:
     spec = resource.spec
-    if spec.get("type") == "Action":
-        sections = description_calls.asked_action(resource)
-    else:
-        sections = [("What exactly", description_calls.exactly(spec.get("action", {})))]
-    lines = [line for title, body in sections for line in _section(title, body)]
-    lines += ["", f"Digest: {spec.get('actionDigest')}"]
-    if resource.state == "Pending":
-        lines += _section("To answer", description_calls.to_answer(resource, now))
-    return lines
+    expires = parse_time(spec["expires"])
+    state = f"ends {age(expires, now)}" if now < expires else f"ended {age(expires, now)} ago"
+    lines = [f"{state}: {spec['expires']}", f"{spec['owner']} answers for it: {spec['reason']}"]
+    used = resource.status.get("used", 0)
+    return _section("In force", [*lines, f"let {used} call(s) through"])
 
 
 def _source(resource: Resource) -> list[str]:

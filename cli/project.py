@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cli import local_user
 from cli.failures import Failure
 from schemas.config import Config
 from schemas.errors import InvalidSpec
@@ -115,11 +115,7 @@ def _validate(values: dict[str, Any], path: Path | None) -> Config:
 
 def me() -> Actor:
     """The local user: who commands on an embedded store act as."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = str(os.getuid())
-    return Actor(ActorKind.HUMAN, f"user:{name}", "Store")
+    return Actor(ActorKind.HUMAN, f"user:{local_user.name()}", "Store")
 
 
 @contextmanager

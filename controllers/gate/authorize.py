@@ -20,7 +20,7 @@ from controllers.gate.money import Money
 from controllers.gate.shown import words
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import spending
+from controllers.reconcilers import missions, spending
 from controllers.runs import calls
 from controllers.runs.reports import require_open
 from controllers.runs.run_record import RunRecord
@@ -43,7 +43,8 @@ Limit = Callable[[Transaction, Resource, Call], Barrier | None]
 
 
 class Gate:
-    """Decides for every run of a store. Holds nothing but compiled policies; shared by threads."""
+    """Decides for every run of a store. Holds nothing but compiled policies; shared by threads.
+    ``stops`` is what stops work beside the store."""
 
     def __init__(
         self, rulebook: rules.Rulebook | None = None, *, limits: Sequence[Limit] = (), stops: Stops = other.NONE
@@ -106,18 +107,20 @@ class Gate:
         policies = self._rulebook.of(tx, asker.agent)
         cost = money.budget(tx, asker, asked)
         ruling = self._ruling(tx, asker, asked, policies, cost)
+        if asker.record.changed:
+            asker.record.save()
         call = call or call_record.create(tx, asker, asked)
         if ruling.verdict is Verdict.DENY:
-            return _denied(tx, asker, call, ruling)
+            return _denied(tx, asker, call, ruling, cost)
         if ruling.verdict is Verdict.ALLOW:
             return _allowed(tx, asker, call, ruling, cost, None)
         action = leave.Action.of(asker, asked, ruling)
         found = leave.find(tx, asker, action)
-        if found.request is not None and leave.usable_by(tx, found.request, asker.run.name, tx.now):
-            return _allowed(tx, asker, call, ruling, cost, leave.use(tx, found.request))
+        if found.request is not None and found.usable and leave.use(tx, asker, found.request, call):
+            return _allowed(tx, asker, call, ruling, cost, tx.get(found.request.key))
         if found.state in (RequestState.DENIED, RequestState.EXPIRED, RequestState.APPROVED):
             return _turned_down(tx, asker, call, ruling, found.request)
-        request = found.request or leave.ask(tx, asker, asked, ruling, action, policies)
+        request = found.request or leave.ask(tx, asker, asked, ruling, action)
         return _asking(tx, asker, call, ruling, request)
 
     def _ruling(self, tx: Transaction, asker: Asker, asked: Asked, policies: PolicySet, cost: Money) -> Ruling:
@@ -177,19 +180,21 @@ def _found(ruling: Ruling) -> dict[str, Any]:
     return {"risk": ruling.risk, "rule": first.rule, "remedy": first.remedy}
 
 
-def _denied(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling) -> Decision:
-    _awaits(asker, call, None)
+def _denied(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, cost: Money) -> Decision:
+    _drop_question(tx, call)
     first = ruling.decisive
+    over = first.reason is ToolCallReason.OVER_BUDGET and cost.until is not None
+    after = cost.until - tx.now if over and cost.until is not None else None
     call = call_record.answer(tx, asker, call, ToolCallState.DENIED, first.reason, first.message, **_found(ruling))
-    return call_record.decision(call)
+    return call_record.decision(call, after=after)
 
 
 def _allowed(
     tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, cost: Money, request: Resource | None
 ) -> Decision:
-    _awaits(asker, call, None)
     money.reserve(tx, asker, call, cost)
     if request is None:
+        _drop_question(tx, call)
         first, reason = ruling.decisive, ToolCallReason.ALLOWED
         message = first.message
     else:
@@ -202,7 +207,6 @@ def _allowed(
 
 
 def _turned_down(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, request: Resource | None) -> Decision:
-    _awaits(asker, call, None)
     assert request is not None
     if request.state == RequestState.DENIED:
         by = request.status.get("decidedBy") or "a person"
@@ -219,7 +223,6 @@ def _why(request: Resource) -> str:
 
 
 def _asking(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, request: Resource) -> Decision:
-    _awaits(asker, call, request.name)
     call = call_record.answer(
         tx,
         asker,
@@ -234,13 +237,9 @@ def _asking(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, reque
     return call_record.decision(call, request)
 
 
-def _awaits(asker: Asker, call: Resource, request: str | None) -> None:
-    """Keep on the run which answers it waits for: its mission shows it."""
-    record, before = asker.record, call.status.get("approvalRequest")
-    waits = tuple(name for name in record.status.awaiting if name != before)
-    if request is not None and request not in waits:
-        waits = (*waits, request)
-    if waits != record.status.awaiting:
-        record.put(awaiting=waits)
-    if record.changed:
-        record.save()
+def _drop_question(tx: Transaction, call: Resource) -> None:
+    """The call is decided without an answer: nobody needs to give one. Other calls that share the question are decided
+    anew when they look."""
+    name = call.status.get("approvalRequest")
+    if name:
+        missions.withdraw(tx, Key("ApprovalRequest", call.namespace, name), "it was decided without an answer")

@@ -104,12 +104,16 @@ def answer(
     return call
 
 
-def decision(call: Resource, request: Resource | None = None, *, again: bool = False) -> Decision:
-    """The answer on the wire. ``request`` is what it waits for, or waited for."""
+def decision(
+    call: Resource, request: Resource | None = None, *, again: bool = False, after: timedelta | None = None
+) -> Decision:
+    """The answer on the wire. ``request`` is what it waits for, or waited for; ``after`` is when another call like it
+    may be answered otherwise."""
     status = ToolCallStatus.model_validate(call.status)
     condition = find(status.conditions, "Succeeded")
     ended = status.state not in _WORDS and status.state is not ToolCallState.DENIED
     word = _WORDS.get(status.state, DecisionWord.DENY)
+    wait = ASK_AGAIN if word is DecisionWord.ASK else after
     return Decision(
         decision=word,
         code=ToolCallReason(condition.reason) if condition is not None else ToolCallReason.AWAITING_APPROVAL,
@@ -122,6 +126,6 @@ def decision(call: Resource, request: Resource | None = None, *, again: bool = F
         approval_request=status.approval_request,
         action_digest=None if request is None else str(request.spec["actionDigest"]),
         expires_at=status.expires_at,
-        retry_after_ms=ASK_AGAIN // timedelta(milliseconds=1) if word is DecisionWord.ASK else None,
+        retry_after_ms=None if wait is None else max(0, wait // timedelta(milliseconds=1)),
         authorize_again=again,
     )

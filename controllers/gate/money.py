@@ -30,7 +30,7 @@ from schemas.resource import Resource
 from store.contract import NOTHING, Amounts, EntryKind, LedgerEntry, Transaction
 
 _UNITS = tuple(field.name for field in fields(Amounts))
-_THIS_RUN = "what was reserved for this run"
+_RESERVED = "the reservation of its run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def _beyond_reserved(tx: Transaction, asker: Asker, reserved: Amounts, want: Amo
         tool_calls=asker.record.status.tool_calls,
     )
     window = span(Window.RUN, "UTC", tx.now)
-    meter = Meter("", _masked(_cap(reserved), want), _THIS_RUN, OnBreach.BLOCK_MISSION, window)
+    meter = Meter("", _masked(_cap(reserved), want), _RESERVED, OnBreach.BLOCK_MISSION, window)
     held = tx.balance(calls.inside_account(asker.run.uid)).reserved
     breach = meters.room(meter, Reading(spent, held, NOTHING), want)
     if breach is not None:

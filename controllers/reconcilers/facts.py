@@ -8,15 +8,17 @@ import pydantic
 
 from controllers.holds import effective
 from controllers.reconcilers import spending
+from controllers.runs import thresholds
+from decisions import loops
 from decisions.holds import Held, HoldFacts, strictest
-from decisions.mission_facts import AgentFacts, AskedFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
+from decisions.mission_facts import ActionFacts, AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
 from schemas import user_schema
 from schemas.agent import AgentStatus
 from schemas.amounts import NOTHING
 from schemas.approval_decision import ApprovalDecisionSpec
-from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus, OnTimeout
+from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus, RequestState, RequestType
 from schemas.base import Key, LabelSelector
-from schemas.conditions import find, is_true
+from schemas.conditions import ConditionStatus, find, is_true
 from schemas.mission import MissionSpec, MissionState, MissionStatus
 from schemas.resource import Resource
 from schemas.run import ACTIVE_STATES, ENDED, RunSpec, RunStatus
@@ -64,7 +66,41 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
         declared=bool(mission.unit),
         breach=quoted.breach if quoted is not None else None,
         want=quoted.want if quoted is not None else NOTHING,
-        asked=_asked(tx, mission, status),
+        # Asked for only where a run may have ended: that is when the counts of a mission move.
+        loop_limits=thresholds.loop_limits(tx, agent) if status.current_run is not None else loops.DEFAULT,
+        actions=_actions(tx, mission, status),
+    )
+
+
+def _actions(tx: Transaction, mission: Resource, status: MissionStatus) -> tuple[ActionFacts, ...]:
+    """Open questions about its actions, and those it waits for; looked for only where they can matter."""
+    if status.state not in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
+        return ()
+    pending = (RequestState.PENDING.value,)
+    found = {
+        r.key: r
+        for r in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=pending)
+        if r.spec["type"] == RequestType.ACTION
+    }
+    found |= tx.get_many([Key("ApprovalRequest", mission.namespace, name) for name in status.action_requests])
+    return tuple(_action(r) for r in sorted(found.values(), key=lambda r: (r.created_at, r.name)))
+
+
+def _action(request: Resource) -> ActionFacts:
+    spec = ApprovalRequestSpec.model_validate(request.spec)
+    status = ApprovalRequestStatus.model_validate(request.status)
+    succeeded = find(status.conditions, "Succeeded")
+    return ActionFacts(
+        name=request.name,
+        uid=request.uid,
+        title=spec.title,
+        state=status.state,
+        on_timeout=spec.on_timeout,
+        expires_at=spec.expires_at,
+        decided_by=status.decided_by,
+        transport=status.decided_via,
+        reason=succeeded.message if succeeded is not None and succeeded.status is ConditionStatus.FALSE else "",
+        decided_at=status.decided_at,
     )
 
 
@@ -199,35 +235,6 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
         spend=run.spend,
         active=run.state not in ENDED,
     )
-
-
-def _asked(tx: Transaction, mission: Resource, status: MissionStatus) -> tuple[AskedFacts, ...]:
-    """The actions that the open run waits for leave to do."""
-    run = tx.get(Key("Run", mission.namespace, status.current_run)) if status.current_run is not None else None
-    if run is None or run.owner_uid != mission.uid:
-        return ()
-    found = []
-    for name in run.status.get("awaiting", ()):
-        request = tx.get(Key("ApprovalRequest", mission.namespace, name))
-        if request is None:
-            continue
-        spec = ApprovalRequestSpec.model_validate(request.spec)
-        answered = ApprovalRequestStatus.model_validate(request.status)
-        reason, transport = _last_answer(tx, mission.namespace, answered)
-        found.append(
-            AskedFacts(
-                name=name,
-                uid=request.uid,
-                state=answered.state,
-                expires_at=spec.expires_at,
-                parks=spec.on_timeout is OnTimeout.PARK,
-                title=spec.title,
-                by=answered.decided_by,
-                transport=transport,
-                reason=reason,
-            )
-        )
-    return tuple(found)
 
 
 def _last_answer(tx: Transaction, namespace: str, request: ApprovalRequestStatus) -> tuple[str, str]:

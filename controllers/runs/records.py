@@ -58,7 +58,7 @@ def revoke_token(tx: Transaction, run: Resource, why: str) -> Resource:
     if record.ended or record.status.token_revoked_at is not None:
         return run
     record.put(token_revoked_at=tx.now, token_revoked_for=line(why, MESSAGE))
-    record.note(EventType.TOKEN_REVOKED, "Quarantine", record.status.token_revoked_for)
+    record.note(EventType.KEY_REVOKED, "Quarantine", record.status.token_revoked_for)
     return record.save()
 
 
@@ -128,7 +128,6 @@ def _end_calls(tx: Transaction, record: RunRecord) -> None:
     booked = calls.end_with_run(tx, record.run.uid)
     if booked is not None:
         record.spend(booked)
-    record.put(awaiting=())
 
 
 def _checked(tx: Transaction, record: RunRecord, ending: Ending) -> Ending:

@@ -397,12 +397,12 @@ def test_a_token_is_revoked_once_and_not_after_the_end(world: World) -> None:
     for _ in range(2):
         with world.store.transaction(ALICE) as tx:
             records.revoke_token(tx, world.get("Run", "a-m0-1"), "why\nnot")
-    assert len(world.events("TokenRevoked")) == 1
+    assert len(world.events("KeyRevoked")) == 1
     assert world.get("Run", "a-m0-1").status["tokenRevokedFor"] == "why not"
     world.finish("a-m0-1")
     with world.store.transaction(ALICE) as tx:
         records.revoke_token(tx, world.get("Run", "a-m0-1"), "late")
-    assert len(world.events("TokenRevoked")) == 1
+    assert len(world.events("KeyRevoked")) == 1
 
 
 def test_without_files_nothing_is_stopped_by_one(tmp_path: Path) -> None:
