@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from cli import local_user
 from store.contract import Event
 from tests.e2e.fleet import PROGRAMS, agent, document, executor, mission, together
 from tests.fakes import postgres
 from tests.fakes.engine_process import Project, pause, until
 
 AGENTS = 20
+ME = f"user:{local_user.name()}"
 _LONG = 'echo start >> "$0/$REMIT_RUN"; exec sleep 600'
 
 
@@ -106,7 +108,7 @@ def test_nothing_is_dispatched_after_an_estop_and_the_release_goes_on(project: P
     all_stopped(project)
     assert len(dispatched(project)) == before
     hold = project.get("Hold", "estop")
-    assert hold.status["placedBy"] == "user:alice"
+    assert hold.status["placedBy"] == ME
     canceled = project.events("CancelRequested")
     assert len({e.data["run"] for e in canceled}) == AGENTS == len(canceled)
     assert all("it writes to customers" in e.message for e in canceled)
@@ -144,7 +146,7 @@ def test_a_locked_store_is_stopped_by_the_file_and_nothing_starts_when_it_is_fre
     all_stopped(project)
     assert len(dispatched(project)) == before
     made = [h for h in project.objects("Hold") if h.status.get("file")]
-    assert [h.status["placedBy"] for h in made] == ["user:alice"]
+    assert [h.status["placedBy"] for h in made] == [ME]
     file.unlink()  # the Hold that was made of it stays
     pause(1)
     assert len(dispatched(project)) == before
