@@ -10,7 +10,7 @@ from decisions.holds import HoldFacts, bites, held_by
 from schemas.base import Key
 from schemas.conditions import find, set_condition
 from schemas.event import EventType
-from schemas.hold import HOLDABLE, HoldMode, HoldReason, HoldSpec, HoldStatus
+from schemas.hold import HOLDABLE, HoldMode, HoldReason, HoldScope, HoldSpec, HoldStatus
 from schemas.mission import MissionReason
 from schemas.resource import Resource
 from schemas.run import ACTIVE_STATES
@@ -87,5 +87,8 @@ def _stop_runs(tx: Transaction, hold: HoldFacts) -> bool:
 
 
 def _count(tx: Transaction, hold: HoldFacts) -> int:
+    if hold.spec.scope is not None and hold.spec.released is None:  # not one by one: there may be very many
+        namespace = hold.key.namespace if hold.spec.scope is HoldScope.TENANT else None
+        return sum(tx.count(kind, namespace=namespace) for kind in HOLDABLE[:2])
     kinds = hold.spec.selector.kinds if hold.spec.selector is not None else HOLDABLE[:2]
     return sum(bites(hold, ((r.key, r.labels),)) for kind in kinds for r in tx.objects(kind) if r.deletion_at is None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cli import local_user
 from cli.verbs import estop as verb
 from schemas.mission import MissionState
 from schemas.run import RunState
@@ -23,7 +24,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("LOGNAME", "alice")
+    monkeypatch.setattr(local_user, "name", lambda: "alice")
     monkeypatch.setattr(verb, "_PICKED_UP_S", 0.05)  # the engine of these tests works between commands only
     world = World(tmp_path)
     configure(tmp_path)
@@ -116,7 +117,7 @@ def test_with_a_quorum_the_second_person_ends_it(shell: Shell, monkeypatch: pyte
     assert "1 more person(s)" in said
     assert "user:alice" in shell("describe", "hold/estop")
     assert estop_file(shell).exists(), "the file goes with the release, not with the wish"
-    monkeypatch.setenv("LOGNAME", "bob")
+    monkeypatch.setattr(local_user, "name", lambda: "bob")
     assert "released" in shell("estop", "release", "-r", "I saw it")
     assert not estop_file(shell).exists()
     shell.world.settle()

@@ -226,6 +226,15 @@ def test_an_estop_is_one_hold_that_stands_until_it_is_released(world: World) -> 
     assert sorted(world.started) == ["a-m0-1", "a-m0-2", "b-m0-1", "b-m0-2"]
 
 
+def test_an_estop_does_not_take_the_place_of_another_hold_of_its_name(world: World) -> None:
+    fleet(world, "a")
+    world.act("Hold", "estop", {"selector": {"names": ["a"]}, "reason": "called so by somebody"})
+    assert stop(world).name == "estop-2"
+    assert stop(world, "again").name == "estop-2"
+    assert world.get("Hold", "estop").spec["mode"] == "Hold"
+    assert world.canceled == ["a-m0-1"]
+
+
 def test_a_tenant_is_stopped_alone(world: World) -> None:
     world.commit(
         {
