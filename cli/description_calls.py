@@ -1,14 +1,10 @@
-"""What ``describe`` tells of an action that an agent asks leave for, and of a tool call."""
+"""What ``describe`` tells of a tool call."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
-
-from cli.output import age
-from schemas.quantities import parse_time
 
 if TYPE_CHECKING:
     from schemas.resource import Resource
@@ -17,35 +13,6 @@ if TYPE_CHECKING:
 def exactly(action: dict[str, Any]) -> list[str]:
     """The arguments, one to a line, in JSON: what is inside a text can neither end it nor pass for another line."""
     return json.dumps(action, indent=2, ensure_ascii=False).splitlines()
-
-
-def asked_action(request: Resource) -> list[tuple[str, list[str]]]:
-    """Sections about the action of a request: who wants to do what, and why it has to ask."""
-    spec, action = request.spec, request.spec.get("action", {})
-    spend = action.get("spend") or {}
-    cost = [f"{spend['usd']} USD"] if spend.get("usd") else []
-    cost += [f"{spend['tokens']} tokens"] if spend.get("tokens") else []
-    lines = [
-        f"tool     {action.get('tool')}",
-        f"target   {action.get('target') or 'not said'}",
-        f"risk     {spec.get('risk')}",
-        f"asked by {spec.get('requester')}, run/{spec.get('run')} of {spec.get('subject')}",
-        f"because  {spec.get('rule')}",
-        f"cost     {', '.join(cost) or 'no estimate'}",
-        f"leave    number {action.get('leave')} for this action; it is good for one call",
-    ]
-    return [("What would be done", lines), ("Arguments", exactly(action.get("args", {})))]
-
-
-def to_answer(request: Resource, now: datetime) -> list[str]:
-    """The commands that answer an open question."""
-    short, space = str(request.spec.get("actionDigest", ""))[7:19], f"-n {request.namespace}"
-    expires = age(parse_time(request.spec["expiresAt"]), now)
-    return [
-        f"remit approve approval/{request.name} --digest {short} {space}",
-        f"remit deny approval/{request.name} --digest {short} {space} --reason '...'",
-        f"expires {expires}; without an answer: {request.spec.get('onTimeout')}",
-    ]
 
 
 def call(resource: Resource) -> Iterator[tuple[str, list[str]]]:

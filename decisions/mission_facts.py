@@ -11,7 +11,7 @@ from decisions.holds import Held
 from decisions.loops import DEFAULT, LoopLimits
 from decisions.meters import Breach
 from schemas.amounts import NOTHING, Amounts
-from schemas.approval_request import RequestState, RequestType
+from schemas.approval_request import OnTimeout, RequestState, RequestType
 from schemas.base import Key
 from schemas.event import EventType
 from schemas.loop import LoopFinding
@@ -85,18 +85,19 @@ class ReviewFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedFacts:
-    """An action that its run asks leave for. ``by`` and ``transport`` are who answered, "" while nobody did."""
+class ActionFacts:
+    """An ApprovalRequest about an action of its run: one that is open, or one that the mission waits for."""
 
     name: str
     uid: str
-    state: RequestState
-    expires_at: datetime
-    parks: bool
     title: str
-    by: str = ""
+    state: RequestState
+    on_timeout: OnTimeout
+    expires_at: datetime
+    decided_by: str = ""
     transport: str = ""
     reason: str = ""
+    decided_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ class MissionFacts:
     is what the agent's inputSchema says of ``spec.input`` ("" when it fits). ``cycle`` is the way around a dependency
     cycle, if there is one. ``place`` is where the spec stands (path:line), for records. ``declared`` says whether a
     source declares the mission (then its ttl does not remove it). ``breach`` is the limit that leaves no room for its
-    next run, which would reserve ``want``. ``loop_limits`` are those of its agent. ``asked`` are the actions that its
-    open run waits for leave to do.
+    next run, which would reserve ``want``. ``loop_limits`` are those of its agent. ``actions`` are its questions about
+    actions, oldest first.
     """
 
     key: Key
@@ -132,7 +133,7 @@ class MissionFacts:
     breach: Breach | None = None
     want: Amounts = NOTHING
     loop_limits: LoopLimits = DEFAULT
-    asked: tuple[AskedFacts, ...] = ()
+    actions: tuple[ActionFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,5 +170,7 @@ class Decision:
     grant: str | None = None  # name of the approved request whose amounts are added to its budget
     contained: LoopFinding | None = None  # raise an alert, and keep a summary of what went around
     settled_alert: str = ""  # name of the alert that is over
+    consume: str | None = None  # name of the approved request whose leave is used by what is decided here
+    close_actions: bool = False  # questions about actions no longer stand, and leaves that were not used end
     remove: bool = False
     wake_at: datetime | None = None

@@ -27,7 +27,7 @@ def summarise(work: Pass) -> None:
     elif work.state is MissionState.REVIEW:
         _wait_for_person(work, "Review", "remit approve")
     elif work.state is MissionState.NEEDS_APPROVAL:
-        _wait_for_person(work, "Approval", "remit approve")
+        _wait_for_leave(work)
     elif work.state is MissionState.BLOCKED:
         _blocked(work)
     work.put(blocked_on=_stable(work, tuple(work.blockers)))
@@ -129,9 +129,23 @@ def _wait_for_person(work: Pass, type_: str, verb: str) -> None:
     )
 
 
+def _wait_for_leave(work: Pass) -> None:
+    """Each action that waits, with the command that shows exactly what it is."""
+    namespace = work.facts.key.namespace
+    for action in work.facts.actions:
+        if action.state is RequestState.PENDING:
+            work.block(
+                "Approval",
+                f"ApprovalRequest/{namespace}/{action.name}",
+                f"read it, then approve or deny: remit describe approval/{action.name} -n {namespace}",
+                since=work.now,
+                until=action.expires_at,
+            )
+
+
 def _blocked(work: Pass) -> None:
     held = work.facts.held
-    stopped = work.block_reason() == MissionReason.STOPPED
+    stopped = work.block_reason() in (MissionReason.STOPPED, MissionReason.QUARANTINED)
     if stopped and held is not None:
         work.block("Hold", str(held.hold), held.hint, since=work.now, until=held.until)
         if held.until is not None:

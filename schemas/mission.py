@@ -192,12 +192,12 @@ class MissionReason(StrEnum):
     NOT_REQUIRED = "NotRequired"  # no verdict is needed yet or at all
     AWAITING_REVIEW = "AwaitingReview"  # a person is asked for a verdict
     AWAITING_APPROVAL = "AwaitingApproval"  # an action waits for leave
-    APPROVED = "Approved"  # a person accepted it
+    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody gave leave for its action in time
+    APPROVED = "Approved"  # a person accepted it, or gave leave
     AUTO_ACCEPTED = "AutoAccepted"  # accepted by its declared review policy
     CHANGES_REQUESTED = "ChangesRequested"  # sent back with remarks
     DENIED = "Denied"  # a person turned it down
     REVIEW_EXPIRED = "ReviewExpired"  # nobody gave a verdict in time
-    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time whether an action may be done
     WAITING = "Waiting"  # not started
     RUNNING = "Running"  # work is under way
     COMPLETED = "Completed"  # Done
@@ -208,6 +208,7 @@ class MissionReason(StrEnum):
     CANCEL_REQUESTED = "CancelRequested"  # the worker is being told to stop
     OUTCOME_UNKNOWN = "OutcomeUnknown"  # the worker vanished and nobody can know what it did
     OUTDATED = "Outdated"  # the spec was edited after the end
+    QUARANTINED = "Quarantined"  # a Hold took its agent out of service
     STOPPED = "Stopped"  # a Hold with mode Stop ended its run
     LOOP_DETECTED = "LoopDetected"  # it went around in circles and was stopped
     DELETING = "Deleting"  # deletionTimestamp is set
@@ -294,6 +295,7 @@ class MissionStatus(StatusModel):
     review_cycles: int = Field(0, description="How often it went to review.")
     failure: Failure | None = Field(None, description="Why the last attempt failed.")
     loop: MissionLoop | None = Field(None, description="What is counted to notice work that goes around in circles.")
+    action_requests: tuple[str, ...] = Field((), description="ApprovalRequests that it waits for in NeedsApproval.")
     resume_state: MissionState | None = Field(None, description="Where it goes back to after Blocked or NeedsApproval.")
     blocked_on: tuple[BlockedOn, ...] = Field((), description="What it waits for.")
     transitions: tuple[Transition, ...] = Field((), description="The last 20 moves, oldest first.")

@@ -24,6 +24,8 @@ from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
 from controllers.gate import autonomy
 from controllers.gate.authorize import Gate
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
@@ -49,12 +51,14 @@ def create_app(
     hosts: Iterable[str] = (),
     limits: AgentLimits | None = None,
     worker_token: WorkerTokens = lambda _: None,
+    stops: Stops = other.NONE,
     gate: Gate | None = None,
     poll_s: float = POLL_S,
     version: str = "v1",
 ) -> FastAPI:
     """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept; ``hosts`` are names it answers to
     beside loopback ones; ``worker_token`` tells the token that the workers of a Pull executor prove themselves with;
+    ``stops`` is what stops work beside the Holds in the store;
     ``blocking`` should have threads of its own, so that agents never wait for reconcilers, nor
     these for them. ``app.state.close()`` ends every long poll: call it when the server is to stop.
     ``app.state.waiting()`` counts them.
@@ -66,11 +70,12 @@ def create_app(
     bodies = Bodies(limits, clock)
     places, polls = Places(limits.in_flight, "requests"), Places(limits.polls, "long polls")
     runs = RunEndpoints(
-        store, ArtifactFiles(state_dir), sub_agents=SubAgentWrites(store, tokens), callers=callers, bodies=bodies,
+        store, ArtifactFiles(state_dir), sub_agents=SubAgentWrites(store, tokens, stops), callers=callers, bodies=bodies,
         places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
     )  # fmt: skip
     decisions = DecisionEndpoints(
-        store, gate or Gate(limits=(autonomy.limit,)), callers=callers, bodies=bodies, places=places, polls=polls,
+        store, gate or Gate(stops=stops, limits=(autonomy.limit,)), callers=callers, bodies=bodies, places=places,
+        polls=polls,
         clock=clock, blocking=blocking, wakes=wakes,
     )  # fmt: skip
 
@@ -104,7 +109,7 @@ def create_app(
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     claims = ClaimEndpoints(
         store, tokens, worker_token, ArtifactFiles(state_dir), state_dir,
-        clock=clock, blocking=blocking, limits=limits, wakes=wakes,
+        clock=clock, blocking=blocking, limits=limits, wakes=wakes, stops=stops,
     )  # fmt: skip
 
     @app.post("/agent/v1/claims", **openapi.claim_options(CLAIM))

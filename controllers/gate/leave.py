@@ -8,31 +8,21 @@ the mission: a later attempt that asks for the same action takes up the question
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from controllers.gate.asking import Asked, Asker
 from controllers.gate.shown import redacted, words
-from controllers.reconcilers import writing
-from decisions.policy import strictest
-from decisions.policy.compiled import PolicySet
+from controllers.reconcilers import consent, leaves
 from decisions.policy.facts import Ruling
-from schemas.approval_decision import ApprovalDecisionSpec, DecisionScope
-from schemas.approval_request import (
-    ApprovalRequestReason,
-    ApprovalRequestSpec,
-    ApprovalRequestStatus,
-    RequestState,
-    RequestType,
-)
-from schemas.base import Key
-from schemas.conditions import set_condition
+from schemas.approval_decision import DecisionScope
+from schemas.approval_request import ApprovalRequestSpec, LeaveReason, RequestState, RequestType
 from schemas.event import EventType
 from schemas.policy import Verdict
 from schemas.quantities import format_money
 from schemas.resource import Declared, Resource, digest
-from store.contract import Snapshot, Transaction
+from store.contract import Transaction
 
 ACTION = "remit.dev/action"
 """Label of a request: what is asked about, whichever time it is asked."""
@@ -79,9 +69,10 @@ class Action:
 @dataclass(frozen=True, slots=True)
 class Leave:
     """What people said of an action so far. ``request`` is the one that counts, None when nobody was asked or the
-    leave was used; ``times`` is how often it was asked about."""
+    leave was used; ``usable`` says that it carries a leave for one more call; ``times`` is how often it was asked."""
 
     request: Resource | None
+    usable: bool
     times: int
 
     @property
@@ -91,72 +82,48 @@ class Leave:
 
 
 def find(tx: Transaction, asker: Asker, action: Action) -> Leave:
-    """A leave that can be used comes first, then an open question, then a refusal that this run was given."""
+    """A leave that can be used comes first, one for several calls before one for a single call; then an open question,
+    then a refusal that this run was given. An approval that is not enough any more, as Policies say now, is an open
+    question again."""
     asked = [
         request
         for request in tx.objects("ApprovalRequest", namespace=asker.mission.namespace, owner_uid=asker.mission.uid)
         if request.labels.get(ACTION) == action.label
     ]
-    usable = [r for r in asked if usable_by(tx, r, asker.run.name, tx.now)]
-    pending = [r for r in asked if r.state == RequestState.PENDING and not _over(r, tx.now)]
-    refused = [r for r in asked if r.spec.get("run") == asker.run.name and _refused(r, tx.now)]
+    usable, pending, refused = [], [], []
+    for request in asked:
+        if request.state == RequestState.APPROVED:
+            outcome = leaves.look(tx, request, asker.run)
+            if outcome.granted:
+                usable.append(request)
+                continue
+            if outcome.reason is LeaveReason.AWAITING_QUORUM:
+                pending.append(leaves.reopen(tx, request, outcome.message))
+                continue
+        elif request.state == RequestState.PENDING and not _over(request, tx.now):
+            pending.append(request)
+            continue
+        if request.spec.get("run") == asker.run.name and _refused(request, tx.now):
+            refused.append(request)
+    usable.sort(key=lambda r: r.status.get("scope") == DecisionScope.ONCE)
     chosen = next(iter([*usable, *pending, *refused]), None)
-    return Leave(chosen, len(asked))
+    return Leave(chosen, bool(usable), len(asked))
 
 
-def usable_by(tx: Snapshot, request: Resource, run: str, now: datetime) -> bool:
-    """Whether a request carries a leave for one more call of this run."""
-    status = ApprovalRequestStatus.model_validate(request.status)
-    if status.state is not RequestState.APPROVED or _over(request, now):
-        return False
-    scope, until = scope_of(tx, request)
-    if scope is DecisionScope.SESSION:
-        return str(request.spec.get("run", "")) == run
-    if scope is DecisionScope.UNTIL:
-        return until is not None and now < until
-    return status.consumed_at is None
+def use(tx: Transaction, asker: Asker, request: Resource, call: Resource) -> bool:
+    """Use the leave for a call, in the transaction that allows it. False when it turns out not to hold."""
+    by = leaves.By(asker.run, str(request.spec["actionDigest"]), call.uid)
+    return leaves.consume(tx, request, by).granted
 
 
-def scope_of(tx: Snapshot, request: Resource) -> tuple[DecisionScope, datetime | None]:
-    """How far the leave reaches: the narrowest of the decisions that counted."""
-    narrowest, until = DecisionScope.UNTIL, None
-    names = ApprovalRequestStatus.model_validate(request.status).decisions
-    for name in names:
-        decision = tx.get(Key("ApprovalDecision", request.namespace, name))
-        if decision is None:
-            return DecisionScope.ONCE, None
-        spec = ApprovalDecisionSpec.model_validate(decision.spec)
-        if spec.scope is DecisionScope.ONCE:
-            return DecisionScope.ONCE, None
-        if spec.scope is DecisionScope.SESSION:
-            narrowest = DecisionScope.SESSION
-        elif spec.until is not None:
-            until = spec.until if until is None else min(until, spec.until)
-    return (narrowest, until) if names else (DecisionScope.ONCE, None)
-
-
-def use(tx: Transaction, request: Resource) -> Resource:
-    """Use the leave up, where it is good for one call only. In the transaction that allows the call."""
-    scope, _ = scope_of(tx, request)
-    if scope is not DecisionScope.ONCE:
-        return request
-    status = ApprovalRequestStatus.model_validate(request.status)
-    conditions = set_condition(
-        status.conditions, "Succeeded", True, ApprovalRequestReason.CONSUMED, "the leave was used", now=tx.now,
-        generation=request.generation,
-    )  # fmt: skip
-    return writing.put_status(tx, request, status.model_copy(update={"consumed_at": tx.now, "conditions": conditions}))
-
-
-def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Action, policies: PolicySet) -> Resource:
+def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Action) -> Resource:
     """Create the question about one exact action."""
     times = find(tx, asker, action).times
     wire = {**action.wire, "leave": times + 1}
-    how = strictest.approvals(policy.document.spec for policy in policies.policies)
     action_digest = digest(wire)
     on = f" on {words(asked.target, 80)}" if asked.target else ""
     title = f"{asker.agent.name} wants to use {words(asked.tool, 80)}{on}"
-    expires = tx.now + how.timeout
+    terms = consent.terms(tx, asker.mission.namespace, asker.agent, tx.now, authored=asker.mission)
     spec = ApprovalRequestSpec(
         type=RequestType.ACTION,
         subject=str(asker.mission.key),
@@ -168,15 +135,7 @@ def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Act
         action_digest=action_digest,
         risk=ruling.risk.value,
         rule=action.rule,
-        approver_roles=tuple(role.value for role in how.approvers.roles),
-        quorum=how.quorum,
-        separation_of_duties=how.separation_of_duties,
-        expires_at=expires,
-        remind_at=tx.now + (how.remind_after if how.remind_after is not None else how.timeout / 2),
-        on_timeout=how.on_timeout,
-    )
-    conditions = set_condition(
-        (), "Succeeded", None, ApprovalRequestReason.PENDING, "waits for an answer", now=tx.now, generation=1
+        **asdict(terms),
     )
     stem = f"{asker.mission.name[:200].rstrip('-.')}-action"
     request = tx.create(
@@ -189,7 +148,7 @@ def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Act
         ),
         manager="controller/gate",
         owner_uid=asker.mission.uid,
-        status=ApprovalRequestStatus(conditions=conditions).to_wire(),
+        status=consent.first_status(spec, tx.now).to_wire(),
     )
     tx.event(
         EventType.APPROVAL_REQUESTED,

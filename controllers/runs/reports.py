@@ -118,29 +118,23 @@ def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: 
 
 
 def tool_result(
-    tx: Transaction,
-    run_uid: str,
-    message: ToolResultMessage | None = None,
-    *,
-    call: Resource | None = None,
-    result: CallResult | None = None,
-    once: Once,
+    tx: Transaction, run_uid: str, message: ToolResultMessage, *, call: Resource | None = None, once: Once
 ) -> Resource:
-    """A tool call has ended: it is counted, compared with those before (``message``), and, when it is one that the gate
-    allowed, booked and closed. Raises Refused, also CallEnded for a call that has a result already or was never
-    allowed."""
+    """A tool call has ended: it is counted, compared with those before, and, when it is one that the gate allowed,
+    booked and closed. Raises Refused, also CallEnded for a call that has a result already or was never allowed."""
     record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     record.put(tool_calls=min(record.status.tool_calls + 1, MOST_TOKENS))
-    if call is not None and result is not None:
+    usd_micros = None if message.usd is None else to_micros(message.usd)
+    if call is not None:
+        result = CallResult(message.ok, message.error or "", message.output_digest or "", usd_micros)
         spent = calls.report(tx, call, result)
         if spent is not None:
             record.spend(spent)
-    elif result is not None and result.usd_micros:
-        record.spend(Spend(usd=from_micros(result.usd_micros), source="Reported"))
-    if message is not None:
-        loop_facts.tool_ended(tx, record.run, message, call, number=record.status.tool_calls)
+    elif usd_micros:
+        record.spend(Spend(usd=from_micros(usd_micros), source="Reported"))
+    loop_facts.tool_ended(tx, record.run, message, call, number=record.status.tool_calls)
     if exceeds(tx, run_uid, record.status):
         record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
         return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)
