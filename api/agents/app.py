@@ -70,13 +70,12 @@ def create_app(
     bodies = Bodies(limits, clock)
     places, polls = Places(limits.in_flight, "requests"), Places(limits.polls, "long polls")
     runs = RunEndpoints(
-        store, ArtifactFiles(state_dir), sub_agents=SubAgentWrites(store, tokens, stops), callers=callers, bodies=bodies,
-        places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
+        store, ArtifactFiles(state_dir), sub_agents=SubAgentWrites(store, tokens, stops), callers=callers,
+        bodies=bodies, places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
     )  # fmt: skip
     decisions = DecisionEndpoints(
         store, gate or Gate(stops=stops, limits=(autonomy.limit,)), callers=callers, bodies=bodies, places=places,
-        polls=polls,
-        clock=clock, blocking=blocking, wakes=wakes,
+        polls=polls, clock=clock, blocking=blocking, wakes=wakes,
     )  # fmt: skip
 
     @asynccontextmanager
