@@ -152,7 +152,7 @@ def create_app(
         operation_id="list-sub-agents",
         response_model=SubAgents,
         response_model_exclude_none=True,
-        responses=openapi.problems(401, 404, 429, 503),
+        responses=openapi.problems(401, 404, 422, 429, 503),
     )
     async def sub_agents(request: Request, run: str) -> Response:
         """Those that have not been put away."""
