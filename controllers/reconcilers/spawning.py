@@ -37,6 +37,7 @@ from store.contract import Amounts, EntryKind, LedgerEntry, Snapshot, Transactio
 
 SUB_AGENT, PARENT, PARENT_MISSION = "remit.dev/sub-agent", "remit.dev/parent", "remit.dev/parent-mission"
 """Labels of sub-agents: that it is one, and the uids of its parent and of its parent's mission."""
+LABELS = (SUB_AGENT, PARENT, PARENT_MISSION)
 KEPT = timedelta(days=1)
 """How long the mission of a sub-agent stays after its end."""
 _MANAGER = "controller/spawning"
