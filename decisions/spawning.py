@@ -148,3 +148,9 @@ def why_end(life: Life, now: datetime) -> str:
     if not life.parent_mission_open:
         return "ParentMissionEnded"
     return "Expired" if now >= life.expires_at else ""
+
+
+def narrowed(level: AutonomyLevel, tools: tuple[str, ...], parent: Parent) -> tuple[AutonomyLevel, tuple[str, ...]]:
+    """Level and tools of a living sub-agent, now that its parent has what ``parent`` says."""
+    lower = min(level, parent.level, key=LEVELS.index)
+    return lower, tuple(tool for tool in tools if covered(parent.tools, tool))

@@ -70,13 +70,12 @@ def create_app(
     bodies = Bodies(limits, clock)
     places, polls = Places(limits.in_flight, "requests"), Places(limits.polls, "long polls")
     runs = RunEndpoints(
-        store, ArtifactFiles(state_dir), sub_agents=SubAgentWrites(store, tokens), callers=callers, bodies=bodies,
-        places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
+        store, ArtifactFiles(state_dir), sub_agents=SubAgentWrites(store, tokens, stops), callers=callers,
+        bodies=bodies, places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
     )  # fmt: skip
     decisions = DecisionEndpoints(
-        store, gate or Gate(limits=(autonomy.limit,), stops=stops), callers=callers, bodies=bodies, places=places,
-        polls=polls,
-        clock=clock, blocking=blocking, wakes=wakes,
+        store, gate or Gate(stops=stops, limits=(autonomy.limit,)), callers=callers, bodies=bodies, places=places,
+        polls=polls, clock=clock, blocking=blocking, wakes=wakes,
     )  # fmt: skip
 
     @asynccontextmanager
@@ -153,7 +152,7 @@ def create_app(
         operation_id="list-sub-agents",
         response_model=SubAgents,
         response_model_exclude_none=True,
-        responses=openapi.problems(401, 404, 429, 503),
+        responses=openapi.problems(401, 404, 422, 429, 503),
     )
     async def sub_agents(request: Request, run: str) -> Response:
         """Those that have not been put away."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controllers.holds import effective
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.reconcilers import agents, dispatcher, facts, missions, spending
 from controllers.runs import inbox, sessions, thresholds
 from controllers.runs.once import Once
@@ -35,6 +37,7 @@ from store.contract import Amounts, EntryKind, LedgerEntry, Snapshot, Transactio
 
 SUB_AGENT, PARENT, PARENT_MISSION = "remit.dev/sub-agent", "remit.dev/parent", "remit.dev/parent-mission"
 """Labels of sub-agents: that it is one, and the uids of its parent and of its parent's mission."""
+LABELS = (SUB_AGENT, PARENT, PARENT_MISSION)
 KEPT = timedelta(days=1)
 """How long the mission of a sub-agent stays after its end."""
 _MANAGER = "controller/spawning"
@@ -55,8 +58,9 @@ def sub_agent_name(run: Resource, name: str) -> str:
     return f"{mission[:180].rstrip('-.')}-{name}-{digest([run.uid, name])[7:15]}"
 
 
-def spawn(tx: Transaction, run_uid: str, message: SpawnMessage, *, once: Once) -> Made:
-    """Spawn what the agent of a run asks for. Repeated with its key it changes nothing. Raises Refused, OverLimit."""
+def spawn(tx: Transaction, run_uid: str, message: SpawnMessage, *, once: Once, stops: Stops = other.NONE) -> Made:
+    """Spawn what the agent of a run asks for. ``stops`` is what stops work beside the Holds in the store. Repeated with
+    its key it changes nothing. Raises Refused, OverLimit."""
     record, known = begin_report(tx, run_uid, once)
     key = Key("Agent", record.run.namespace, sub_agent_name(record.run, message.name))
     if known:
@@ -64,7 +68,7 @@ def spawn(tx: Transaction, run_uid: str, message: SpawnMessage, *, once: Once) -
     if tx.get(key) is not None or tx.get(Key("Mission", key.namespace, key.name)) is not None:
         raise Refused(f"this run has spawned a sub-agent called {message.name} before", reason="NameTaken")
     record.save()
-    mission, parent = _parents(tx, record)
+    mission, parent = _parents(tx, record, stops)
     parent_spec = _pinned(tx, record, parent)
     terms = _terms(tx, record, parent, parent_spec, message)
     limits = _budget(tx, mission, parent, parent_spec, terms, message)
@@ -85,7 +89,7 @@ def spawn(tx: Transaction, run_uid: str, message: SpawnMessage, *, once: Once) -
         },
     )
     if message.hosted:
-        _begin_hosted(tx, agent, task, terms.expires_at)
+        _begin_hosted(tx, agent, task, terms.expires_at, stops)
     return _made(tx, key)
 
 
@@ -148,7 +152,7 @@ def _made(snapshot: Snapshot, key: Key) -> Made:
     return Made(shown(snapshot, agent, spawned), run.uid if run is not None else None)
 
 
-def _parents(tx: Transaction, record: RunRecord) -> tuple[Resource, Resource]:
+def _parents(tx: Transaction, record: RunRecord, stops: Stops) -> tuple[Resource, Resource]:
     """Mission and agent of the run. Raises Refused where nothing may start."""
     mission, agent = tx.get_by_uid(record.spec.mission_uid), tx.get_by_uid(record.spec.agent_uid)
     if mission is None or agent is None or mission.deletion_at is not None or agent.deletion_at is not None:
@@ -158,7 +162,7 @@ def _parents(tx: Transaction, record: RunRecord) -> tuple[Resource, Resource]:
     finding = sessions.mission_loop(mission).finding
     if finding is not None:
         raise Refused(f"the mission goes around in circles ({finding.signal})", reason="LoopDetected")
-    held: Held | None = inbox.held(tx, record.run, tx.now)
+    held: Held | None = inbox.held(tx, record.run, tx.now, stops)
     if held is not None:
         raise Refused(f"nothing new may start: {held.hint}", reason="Held")
     return mission, agent
@@ -358,13 +362,13 @@ def _adopt(
     return put_spawned(tx, agent, AgentStatus(), spawned)
 
 
-def _begin_hosted(tx: Transaction, agent: Resource, task: Resource, until: datetime) -> None:
+def _begin_hosted(tx: Transaction, agent: Resource, task: Resource, until: datetime, stops: Stops) -> None:
     """Start the run that the parent's program does itself: ordered like every other, and handed to nobody. Raises
     Refused when it could not start now."""
     agents.reconcile(tx, agent.key)
     missions.reconcile(tx, task.key)
     agent, task = _again(tx, agent), _again(tx, task)
-    found = facts.mission_facts(tx, task, effective.holds(tx))
+    found = facts.mission_facts(tx, task, effective.holds(tx, stops))
     decision = mission_decisions.decide(found, tx.now)
     if not mission_decisions.may_start(decision):
         hints = "; ".join(b.hint for b in decision.status.blocked_on) or "nobody knows why"

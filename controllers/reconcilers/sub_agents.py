@@ -9,14 +9,16 @@ from controllers.runs import records
 from controllers.runs.verdict import COMPLETE
 from controllers.runtime.result import DONE, RequeueAfter, RequeueAt, Result
 from decisions import spawning as decisions
-from schemas.agent import AgentStatus, Spawned
+from decisions.policy.facts import tool_patterns
+from schemas.agent import AgentSpec, AgentStatus, AutonomyLevel, Spawned, ToolGrant
 from schemas.base import Key
 from schemas.event import EventType
 from schemas.mission import TERMINAL_STATES
-from schemas.resource import Resource
+from schemas.resource import Declared, Resource
 from schemas.run import ENDED, RunReason, RunState, RunStatus
 from store.contract import EntryKind, LedgerEntry, Transaction
 
+PARENT = spawning.PARENT
 KIND = "SubAgent"
 """Key kind that watches over a sub-agent: SubAgent/<namespace>/<agent>."""
 _TIMER = "end"
@@ -34,6 +36,7 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     if agent is None or status is None or status.spawned is None:
         tx.clear_timer(key, _TIMER)
         return DONE
+    agent = _narrow(tx, agent, status.spawned)
     spawned = status.spawned
     task = tx.get_by_uid(spawned.mission_uid)
     why = decisions.why_end(_life(tx, spawned), tx.now)
@@ -56,6 +59,33 @@ def reconcile(tx: Transaction, key: Key) -> Result:
         return DONE  # the end of its mission wakes this key
     tx.set_timer(key, _TIMER, spawned.expires_at)
     return RequeueAt(spawned.expires_at)
+
+
+def _narrow(tx: Transaction, agent: Resource, spawned: Spawned) -> Resource:
+    """What its parent has no more, it has no more either: level, tools, and whatever Policies say by labels."""
+    parent = tx.get(spawned.lineage[-1].agent.key("Agent", agent.namespace)) if spawned.lineage else None
+    if parent is None:
+        return agent
+    spec, above = AgentSpec.model_validate(agent.spec), AgentSpec.model_validate(parent.spec)
+    facts = decisions.Parent(
+        above.autonomy_level, tool_patterns(above.tools), above.sub_agents, spawned.depth - 1, None
+    )
+    level, tools = decisions.narrowed(spec.autonomy_level, tool_patterns(spec.tools), facts)
+    mine = {name: agent.labels[name] for name in spawning.LABELS if name in agent.labels}
+    allowed = spec.sub_agents.allowed and level is not AutonomyLevel.INTERN
+    changed = spec.model_copy(
+        update={
+            "autonomy_level": level,
+            "tools": tuple(ToolGrant(name=tool) for tool in tools),
+            "sub_agents": spec.sub_agents.model_copy(update={"allowed": allowed}),
+        }
+    )
+    declared = Declared(*agent.key, changed.to_wire(), {**parent.labels, **mine}, agent.annotations)
+    saved = tx.put_spec(agent, declared, manager=agent.manager)
+    if saved.resource_version != agent.resource_version:
+        text = "its parent changed: it follows"
+        tx.event(EventType.UPDATED, saved, reason="ParentChanged", message=text, data={"related": [parent.uid]})
+    return saved
 
 
 def _life(tx: Transaction, spawned: Spawned) -> decisions.Life:

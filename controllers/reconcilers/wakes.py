@@ -126,6 +126,7 @@ class Wakes:
         if change.key.kind == "Agent":
             if resource is not None and resource.status.get("spawned"):
                 yield sub_agents.key_of(change.key)
+            yield from sorted(self._watched.get(change.uid, ()))
             return
         if change.key.kind not in ("Run", "Mission"):
             return
@@ -156,7 +157,7 @@ class Wakes:
             (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(resource.key)
         spawned = resource.status.get("spawned") if resource.kind == "Agent" else None
         if spawned:
-            for uid in (spawned["runUid"], spawned["missionUid"]):
+            for uid in (spawned["runUid"], spawned["missionUid"], resource.labels.get(sub_agents.PARENT, "")):
                 self._watched[uid].add(sub_agents.key_of(resource.key))
         if resource.kind in ("Mission", "Agent", "Executor", "Tenant", "Waiver"):
             # A Tenant has no namespace: it means the one that it owns, which is called like it.

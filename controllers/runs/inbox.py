@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from controllers.holds import effective
+from controllers.holds import effective, lineage
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.runs import lineage, sessions
+from controllers.runs import sessions
 from controllers.runs.run_record import agent_of
 from decisions.holds import Held, HoldFacts, strictest
 from schemas.base import Key

@@ -359,3 +359,15 @@ def test_asking_for_the_same_call_again_and_again_is_refused_and_then_contained(
     assert world.state("a") is MissionState.BLOCKED
     assert "SameCall" in world.status("a").transitions[-1].message
     world.check()
+
+
+def test_what_was_found_before_a_kill_is_contained_after_it(world: World) -> None:
+    fleet(world)
+    loop(world, times=3)
+    tool(world, "a-1", error="connection to 10.0.0.9 refused after 77 ms", settle=False)
+    assert world.state("a") is MissionState.IN_PROGRESS
+    world.restart()
+    assert world.state("a") is MissionState.BLOCKED
+    assert world.canceled == ["a-1"]
+    assert [e.reason for e in world.events("AlertRaised")] == ["LoopDetected"]
+    world.check()

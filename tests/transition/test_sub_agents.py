@@ -296,3 +296,22 @@ def test_no_program_is_ever_started_for_a_hosted_sub_agent(world: World) -> None
     assert alive(world) == []
     assert world.started == ["a-1"]
     world.check()
+
+
+def test_what_the_parent_loses_its_sub_agents_lose(world: World) -> None:
+    run = fleet(world)
+    child = spawn(world, run, "child", tools=["read_file", "git_log"]).sub_agent
+    grandchild = spawn(world, world.get("Run", f"{child.mission}-1"), "grandchild").sub_agent
+    less = LEAD.replace("Lead", "Specialist").replace("{name: 'git_*'}", "{name: git_push}")
+    world.commit({"fleet.yaml": executor().replace("Text", "Remit") + "---\n" + less})
+    world.sync()
+    for name in (child.agent, grandchild.agent):
+        spec = AgentSpec.model_validate(world.get("Agent", name).spec)
+        assert spec.autonomy_level is AutonomyLevel.SPECIALIST
+        assert [t.name for t in spec.tools] == ["read_file"]
+    assert world.canceled == []
+    more = LEAD.replace("{name: read_file}", "{name: read_file}, {name: shell_exec}")
+    world.commit({"fleet.yaml": executor().replace("Text", "Remit") + "---\n" + more})
+    world.sync()
+    spec = AgentSpec.model_validate(world.get("Agent", child.agent).spec)
+    assert (spec.autonomy_level, [t.name for t in spec.tools]) == (AutonomyLevel.SPECIALIST, ["read_file"])
