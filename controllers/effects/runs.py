@@ -13,6 +13,7 @@ from controllers.dispatch.executor import EndedRun, Executor, RunOrder
 from controllers.effects.runner import Commit
 from controllers.runs import health, records
 from controllers.runs.artifacts import ArtifactFiles
+from controllers.runs.redaction_level import level_of
 from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
@@ -190,6 +191,7 @@ def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder
         project_root=context.project_root,
         deadline_s=spec.timeout.total_seconds(),
         executor_namespace=executor_key.namespace,
+        redaction=level_of(snapshot, snapshot.get_by_uid(spec.agent_uid)).value,
     )
 
 

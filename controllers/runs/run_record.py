@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
+from controllers.runs.redaction_level import redactor_of
 from decisions.mission import add_spend
 from schemas.base import Key
 from schemas.conditions import set_condition
@@ -14,6 +16,7 @@ from schemas.errors import NotFound
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
 from schemas.quantities import format_money
+from schemas.redaction import Redactor
 from schemas.resource import Actor, ActorKind, Resource
 from schemas.run import ENDED, RunReason, RunSpec, RunState, RunStatus
 from store.contract import Snapshot, Transaction
@@ -57,6 +60,11 @@ class RunRecord:
     def load(cls, tx: Transaction, run_uid: str) -> RunRecord:
         """Raises NotFound."""
         return cls(tx, find_run(tx, run_uid))
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """What takes credentials out of what its agent writes."""
+        return redactor_of(self.tx, self.run)
 
     @property
     def ended(self) -> bool:

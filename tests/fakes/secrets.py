@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from controllers.runtime.clock import SystemClock
 from controllers.secrets.keeper import SecretKeeper, make_keeper
 from controllers.secrets.sigv4 import Credentials, signed
 from schemas.secret import ValueFrom
@@ -66,7 +67,7 @@ def keeper(
         project=project,
         closed=(project / ".remit",),
         variables=variables if variables is not None else {},
-        now=lambda: datetime.now(UTC),
+        now=SystemClock().now,
         monotonic=monotonic or time.monotonic,
     )
 
