@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from controllers.runs import calls
 from controllers.runs.artifacts import ArtifactFiles, room_inline
 from controllers.runs.output_check import check_output, output_schema
 from controllers.runs.redaction_level import redactor_of
@@ -49,6 +50,17 @@ def request_cancel(tx: Transaction, run: Resource, reason: str) -> Resource:
     saved = record.save()
     tx.enqueue(CANCEL_RUN, f"cancel/{run.uid}", run.key, {"runUid": run.uid, "reason": reason})
     return saved
+
+
+def revoke_token(tx: Transaction, run: Resource, why: str) -> Resource:
+    """Let the run's token count no more: whoever works on it can neither ask nor report from now on. Once; no effect on
+    a run that has ended. Raises Conflict when ``run`` is stale."""
+    record = RunRecord(tx, run)
+    if record.ended or record.status.token_revoked_at is not None:
+        return run
+    record.put(token_revoked_at=tx.now, token_revoked_for=line(why, MESSAGE))
+    record.note(EventType.KEY_REVOKED, "Quarantine", record.status.token_revoked_for)
+    return record.save()
 
 
 def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) -> Ending:
@@ -105,6 +117,7 @@ def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
     if ending.session_id and record.status.session_id is None:
         record.put(session_id=line(ending.session_id, 2 * WORD))
     _take_output(record, ending, ended_at, verdict, output_format)
+    _end_calls(tx, record)
     _close(record, ending, ended_at, verdict)
     settled = settle(tx, run_uid, record.run.name, record.status, ran=not never)
     data = {"state": verdict.state.value, "attempt": record.spec.attempt, "retryable": verdict.retryable}
@@ -114,6 +127,13 @@ def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
         data |= {"settledUsdMicros": settled.usd_micros, "usageSource": record.status.spend.source}
     record.note(EventType.RUN_FINISHED, verdict.reason, record.status.message, **data)
     return record.save()
+
+
+def _end_calls(tx: Transaction, record: RunRecord) -> None:
+    """Calls without a result end with the run; what they are booked with counts as its own."""
+    booked = calls.end_with_run(tx, record.run.uid)
+    if booked is not None:
+        record.spend(booked)
 
 
 def _checked(tx: Transaction, record: RunRecord, ending: Ending) -> Ending:
