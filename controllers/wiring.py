@@ -53,7 +53,7 @@ from schemas.errors import Fenced, StoreError, StoreUnavailable
 from schemas.event import EventType
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
 from schemas.resource import SYSTEM, Resource
-from schemas.run import RunReason, RunState
+from schemas.run import RunReason, RunSpec, RunState
 from schemas.source import SourceSpec, SourceType
 from store import open_store
 from store.contract import Fence, Store
@@ -63,6 +63,7 @@ log = logging.getLogger(__name__)
 
 ENGINE = Key("Engine", "", "engine")
 HOUSEKEEPING_S = 3600.0
+RELEARN_S = 30.0
 LEAST_SECRET = 8
 KEEP_RUN_FILES = timedelta(days=7)
 REMOTE_S = 15.0
@@ -125,7 +126,7 @@ class Engine:
         self._watching = ThreadBlocking(4, name="remit-estop")
         self._committed: CommittedHolds | None = None
         self.tokens = RunTokens(load_or_create_key(place.state / "keys" / "run.key"))
-        self.artifacts = ArtifactFiles(place.state)
+        self.artifacts = ArtifactFiles(place.state, mask=self._known.text)
         self.manager = Manager(self.clock, self.random)
         self._readers = Readers(place.project, place.state / "mirrors")
         self._stop = asyncio.Event()
@@ -256,6 +257,7 @@ class Engine:
             manager.add(runner.name, runner.run)
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
         manager.add("housekeeping", self._housekeeping)
+        manager.add("secrets", self._recall_secrets)
         try:
             report = await manager.run(stop)
         finally:
@@ -395,6 +397,39 @@ class Engine:
         await self._command.open()
         life.ready()
         await life.stopping.wait()
+
+    async def _recall_secrets(self, life: Lifecycle) -> None:
+        """Learn again the secrets of programs that an earlier life started: they are still to be taken out of what
+        these say."""
+        life.ready()
+        while not await self.blocking.run(self._relearn):
+            if await wait_for_any(self.clock, RELEARN_S, life.stopping):
+                return
+        await life.stopping.wait()
+
+    def _relearn(self) -> bool:
+        """Whether there is nothing left to try."""
+        with self.store.snapshot() as snapshot:
+            orders = []
+            for run in snapshot.objects("Run", states=[RunState.RUNNING.value]):
+                spec = RunSpec.model_validate(run.spec)
+                executor = snapshot.get(spec.executor_ref.key("Executor", run.namespace))
+                version = None if executor is None else snapshot.spec_at(executor.uid, spec.executor_generation)
+                if executor is not None and version is not None:
+                    orders.append((executor.namespace, run.namespace, ExecutorSpec.model_validate(version.spec)))
+        complete = True
+        for executor_namespace, namespace, spec_ in orders:
+            program = spec_.command
+            for variable in () if program is None else program.env:
+                if variable.value_from is None:
+                    continue
+                try:
+                    self._secrets.of(executor_namespace, namespace).resolve(variable.value_from, self.place.project)
+                except SecretMissing:
+                    continue  # it cannot be had any more, and nothing that is tried again changes that
+                except SecretUnavailable:
+                    complete = False
+        return complete
 
     def _find_lost(self) -> None:
         """Runs that are said to be running: of some the executor keeps nothing (its folder was deleted), others ended

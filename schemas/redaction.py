@@ -83,6 +83,7 @@ def forms(value: str) -> set[str]:
         found |= {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
         data = text.encode("utf-8", "surrogatepass")
         found |= {_percent(data, "%{:02X}"), _percent(data, "%{:02x}"), _percent(data, "%{:02X}").replace("%20", "+")}
+        found.add(_percent(data, "%{:02X}").replace("%2F", "/"))
         if len(data) >= _SHORTEST_CODED:
             found |= {data.hex(), data.hex().upper(), *_base64_cores(data)}
     return found

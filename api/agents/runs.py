@@ -21,6 +21,7 @@ from api.problems import Problem, of_error
 from controllers.runs import artifacts, calls, inbox, messages, output_check, reports
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.once import Once
+from controllers.runs.redaction_level import redactor_of
 from controllers.runs.run_record import agent_actor
 from controllers.runs.verdict import Share
 from controllers.runtime.blocking import Blocking
@@ -29,6 +30,7 @@ from schemas import protocol
 from schemas.errors import Conflict, OverLimit, Refused, RemitError
 from schemas.message import MessageReason, MessageStatus
 from schemas.mission import Artifact, Spend
+from schemas.redaction import Redactor
 from schemas.resource import Resource, canonical_json
 from schemas.run import RunSpec, RunStatus
 from store.contract import Store, Transaction
@@ -254,7 +256,12 @@ class RunEndpoints:
             content.content_type,
             data,
             inline=artifacts.room_inline(status),
+            redactor=self._redactor(caller),
         )
+
+    def _redactor(self, caller: Caller) -> Redactor:
+        with self._store.snapshot() as snapshot:
+            return redactor_of(snapshot, caller.run)
 
     def _list(self, caller: Caller, artifact: Artifact, report: Callable[[Transaction], Resource]) -> None:
         """Carry out a report that speaks of a kept artifact. One that is turned down leaves no file; after an unknown

@@ -89,11 +89,11 @@ def progress(
     if known:
         return record.run
     before = record.status
-    text = clean(message, MESSAGE)
+    text = clean(message, MESSAGE, record.redactor)
     record.put(
         progress=text,
         percent=before.percent if percent is None else percent,
-        work_plan=before.work_plan if work_plan is None else clean(work_plan, WORK_PLAN),
+        work_plan=before.work_plan if work_plan is None else clean(work_plan, WORK_PLAN, record.redactor),
     )
     after = record.status
     if (after.progress, after.percent, after.work_plan) != (before.progress, before.percent, before.work_plan):
@@ -212,9 +212,9 @@ def complete(
     report = Report(
         outcome=COMPLETE,
         at=tx.now,
-        self_review=clean(self_review, SELF_REVIEW),
+        self_review=clean(self_review, SELF_REVIEW, record.redactor),
         reason=RunReason.OUTPUT_INVALID if problem else "",
-        message=clean(problem, MESSAGE),
+        message=clean(problem, MESSAGE, record.redactor),
     )
     record.put(report=report)
     record.note(
@@ -234,7 +234,11 @@ def fail(tx: Transaction, run_uid: str, reason: str, message: str, *, retryable:
     if known:
         return record.run
     report = Report(
-        outcome=FAIL, at=tx.now, reason=line(reason, WORD), message=clean(message, MESSAGE), retryable=retryable
+        outcome=FAIL,
+        at=tx.now,
+        reason=line(reason, WORD, record.redactor),
+        message=clean(message, MESSAGE, record.redactor),
+        retryable=retryable,
     )
     record.put(report=report)
     record.note(

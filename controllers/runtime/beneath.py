@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _MOST_LINKS = 40
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""To go through a folder takes less than to read it, where the system knows the difference."""
 
 
 class LeadsOut(Exception):
@@ -32,7 +33,7 @@ def open_beneath(root: Path, path: str, flags: int, mode: int = 0o600, *, links:
         raise LeadsOut(f"{path!r} is not a path")
     if path.startswith("/"):
         raise LeadsOut(f"{path!r} is absolute")
-    folders = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+    folders = [os.open(root, _FOLDER & ~os.O_NOFOLLOW)]
     try:
         return _walk(folders, path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, links=links)
     finally:
@@ -82,18 +83,27 @@ def _link(name: str, folder: int) -> str | None:
     return None
 
 
-def folder_beneath(root: Path, path: str, *, make: bool = False) -> int:
-    """A descriptor of a folder below ``root``; with ``make`` the last name is made, private, if it is missing. Raises
-    LeadsOut, OSError."""
-    if make:
-        above, _, name = path.rstrip("/").rpartition("/")
-        parent = open_beneath(root, above or ".", _FOLDER)
-        try:
-            with suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=parent)
-        finally:
-            os.close(parent)
-    return open_beneath(root, path, os.O_RDONLY | os.O_DIRECTORY)
+def enter(folder: str) -> None:
+    """Make ``folder``, an absolute path without symbolic links, the working directory. One that became a link after it
+    was looked at is refused. Raises OSError."""
+    try:
+        opened = open_beneath(Path("/"), folder.lstrip("/") or ".", _FOLDER, links=False)
+    except LeadsOut as error:
+        raise OSError(errno.ELOOP, str(error)) from error
+    try:
+        os.fchdir(opened)
+    finally:
+        os.close(opened)
+
+
+def open_plain(path: Path) -> int:
+    """A file for reading, that a program may have put something else in the place of: neither a link is followed nor a
+    FIFO waited for. Raises OSError, also for what is no regular file."""
+    opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return opened
 
 
 def require_regular(descriptor: int, shown: str) -> os.stat_result:

@@ -232,7 +232,7 @@ PATTERNS: dict[str, str] = {
     r"^[^\x00-\x1f\x7f]+$": "one line without control characters",
     r"^[^\s\x00-\x1f\x7f]+$": "a word without spaces or control characters",
     r"^[!-~]+$": "ASCII characters without spaces",
-    r"^[A-Za-z0-9._~@=+/-]{1,1000}$": "letters, digits, '.', '_', '~', '@', '=', '+' and '-', with '/' between",
+    r"^[A-Za-z0-9._~@=+/-]{1,1000}$": "a path such as team/database: letters, digits and . _ ~ @ = + -",
     r"^[A-Za-z0-9/_+=.@:-]{1,2048}$": "a name or ARN: letters, digits, '/', '_', '+', '=', '.', '@', ':' and '-'",
     r"^[A-Za-z0-9._/-]{1,255}$": "letters, digits, '.', '_', '/' and '-'",
     r"^[A-Za-z0-9._-]{1,100}$": "letters, digits, '.', '_' and '-'",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,6 +22,7 @@ from remit_client.errors import BadAnswer, ClientError, EngineUnreachable, NotIn
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.executor import EndedRun, RunOrder, RunOutcome
 from controllers.runs.verdict import Ending
+from controllers.runtime.beneath import open_plain
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from controllers.worker.desk import Desk, HeldClaim
@@ -239,6 +241,7 @@ class Worker:
             agent_url=self._link.url,
             project_root=self._project,
             deadline_s=order.timeout_s,
+            redaction=order.redaction.value,
             executor_namespace=self._me.executor.rpartition("/")[0] or DEFAULT_NAMESPACE,
         )
 
@@ -353,7 +356,7 @@ class Worker:
 
 def _part(path: Path, offset: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_plain(path), "rb") as file:
             file.seek(offset)
             return file.read(wire.MAX_LOG_PART)
     except OSError:

@@ -35,7 +35,8 @@ class Capture:
         self.source = source
         self.total = 0
         self.error = ""
-        self._log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._log = os.open(path, flags, 0o600)
         self._tail_cap = min(cap // 4, _MAX_TAIL)
         self._head_room = cap - self._tail_cap
         self._redactor = redactor or Redactor((), OFF, octets=True)
