@@ -93,6 +93,19 @@ _DROP = Statement(
     .where(_c.key == bindparam("at_key"), _c.state == sa.literal(EffectState.PENDING.value))
     .values(state=EffectState.DEAD.value, done_at=bindparam("done_at"), last_error="withdrawn")
 )
+_PRUNE = Statement(
+    sa.delete(effects).where(
+        _c.id.in_(
+            sa.select(_c.id)
+            .where(
+                _c.state.in_([sa.literal(EffectState.DONE.value), sa.literal(EffectState.DEAD.value)]),
+                _c.due_at <= bindparam("before"),  # no later than done_at, and in the index
+                _c.done_at <= bindparam("before"),
+            )
+            .limit(bindparam("limit"))
+        )
+    )
+)
 
 
 @lru_cache(maxsize=16)
@@ -252,6 +265,9 @@ class OutboxWrites(OutboxReads):
 
     def drop_effect(self, key: str) -> bool:
         return self._session.run(_DROP, {"at_key": key, "done_at": self._now}) > 0
+
+    def prune_effects(self, before: datetime, *, limit: int) -> int:
+        return self._session.run(_PRUNE, {"before": to_micros(before), "limit": bounded(max(limit, 0))})
 
     def _own(self, statement: Statement, effect: Effect, values: dict[str, Any]) -> None:
         """Write to an effect whose claim still has that token."""

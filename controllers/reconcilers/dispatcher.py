@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import breaches, facts, missions, spending
+from controllers.reconcilers import breaches, facts, missions, spending, writing
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch
 from decisions import mission as decisions
@@ -19,7 +19,6 @@ from schemas.agent import AgentSpec, AgentStatus
 from schemas.base import Key, ObjectRef
 from schemas.conditions import is_true, set_condition
 from schemas.event import EventType
-from schemas.executor import ExecutorSpec
 from schemas.quantities import format_duration, parse_time
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunSpec, RunStatus, run_name
@@ -122,6 +121,7 @@ class Dispatcher:
                     continue
                 found = facts.mission_facts(tx, mission, all_holds)
                 if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
+                    tx.set_timer(mission.key, writing.WAKE, tx.now)
                     continue  # it changed since; its own pass says why it does not wait any more
                 order_run(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
                 started += 1
@@ -166,8 +166,7 @@ def order_run(
     if executor is None:
         return  # the agent's own reconciler says so on its Ready condition
     executor_generation = int(executor.status.get("servingGeneration") or executor.generation)
-    version = tx.spec_at(executor.uid, executor_generation)
-    executor_spec = ExecutorSpec.model_validate(version.spec if version is not None else executor.spec)
+    executor_spec = spending.serving(tx, executor)
     number = found.status.total_runs + 1
     name = run_name(mission.name, number)
     decision = decisions.begin_run(found, tx.now, name)
