@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from controllers.gate.asking import Asked
 from controllers.gate.authorize import Gate
+from controllers.gate.held import before_it_goes_out
 from controllers.runtime.blocking import Blocking
 from schemas.authorize import Decision
 from schemas.errors import NotFound, Refused, StoreUnavailable
@@ -38,13 +39,27 @@ def decide_all(store: Store, gate: Gate, calls: Sequence[tuple[str, Asked]]) -> 
                     found.append(gate.authorize(tx, run_uid, asked))
                 except (Refused, NotFound) as error:  # raised before anything of this call was written
                     found.append(error)
-        return found
+        return _before_they_go_out(store, gate, calls, found)
     except StoreUnavailable:
         raise
     except Exception as error:  # noqa: BLE001 - whoever asked is told
         if len(calls) > 1:
             return [outcome for call in calls for outcome in decide_all(store, gate, [call])]
         return [error]
+
+
+def _before_they_go_out(
+    store: Store, gate: Gate, calls: Sequence[tuple[str, Asked]], found: list[Outcome]
+) -> list[Outcome]:
+    """What stops work beside the store takes leave back that was committed and not told yet."""
+    if not gate.stops.everywhere():
+        return found
+    with store.snapshot() as snapshot:
+        runs = [snapshot.get_by_uid(run_uid) for run_uid, _ in calls]
+    return [
+        before_it_goes_out(outcome, run, gate.stops) if isinstance(outcome, Decision) and run is not None else outcome
+        for outcome, run in zip(found, runs, strict=True)
+    ]
 
 
 class Batches:
