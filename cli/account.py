@@ -36,6 +36,7 @@ _SHOWN = {
     EventType.RUN_STARTED: ("started", "busy"),
     EventType.RUN_FINISHED: ("ended", "dim"),
     EventType.RETRY_SCHEDULED: ("retry", "attention"),
+    EventType.CALL_DECIDED: ("call", "attention"),
     EventType.APPROVAL_DECIDED: ("answered", "good"),
     EventType.APPROVAL_EXPIRED: ("expired", "bad"),
     EventType.DECISION_REFUSED: ("no effect", "attention"),
@@ -44,6 +45,8 @@ _SHOWN = {
     EventType.EFFECT_FAILED: ("failed", "bad"),
     EventType.ALERT_RAISED: ("alert", "bad"),
 }
+_TOLD_CALLS = ("Approved", "ApprovalDenied", "ApprovalExpired", "Held", "HardStop", "Rule", "OverBudget", "Limit")
+"""Of calls, those are told that a person or a guard decided; the others stand in the timeline."""
 _ENDS = {"Done": "good", "Failed": "bad", "Canceled": "dim", "Blocked": "attention"}
 
 
@@ -105,15 +108,17 @@ class Account:
         request = snapshot.get(key)
         if request is None or request.state != "Pending":
             return
-        owner = snapshot.get_by_uid(request.owner_uid) if request.spec["type"] != RequestType.ACTION else None
-        target = owner.key.short if owner is not None else f"approval/{key.name}"
+        owner = snapshot.get_by_uid(request.owner_uid)
+        # A mission may wait for several actions, and its review is one: each question is answered by its own name.
+        single = owner is not None and request.spec["type"] != RequestType.ACTION
+        target = owner.key.short if owner is not None and single else f"approval/{key.name}"
         digest = str(request.spec["actionDigest"])[7:19]
+        changes = "--changes " if request.spec["type"] == RequestType.REVIEW else ""
         self._say("YOUR TURN", "attention", str(request.spec["title"]))
         for line in (
             f"read:    remit describe {target}",
             f"answer:  remit approve {target} --digest {digest}",
-            f"or:      remit deny {target} {'--changes ' if request.spec['type'] == RequestType.REVIEW else ''}"
-            "--reason '...'",
+            f"or:      remit deny {target} {changes}--reason '...'",
         ):
             self._printer.say(f"{'':10}{program.shown(line)}")
 
@@ -138,6 +143,8 @@ class Account:
                 self._say(to.lower(), _ENDS[to], f"{name}: {why}")
         elif event.type == EventType.APPROVAL_REQUESTED and event.reason != "Reminder":
             self._ask(snapshot, event.subject)
+        elif event.type == EventType.CALL_DECIDED and event.reason not in _TOLD_CALLS:
+            return
         elif event.type in _SHOWN:
             word, colour = _SHOWN[EventType(event.type)]
             quiet = event.subject.kind in ("Source", "Run")
@@ -148,9 +155,10 @@ class Account:
 
     def _rest(self, snapshot: Snapshot) -> None:
         """Say once when nothing is left that moves by itself."""
-        active = snapshot.count("Run", states=["Pending", "Running"])
+        waiting_runs = snapshot.count("Mission", states=[MissionState.NEEDS_APPROVAL])
+        active = snapshot.count("Run", states=["Pending", "Running"]) - waiting_runs
         moving = snapshot.count("Mission", states=[MissionState.ASSIGNED, MissionState.IN_PROGRESS])
-        if active or moving:
+        if active > 0 or moving:
             self._idle_said = False
             return
         if self._idle_said:

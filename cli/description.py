@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from cli import description_calls
 from cli.output import age, dump_yaml, safe, table
-from schemas.base import DEFAULT_NAMESPACE, Key
+from schemas.base import Key
 from schemas.quantities import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
 
 _EVENTS = 15
 _TEXT = 4000
-_QUIET = {"conditions", "blockedOn", "transitions", "deliverable", "artifacts", "workPlan", "units", "seenKeys"}
+_QUIET = {
+    "awaiting",
+    "conditions",
+    "blockedOn",
+    "transitions",
+    "deliverable",
+    "artifacts",
+    "workPlan",
+    "units",
+    "seenKeys",
+}
 
 
 def describe_object(snapshot: Snapshot, resource: Resource, now: datetime) -> str:
@@ -109,6 +120,8 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
         return _mission(snapshot, resource)
     if resource.kind == "ApprovalRequest":
         return _request(resource, now)
+    if resource.kind == "ToolCall":
+        return [line for title, lines in description_calls.call(resource) for line in _section(title, lines)]
     if resource.kind == "Waiver":
         return _waiver(resource, now)
     if resource.kind == "Source":
@@ -154,7 +167,7 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
         )
         lines += _section("Verdict", [text, *([verdict["reason"]] if verdict.get("reason") else [])])
     lines += [] if status.get("state") != "NeedsApproval" else _actions(snapshot, resource)
-    if status.get("reviewRequest"):
+    if status.get("reviewRequest") and status.get("state") != "NeedsApproval":
         request = snapshot.get(Key("ApprovalRequest", resource.namespace, status["reviewRequest"]))
         if request is not None:
             digest = request.spec.get("actionDigest", "")
@@ -176,12 +189,12 @@ def _actions(snapshot: Snapshot, resource: Resource) -> list[str]:
     lines: list[str] = []
     for request in waiting:
         digest = str(request.spec.get("actionDigest", ""))[7:19]
-        where = "" if request.namespace == DEFAULT_NAMESPACE else f" -n {request.namespace}"
+        target = f"approval/{request.name}"
         lines += [
             str(request.spec.get("title", "")),
-            f"  read:    remit describe approval/{request.name}{where}",
-            f"  answer:  remit approve {request.name} --digest {digest}{where}",
-            f"  or:      remit deny {request.name} --digest {digest}{where} --reason '...'",
+            f"  read:    remit describe {target} -n {request.namespace}",
+            f"  answer:  remit approve {target} --digest {digest} -n {request.namespace}",
+            f"  or:      remit deny {target} --digest {digest} -n {request.namespace} --reason '...'",
         ]
     return _section("Waits for leave", lines) if lines else []
 

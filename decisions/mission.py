@@ -138,6 +138,8 @@ def book_ended_run(work: Pass) -> None:
     if run is None and work.status.current_run is not None:
         # The record of the run is gone (a restored backup): nobody can know what it did.
         work.put(current_run=None)
+        if work.state is MissionState.NEEDS_APPROVAL:
+            mission_leave.back(work, SYSTEM, "the record of its run is missing", key=f"waited/{work.status.last_run}")
         if work.state is MissionState.IN_PROGRESS:
             message = "the record of its run is missing"
             key = f"lost/{work.status.last_run}"

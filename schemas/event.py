@@ -44,6 +44,8 @@ class EventType(StrEnum):
     RUN_FINISHED = "RunFinished"  # the run ended, however
     ARTIFACT_ADDED = "ArtifactAdded"  # the agent handed in a deliverable or evidence
     USAGE_RECORDED = "UsageRecorded"  # cost or tokens were booked
+    CALL_DECIDED = "CallDecided"  # an agent asked to use a tool, and was answered
+    CALL_ENDED = "CallEnded"  # the result of a tool call was reported, or its run ended without one
     RETRY_SCHEDULED = "RetryScheduled"  # another attempt will follow
     CANCEL_REQUESTED = "CancelRequested"  # the worker was told to stop
     TRANSITION_REFUSED = "TransitionRefused"  # somebody asked for a move that is not legal

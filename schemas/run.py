@@ -114,6 +114,7 @@ class RunStatus(StatusModel):
     artifacts: tuple[Artifact, ...] = Field((), description="Everything handed in.")
     session_id: str | None = Field(None, description="The agent program's own session, to resume.")
     tool_calls: int = Field(0, description="Tool calls it reported.")
+    awaiting: tuple[str, ...] = Field((), description="ApprovalRequests whose answer it waits for, oldest first.")
     cancel_requested_at: Time | None = Field(None, description="Since when it is being told to stop.")
     cancel_reason: str = Field("", description="Why it is being told to stop.")
     retryable: bool = Field(True, description="Whether another attempt may help.")

@@ -12,16 +12,21 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from api.agents import openapi
+from api.agents.bodies import Bodies
+from api.agents.callers import Callers
 from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimEndpoints, ClaimVerb, WorkerTokens
-from api.agents.limits import AgentLimits, LoadLimit
+from api.agents.decisions import DecisionEndpoints
+from api.agents.limits import AgentLimits, LoadLimit, Places, TokenBuckets
 from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
 from api.agents.wakes import POLL_S, Wakes
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
+from controllers.gate.authorize import Gate
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
+from schemas.authorize import Decision
 from schemas.errors import RemitError
 from schemas.protocol import Inbox
 from store.contract import Store
@@ -42,6 +47,7 @@ def create_app(
     hosts: Iterable[str] = (),
     limits: AgentLimits | None = None,
     worker_token: WorkerTokens = lambda _: None,
+    gate: Gate | None = None,
     poll_s: float = POLL_S,
     version: str = "v1",
 ) -> FastAPI:
@@ -53,9 +59,17 @@ def create_app(
     """
     limits = limits or AgentLimits()
     wakes = Wakes(store, blocking, clock, poll_s=poll_s)
+    callers = Callers(store, tokens, TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic), blocking)
+    bodies = Bodies(limits, clock)
+    places, polls = Places(limits.in_flight, "requests"), Places(limits.polls, "long polls")
     runs = RunEndpoints(
-        store, tokens, ArtifactFiles(state_dir), clock=clock, blocking=blocking, limits=limits, wakes=wakes
-    )
+        store, ArtifactFiles(state_dir), callers=callers, bodies=bodies, places=places, polls=polls,
+        clock=clock, blocking=blocking, limits=limits, wakes=wakes,
+    )  # fmt: skip
+    decisions = DecisionEndpoints(
+        store, gate or Gate(), callers=callers, bodies=bodies, places=places, polls=polls,
+        clock=clock, blocking=blocking, wakes=wakes,
+    )  # fmt: skip
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -101,6 +115,27 @@ def create_app(
         app.post(f"/agent/v1/claims/{{run}}/{claim_verb.name}", **openapi.claim_options(claim_verb))(
             _claim_writer(claims, claim_verb)
         )
+
+    @app.post("/agent/v1/authorize", **openapi.authorize_options())
+    async def authorize(request: Request) -> Response:
+        return await decisions.authorize(request)
+
+    @app.get(
+        "/agent/v1/decisions/{decision_id}",
+        summary="Ask what was decided",
+        operation_id="decision",
+        response_model=Decision,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 409, 422, 429, 503),
+    )
+    async def decision(
+        request: Request,
+        decision_id: str,
+        wait: Annotated[int, Query(ge=0, le=MOST_WAIT_S, description="Longest wait for an answer, in seconds.")] = 0,
+    ) -> Response:
+        """The decision. Answers at once unless a person is asked. A leave is used up by the answer that says allow."""
+        return await decisions.decision(request, decision_id, wait)
+
     for verb in VERBS:
         app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))
 

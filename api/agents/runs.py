@@ -14,25 +14,33 @@ from starlette.responses import Response
 
 from api.agents.bodies import Bodies, idempotency_key, parse
 from api.agents.callers import Caller, Callers, dead_token, find
-from api.agents.limits import AgentLimits, Places, TokenBuckets
+from api.agents.limits import AgentLimits, Places
 from api.agents.wakes import Wakes
 from api.problems import Problem, of_error
-from controllers.runs import artifacts, inbox, output_check, reports
+from controllers.runs import artifacts, calls, inbox, output_check, reports
 from controllers.runs.artifacts import ArtifactFiles
+from controllers.runs.calls import CallResult
 from controllers.runs.once import Once
 from controllers.runs.run_record import agent_actor
-from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas import protocol
 from schemas.errors import Conflict, Refused, RemitError
 from schemas.mission import Artifact, Spend
+from schemas.quantities import to_micros
 from schemas.resource import Resource, canonical_json
 from schemas.run import RunSpec, RunStatus
 from store.contract import Store, Transaction
 
 MOST_WAIT_S = 50
-_STATUS = {"KeyReused": 422, "ArtifactTooLarge": 413, "ClaimOver": 410, "NotClaimed": 404, "LogTooLarge": 413}
+_STATUS = {
+    "KeyReused": 422,
+    "ArtifactTooLarge": 413,
+    "CallEnded": 409,
+    "ClaimOver": 410,
+    "NotClaimed": 404,
+    "LogTooLarge": 413,
+}
 _NOW = {"Cache-Control": "no-store"}
 
 
@@ -64,9 +72,12 @@ class RunEndpoints:
     def __init__(
         self,
         store: Store,
-        tokens: RunTokens,
         files: ArtifactFiles,
         *,
+        callers: Callers,
+        bodies: Bodies,
+        places: Places,
+        polls: Places,
         clock: Clock,
         blocking: Blocking,
         limits: AgentLimits,
@@ -77,11 +88,10 @@ class RunEndpoints:
         self._clock = clock
         self._blocking = blocking
         self._wakes = wakes
-        buckets = TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic)
-        self._callers = Callers(store, tokens, buckets, blocking)
-        self._bodies = Bodies(limits, clock)
-        self._places = Places(limits.in_flight, "requests")
-        self._polls = Places(limits.polls, "long polls")
+        self._callers = callers
+        self._bodies = bodies
+        self._places = places
+        self._polls = polls
         self._completions = asyncio.Semaphore(limits.completions)
         # One upload of a run at a time: what is turned down can then be removed without taking it from another.
         self._uploads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -155,7 +165,18 @@ class RunEndpoints:
         return self._write(caller, lambda tx: reports.usage(tx, caller.uid, part, model=model, once=once))
 
     def _tool_result(self, caller: Caller, message: protocol.ToolResultMessage, once: Once) -> protocol.Receipt:
-        return self._write(caller, lambda tx: reports.tool_result(tx, caller.uid, once=once))
+        result = CallResult(
+            ok=message.ok,
+            error=message.error or "",
+            output_digest=message.output_digest or "",
+            usd_micros=None if message.usd is None else to_micros(message.usd),
+        )
+
+        def report(tx: Transaction) -> Resource:
+            call = None if message.decision_id is None else calls.find(tx, caller.uid, message.decision_id)
+            return reports.tool_result(tx, caller.uid, call=call, result=result, once=once)
+
+        return self._write(caller, report)
 
     def _fail(self, caller: Caller, message: protocol.FailMessage, once: Once) -> protocol.Receipt:
         return self._write(

@@ -86,16 +86,17 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
 
 
 def _actions(tx: Transaction, mission: Resource, status: MissionStatus) -> tuple[ActionFacts, ...]:
-    """Open questions about its actions, and those it waits for; looked for only where they can matter."""
+    """Actions that its run waits for leave to do, and those that it waits for without one."""
     if status.state not in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
         return ()
-    pending = (RequestState.PENDING.value,)
-    found = {
-        r.key: r
-        for r in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=pending)
-        if r.spec["type"] == RequestType.ACTION
-    }
-    found |= tx.get_many([Key("ApprovalRequest", mission.namespace, name) for name in status.action_requests])
+    namespace = mission.namespace
+    run = tx.get(Key("Run", namespace, status.current_run)) if status.current_run is not None else None
+    names = [*status.action_requests, *(run.status.get("awaiting", ()) if run is not None else ())]
+    found = tx.get_many([Key("ApprovalRequest", namespace, name) for name in names])
+    if run is not None and run.state in ENDED:  # it waits for nothing any more; what it asked may still stand
+        pending = (RequestState.PENDING.value,)
+        asked = tx.objects("ApprovalRequest", namespace=namespace, owner_uid=mission.uid, states=pending)
+        found |= {r.key: r for r in asked if r.spec["type"] == RequestType.ACTION}
     return tuple(_action(r) for r in sorted(found.values(), key=lambda r: (r.created_at, r.name)))
 
 
@@ -263,6 +264,19 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
     )
 
 
+def _last_answer(tx: Transaction, namespace: str, request: ApprovalRequestStatus) -> tuple[str, str]:
+    """Reason and transport of the decision that counted last."""
+    name = request.decisions[-1] if request.decisions else ""
+    answer = tx.get(Key("ApprovalDecision", namespace, name)) if name else None
+    if answer is None:
+        return "", ""
+    try:
+        reason = ApprovalDecisionSpec.model_validate(answer.spec).reason
+    except pydantic.ValidationError:
+        reason = ""
+    return reason, str(answer.status.get("transport", ""))
+
+
 def _review_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> ReviewFacts | None:
     if not status.review_request:
         return None
@@ -271,16 +285,8 @@ def _review_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> 
         return None
     spec = ApprovalRequestSpec.model_validate(resource.spec)
     request = ApprovalRequestStatus.model_validate(resource.status)
-    reason = transport = ""
     decision = request.decisions[-1] if request.decisions else ""
-    if decision:
-        answer = tx.get(Key("ApprovalDecision", mission.namespace, decision))
-        if answer is not None:
-            try:
-                reason = ApprovalDecisionSpec.model_validate(answer.spec).reason
-            except pydantic.ValidationError:
-                reason = ""
-            transport = str(answer.status.get("transport", ""))
+    reason, transport = _last_answer(tx, mission.namespace, request)
     return ReviewFacts(
         name=resource.name,
         uid=resource.uid,

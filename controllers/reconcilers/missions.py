@@ -20,7 +20,7 @@ from schemas.approval_request import (
 from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.event import EventType
-from schemas.mission import TERMINAL_STATES, MissionStatus
+from schemas.mission import TERMINAL_STATES, MissionState, MissionStatus
 from schemas.policy import DEFAULT_APPROVALS
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunState
@@ -28,6 +28,8 @@ from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
 
 APPROVAL_LIFE = DEFAULT_APPROVALS.timeout
 REMIND_AFTER = APPROVAL_LIFE / 2
+_AT_REST = frozenset(s.value for s in (*TERMINAL_STATES, MissionState.REVIEW, MissionState.BLOCKED))
+"""Where a mission has no run."""
 
 
 def reconcile(tx: Transaction, key: Key) -> Result:
@@ -65,6 +67,8 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
         withdraw(tx, Key("ApprovalRequest", mission.namespace, decision.withdraw), "the question no longer stands")
     mission = writing.put_status(tx, mission, status)
     writing.append(tx, mission, decision.notes)
+    if any(note.data.get("to") in _AT_REST for note in decision.notes if note.type is EventType.TRANSITIONED):
+        _close_questions(tx, mission)
     if decision.remove:
         tx.event(EventType.DELETION_REQUESTED, mission, reason="TtlExpired", message="its ttl after the end is over")
         left = tx.request_deletion(mission)
@@ -74,6 +78,15 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
     if mission.deletion_at is not None and _finalize(tx, mission, status):
         return DONE
     return writing.wake_at(tx, mission, decision.wake_at)
+
+
+def _close_questions(tx: Transaction, mission: Resource) -> None:
+    """No run is open, and none follows by itself: nobody would use the leave."""
+    for request in tx.objects(
+        "ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=[RequestState.PENDING.value]
+    ):
+        if request.spec.get("type") == RequestType.ACTION:
+            withdraw(tx, request.key, "the run that asked has ended")
 
 
 def _give_up(tx: Transaction, run: Resource, message: str) -> None:
@@ -153,17 +166,17 @@ def _close_actions(tx: Transaction, mission: Resource) -> None:
     states = (RequestState.PENDING.value, RequestState.APPROVED.value)
     for request in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=states):
         if request.spec["type"] == RequestType.ACTION:
-            withdraw(tx, request.key, "the work that asked for it has ended")
+            withdraw(tx, request.key, "the work that asked for it has ended", unused=True)
 
 
-def withdraw(tx: Transaction, key: Key, why: str) -> None:
-    """Take an open question back, or a leave for one act that nobody used."""
+def withdraw(tx: Transaction, key: Key, why: str, *, unused: bool = False) -> None:
+    """Take an open question back; with ``unused`` also a leave for one act that nobody used."""
     request = tx.get(key)
     if request is None:
         return
     status = ApprovalRequestStatus.model_validate(request.status)
-    unused = status.uses == 0 and status.scope in (None, DecisionScope.ONCE)
-    if status.state is not RequestState.PENDING and not (status.state is RequestState.APPROVED and unused):
+    spare = status.state is RequestState.APPROVED and status.uses == 0 and status.scope in (None, DecisionScope.ONCE)
+    if status.state is not RequestState.PENDING and not (unused and spare):
         return
     conditions = set_condition(
         status.conditions, "Succeeded", False, ApprovalRequestReason.WITHDRAWN, why, now=tx.now,
@@ -199,6 +212,8 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
         )
     for kind in ("Run", "ApprovalRequest"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
+            for call in tx.objects("ToolCall", namespace=mission.namespace, owner_uid=record.uid):
+                tx.remove(call)
             tx.clear_timer(record.key, writing.WAKE)
             tx.remove(record)
     tx.clear_timer(mission.key, writing.WAKE)

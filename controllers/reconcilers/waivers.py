@@ -15,7 +15,6 @@ from schemas.resource import RECONCILE_REQUESTED_AT, Resource
 from schemas.waiver import WaiverReason, WaiverSpec, WaiverStatus
 from store.contract import Transaction
 
-
 WARN_BEFORE = timedelta(hours=24)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from controllers.runs import calls
 from controllers.runs.artifacts import ArtifactFiles, room_inline
 from controllers.runs.output_check import check_output, output_schema
 from controllers.runs.run_record import RunRecord, find_run
@@ -99,6 +100,7 @@ def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
     if ending.session_id and record.status.session_id is None:
         record.put(session_id=line(ending.session_id, 2 * WORD))
     _take_output(record, ending, ended_at, verdict, output_format)
+    _end_calls(tx, record)
     _close(record, ending, ended_at, verdict)
     settled = settle(tx, run_uid, record.run.name, record.status, ran=not never)
     data = {"state": verdict.state.value, "attempt": record.spec.attempt, "retryable": verdict.retryable}
@@ -108,6 +110,14 @@ def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
         data |= {"settledUsdMicros": settled.usd_micros, "usageSource": record.status.spend.source}
     record.note(EventType.RUN_FINISHED, verdict.reason, record.status.message, **data)
     return record.save()
+
+
+def _end_calls(tx: Transaction, record: RunRecord) -> None:
+    """Calls without a result end with the run; what they are booked with counts as its own."""
+    booked = calls.end_with_run(tx, record.run.uid)
+    if booked is not None:
+        record.spend(booked)
+    record.put(awaiting=())
 
 
 def _checked(tx: Transaction, record: RunRecord, ending: Ending) -> Ending:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from controllers.runs import artifacts
+from controllers.runs import artifacts, calls
+from controllers.runs.calls import CallResult
 from controllers.runs.once import Once
 from controllers.runs.records import request_cancel
 from controllers.runs.run_record import MOST_TOKENS, RunRecord
@@ -20,6 +21,7 @@ from controllers.runs.verdict import COMPLETE, FAIL
 from schemas.errors import Conflict, Refused
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
+from schemas.quantities import from_micros
 from schemas.resource import Resource
 from schemas.run import ENDED, Report, RunReason, RunState, RunStatus
 from store.contract import Transaction
@@ -110,12 +112,24 @@ def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: 
     return record.save()
 
 
-def tool_result(tx: Transaction, run_uid: str, *, once: Once) -> Resource:
-    """A tool call has ended: it is counted. Raises Refused."""
+def tool_result(
+    tx: Transaction, run_uid: str, *, call: Resource | None = None, result: CallResult | None = None, once: Once
+) -> Resource:
+    """A tool call has ended: it is counted, and, when it is one that the gate allowed, booked and closed. Raises
+    Refused, also CallEnded for a call that has a result already or was never allowed."""
     record, known = _begin(tx, run_uid, once)
     if known:
         return record.run
     record.put(tool_calls=min(record.status.tool_calls + 1, MOST_TOKENS))
+    if call is not None and result is not None:
+        spent = calls.report(tx, call, result)
+        if spent is not None:
+            record.spend(spent)
+    elif result is not None and result.usd_micros:
+        record.spend(Spend(usd=from_micros(result.usd_micros), source="Reported"))
+    if exceeds(tx, run_uid, record.status):
+        record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
+        return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)
     return record.save()
 
 

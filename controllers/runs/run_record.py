@@ -63,6 +63,11 @@ class RunRecord:
         """Whether it is immutable."""
         return self.status.state in ENDED
 
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to save."""
+        return bool(self._events) or self.status.to_wire() != self.run.status
+
     def put(self, **fields: Any) -> None:
         """Change fields of the status."""
         self.status = self.status.model_copy(update=fields)

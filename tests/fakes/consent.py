@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from controllers.reconcilers import consent, leaves
+from controllers.runs.run_record import RunRecord
 from decisions.approvals import Allowance
 from schemas.approval_decision import ApprovalDecisionSpec, ApprovalDecisionStatus
 from schemas.approval_request import ApprovalRequestSpec, RequestType
@@ -72,6 +73,7 @@ class Office:
         action = self.action(what)
         open_one = leaves.waiting(tx, run, digest(action))
         if open_one is not None:
+            self._awaits(tx, run, open_one.name)
             return open_one.key
         owner, asker = tx.get_by_uid(str(run.spec["missionUid"])), tx.get_by_uid(str(run.spec["agentUid"]))
         assert owner is not None
@@ -96,7 +98,14 @@ class Office:
             status=consent.first_status(spec, tx.now).to_wire(),
         )
         tx.event(EventType.APPROVAL_REQUESTED, request, reason="Action", message=spec.title)
+        self._awaits(tx, run, request.name)
         return request.key
+
+    def _awaits(self, tx: Transaction, run: Resource, name: str) -> None:
+        record = RunRecord(tx, run)
+        record.put(awaiting=tuple(dict.fromkeys((*record.status.awaiting, name))))
+        if record.changed:
+            record.save()
 
     def action(self, what: str) -> dict[str, Any]:
         """The exact action; another ``what`` is another one."""
@@ -113,7 +122,9 @@ class Office:
                 wanted = digest(self.action(what))
                 request = self._used(tx, run, key) or leaves.standing(tx, run, wanted)
                 if request is None:
-                    leaves.waiting(tx, run, wanted)
+                    opened = leaves.waiting(tx, run, wanted)
+                    if opened is not None:
+                        self._awaits(tx, run, opened.name)
                     return None
                 outcome = leaves.consume(tx, request, leaves.By(run, wanted, key))
                 if crash:
