@@ -41,6 +41,8 @@ _SHOWN = {
     EventType.APPROVAL_EXPIRED: ("expired", "bad"),
     EventType.DECISION_REFUSED: ("no effect", "attention"),
     EventType.HOLD_PLACED: ("held", "attention"),
+    EventType.RELEASE_ASKED: ("asked", "attention"),
+    EventType.KEY_REVOKED: ("revoked", "bad"),
     EventType.HOLD_RELEASED: ("released", "good"),
     EventType.EFFECT_FAILED: ("failed", "bad"),
     EventType.ALERT_RAISED: ("alert", "bad"),
@@ -98,7 +100,26 @@ class Account:
             self._say("remit", "bold", f"follows {source}; agents report to {config.agent_listen}")
             if missions:
                 self._say("continues", "bold", f"{missions} mission(s) known from before")
+            for hold in snapshot.objects("Hold"):
+                self._stopped(snapshot, hold.key)
             self._waiting(snapshot)
+
+    def _stopped(self, snapshot: Snapshot, key: Key) -> None:
+        """Say it loudly where everything, a tenant or an agent is stopped."""
+        from controllers.holds.effective import facts_of
+
+        hold = snapshot.get(key)
+        facts = facts_of(hold) if hold is not None else None
+        if facts is None or not facts.in_force(self._clock.now()):
+            return
+        if not (facts.spec.is_estop or facts.spec.quarantine):
+            return
+        what = "quarantine" if facts.spec.quarantine else "all but what was released"
+        if facts.spec.is_estop and facts.spec.released is None:
+            what = "everything" if facts.spec.scope == "Global" else f"tenant {key.namespace}"
+        self._say("STOPPED", "bad", f"{what} by {facts.placed_by}: {facts.spec.reason}")
+        for line in (f"read:    remit describe {key.short}", f"release: {facts.remedy}"):
+            self._printer.say(f"{'':10}{safe(program.shown(line))}")
 
     def _waiting(self, snapshot: Snapshot) -> None:
         for request in snapshot.objects("ApprovalRequest", states=["Pending"]):
@@ -143,6 +164,8 @@ class Account:
                 self._say(to.lower(), _ENDS[to], f"{name}: {why}")
         elif event.type == EventType.APPROVAL_REQUESTED and event.reason != "Reminder":
             self._ask(snapshot, event.subject)
+        elif event.type == EventType.HOLD_PLACED and (event.data.get("estop") or event.data.get("quarantine")):
+            self._stopped(snapshot, event.subject)
         elif event.type == EventType.CALL_DECIDED and event.reason not in _TOLD_CALLS:
             return
         elif event.type in _SHOWN:

@@ -3,28 +3,29 @@ asked, who may answer, and the commands that do."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cli import description_calls
 from cli.output import age
+from schemas.base import DEFAULT_NAMESPACE
 from schemas.quantities import parse_time
 
 if TYPE_CHECKING:
     from schemas.resource import Resource
 
+_TEXT = 4000
+
 
 def told(request: Resource, now: datetime) -> list[tuple[str, list[str]]]:
     """Sections (title, lines), in the order a person reads. Lines may hold hostile text: who prints, escapes."""
     spec = request.spec
-    found = [("Question", [str(spec.get("title", ""))])]
-    if spec.get("type") == "Action":
-        found += description_calls.asked_action(request)
-    else:
-        found.append(("What exactly", description_calls.exactly(spec.get("action", {}))))
-        found.append(("Asked by", [f"{spec.get('requester')} for {spec.get('subject')}, by {spec.get('rule')}"]))
-    found.append(("What the answer is bound to", [f"Digest: {spec.get('actionDigest')}"]))
-    found.append(("Who may answer", list(_rules(request, now))))
+    found = [
+        ("Question", [str(spec.get("title", ""))]),
+        ("What exactly", _action(spec.get("action", {}))),
+        ("Who and why", list(_circumstances(spec))),
+        ("Who may answer", list(_rules(request, now))),
+    ]
     given = [
         f"{a['subject']} via {a['transport']}, {age(parse_time(a['at']), now)} ago, {_reach(a)}"
         + (f": {a['reason']}" if a.get("reason") else "")
@@ -39,6 +40,29 @@ def told(request: Resource, now: datetime) -> list[tuple[str, list[str]]]:
     if commands:
         found.append(("To answer" if request.state == "Pending" else "To take it back", commands))
     return found
+
+
+def _action(action: dict[str, Any]) -> list[str]:
+    """The whole action as JSON: every character of it is a part of what is approved."""
+    lines = json.dumps(action, indent=2, ensure_ascii=False).splitlines()
+    size = 0
+    for index, line in enumerate(lines):
+        size += len(line)
+        if size > 4 * _TEXT:
+            return [*lines[: index + 1], f"... {len(lines) - index - 1} more lines: remit get approvals -o yaml"]
+    return lines
+
+
+def _circumstances(spec: dict[str, Any]) -> list[str]:
+    rows = {
+        "asked by": spec.get("requester"),
+        "for": spec.get("subject"),
+        "run": spec.get("run"),
+        "risk": spec.get("risk"),
+        "because of": spec.get("rule"),
+        "digest": spec.get("actionDigest"),
+    }
+    return [f"{name:<11} {value}" for name, value in rows.items() if value]
 
 
 def _rules(request: Resource, now: datetime) -> list[str]:
@@ -80,8 +104,8 @@ def _outcome(request: Resource, now: datetime) -> list[str]:
 
 def _commands(request: Resource) -> list[str]:
     spec, status = request.spec, request.status
-    digest = str(spec.get("actionDigest", ""))[7:19]
-    name = f"approval/{request.name} --digest {digest} -n {request.namespace}"
+    where = "" if request.namespace == DEFAULT_NAMESPACE else f" -n {request.namespace}"
+    name = f"{request.name} --digest {str(spec.get('actionDigest', ''))[7:19]}{where}"
     if request.state == "Pending":
         lines = [f"remit approve {name}", f"remit deny {name} --reason '...'"]
         if spec.get("type") == "Review":

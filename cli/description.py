@@ -7,19 +7,19 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cli import description_calls
+from cli import description_calls, held, limits
 from cli.output import age, dump_yaml, safe, table
-from schemas.base import Key
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.quantities import format_time, parse_time
 
 if TYPE_CHECKING:
+    from controllers.holds.stops import Stops
     from schemas.resource import Resource
     from store.contract import Snapshot
 
 _EVENTS = 15
 _TEXT = 4000
 _QUIET = {
-    "awaiting",
     "conditions",
     "blockedOn",
     "transitions",
@@ -31,9 +31,9 @@ _QUIET = {
 }
 
 
-def describe_object(snapshot: Snapshot, resource: Resource, now: datetime) -> str:
-    """The whole text."""
-    lines = [*_head(resource, now), *_kind(snapshot, resource, now)]
+def describe_object(snapshot: Snapshot, resource: Resource, now: datetime, stops: Stops | None = None) -> str:
+    """The whole text. ``stops`` is what stops work beside the store."""
+    lines = [*_head(resource, now), *_held(snapshot, resource, now, stops), *_kind(snapshot, resource, now)]
     lines += _waits(resource, now)
     lines += _conditions(resource, now)
     lines += _owners(resource)
@@ -62,6 +62,30 @@ def _head(resource: Resource, now: datetime) -> Iterator[str]:
             "Annotations": ", ".join(f"{k}={v}" for k, v in sorted(resource.annotations.items())),
         }
     )
+
+
+def _held(snapshot: Snapshot, resource: Resource, now: datetime, stops: Stops | None) -> list[str]:
+    found = held.held(snapshot, stops, resource, now) if resource.kind in held.KINDS else None
+    if found is None:
+        return []
+    return _section("HELD", list(_pairs(dict(held.told(found)))))
+
+
+def _hold(snapshot: Snapshot, resource: Resource) -> list[str]:
+    """What is left of it, who asked for its release, and how that is done."""
+    from controllers.holds import effective, estop
+    from schemas.hold import HoldSpec, HoldStatus
+
+    spec, status = HoldSpec.model_validate(resource.spec), HoldStatus.model_validate(resource.status)
+    lines = [f"release: {effective.facts_of(resource).remedy}"]
+    if spec.released is not None:
+        lines.append(estop.describe(spec.released, resource.namespace))
+    if status.file:
+        lines.append(f"made from the file {status.file}")
+    if spec.is_estop:
+        lines.append(f"people that its release needs: {estop.quorum(snapshot, resource)}")
+    lines += [f"asked for by {v.subject} at {format_time(v.at)}: {v.reason}" for v in status.voices]
+    return _section("To end it", lines)
 
 
 def _owners(resource: Resource) -> list[str]:
@@ -117,7 +141,7 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
     if resource.kind == "Mission":
-        return _mission(snapshot, resource)
+        return _mission(snapshot, resource, now)
     if resource.kind == "ApprovalRequest":
         return _request(resource, now)
     if resource.kind == "ToolCall":
@@ -126,8 +150,12 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
         return _waiver(resource, now)
     if resource.kind == "Source":
         return _source(resource)
+    if resource.kind == "Hold":
+        return _hold(snapshot, resource)
     if resource.kind == "Run":
         return _artifacts(resource)
+    if resource.kind == "Session":
+        return _section("Autonomy", limits.session_lines(resource.status, now))
     if resource.kind in ("Agent", "Executor"):
         return _serving(resource)
     return []
@@ -145,7 +173,7 @@ def _serving(resource: Resource) -> list[str]:
     return ["", f"Serving: generation {serving}; declared is {resource.generation}", f"  {ready.get('message', '')}"]
 
 
-def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
+def _mission(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
     status = resource.status
     lines = ["", f"State: {status.get('state', '-')}"]
     if status.get("workPlan"):
@@ -155,6 +183,8 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
         lines += _section(
             "Last failure", [f"{failure.get('reason')}: {failure.get('message', '')}", f"run {failure.get('run')}"]
         )
+    circles = limits.mission_lines(status, resource.key.short, now)
+    lines += _section("Loop detection", circles) if circles else []
     if status.get("gateFindings"):
         lines += _section("Gates", list(status["gateFindings"]))
     lines += _artifacts(resource)
@@ -167,10 +197,12 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
         )
         lines += _section("Verdict", [text, *([verdict["reason"]] if verdict.get("reason") else [])])
     lines += [] if status.get("state") != "NeedsApproval" else _actions(snapshot, resource)
-    if status.get("reviewRequest") and status.get("state") != "NeedsApproval":
+    if status.get("reviewRequest"):
         request = snapshot.get(Key("ApprovalRequest", resource.namespace, status["reviewRequest"]))
         if request is not None:
             digest = request.spec.get("actionDigest", "")
+            if request.spec.get("type") == "Action":
+                lines += ["", f"Asks: {request.spec.get('title')} (remit describe approval/{request.name})"]
             lines += _section(
                 "To answer",
                 [
@@ -189,12 +221,12 @@ def _actions(snapshot: Snapshot, resource: Resource) -> list[str]:
     lines: list[str] = []
     for request in waiting:
         digest = str(request.spec.get("actionDigest", ""))[7:19]
-        target = f"approval/{request.name}"
+        where = "" if request.namespace == DEFAULT_NAMESPACE else f" -n {request.namespace}"
         lines += [
             str(request.spec.get("title", "")),
-            f"  read:    remit describe {target} -n {request.namespace}",
-            f"  answer:  remit approve {target} --digest {digest} -n {request.namespace}",
-            f"  or:      remit deny {target} --digest {digest} -n {request.namespace} --reason '...'",
+            f"  read:    remit describe approval/{request.name}{where}",
+            f"  answer:  remit approve {request.name} --digest {digest}{where}",
+            f"  or:      remit deny {request.name} --digest {digest}{where} --reason '...'",
         ]
     return _section("Waits for leave", lines) if lines else []
 

@@ -1,4 +1,4 @@
-"""What ``describe`` tells of an action that an agent asks leave for, and of a tool call."""
+"""What ``describe`` tells of a tool call."""
 
 from __future__ import annotations
 
@@ -13,24 +13,6 @@ if TYPE_CHECKING:
 def exactly(action: dict[str, Any]) -> list[str]:
     """The arguments, one to a line, in JSON: what is inside a text can neither end it nor pass for another line."""
     return json.dumps(action, indent=2, ensure_ascii=False).splitlines()
-
-
-def asked_action(request: Resource) -> list[tuple[str, list[str]]]:
-    """Sections about the action of a request: who wants to do what, and why it has to ask."""
-    spec, action = request.spec, request.spec.get("action", {})
-    spend = action.get("spend") or {}
-    cost = [f"{spend['usd']} USD"] if spend.get("usd") else []
-    cost += [f"{spend['tokens']} tokens"] if spend.get("tokens") else []
-    lines = [
-        f"tool     {action.get('tool')}",
-        f"target   {action.get('target') or 'not said'}",
-        f"risk     {spec.get('risk')}",
-        f"asked by {spec.get('requester')}, run/{spec.get('run')} of {spec.get('subject')}",
-        f"because  {spec.get('rule')}",
-        f"cost     {', '.join(cost) or 'no estimate'}",
-        f"leave    number {action.get('leave', 1)} for this action",
-    ]
-    return [("What would be done", lines), ("Arguments", exactly(action.get("args", {})))]
 
 
 def call(resource: Resource) -> Iterator[tuple[str, list[str]]]:

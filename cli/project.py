@@ -27,6 +27,7 @@ _ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "REMIT_LISTEN": ("listen",),
     "REMIT_AGENT_LISTEN": ("agentListen",),
     "REMIT_HOOK_LISTEN": ("hookListen",),
+    "REMIT_ESTOP_FILE": ("estopFile",),
     "REMIT_STATUS_BRANCH": ("statusBranch",),
     "REMIT_PROFILE": ("profile",),
     "REMIT_SOURCE_GIT_URL": ("source", "git", "url"),

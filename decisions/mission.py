@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from decisions import gates, mission_leave, retry
+from decisions import containment, gates, loops, mission_leave, retry
 from decisions.mission_facts import DECLARED, Decision, MissionFacts, ReviewFacts, RunFacts
 from decisions.mission_pass import Pass
 from decisions.mission_stop import CANCEL_DEADLINE as CANCEL_DEADLINE
@@ -47,6 +47,8 @@ from schemas.run import RunState
 
 _BLOCKING = (OnBreach.BLOCK_MISSION, OnBreach.REQUIRE_APPROVAL)
 _SOURCES = ("Reported", "Priced", "Estimated", "Unknown")
+HELD_REASONS = (MissionReason.STOPPED, MissionReason.QUARANTINED)
+"""Why a mission is Blocked when a Hold did it: the end of the Hold is what it waits for."""
 
 
 def decide(facts: MissionFacts, now: datetime) -> Decision:
@@ -59,12 +61,15 @@ def decide(facts: MissionFacts, now: datetime) -> Decision:
     if work.state in TERMINAL_STATES:
         finished(work)
     else:
+        contain(work)
         steer_open_run(work)
         mission_leave.wait(work)
         answer(work)
+        quarantine(work)
         assign(work)
         review(work)
         keep_to_budget(work)
+    containment.settle_alert(work)
     summarise(work)
     return work.decision
 
@@ -73,6 +78,8 @@ def requests(work: Pass) -> None:
     """Act on request tokens: retry, reconcile, reset. A token is handled once; one that has nothing to act on is
     recorded as ignored."""
     annotations, status = work.facts.annotations, work.status
+    if containment.winding_down(work):
+        return  # tokens wait until the run that was stopped has ended
     token = annotations.get(RETRY_REQUESTED_AT)
     if token and token != status.last_handled_retry:
         _retry(work, token)
@@ -83,7 +90,9 @@ def requests(work: Pass) -> None:
         work.note(EventType.REQUEST_HANDLED, "Reconcile", "looked at on request", token=token)
     token = annotations.get(RESET_REQUESTED_AT)
     if token and token != status.last_handled_reset:
-        work.put(last_handled_reset=token, review_cycles=0)
+        if containment.reset(work, token):
+            _withdraw(work)
+        work.put(last_handled_reset=token)
         work.note(EventType.REQUEST_HANDLED, "Reset", "counters reset on request", token=token)
 
 
@@ -103,6 +112,7 @@ def _retry(work: Pass, token: str) -> None:
 def _new_round(work: Pass, actor: Actor, reason: MissionReason, message: str, *, key: str) -> None:
     work.move(MissionState.ASSIGNED, actor, reason, message, key=key)
     _withdraw(work)
+    containment.begin_anew(work)
     work.decision.close_actions = True
     work.put(
         attempts=0,
@@ -138,9 +148,7 @@ def book_ended_run(work: Pass) -> None:
     if run is None and work.status.current_run is not None:
         # The record of the run is gone (a restored backup): nobody can know what it did.
         work.put(current_run=None)
-        if work.state is MissionState.NEEDS_APPROVAL:
-            mission_leave.back(work, SYSTEM, "the record of its run is missing", key=f"waited/{work.status.last_run}")
-        if work.state is MissionState.IN_PROGRESS:
+        if work.state in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
             message = "the record of its run is missing"
             key = f"lost/{work.status.last_run}"
             work.move(MissionState.BLOCKED, SYSTEM, MissionReason.OUTCOME_UNKNOWN, message, key=key)
@@ -154,10 +162,11 @@ def book_ended_run(work: Pass) -> None:
     )
     if run.work_plan:
         work.put(work_plan=run.work_plan)
+    containment.observe_run(work, run)
     work.run = None
+    key = f"run/{run.uid}/ended"
     if work.state is not MissionState.IN_PROGRESS:
         return
-    key = f"run/{run.uid}/ended"
     if run.state is RunState.SUCCEEDED:
         _handed_in(work, run, key)
     elif run.state is RunState.CANCELED or run.cancel_requested_at is not None:
@@ -179,6 +188,9 @@ def _handed_in(work: Pass, run: RunFacts, key: str) -> None:
     work.decision.close_actions = True
     work.move(MissionState.REVIEW, agent, MissionReason.COMPLETED, "handed in", key=key, artifacts=names)
     work.put(failure=None, feedback=None, review_cycles=work.status.review_cycles + 1)
+    loop = loops.observe_review(work.loop, work.status.review_cycles, work.facts.loop_limits, work.now, run=run.name)
+    if loop.finding is not None:
+        work.put(loop=loop)
 
 
 def _requirements(work: Pass, run: RunFacts) -> tuple[list[str], list[gates.Finding]]:
@@ -246,8 +258,9 @@ def _stopped(work: Pass, run: RunFacts, key: str) -> None:
         _unknown(work, run, key)
     else:
         message = held.hint if held else (run.message or "its run was stopped")
+        why = MissionReason.QUARANTINED if held and held.quarantine else MissionReason.STOPPED
         work.put(resume_state=MissionState.ASSIGNED, attempts=max(0, work.status.attempts - 1))
-        work.move(MissionState.BLOCKED, SYSTEM, MissionReason.STOPPED, message, key=key)
+        work.move(MissionState.BLOCKED, SYSTEM, why, message, key=key)
 
 
 def _unknown(work: Pass, run: RunFacts, key: str) -> None:
@@ -306,10 +319,17 @@ def finished(work: Pass) -> None:
             work.wake(due)
 
 
+def contain(work: Pass) -> None:
+    """Work that was found to go around in circles: the mission is blocked and its run stopped."""
+    if containment.contain(work):
+        _withdraw(work)
+        told_to_stop(work, MissionReason.LOOP_DETECTED, work.decision.notes[-1].message)
+
+
 def steer_open_run(work: Pass) -> None:
     """Stop the open run when a Hold, a new assignee or the deadline says so."""
     run, held, spec = work.run, work.facts.held, work.spec
-    if run is None:
+    if run is None or work.decision.contained is not None:
         return
     if held is not None and held.mode is HoldMode.STOP:
         told_to_stop(work, MissionReason.STOPPED, held.hint)
@@ -327,7 +347,7 @@ def steer_open_run(work: Pass) -> None:
 
 def answer(work: Pass) -> None:
     """Blocked missions: a person's answer, or the end of the Hold that stopped them."""
-    if work.state is not MissionState.BLOCKED:
+    if work.state is not MissionState.BLOCKED or containment.winding_down(work):
         return
     review, status = work.facts.review, work.status
     if review is not None and status.review_request == review.name and review.type is RequestType.UNBLOCK:
@@ -346,12 +366,25 @@ def answer(work: Pass) -> None:
     if work.block_reason() == MissionReason.BUDGET_EXCEEDED:
         _room_again(work)
         return
-    stopped = status.resume_state is MissionState.ASSIGNED and work.block_reason() == MissionReason.STOPPED
+    stopped = status.resume_state is MissionState.ASSIGNED and work.block_reason() in HELD_REASONS
     if stopped and (work.facts.held is None or work.facts.held.mode is not HoldMode.STOP):
         work.put(resume_state=None, ready_since=None)
         _withdraw(work)
         key = f"released/{len(status.transitions)}/{int(work.now.timestamp() * 1000)}"
         work.move(MissionState.ASSIGNED, DECLARED, MissionReason.WAITING, "the hold has ended", key=key)
+
+
+def quarantine(work: Pass) -> None:
+    """A mission of an agent in quarantine is Blocked, also where nothing runs: somebody has to see to it. What waits
+    for a verdict on what was handed in goes on waiting for that."""
+    held = work.facts.held
+    if held is None or not held.quarantine or work.run is not None:
+        return
+    if work.state not in (MissionState.ASSIGNED, MissionState.IN_PROGRESS):
+        return
+    key = f"quarantine/{len(work.status.transitions)}/{int(work.now.timestamp() * 1000)}"
+    work.put(resume_state=MissionState.ASSIGNED, ready_since=None, next_attempt_at=None)
+    work.move(MissionState.BLOCKED, SYSTEM, MissionReason.QUARANTINED, held.hint, key=key)
 
 
 def _room_again(work: Pass) -> None:

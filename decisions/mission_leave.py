@@ -6,7 +6,7 @@ answered, and finds the leave that was given.
 
 from __future__ import annotations
 
-from decisions.mission_facts import ActionFacts
+from decisions.mission_facts import ActionFacts, RunFacts
 from decisions.mission_pass import Pass
 from decisions.mission_stop import told_to_stop
 from schemas.approval_request import OnTimeout, RequestState
@@ -15,6 +15,7 @@ from schemas.resource import SYSTEM, Actor, ActorKind
 from schemas.run import RunReason, RunState
 
 TOO_LATE = "nobody gave leave in time"
+_MAY_GO_ON_LATER = (RunState.FAILED, RunState.TIMED_OUT, RunState.LOST)
 _WAITED = (RunReason.AWAITING_APPROVAL, RunReason.DEADLINE_EXCEEDED)
 
 
@@ -24,24 +25,31 @@ def pending(work: Pass) -> tuple[ActionFacts, ...]:
 
 
 def run_ended(work: Pass) -> None:
-    """The run ended while the mission waited for leave. Where it ended only because it could do nothing but wait, the
-    mission keeps waiting without a run, and the attempt costs none; else it goes back to where it was, and the end is
-    booked like any other."""
+    """The run ended while the mission waited for leave. Where another attempt can go on with the answer, the mission
+    keeps waiting without a run; else it goes back to where it was, and the end is booked like any other."""
     run = work.run
     if run is None or run.active or work.state not in (MissionState.NEEDS_APPROVAL, MissionState.IN_PROGRESS):
         return
-    waited = run.state in (RunState.FAILED, RunState.TIMED_OUT) and run.reason in _WAITED and run.retryable
-    if waited and pending(work) and run.cancel_requested_at is None:
+    if pending(work) and _goes_on_later(work, run):
         _enter(work)
-        work.put(attempts=max(0, work.status.attempts - 1))
-    elif work.state is MissionState.NEEDS_APPROVAL:
-        back(work, SYSTEM, "its run ended", key=f"run/{run.uid}/waited")
+        if run.reason in _WAITED:
+            work.put(attempts=max(0, work.status.attempts - 1))
+        return
+    if work.state is MissionState.NEEDS_APPROVAL:
+        _back(work, SYSTEM, "its run ended", key=f"run/{run.uid}/waited")
+
+
+def _goes_on_later(work: Pass, run: RunFacts) -> bool:
+    """Whether the question outlives the run. An attempt that ended because it could only wait costs none."""
+    if run.state not in _MAY_GO_ON_LATER or not run.retryable or run.cancel_requested_at is not None:
+        return False
+    return run.reason in _WAITED or work.status.attempts < work.spec.retry.max_attempts
 
 
 def wait(work: Pass) -> None:
     """Enter NeedsApproval while an action waits for leave, leave it when all are answered, park when time ran out."""
     if work.state is MissionState.IN_PROGRESS:
-        if pending(work) and work.run is not None and work.run.cancel_requested_at is None:
+        if pending(work) and (work.run is None or work.run.cancel_requested_at is None):
             _enter(work)
         return
     if work.state is not MissionState.NEEDS_APPROVAL:
@@ -58,7 +66,7 @@ def wait(work: Pass) -> None:
 def _enter(work: Pass) -> None:
     waits = pending(work)
     names = dict.fromkeys((*work.status.action_requests, *(a.name for a in waits)))
-    work.put(action_requests=tuple(names), review_request=waits[0].name)
+    work.put(action_requests=tuple(names))
     if work.state is MissionState.IN_PROGRESS:
         key = f"leave/{waits[0].uid}/{len(work.status.transitions)}"
         work.put(resume_state=MissionState.IN_PROGRESS, ready_since=None)
@@ -69,7 +77,7 @@ def _park(work: Pass, late: ActionFacts) -> None:
     """Nothing is spent while it waits for a person: the run is stopped first."""
     if told_to_stop(work, MissionReason.APPROVAL_EXPIRED, TOO_LATE):
         return
-    work.put(action_requests=(), resume_state=None, review_request=None)
+    work.put(action_requests=(), resume_state=None)
     work.decision.close_actions = True
     key = f"leave/{late.uid}/expired"
     work.move(MissionState.BLOCKED, SYSTEM, MissionReason.APPROVAL_EXPIRED, TOO_LATE, key=key)
@@ -79,21 +87,21 @@ def _answered(work: Pass) -> None:
     decided = [a for a in work.facts.actions if a.decided_at is not None]
     last = max(decided, key=lambda a: (a.decided_at, a.state is not RequestState.APPROVED), default=None)
     if last is None:
-        back(work, SYSTEM, "the question no longer stands", key=f"leave/{len(work.status.transitions)}/gone")
+        _back(work, SYSTEM, "the question no longer stands", key=f"leave/{len(work.status.transitions)}/gone")
     elif last.state is RequestState.APPROVED:
-        back(work, SYSTEM, f"leave was given by {last.decided_by}", key=f"leave/{last.uid}/answered")
+        _back(work, SYSTEM, f"leave was given by {last.decided_by}", key=f"leave/{last.uid}/answered")
     else:
         person = Actor(ActorKind.HUMAN, last.decided_by or "declared", last.transport or "Store")
-        back(work, person, last.reason or "leave was refused", key=f"leave/{last.uid}/answered")
+        _back(work, person, last.reason or "leave was refused", key=f"leave/{last.uid}/answered")
 
 
-def back(work: Pass, actor: Actor, message: str, *, key: str) -> None:
-    """Bring it to where it was. Without a run the next attempt is due at once."""
+def _back(work: Pass, actor: Actor, message: str, *, key: str) -> None:
+    """To where it was. Without a run the next attempt is due at once."""
     origin = work.status.resume_state or MissionState.IN_PROGRESS
     human = actor.kind is ActorKind.HUMAN
     given = MissionReason.DENIED if human else MissionReason.APPROVED
     reason = MissionReason.AWAITING_APPROVAL if work.run is not None and not work.run.active else given
     work.move(origin, actor, reason, message, key=key)
-    work.put(resume_state=None, action_requests=(), review_request=None)
+    work.put(resume_state=None, action_requests=())
     if work.run is None and work.status.next_attempt_at is None:
         work.put(next_attempt_at=work.now)

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, 
 from schemas.base import MAX_SECONDS, Bool, Int, JsonObject, LabelSelector, Line, Model, Number, ObjectRef, StatusModel
 from schemas.conditions import BlockedOn, Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
+from schemas.loop import MissionLoop
 from schemas.quantities import Duration, Money, PositiveDuration, Time
 
 PRIORITY_WORDS = {"High": 80, "Medium": 50, "Low": 20}
@@ -207,7 +208,9 @@ class MissionReason(StrEnum):
     CANCEL_REQUESTED = "CancelRequested"  # the worker is being told to stop
     OUTCOME_UNKNOWN = "OutcomeUnknown"  # the worker vanished and nobody can know what it did
     OUTDATED = "Outdated"  # the spec was edited after the end
+    QUARANTINED = "Quarantined"  # a Hold took its agent out of service
     STOPPED = "Stopped"  # a Hold with mode Stop ended its run
+    LOOP_DETECTED = "LoopDetected"  # it went around in circles and was stopped
     DELETING = "Deleting"  # deletionTimestamp is set
 
 
@@ -291,6 +294,7 @@ class MissionStatus(StatusModel):
     review_request: str | None = Field(None, description="Name of the open ApprovalRequest.")
     review_cycles: int = Field(0, description="How often it went to review.")
     failure: Failure | None = Field(None, description="Why the last attempt failed.")
+    loop: MissionLoop | None = Field(None, description="What is counted to notice work that goes around in circles.")
     action_requests: tuple[str, ...] = Field((), description="ApprovalRequests that it waits for in NeedsApproval.")
     resume_state: MissionState | None = Field(None, description="Where it goes back to after Blocked or NeedsApproval.")
     blocked_on: tuple[BlockedOn, ...] = Field((), description="What it waits for.")

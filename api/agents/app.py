@@ -22,6 +22,8 @@ from api.agents.wakes import POLL_S, Wakes
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
 from controllers.gate.authorize import Gate
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
@@ -47,12 +49,14 @@ def create_app(
     hosts: Iterable[str] = (),
     limits: AgentLimits | None = None,
     worker_token: WorkerTokens = lambda _: None,
+    stops: Stops = other.NONE,
     gate: Gate | None = None,
     poll_s: float = POLL_S,
     version: str = "v1",
 ) -> FastAPI:
     """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept; ``hosts`` are names it answers to
     beside loopback ones; ``worker_token`` tells the token that the workers of a Pull executor prove themselves with;
+    ``stops`` is what stops work beside the Holds in the store;
     ``blocking`` should have threads of its own, so that agents never wait for reconcilers, nor
     these for them. ``app.state.close()`` ends every long poll: call it when the server is to stop.
     ``app.state.waiting()`` counts them.
@@ -67,7 +71,7 @@ def create_app(
         clock=clock, blocking=blocking, limits=limits, wakes=wakes,
     )  # fmt: skip
     decisions = DecisionEndpoints(
-        store, gate or Gate(), callers=callers, bodies=bodies, places=places, polls=polls,
+        store, gate or Gate(stops=stops), callers=callers, bodies=bodies, places=places, polls=polls,
         clock=clock, blocking=blocking, wakes=wakes,
     )  # fmt: skip
 
@@ -101,7 +105,7 @@ def create_app(
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     claims = ClaimEndpoints(
         store, tokens, worker_token, ArtifactFiles(state_dir), state_dir,
-        clock=clock, blocking=blocking, limits=limits, wakes=wakes,
+        clock=clock, blocking=blocking, limits=limits, wakes=wakes, stops=stops,
     )  # fmt: skip
 
     @app.post("/agent/v1/claims", **openapi.claim_options(CLAIM))

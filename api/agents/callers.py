@@ -73,6 +73,8 @@ def find(run: Resource | None) -> Caller:
     status = RunStatus.model_validate(run.status)
     if status.state in ENDED:
         raise dead_token(f"its run has ended: {status.state}, {status.reason}")
+    if status.token_revoked_at is not None:
+        raise dead_token(f"it was revoked: {status.token_revoked_for}")
     return Caller(run, status)
 
 

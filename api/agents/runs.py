@@ -19,7 +19,6 @@ from api.agents.wakes import Wakes
 from api.problems import Problem, of_error
 from controllers.runs import artifacts, calls, inbox, output_check, reports
 from controllers.runs.artifacts import ArtifactFiles
-from controllers.runs.calls import CallResult
 from controllers.runs.once import Once
 from controllers.runs.run_record import agent_actor
 from controllers.runtime.blocking import Blocking
@@ -27,7 +26,6 @@ from controllers.runtime.clock import Clock, wait_for_any
 from schemas import protocol
 from schemas.errors import Conflict, Refused, RemitError
 from schemas.mission import Artifact, Spend
-from schemas.quantities import to_micros
 from schemas.resource import Resource, canonical_json
 from schemas.run import RunSpec, RunStatus
 from store.contract import Store, Transaction
@@ -165,16 +163,10 @@ class RunEndpoints:
         return self._write(caller, lambda tx: reports.usage(tx, caller.uid, part, model=model, once=once))
 
     def _tool_result(self, caller: Caller, message: protocol.ToolResultMessage, once: Once) -> protocol.Receipt:
-        result = CallResult(
-            ok=message.ok,
-            error=message.error or "",
-            output_digest=message.output_digest or "",
-            usd_micros=None if message.usd is None else to_micros(message.usd),
-        )
 
         def report(tx: Transaction) -> Resource:
             call = None if message.decision_id is None else calls.find(tx, caller.uid, message.decision_id)
-            return reports.tool_result(tx, caller.uid, call=call, result=result, once=once)
+            return reports.tool_result(tx, caller.uid, message, call=call, once=once)
 
         return self._write(caller, report)
 

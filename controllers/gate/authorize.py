@@ -14,9 +14,11 @@ from typing import Any
 
 from controllers.gate import call_record, leave, money, rules
 from controllers.gate.asking import Asked, Asker
-from controllers.gate.held import held
 from controllers.gate.money import Money
 from controllers.gate.shown import words
+from controllers.holds import effective
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.reconcilers import missions, spending
 from controllers.runs import calls
 from controllers.runs.reports import require_open
@@ -40,10 +42,14 @@ Limit = Callable[[Transaction, Resource, Call], Barrier | None]
 
 
 class Gate:
-    """Decides for every run of a store. Holds nothing but compiled policies; shared by threads."""
+    """Decides for every run of a store. Holds nothing but compiled policies; shared by threads.
+    ``stops`` is what stops work beside the store."""
 
-    def __init__(self, rulebook: rules.Rulebook | None = None, *, limits: Sequence[Limit] = ()) -> None:
+    def __init__(
+        self, rulebook: rules.Rulebook | None = None, *, limits: Sequence[Limit] = (), stops: Stops = other.NONE
+    ) -> None:
         self._rulebook = rulebook or rules.Rulebook()
+        self._stops = stops
         self._limits = tuple(limits)
 
     def authorize(self, tx: Transaction, run_uid: str, asked: Asked) -> Decision:
@@ -98,6 +104,8 @@ class Gate:
         policies = self._rulebook.of(tx, asker.agent)
         cost = money.budget(tx, asker, asked)
         ruling = self._ruling(tx, asker, asked, policies, cost)
+        if asker.record.changed:
+            asker.record.save()
         call = call or call_record.create(tx, asker, asked)
         if ruling.verdict is Verdict.DENY:
             return _denied(tx, asker, call, ruling, cost)
@@ -105,8 +113,8 @@ class Gate:
             return _allowed(tx, asker, call, ruling, cost, None)
         action = leave.Action.of(asker, asked, ruling)
         found = leave.find(tx, asker, action)
-        if found.request is not None and found.usable:
-            return _allowed(tx, asker, call, ruling, cost, leave.use(tx, asker, found.request, action, call))
+        if found.request is not None and found.usable and leave.use(tx, asker, found.request, call):
+            return _allowed(tx, asker, call, ruling, cost, tx.get(found.request.key))
         if found.state in (RequestState.DENIED, RequestState.EXPIRED, RequestState.APPROVED):
             return _turned_down(tx, asker, call, ruling, found.request)
         request = found.request or leave.ask(tx, asker, asked, ruling, action)
@@ -122,7 +130,7 @@ class Gate:
             tx.now,
             mission=asker.mission_facts(),
             spend=_spend(tx, asker, asked),
-            held=held(tx, asker.run),
+            held=effective.held(tx, self._stops, asker.agent, asker.mission, tx.now),
             limit=limit,
             budget=cost.barrier,
         )
@@ -170,7 +178,6 @@ def _found(ruling: Ruling) -> dict[str, Any]:
 
 
 def _denied(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, cost: Money) -> Decision:
-    _awaits(asker, call, None)
     _drop_question(tx, call)
     first = ruling.decisive
     over = first.reason is ToolCallReason.OVER_BUDGET and cost.until is not None
@@ -182,7 +189,6 @@ def _denied(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, cost:
 def _allowed(
     tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, cost: Money, request: Resource | None
 ) -> Decision:
-    _awaits(asker, call, None)
     money.reserve(tx, asker, call, cost)
     if request is None:
         _drop_question(tx, call)
@@ -198,7 +204,6 @@ def _allowed(
 
 
 def _turned_down(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, request: Resource | None) -> Decision:
-    _awaits(asker, call, None)
     assert request is not None
     if request.state == RequestState.DENIED:
         by = request.status.get("decidedBy") or "a person"
@@ -215,7 +220,6 @@ def _why(request: Resource) -> str:
 
 
 def _asking(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, request: Resource) -> Decision:
-    _awaits(asker, call, request.name)
     call = call_record.answer(
         tx,
         asker,
@@ -236,15 +240,3 @@ def _drop_question(tx: Transaction, call: Resource) -> None:
     name = call.status.get("approvalRequest")
     if name:
         missions.withdraw(tx, Key("ApprovalRequest", call.namespace, name), "it was decided without an answer")
-
-
-def _awaits(asker: Asker, call: Resource, request: str | None) -> None:
-    """Keep on the run which answers it waits for: its mission shows it."""
-    record, before = asker.record, call.status.get("approvalRequest")
-    waits = tuple(name for name in record.status.awaiting if name != before)
-    if request is not None and request not in waits:
-        waits = (*waits, request)
-    if waits != record.status.awaiting:
-        record.put(awaiting=waits)
-    if record.changed:
-        record.save()

@@ -16,17 +16,16 @@ from controllers.gate.asking import Asked, Asker
 from controllers.gate.shown import redacted, words
 from controllers.reconcilers import consent, leaves
 from decisions.policy.facts import Ruling
-from schemas.approval_request import (
-    ApprovalRequestSpec,
-    RequestState,
-    RequestType,
-)
-from schemas.errors import Conflict
+from schemas.approval_decision import DecisionScope
+from schemas.approval_request import ApprovalRequestSpec, LeaveReason, RequestState, RequestType
 from schemas.event import EventType
 from schemas.policy import Verdict
 from schemas.quantities import format_money
 from schemas.resource import Declared, Resource, digest
 from store.contract import Transaction
+
+ACTION = "remit.dev/action"
+"""Label of a request: what is asked about, whichever time it is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +69,11 @@ class Action:
 @dataclass(frozen=True, slots=True)
 class Leave:
     """What people said of an action so far. ``request`` is the one that counts, None when nobody was asked or the
-    leave was used; ``times`` is how often it was asked about; ``usable`` whether it covers the call now."""
+    leave was used; ``usable`` says that it carries a leave for one more call; ``times`` is how often it was asked."""
 
     request: Resource | None
+    usable: bool
     times: int
-    usable: bool = False
 
     @property
     def state(self) -> RequestState | None:
@@ -83,37 +82,48 @@ class Leave:
 
 
 def find(tx: Transaction, asker: Asker, action: Action) -> Leave:
-    """A leave that can be used comes first, then an open question, then a refusal that this run was given."""
+    """A leave that can be used comes first, one for several calls before one for a single call; then an open question,
+    then a refusal that this run was given. An approval that is not enough any more, as Policies say now, is an open
+    question again."""
     asked = [
         request
         for request in tx.objects("ApprovalRequest", namespace=asker.mission.namespace, owner_uid=asker.mission.uid)
-        if request.labels.get(leaves.ACTION) == action.label
+        if request.labels.get(ACTION) == action.label
     ]
-    usable = leaves.standing(tx, asker.run, action.label) if asked else None
-    if usable is not None:
-        return Leave(usable, len(asked), usable=True)
-    pending = leaves.waiting(tx, asker.run, action.label) if asked else None
-    refused = [r for r in asked if r.spec.get("run") == asker.run.name and _refused(r, tx.now)]
-    return Leave(pending or next(iter(refused), None), len(asked))
+    usable, pending, refused = [], [], []
+    for request in asked:
+        if request.state == RequestState.APPROVED:
+            outcome = leaves.look(tx, request, asker.run)
+            if outcome.granted:
+                usable.append(request)
+                continue
+            if outcome.reason is LeaveReason.AWAITING_QUORUM:
+                pending.append(leaves.reopen(tx, request, outcome.message))
+                continue
+        elif request.state == RequestState.PENDING and not _over(request, tx.now):
+            pending.append(request)
+            continue
+        if request.spec.get("run") == asker.run.name and _refused(request, tx.now):
+            refused.append(request)
+    usable.sort(key=lambda r: r.status.get("scope") == DecisionScope.ONCE)
+    chosen = next(iter([*usable, *pending, *refused]), None)
+    return Leave(chosen, bool(usable), len(asked))
 
 
-def use(tx: Transaction, asker: Asker, request: Resource, action: Action, call: Resource) -> Resource:
-    """Use the leave for one call, in the transaction that allows it. Raises Conflict when it covers the call no more:
-    the caller decides anew."""
-    outcome = leaves.consume(tx, request, leaves.By(asker.run, action.label, call.uid))
-    if not outcome.granted:
-        raise Conflict(f"{request.key.short}: {outcome.message}")
-    return tx.get(request.key) or request
+def use(tx: Transaction, asker: Asker, request: Resource, call: Resource) -> bool:
+    """Use the leave for a call, in the transaction that allows it. False when it turns out not to hold."""
+    by = leaves.By(asker.run, str(request.spec["actionDigest"]), call.uid)
+    return leaves.consume(tx, request, by).granted
 
 
 def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Action) -> Resource:
     """Create the question about one exact action."""
     times = find(tx, asker, action).times
     wire = {**action.wire, "leave": times + 1}
-    terms = consent.terms(tx, asker.mission.namespace, asker.agent, tx.now, authored=asker.mission)
     action_digest = digest(wire)
     on = f" on {words(asked.target, 80)}" if asked.target else ""
     title = f"{asker.agent.name} wants to use {words(asked.tool, 80)}{on}"
+    terms = consent.terms(tx, asker.mission.namespace, asker.agent, tx.now, authored=asker.mission)
     spec = ApprovalRequestSpec(
         type=RequestType.ACTION,
         subject=str(asker.mission.key),
@@ -134,7 +144,7 @@ def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Act
             asker.mission.namespace,
             f"{stem}-{hashlib.sha256(action_digest.encode()).hexdigest()[:12]}",
             spec.to_wire(),
-            labels={leaves.ACTION: action.label},
+            labels={ACTION: action.label},
         ),
         manager="controller/gate",
         owner_uid=asker.mission.uid,

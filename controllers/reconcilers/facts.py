@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping
 
 import pydantic
 
+from controllers.holds import effective
 from controllers.reconcilers import spending
+from controllers.runs import thresholds
+from decisions import loops
 from decisions.holds import Held, HoldFacts, strictest
 from decisions.mission_facts import ActionFacts, AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
 from schemas import user_schema
@@ -16,31 +19,13 @@ from schemas.approval_decision import ApprovalDecisionSpec
 from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus, RequestState, RequestType
 from schemas.base import Key, LabelSelector
 from schemas.conditions import ConditionStatus, find, is_true
-from schemas.hold import HoldSpec, HoldStatus
 from schemas.mission import MissionSpec, MissionState, MissionStatus
 from schemas.resource import Resource
 from schemas.run import ACTIVE_STATES, ENDED, RunSpec, RunStatus
-from store.contract import Snapshot, Transaction
+from store.contract import Transaction
 
 _MAX_WALK = 1000
 _BUDGETED = (MissionState.ASSIGNED, MissionState.IN_PROGRESS, MissionState.BLOCKED)
-
-
-def holds(tx: Snapshot) -> list[HoldFacts]:
-    """Every Hold there is."""
-    found = []
-    for resource in tx.objects("Hold"):
-        status = HoldStatus.model_validate(resource.status)
-        found.append(
-            HoldFacts(
-                key=resource.key,
-                spec=HoldSpec.model_validate(resource.spec),
-                placed_by=status.placed_by or resource.manager,
-                since=resource.created_at,
-                deleting=resource.deletion_at is not None,
-            )
-        )
-    return found
 
 
 def active_runs(tx: Transaction, agent: Resource) -> list[Resource]:
@@ -74,29 +59,30 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
         input_error=_input_error(agent, spec.input) if waiting and agent is not None else "",
         cycle=_cycle(tx, mission) if waiting and unfinished else (),
         dependencies=dependencies,
-        held=_held(tx, mission, agent, spec, all_holds),
+        held=_held(tx, mission, agent, all_holds),
         run=_run_facts(tx, mission, status),
         review=_review_facts(tx, mission, status),
         place=mission.provenance.place if mission.provenance else "",
         declared=bool(mission.unit),
         breach=quoted.breach if quoted is not None else None,
         want=quoted.want if quoted is not None else NOTHING,
+        # Asked for only where a run may have ended: that is when the counts of a mission move.
+        loop_limits=thresholds.loop_limits(tx, agent) if status.current_run is not None else loops.DEFAULT,
         actions=_actions(tx, mission, status),
     )
 
 
 def _actions(tx: Transaction, mission: Resource, status: MissionStatus) -> tuple[ActionFacts, ...]:
-    """Actions that its run waits for leave to do, and those that it waits for without one."""
+    """Open questions about its actions, and those it waits for; looked for only where they can matter."""
     if status.state not in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
         return ()
-    namespace = mission.namespace
-    run = tx.get(Key("Run", namespace, status.current_run)) if status.current_run is not None else None
-    names = [*status.action_requests, *(run.status.get("awaiting", ()) if run is not None else ())]
-    found = tx.get_many([Key("ApprovalRequest", namespace, name) for name in names])
-    if run is not None and run.state in ENDED:  # it waits for nothing any more; what it asked may still stand
-        pending = (RequestState.PENDING.value,)
-        asked = tx.objects("ApprovalRequest", namespace=namespace, owner_uid=mission.uid, states=pending)
-        found |= {r.key: r for r in asked if r.spec["type"] == RequestType.ACTION}
+    pending = (RequestState.PENDING.value,)
+    found = {
+        r.key: r
+        for r in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=pending)
+        if r.spec["type"] == RequestType.ACTION
+    }
+    found |= tx.get_many([Key("ApprovalRequest", mission.namespace, name) for name in status.action_requests])
     return tuple(_action(r) for r in sorted(found.values(), key=lambda r: (r.created_at, r.name)))
 
 
@@ -212,24 +198,11 @@ def _input_error(agent: Resource | None, value: Mapping[str, object]) -> str:
     return f"spec.input: {found[0]}" if found else ""
 
 
-def _held(
-    tx: Transaction, mission: Resource, agent: Resource | None, spec: MissionSpec, all_holds: Iterable[HoldFacts]
-) -> Held | None:
+def _held(tx: Transaction, mission: Resource, agent: Resource | None, all_holds: Iterable[HoldFacts]) -> Held | None:
     all_holds = list(all_holds)
     if not all_holds:
         return None
-    objects: list[tuple[Key, Mapping[str, str]]] = [(mission.key, mission.labels)]
-    if agent is not None:
-        objects.append((agent.key, agent.labels))
-        executor = Key("Executor", agent.namespace, agent.spec["executorRef"]["name"])
-        found = tx.get(executor)
-        objects.append((executor, found.labels if found is not None else {}))
-    for kind, ref in (("Project", spec.project_ref), ("Goal", spec.goal_ref)):
-        if ref is not None:
-            key = ref.key(kind, mission.namespace)
-            found = tx.get(key)
-            objects.append((key, found.labels if found is not None else {}))
-    return strictest(all_holds, objects, tx.now)
+    return strictest(all_holds, effective.objects(tx, agent, mission), tx.now)
 
 
 def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> RunFacts | None:

@@ -25,46 +25,43 @@ from schemas.event import EventType
 from schemas.resource import Resource
 from store.contract import Transaction
 
-ACTION = "remit.dev/action"
-"""Label of a request: digest of what is asked about, whichever time it is asked. Without it, the actionDigest is."""
-
 
 @dataclass(frozen=True, slots=True)
 class By:
-    """Who uses a leave: a run, for one act. ``action`` is the digest of the act as it is about to be done; ``key``
-    names the act, such as the uid of its ToolCall: asked again under the same key it is the same act."""
+    """Who uses a leave: a run, for one act. ``digest`` is the actionDigest of the act as it is about to be done;
+    ``key`` names the act, such as the uid of its ToolCall: asked again under the same key it is the same act."""
 
     run: Resource
-    action: str
+    digest: str
     key: str
 
 
-def standing(tx: Transaction, run: Resource, action: str) -> Resource | None:
+def standing(tx: Transaction, run: Resource, digest: str) -> Resource | None:
     """The request whose leave covers this exact action of this run now; None when there is none.
 
     Of several, one that may be used more than once comes first, so that none is used up without need. Nothing is used
     by asking: ``consume`` does that.
     """
-    use = Use(action, str(run.spec["missionUid"]), "", _sessions(run))
+    use = Use(digest, str(run.spec["missionUid"]), "", _sessions(run))
     found = []
-    for request in _of_mission(tx, run, action, RequestState.APPROVED):
+    for request in _of_mission(tx, run, digest, RequestState.APPROVED):
         leave = _leave(tx, request)
         if allows(leave, use, tx.now).granted:
             found.append((leave.scope is DecisionScope.ONCE, request.created_at, request.name, request))
     return min(found, key=lambda item: item[:3])[3] if found else None
 
 
-def waiting(tx: Transaction, run: Resource, action: str) -> Resource | None:
+def waiting(tx: Transaction, run: Resource, digest: str) -> Resource | None:
     """The open request about this exact action of the run's mission: asking again is the same question. One whose
     approvals are not enough any more, as policies say now, is opened again."""
-    for request in _of_mission(tx, run, action, RequestState.PENDING):
-        if tx.now < ApprovalRequestSpec.model_validate(request.spec).expires_at:
-            return request
-    use = Use(action, str(run.spec["missionUid"]), "", _sessions(run))
-    for request in _of_mission(tx, run, action, RequestState.APPROVED):
+    pending = _of_mission(tx, run, digest, RequestState.PENDING)
+    if pending:
+        return pending[0]
+    use = Use(digest, str(run.spec["missionUid"]), "", _sessions(run))
+    for request in _of_mission(tx, run, digest, RequestState.APPROVED):
         outcome = allows(_leave(tx, request), use, tx.now)
         if outcome.reason is LeaveReason.AWAITING_QUORUM:
-            return _reopen(tx, request, outcome.message)
+            return reopen(tx, request, outcome.message)
     return None
 
 
@@ -74,13 +71,19 @@ def consume(tx: Transaction, request: Resource, by: By) -> Allowance:
     Repeated under the same key it grants the same act and uses nothing more. Where policies now ask for more approvals
     than were given, the request is open again. Raises Conflict when ``request`` is stale.
     """
-    use = Use(by.action, str(by.run.spec["missionUid"]), by.key, _sessions(by.run))
+    use = Use(by.digest, str(by.run.spec["missionUid"]), by.key, _sessions(by.run))
     outcome = allows(_leave(tx, request), use, tx.now)
     if outcome.reason is LeaveReason.AWAITING_QUORUM:
-        _reopen(tx, request, outcome.message)
+        reopen(tx, request, outcome.message)
     elif outcome.granted and not outcome.repeated:
         use_up(tx, request, by.key, f"for {by.run.key.short}", related=(by.run.uid,))
     return outcome
+
+
+def look(tx: Transaction, request: Resource, run: Resource) -> Allowance:
+    """Whether the leave of a request would cover one more act of ``run`` now. Uses nothing."""
+    use = Use(str(request.spec["actionDigest"]), str(run.spec["missionUid"]), "", _sessions(run))
+    return allows(_leave(tx, request), use, tx.now)
 
 
 def use_up(tx: Transaction, request: Resource, key: str, message: str, *, related: tuple[str, ...] = ()) -> Resource:
@@ -104,7 +107,8 @@ def use_up(tx: Transaction, request: Resource, key: str, message: str, *, relate
     return request
 
 
-def _reopen(tx: Transaction, request: Resource, why: str) -> Resource:
+def reopen(tx: Transaction, request: Resource, why: str) -> Resource:
+    """Make an approved request an open question again: its approvals are not enough any more."""
     status = ApprovalRequestStatus.model_validate(request.status)
     question = consent.question_of(tx, request)
     conditions = set_condition(
@@ -125,17 +129,13 @@ def _reopen(tx: Transaction, request: Resource, why: str) -> Resource:
     return request
 
 
-def _of_mission(tx: Transaction, run: Resource, action: str, state: RequestState) -> list[Resource]:
+def _of_mission(tx: Transaction, run: Resource, digest: str, state: RequestState) -> list[Resource]:
     """Requests about an exact action that runs of one mission made, oldest first."""
     found = tx.objects(
         "ApprovalRequest", namespace=run.namespace, states=(state.value,), owner_uid=str(run.spec["missionUid"])
     )
-    wanted = [r for r in found if r.spec["type"] == RequestType.ACTION and _asked_about(r) == action]
+    wanted = [r for r in found if r.spec["type"] == RequestType.ACTION and r.spec["actionDigest"] == digest]
     return sorted(wanted, key=lambda r: (r.created_at, r.name))
-
-
-def _asked_about(request: Resource) -> str:
-    return request.labels.get(ACTION) or str(request.spec["actionDigest"])
 
 
 def _leave(tx: Transaction, request: Resource) -> Leave:
@@ -143,7 +143,7 @@ def _leave(tx: Transaction, request: Resource) -> Leave:
     status = ApprovalRequestStatus.model_validate(request.status)
     asked_by = tx.get(Key("Run", request.namespace, spec.run)) if spec.run else None
     return Leave(
-        digest=_asked_about(request) if spec.type is RequestType.ACTION else "",
+        digest=spec.action_digest if spec.type is RequestType.ACTION else "",
         mission=request.owner_uid,
         state=status.state,
         approvals=consent.approvals_of(tx, request.namespace, status),

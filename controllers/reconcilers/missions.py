@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from controllers.reconcilers import consent, facts, leaves, writing
+from controllers.holds import effective
+from controllers.reconcilers import alerts, consent, containing, facts, leaves, writing
 from controllers.runs import records
 from controllers.runtime.result import DONE, Result
 from decisions import mission as decisions
@@ -20,7 +21,7 @@ from schemas.approval_request import (
 from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.event import EventType
-from schemas.mission import TERMINAL_STATES, MissionState, MissionStatus
+from schemas.mission import TERMINAL_STATES, MissionStatus
 from schemas.policy import DEFAULT_APPROVALS
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunState
@@ -28,8 +29,6 @@ from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
 
 APPROVAL_LIFE = DEFAULT_APPROVALS.timeout
 REMIND_AFTER = APPROVAL_LIFE / 2
-_AT_REST = frozenset(s.value for s in (*TERMINAL_STATES, MissionState.REVIEW, MissionState.BLOCKED))
-"""Where a mission has no run."""
 
 
 def reconcile(tx: Transaction, key: Key) -> Result:
@@ -37,13 +36,17 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     mission = tx.get(key)
     if mission is None:
         return writing.gone(tx, key)
-    found = facts.mission_facts(tx, mission, facts.holds(tx))
+    found = facts.mission_facts(tx, mission, effective.holds(tx))
     return carry_out(tx, mission, decisions.decide(found, tx.now))
 
 
 def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
     """Write what was decided."""
     status = decision.status
+    if decision.contained is not None:
+        status = containing.contain(tx, mission, status, decision.contained)
+    if decision.settled_alert:
+        alerts.clear(tx, Key("Alert", mission.namespace, decision.settled_alert), "the mission goes on or has ended")
     if decision.cancel_run is not None and status.current_run is not None:
         run = tx.get(Key("Run", mission.namespace, status.current_run))
         if run is not None:
@@ -67,8 +70,6 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
         withdraw(tx, Key("ApprovalRequest", mission.namespace, decision.withdraw), "the question no longer stands")
     mission = writing.put_status(tx, mission, status)
     writing.append(tx, mission, decision.notes)
-    if any(note.data.get("to") in _AT_REST for note in decision.notes if note.type is EventType.TRANSITIONED):
-        _close_questions(tx, mission)
     if decision.remove:
         tx.event(EventType.DELETION_REQUESTED, mission, reason="TtlExpired", message="its ttl after the end is over")
         left = tx.request_deletion(mission)
@@ -78,15 +79,6 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
     if mission.deletion_at is not None and _finalize(tx, mission, status):
         return DONE
     return writing.wake_at(tx, mission, decision.wake_at)
-
-
-def _close_questions(tx: Transaction, mission: Resource) -> None:
-    """No run is open, and none follows by itself: nobody would use the leave."""
-    for request in tx.objects(
-        "ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=[RequestState.PENDING.value]
-    ):
-        if request.spec.get("type") == RequestType.ACTION:
-            withdraw(tx, request.key, "the run that asked has ended")
 
 
 def _give_up(tx: Transaction, run: Resource, message: str) -> None:
@@ -166,17 +158,17 @@ def _close_actions(tx: Transaction, mission: Resource) -> None:
     states = (RequestState.PENDING.value, RequestState.APPROVED.value)
     for request in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=states):
         if request.spec["type"] == RequestType.ACTION:
-            withdraw(tx, request.key, "the work that asked for it has ended", unused=True)
+            withdraw(tx, request.key, "the work that asked for it has ended")
 
 
-def withdraw(tx: Transaction, key: Key, why: str, *, unused: bool = False) -> None:
-    """Take an open question back; with ``unused`` also a leave for one act that nobody used."""
+def withdraw(tx: Transaction, key: Key, why: str) -> None:
+    """Take an open question back, or a leave for one act that nobody used."""
     request = tx.get(key)
     if request is None:
         return
     status = ApprovalRequestStatus.model_validate(request.status)
-    spare = status.state is RequestState.APPROVED and status.uses == 0 and status.scope in (None, DecisionScope.ONCE)
-    if status.state is not RequestState.PENDING and not (unused and spare):
+    unused = status.uses == 0 and status.scope in (None, DecisionScope.ONCE)
+    if status.state is not RequestState.PENDING and not (status.state is RequestState.APPROVED and unused):
         return
     conditions = set_condition(
         status.conditions, "Succeeded", False, ApprovalRequestReason.WITHDRAWN, why, now=tx.now,
@@ -210,7 +202,7 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
                 reservation=entry.key,
             )
         )
-    for kind in ("Run", "ApprovalRequest"):
+    for kind in ("Run", "ApprovalRequest", "Session", "Alert"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
             for call in tx.objects("ToolCall", namespace=mission.namespace, owner_uid=record.uid):
                 tx.remove(call)

@@ -51,6 +51,17 @@ def request_cancel(tx: Transaction, run: Resource, reason: str) -> Resource:
     return saved
 
 
+def revoke_token(tx: Transaction, run: Resource, why: str) -> Resource:
+    """Let the run's token count no more: whoever works on it can neither ask nor report from now on. Once; no effect on
+    a run that has ended. Raises Conflict when ``run`` is stale."""
+    record = RunRecord(tx, run)
+    if record.ended or record.status.token_revoked_at is not None:
+        return run
+    record.put(token_revoked_at=tx.now, token_revoked_for=line(why, MESSAGE))
+    record.note(EventType.KEY_REVOKED, "Quarantine", record.status.token_revoked_for)
+    return record.save()
+
+
 def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) -> Ending:
     """Do the slow part of an ending before its transaction: keep the deliverable that the output holds, and check it
     against the agent's outputSchema. The result is what ``finish`` takes. Idempotent; blocks for up to some seconds.
@@ -117,7 +128,6 @@ def _end_calls(tx: Transaction, record: RunRecord) -> None:
     booked = calls.end_with_run(tx, record.run.uid)
     if booked is not None:
         record.spend(booked)
-    record.put(awaiting=())
 
 
 def _checked(tx: Transaction, record: RunRecord, ending: Ending) -> Ending:

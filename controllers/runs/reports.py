@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from controllers.runs import artifacts, calls
+from controllers.runs import artifacts, calls, loop_facts
 from controllers.runs.calls import CallResult
 from controllers.runs.once import Once
 from controllers.runs.records import request_cancel
@@ -21,7 +21,8 @@ from controllers.runs.verdict import COMPLETE, FAIL
 from schemas.errors import Conflict, Refused
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
-from schemas.quantities import from_micros
+from schemas.protocol import ToolResultMessage
+from schemas.quantities import from_micros, to_micros
 from schemas.resource import Resource
 from schemas.run import ENDED, Report, RunReason, RunState, RunStatus
 from store.contract import Transaction
@@ -97,6 +98,8 @@ def progress(
         data = {} if after.percent is None else {"percent": after.percent}
         plan = "WorkPlan" if after.work_plan != before.work_plan else "Progress"
         record.note(EventType.RUN_PROGRESSED, plan, text, **data)
+    if (after.percent or 0) > (before.percent or 0):
+        loop_facts.progressed(tx, record.run)
     return record.save()
 
 
@@ -106,6 +109,7 @@ def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: 
     if known:
         return record.run
     record.spend(part, line(model, 2 * WORD))
+    loop_facts.spent(tx, record.run, 0 if part.usd is None else to_micros(part.usd))
     if exceeds(tx, run_uid, record.status):
         record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
         return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)
@@ -113,24 +117,39 @@ def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: 
 
 
 def tool_result(
-    tx: Transaction, run_uid: str, *, call: Resource | None = None, result: CallResult | None = None, once: Once
+    tx: Transaction, run_uid: str, message: ToolResultMessage, *, call: Resource | None = None, once: Once
 ) -> Resource:
-    """A tool call has ended: it is counted, and, when it is one that the gate allowed, booked and closed. Raises
-    Refused, also CallEnded for a call that has a result already or was never allowed."""
+    """A tool call has ended: it is counted, compared with those before, and, when it is one that the gate allowed,
+    booked and closed. Raises Refused, also CallEnded for a call that has a result already or was never allowed."""
     record, known = _begin(tx, run_uid, once)
     if known:
         return record.run
     record.put(tool_calls=min(record.status.tool_calls + 1, MOST_TOKENS))
-    if call is not None and result is not None:
+    usd_micros = None if message.usd is None else to_micros(message.usd)
+    args_digest = message.args_digest or ""
+    if call is not None:
+        args_digest = str(call.spec["argsDigest"])
+        result = CallResult(message.ok, message.error or "", message.output_digest or "", usd_micros)
         spent = calls.report(tx, call, result)
         if spent is not None:
             record.spend(spent)
-    elif result is not None and result.usd_micros:
-        record.spend(Spend(usd=from_micros(result.usd_micros), source="Reported"))
-    if exceeds(tx, run_uid, record.status):
+    elif usd_micros:
+        record.spend(Spend(usd=from_micros(usd_micros), source="Reported"))
+    over = exceeds(tx, run_uid, record.status)
+    if over:
         record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
-        return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)
-    return record.save()
+    run = record.save()
+    loop_facts.tool_ended(
+        tx,
+        run,
+        tool=message.tool,
+        ok=message.ok,
+        error=message.error or "",
+        args_digest=args_digest,
+        output_digest=message.output_digest or "",
+        number=record.status.tool_calls,
+    )
+    return request_cancel(tx, run, RunReason.BUDGET_EXCEEDED) if over else run
 
 
 def check_artifact(status: RunStatus, name: str, digest: str, *, most: int = artifacts.MOST) -> bool:
@@ -157,6 +176,7 @@ def add_artifact(tx: Transaction, run_uid: str, artifact: Artifact, *, once: Onc
         return record.run
     if not check_artifact(record.status, artifact.name, artifact.digest):
         record.attach(artifact)
+        loop_facts.progressed(tx, record.run)
     return record.save()
 
 

@@ -9,12 +9,13 @@ from typing import Any
 from controllers.gate.asking import Asked
 from controllers.gate.authorize import Gate
 from controllers.runs import calls, reports
-from controllers.runs.calls import CallResult
 from controllers.runs.once import Once
 from controllers.runs.run_record import agent_actor
 from schemas.authorize import Decision
 from schemas.base import Key
 from schemas.mission import Spend
+from schemas.protocol import ToolResultMessage
+from schemas.quantities import from_micros
 from schemas.resource import Resource
 from schemas.tool_call import ToolCallStatus
 from store.contract import Balance
@@ -69,7 +70,9 @@ class Desk:
         with self.world.store.transaction(agent_actor(resource)) as tx:
             call = calls.find(tx, resource.uid, decision.decision_id)
             once = Once.of(f"result-{next(self.keys)}")
-            reports.tool_result(tx, resource.uid, call=call, result=CallResult(ok, error, "", usd), once=once)
+            cost = None if usd is None else from_micros(usd)
+            message = ToolResultMessage(tool=str(call.spec["tool"]), ok=ok, error=error or None, usd=cost)
+            reports.tool_result(tx, resource.uid, message, call=call, once=once)
         self.world.settle()
 
     def call(self, decision: Decision) -> Resource:
