@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli import description_calls, held, limits
 from cli.output import age, dump_yaml, safe, table
-from schemas.base import DEFAULT_NAMESPACE, Key
+from schemas.base import Key
 from schemas.quantities import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -158,7 +158,31 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
         return _section("Autonomy", limits.session_lines(resource.status, now))
     if resource.kind in ("Agent", "Executor"):
         return _serving(resource)
+    if resource.kind == "Budget":
+        return _budget(resource, now)
     return []
+
+
+def _budget(resource: Resource, now: datetime) -> list[str]:
+    """What is used of the current window, and when it runs out at this pace."""
+    status, spec = resource.status, resource.spec
+    names = ("usd", "tokens", "toolCalls", "wallTime")
+    limits = {name: spec["limits"][name] for name in names if name in spec.get("limits", {})}
+    parts = ("spent", "reserved", "granted", "remaining")
+    body = [
+        [name, str(limit), *(str(status.get(part, {}).get(name, "-")) for part in parts)]
+        for name, limit in limits.items()
+    ]
+    start, end = status.get("windowStart"), status.get("windowEnd")
+    window = spec.get("window", "")
+    if start and end:
+        window += f" from {start} to {end} ({age(parse_time(end), now)})"
+    lines = [f"Window: {window}", *table(body, ["LIMIT", "", *(part.upper() for part in parts)]).splitlines()]
+    if status.get("burnPerHour") is not None:
+        breach = status.get("forecastBreachTime")
+        runs_out = "lasts for this window" if not breach else f"runs out at {breach} ({age(parse_time(breach), now)})"
+        lines.append(f"Pace: {status['burnPerHour']} USD an hour; at this pace it {runs_out}")
+    return _section("Use", lines)
 
 
 def _serving(resource: Resource) -> list[str]:
@@ -221,12 +245,12 @@ def _actions(snapshot: Snapshot, resource: Resource) -> list[str]:
     lines: list[str] = []
     for request in waiting:
         digest = str(request.spec.get("actionDigest", ""))[7:19]
-        where = "" if request.namespace == DEFAULT_NAMESPACE else f" -n {request.namespace}"
+        target = f"approval/{request.name}"
         lines += [
             str(request.spec.get("title", "")),
-            f"  read:    remit describe approval/{request.name}{where}",
-            f"  answer:  remit approve {request.name} --digest {digest}{where}",
-            f"  or:      remit deny {request.name} --digest {digest}{where} --reason '...'",
+            f"  read:    remit describe {target} -n {request.namespace}",
+            f"  answer:  remit approve {target} --digest {digest} -n {request.namespace}",
+            f"  or:      remit deny {target} --digest {digest} -n {request.namespace} --reason '...'",
         ]
     return _section("Waits for leave", lines) if lines else []
 

@@ -130,17 +130,12 @@ def _wait_for_person(work: Pass, type_: str, verb: str) -> None:
 
 
 def _wait_for_leave(work: Pass) -> None:
-    """Each action that waits, with the command that shows exactly what it is."""
-    namespace = work.facts.key.namespace
-    for action in work.facts.actions:
-        if action.state is RequestState.PENDING:
-            work.block(
-                "Approval",
-                f"ApprovalRequest/{namespace}/{action.name}",
-                f"read it, then approve or deny: remit describe approval/{action.name} -n {namespace}",
-                since=work.now,
-                until=action.expires_at,
-            )
+    """Each action that waits. Of several, each is answered by its own name."""
+    waits = [a for a in work.facts.actions if a.state is RequestState.PENDING]
+    for action in waits:
+        target = work.facts.key.short if len(waits) == 1 else f"approval/{action.name}"
+        ref = f"ApprovalRequest/{work.facts.key.namespace}/{action.name}"
+        work.block("Approval", ref, f"remit approve {target}", since=work.now, until=action.expires_at)
 
 
 def _blocked(work: Pass) -> None:
