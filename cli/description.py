@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli import description_calls, held, limits
 from cli.output import age, dump_yaml, safe, table
-from schemas.base import Key
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.quantities import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -245,12 +245,12 @@ def _actions(snapshot: Snapshot, resource: Resource) -> list[str]:
     lines: list[str] = []
     for request in waiting:
         digest = str(request.spec.get("actionDigest", ""))[7:19]
-        target = f"approval/{request.name}"
+        where = "" if request.namespace == DEFAULT_NAMESPACE else f" -n {request.namespace}"
         lines += [
             str(request.spec.get("title", "")),
-            f"  read:    remit describe {target} -n {request.namespace}",
-            f"  answer:  remit approve {target} --digest {digest} -n {request.namespace}",
-            f"  or:      remit deny {target} --digest {digest} -n {request.namespace} --reason '...'",
+            f"  read:    remit describe approval/{request.name}{where}",
+            f"  answer:  remit approve {request.name} --digest {digest}{where}",
+            f"  or:      remit deny {request.name} --digest {digest}{where} --reason '...'",
         ]
     return _section("Waits for leave", lines) if lines else []
 

@@ -10,6 +10,7 @@ from decisions.meters import shown
 from decisions.mission_facts import DependencyFacts
 from decisions.mission_pass import Pass
 from schemas.approval_request import RequestState, RequestType
+from schemas.base import DEFAULT_NAMESPACE
 from schemas.budget import OnBreach
 from schemas.conditions import BlockedOn, ConditionStatus, find, set_condition
 from schemas.event import EventType
@@ -130,12 +131,18 @@ def _wait_for_person(work: Pass, type_: str, verb: str) -> None:
 
 
 def _wait_for_leave(work: Pass) -> None:
-    """Each action that waits. Of several, each is answered by its own name."""
-    waits = [a for a in work.facts.actions if a.state is RequestState.PENDING]
-    for action in waits:
-        target = work.facts.key.short if len(waits) == 1 else f"approval/{action.name}"
-        ref = f"ApprovalRequest/{work.facts.key.namespace}/{action.name}"
-        work.block("Approval", ref, f"remit approve {target}", since=work.now, until=action.expires_at)
+    """Each action that waits, with the command that shows exactly what it is."""
+    namespace = work.facts.key.namespace
+    where = "" if namespace == DEFAULT_NAMESPACE else f" -n {namespace}"
+    for action in work.facts.actions:
+        if action.state is RequestState.PENDING:
+            work.block(
+                "Approval",
+                f"ApprovalRequest/{namespace}/{action.name}",
+                f"remit describe approval/{action.name}{where}",
+                since=work.now,
+                until=action.expires_at,
+            )
 
 
 def _blocked(work: Pass) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from controllers.gate.asking import Asked
 from controllers.gate.authorize import Gate
 from controllers.reconcilers import consent, leaves
-from controllers.runs.run_record import RunRecord, agent_actor
+from controllers.runs.run_record import agent_actor
 from decisions.approvals import Allowance
 from schemas.approval_decision import ApprovalDecisionSpec, ApprovalDecisionStatus
 from schemas.approval_request import ApprovalRequestSpec, RequestType
@@ -78,7 +78,6 @@ class Office:
         action = self.action(what)
         open_one = leaves.waiting(tx, run, digest(action))
         if open_one is not None:
-            self._awaits(tx, run, open_one.name)
             return open_one.key
         owner, asker = tx.get_by_uid(str(run.spec["missionUid"])), tx.get_by_uid(str(run.spec["agentUid"]))
         assert owner is not None
@@ -103,14 +102,7 @@ class Office:
             status=consent.first_status(spec, tx.now).to_wire(),
         )
         tx.event(EventType.APPROVAL_REQUESTED, request, reason="Action", message=spec.title)
-        self._awaits(tx, run, request.name)
         return request.key
-
-    def _awaits(self, tx: Transaction, run: Resource, name: str) -> None:
-        record = RunRecord(tx, run)
-        record.put(awaiting=tuple(dict.fromkeys((*record.status.awaiting, name))))
-        if record.changed:
-            record.save()
 
     def action(self, what: str) -> dict[str, Any]:
         """The exact action; another ``what`` is another one."""
@@ -127,9 +119,7 @@ class Office:
                 wanted = digest(self.action(what))
                 request = self._used(tx, run, key) or leaves.standing(tx, run, wanted)
                 if request is None:
-                    opened = leaves.waiting(tx, run, wanted)
-                    if opened is not None:
-                        self._awaits(tx, run, opened.name)
+                    leaves.waiting(tx, run, wanted)
                     return None
                 outcome = leaves.consume(tx, request, leaves.By(run, wanted, key))
                 if crash:
