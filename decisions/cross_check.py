@@ -49,14 +49,15 @@ def _holds(declared: Iterable[Declared]) -> list[Fault]:
 
 
 def _policies(declared: Iterable[Declared]) -> list[Fault]:
-    judged = [item for item in declared if item.kind in ("Policy", "Waiver")]
-    if not judged:
+    ruled = [item for item in declared if item.kind in ("Policy", "Waiver")]
+    if not ruled:
         return []
-    from decisions.policy import lint  # loads the languages of rules, which most trees that are checked do not need
+    # Imported here: it brings parsers of expressions and shells, which most files do not need.
+    from decisions.policy import lint
 
     return [
         Fault(item, problem.field, problem.message, hint=problem.hint)
-        for item in judged
+        for item in ruled
         for problem in lint.problems(item.kind, item.spec)
     ]
 

@@ -190,9 +190,12 @@ class AsyncRun:
         output_tokens: int | None = None,
         model: str | None = None,
         source: str = "Reported",
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
     ) -> None:
-        """Report what was used since the last report; amounts add up. Leave out what is not known."""
-        usage = Usage(usd, input_tokens, output_tokens, model, source)
+        """Report what was used since the last report; amounts add up. Leave out what is not known: of tokens without
+        money the engine looks up the price, by the name of the model."""
+        usage = Usage(usd, input_tokens, output_tokens, model, source, cache_read_tokens, cache_write_tokens)
         await self._send(self._calls.usage(self._new_key(), usage))
 
     async def authorize(
@@ -263,6 +266,23 @@ class AsyncRun:
         """Keep something beside the deliverable. ``name`` is unique within the run; cite it as evidence. The media
         type is text/plain for text and application/octet-stream for bytes unless given."""
         await self._send(self._calls.artifact(self._new_key(), name, content, media_type))
+
+    async def say(self, text: str, *, to: Sequence[str] = (), in_reply_to: Notice | None = None) -> dict[str, Any]:
+        """Say something. ``in_reply_to`` is the notice of type Message that it answers. ``state`` in the answer is
+        Delivered, Pending (it goes out after a pause) or Blocked (too many without a person: it never does)."""
+        answered = in_reply_to.id.removeprefix("message/") if in_reply_to is not None else None
+        return await self._send(self._calls.say(self._new_key(), text, to, answered))
+
+    async def spawn(self, name: str, title: str, **wish: Any) -> dict[str, Any]:
+        """Have another agent do a part of the mission. ``wish`` are further fields of the protocol, such as
+        ``input={...}``, ``tools=[...]``, ``budget={"usd": "0.5"}``, ``ttlSeconds=600``; with ``hosted=True`` this
+        program does the work itself, and the answer holds ``hostedRun`` and ``key``. Raises Conflict where asking again
+        is no use, RateLimited while too many are alive."""
+        return await self._send(self._calls.spawn(self._new_key(), name, title, wish))
+
+    async def terminate(self, name: str, reason: str = "") -> None:
+        """End a sub-agent of this run."""
+        await self._send(self._calls.terminate(self._new_key(), name, reason))
 
     async def complete(
         self,

@@ -47,20 +47,28 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a piece of work used. ``usd`` None means not known, which is not 0. ``source`` is Reported (measured by the
-    agent or its provider), Estimated or Unknown."""
+    agent or its provider), Estimated or Unknown. Tokens that a cache took part in count among the input too."""
 
     usd: Decimal | float | int | str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     model: str | None = None
     source: str = "Reported"
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """JSON form, absent fields left out. Raises ValueError for amounts that are negative or not finite."""
         wire: dict[str, Any] = {"source": self.source}
         if self.usd is not None:
             wire["usd"] = _amount(self.usd)
-        for name, count in (("inputTokens", self.input_tokens), ("outputTokens", self.output_tokens)):
+        counts = {
+            "inputTokens": self.input_tokens,
+            "outputTokens": self.output_tokens,
+            "cacheReadTokens": self.cache_read_tokens,
+            "cacheWriteTokens": self.cache_write_tokens,
+        }
+        for name, count in counts.items():
             if count is not None:
                 if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                     raise ValueError(f"{name} is a whole number of at least 0, not {count!r}")
@@ -93,7 +101,7 @@ class Notice:
     @property
     def text(self) -> str:
         """Its words for people, "" when it has none."""
-        for field in ("reason", "text", "message"):
+        for field in ("text", "reason", "message"):
             value = self.body.get(field)
             if isinstance(value, str) and value:
                 return value
@@ -199,6 +207,21 @@ class Calls:
         """Give up. Keyed by the run, like ``complete``."""
         body = {"reason": reason, "message": clean_text(message, _MAX_TEXT), "retryable": retryable}
         return self._write("fail", body, f"{self._run}:fail")
+
+    def say(self, key: str, text: str, to: Sequence[str], in_reply_to: str | None) -> Call:
+        """Say something in the session."""
+        body: dict[str, Any] = {"text": clean_text(text), "to": list(to)}
+        if in_reply_to:
+            body["inReplyTo"] = in_reply_to
+        return self._write("messages", body, key)
+
+    def spawn(self, key: str, name: str, title: str, wish: Mapping[str, Any]) -> Call:
+        """Spawn a sub-agent; ``wish`` holds the other fields as on the wire."""
+        return self._write("sub-agents", {**wish, "name": name, "title": clean_text(title)}, key)
+
+    def terminate(self, key: str, name: str, reason: str) -> Call:
+        """End a sub-agent."""
+        return self._write("terminate", {"subAgent": name, "reason": clean_text(reason)}, key)
 
     def authorize(
         self, key: str, tool: str, args: Mapping[str, Any], target: str, usd: Decimal | float | int | str | None

@@ -102,11 +102,19 @@ class Run:
         output_tokens: int | None = None,
         model: str | None = None,
         source: str = "Reported",
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
     ) -> None:
         """See AsyncRun.usage."""
         self._wait(
             self._inner.usage(
-                usd=usd, input_tokens=input_tokens, output_tokens=output_tokens, model=model, source=source
+                usd=usd,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                model=model,
+                source=source,
+                cache_read_tokens=cache_read_tokens,
+                cache_write_tokens=cache_write_tokens,
             )
         )
 
@@ -141,6 +149,18 @@ class Run:
     def artifact(self, name: str, content: str | bytes, media_type: str | None = None) -> None:
         """See AsyncRun.artifact."""
         self._wait(self._inner.artifact(name, content, media_type))
+
+    def say(self, text: str, *, to: Sequence[str] = (), in_reply_to: Notice | None = None) -> dict[str, Any]:
+        """See AsyncRun.say."""
+        return self._wait(self._inner.say(text, to=to, in_reply_to=in_reply_to))
+
+    def spawn(self, name: str, title: str, **wish: Any) -> dict[str, Any]:
+        """See AsyncRun.spawn."""
+        return self._wait(self._inner.spawn(name, title, **wish))
+
+    def terminate(self, name: str, reason: str = "") -> None:
+        """See AsyncRun.terminate."""
+        self._wait(self._inner.terminate(name, reason))
 
     def complete(
         self,

@@ -239,7 +239,7 @@ def _asking(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, reque
 
 def _drop_question(tx: Transaction, call: Resource) -> None:
     """The call is decided without an answer: nobody needs to give one. Other calls that share the question are decided
-    anew when they look."""
-    name = call.status.get("approvalRequest")
-    if name:
-        missions.withdraw(tx, Key("ApprovalRequest", call.namespace, name), "it was decided without an answer")
+    anew when they look. A leave that was given stays."""
+    request = _request_of(tx, call)
+    if request is not None and request.state == RequestState.PENDING:
+        missions.withdraw(tx, request.key, "it was decided without an answer")

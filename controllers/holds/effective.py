@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from controllers.holds import lineage
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from decisions.holds import Held, HoldFacts, strictest
@@ -71,6 +72,7 @@ def objects(
         found.append((agent.key, agent.labels))
         ref = agent.spec["executorRef"]
         keys.append(Key("Executor", ref.get("namespace") or agent.namespace, ref["name"]))
+        found += lineage.ancestors(snapshot, agent)
     there = snapshot.get_many(keys) if keys else {}
     return found + [(key, there[key].labels if key in there else {}) for key in keys]
 

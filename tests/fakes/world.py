@@ -111,9 +111,9 @@ class World:
             self.pending: dict[Key, Priority] = dict(self.wakes.everything(snapshot, self._kinds()))
 
     def _kinds(self) -> list[str]:
-        return [k for k in self.reconcilers if k not in ("Dispatch", "Confirmation", "Ownership")]
+        return [k for k in self.reconcilers if k not in ("Dispatch", "Confirmation", "Ownership", "SubAgent")]
 
-    def _probe(self, spec: ExecutorSpec) -> Probe:
+    def _probe(self, spec: ExecutorSpec, namespace: str) -> Probe:
         program = spec.command.argv[0] if spec.command is not None else ""
         if self.ready and program not in self.missing:
             return Probe(ExecutorReason.RECONCILED, "", Capabilities(cancel=True))
