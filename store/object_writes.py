@@ -77,8 +77,8 @@ class ObjectWrites(ObjectReads):
     ) -> Resource:
         self._refuse_taken(declared.key)
         if declared.kind in RECORDS:
-            declared = replace(declared, spec=self._mask(declared.spec))
-        status = None if status is None else self._mask(status)
+            declared = replace(declared, spec=self._mask(declared.spec, declared.namespace))
+        status = None if status is None else self._mask(status, declared.namespace)
         if uid is not None and self.spec_at(uid, 1) is not None:
             raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
         resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
@@ -133,7 +133,7 @@ class ObjectWrites(ObjectReads):
         return wanted
 
     def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
-        status = self._mask(status)
+        status = self._mask(status, current.namespace)
         text = dump(status)
         if text == dump(current.status):
             self._refuse_stale(current)
