@@ -45,6 +45,7 @@ VERBS: dict[str, Verb] = {
         ("tree", "cli.verbs.tree", "Show what belongs to what"),
         ("timeline", "cli.verbs.timeline", "Tell an object's story: what, who, why, cost, what next"),
         ("events", "cli.verbs.events", "Print the log of everything that happened"),
+        ("costs", "cli.verbs.costs", "Show what work cost: by agent, mission, model, day"),
         ("logs", "cli.verbs.logs", "Print what a run's program wrote"),
         ("wait", "cli.verbs.wait", "Wait until objects come to a condition or a state"),
     ),

@@ -158,7 +158,31 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
         return _section("Autonomy", limits.session_lines(resource.status, now))
     if resource.kind in ("Agent", "Executor"):
         return _serving(resource)
+    if resource.kind == "Budget":
+        return _budget(resource, now)
     return []
+
+
+def _budget(resource: Resource, now: datetime) -> list[str]:
+    """What is used of the current window, and when it runs out at this pace."""
+    status, spec = resource.status, resource.spec
+    names = ("usd", "tokens", "toolCalls", "wallTime")
+    limits = {name: spec["limits"][name] for name in names if name in spec.get("limits", {})}
+    parts = ("spent", "reserved", "granted", "remaining")
+    body = [
+        [name, str(limit), *(str(status.get(part, {}).get(name, "-")) for part in parts)]
+        for name, limit in limits.items()
+    ]
+    start, end = status.get("windowStart"), status.get("windowEnd")
+    window = spec.get("window", "")
+    if start and end:
+        window += f" from {start} to {end} ({age(parse_time(end), now)})"
+    lines = [f"Window: {window}", *table(body, ["LIMIT", "", *(part.upper() for part in parts)]).splitlines()]
+    if status.get("burnPerHour") is not None:
+        breach = status.get("forecastBreachTime")
+        runs_out = "lasts for this window" if not breach else f"runs out at {breach} ({age(parse_time(breach), now)})"
+        lines.append(f"Pace: {status['burnPerHour']} USD an hour; at this pace it {runs_out}")
+    return _section("Use", lines)
 
 
 def _serving(resource: Resource) -> list[str]:

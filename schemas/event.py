@@ -59,7 +59,10 @@ class EventType(StrEnum):
     APPROVAL_REQUESTED = "ApprovalRequested"  # a person is asked
     APPROVAL_DECIDED = "ApprovalDecided"  # a person answered and it counted
     APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time, or a leave ended without being used
+    WAIVER_ENDING = "WaiverEnding"  # a Waiver ends soon: what it lets through will wait for a person again
     LEAVE_USED = "LeaveUsed"  # an approval let through what it was given for
+    BUDGET_WARNING = "BudgetWarning"  # a share of a limit is reached at which people are told
+    BUDGET_EXCEEDED = "BudgetExceeded"  # a limit leaves no room; the reason is its onBreach
     BUDGET_EXTENDED = "BudgetExtended"  # a person granted more on top of a limit
     APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands
     DECISION_REFUSED = "DecisionRefused"  # an answer without effect, and why

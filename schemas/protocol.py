@@ -145,8 +145,14 @@ class UsageMessage(Message):
     """What was used since the last report; reports add up."""
 
     usd: Cost | None = Field(None, description="USD; absent when not known, which is not 0.")
-    input_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS, description="Input tokens.")
+    input_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS, description="Input tokens, cached ones included.")
     output_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS, description="Output tokens.")
+    cache_read_tokens: int | None = Field(
+        None, ge=0, le=MAX_TOKENS, description="Those of the input that were read from a cache."
+    )
+    cache_write_tokens: int | None = Field(
+        None, ge=0, le=MAX_TOKENS, description="Those of the input that were written to one."
+    )
     model: str | None = Field(None, description="Model that was used; kept up to 200 characters.")
     source: UsageSource = Field(
         UsageSource.REPORTED, description="Where the figures come from: Reported, Priced, Estimated or Unknown."

@@ -10,7 +10,7 @@ from schemas.base import Int, Model, Name, ObjectRef, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, KindInfo, ObjectClass
 from schemas.mission import Artifact, Spend
-from schemas.quantities import Duration, Time
+from schemas.quantities import Duration, Money, Time
 
 
 class RunState(StrEnum):
@@ -57,6 +57,20 @@ class Report(StatusModel):
     reason: str = Field("", description="Why it failed.")
     message: str = Field("", description="For people.")
     retryable: bool = Field(True, description="Whether another attempt may help.")
+
+
+class ModelUsage(StatusModel):
+    """What a run used of one model, at one price."""
+
+    model: str = Field("", description="Model, as it was named; empty when it was not.")
+    source: str = Field(description="How the cost is known: Reported, Priced, Estimated or Unknown.")
+    usd: Money | None = Field(None, description="USD; absent when nobody knows.")
+    input_tokens: int = Field(0, description="Input tokens, cached ones included.")
+    output_tokens: int = Field(0, description="Output tokens.")
+    cache_read_tokens: int = Field(0, description="Input tokens that were read from a cache.")
+    cache_write_tokens: int = Field(0, description="Input tokens that were written to one.")
+    price: str = Field("", description="Price it was counted at: provider@generation, its name there, since when.")
+    provider: str = Field("", description="namespace/name of the Provider of that price.")
 
 
 class Claim(StatusModel):
@@ -109,6 +123,7 @@ class RunStatus(StatusModel):
     percent: int | None = Field(None, ge=0, le=100, description="How far it says it is.")
     work_plan: str | None = Field(None, description="The plan it reported.")
     spend: Spend = Field(default_factory=Spend, description="What it used.")
+    usage: tuple[ModelUsage, ...] = Field((), description="The same by model, source and price.")
     report: Report | None = Field(None, description="What the agent said at its end.")
     deliverable: Artifact | None = Field(None, description="What was handed in.")
     artifacts: tuple[Artifact, ...] = Field((), description="Everything handed in.")

@@ -51,26 +51,28 @@ def create_app(
     hosts: Iterable[str] = (),
     limits: AgentLimits | None = None,
     worker_token: WorkerTokens = lambda _: None,
+    files: ArtifactFiles | None = None,
     stops: Stops = other.NONE,
     gate: Gate | None = None,
     poll_s: float = POLL_S,
     version: str = "v1",
 ) -> FastAPI:
-    """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept; ``hosts`` are names it answers to
-    beside loopback ones; ``worker_token`` tells the token that the workers of a Pull executor prove themselves with;
-    ``stops`` is what stops work beside the Holds in the store;
-    ``blocking`` should have threads of its own, so that agents never wait for reconcilers, nor
-    these for them. ``app.state.close()`` ends every long poll: call it when the server is to stop.
+    """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept, by ``files`` if that is given;
+    ``hosts`` are names it answers to beside loopback ones; ``worker_token`` tells the token that the workers of a Pull
+    executor prove themselves with; ``stops`` is what stops work beside the Holds in the store; ``blocking`` should
+    have threads of its own, so that agents never wait for reconcilers, nor these for them. ``app.state.close()`` ends
+    every long poll: call it when the server is to stop.
     ``app.state.waiting()`` counts them.
     """
     limits = limits or AgentLimits()
+    files = files or ArtifactFiles(state_dir)
     wakes = Wakes(store, blocking, clock, poll_s=poll_s)
     buckets = TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic)
     callers = Callers(store, tokens, buckets, blocking, now=clock.now)
     bodies = Bodies(limits, clock)
     places, polls = Places(limits.in_flight, "requests"), Places(limits.polls, "long polls")
     runs = RunEndpoints(
-        store, ArtifactFiles(state_dir), sub_agents=SubAgentWrites(store, tokens, stops), callers=callers,
+        store, files, sub_agents=SubAgentWrites(store, tokens, stops), callers=callers,
         bodies=bodies, places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
     )  # fmt: skip
     decisions = DecisionEndpoints(
@@ -107,7 +109,7 @@ def create_app(
     app.state.waiting = lambda: wakes.count
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     claims = ClaimEndpoints(
-        store, tokens, worker_token, ArtifactFiles(state_dir), state_dir,
+        store, tokens, worker_token, files, state_dir,
         clock=clock, blocking=blocking, limits=limits, wakes=wakes, stops=stops,
     )  # fmt: skip
 

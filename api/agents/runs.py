@@ -21,13 +21,16 @@ from api.problems import Problem, of_error
 from controllers.runs import artifacts, calls, inbox, messages, output_check, reports
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.once import Once
+from controllers.runs.redaction_level import redactor_of
 from controllers.runs.run_record import agent_actor
+from controllers.runs.verdict import Share
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas import protocol
 from schemas.errors import Conflict, OverLimit, Refused, RemitError
 from schemas.message import MessageReason, MessageStatus
 from schemas.mission import Artifact, Spend
+from schemas.redaction import Redactor
 from schemas.resource import Resource, canonical_json
 from schemas.run import RunSpec, RunStatus
 from store.contract import Store, Transaction
@@ -169,11 +172,10 @@ class RunEndpoints:
         )
 
     def _usage(self, caller: Caller, message: protocol.UsageMessage, once: Once) -> protocol.Receipt:
-        part, model = _spend(message), message.model or ""
-        return self._write(caller, lambda tx: reports.usage(tx, caller.uid, part, model=model, once=once))
+        part = _share(message)
+        return self._write(caller, lambda tx: reports.use(tx, caller.uid, part, once=once))
 
     def _tool_result(self, caller: Caller, message: protocol.ToolResultMessage, once: Once) -> protocol.Receipt:
-
         def report(tx: Transaction) -> Resource:
             call = None if message.decision_id is None else calls.find(tx, caller.uid, message.decision_id)
             return reports.tool_result(tx, caller.uid, message, call=call, once=once)
@@ -235,8 +237,7 @@ class RunEndpoints:
                 deliverable,
                 message.self_review,
                 evidence=message.evidence,
-                part=None if usage is None else _spend(usage),
-                model="" if usage is None else usage.model or "",
+                part=None if usage is None else _share(usage),
                 problem=problem,
                 once=once,
             ),
@@ -255,7 +256,12 @@ class RunEndpoints:
             content.content_type,
             data,
             inline=artifacts.room_inline(status),
+            redactor=self._redactor(caller),
         )
+
+    def _redactor(self, caller: Caller) -> Redactor:
+        with self._store.snapshot() as snapshot:
+            return redactor_of(snapshot, caller.run)
 
     def _list(self, caller: Caller, artifact: Artifact, report: Callable[[Transaction], Resource]) -> None:
         """Carry out a report that speaks of a kept artifact. One that is turned down leaves no file; after an unknown
@@ -336,13 +342,14 @@ def to_problem(error: RemitError) -> Problem:
     return of_error(error, _STATUS)
 
 
-def _spend(message: protocol.UsageMessage) -> Spend:
-    return Spend(
+def _share(message: protocol.UsageMessage) -> Share:
+    spend = Spend(
         usd=message.usd,
         input_tokens=message.input_tokens or 0,
         output_tokens=message.output_tokens or 0,
         source=message.source.value,
     )
+    return Share(message.model or "", spend, message.cache_read_tokens or 0, message.cache_write_tokens or 0)
 
 
 def answer_with(model: BaseModel) -> Response:

@@ -190,9 +190,12 @@ class AsyncRun:
         output_tokens: int | None = None,
         model: str | None = None,
         source: str = "Reported",
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
     ) -> None:
-        """Report what was used since the last report; amounts add up. Leave out what is not known."""
-        usage = Usage(usd, input_tokens, output_tokens, model, source)
+        """Report what was used since the last report; amounts add up. Leave out what is not known: of tokens without
+        money the engine looks up the price, by the name of the model."""
+        usage = Usage(usd, input_tokens, output_tokens, model, source, cache_read_tokens, cache_write_tokens)
         await self._send(self._calls.usage(self._new_key(), usage))
 
     async def authorize(

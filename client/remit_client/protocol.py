@@ -47,20 +47,28 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a piece of work used. ``usd`` None means not known, which is not 0. ``source`` is Reported (measured by the
-    agent or its provider), Estimated or Unknown."""
+    agent or its provider), Estimated or Unknown. Tokens that a cache took part in count among the input too."""
 
     usd: Decimal | float | int | str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     model: str | None = None
     source: str = "Reported"
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """JSON form, absent fields left out. Raises ValueError for amounts that are negative or not finite."""
         wire: dict[str, Any] = {"source": self.source}
         if self.usd is not None:
             wire["usd"] = _amount(self.usd)
-        for name, count in (("inputTokens", self.input_tokens), ("outputTokens", self.output_tokens)):
+        counts = {
+            "inputTokens": self.input_tokens,
+            "outputTokens": self.output_tokens,
+            "cacheReadTokens": self.cache_read_tokens,
+            "cacheWriteTokens": self.cache_write_tokens,
+        }
+        for name, count in counts.items():
             if count is not None:
                 if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                     raise ValueError(f"{name} is a whole number of at least 0, not {count!r}")

@@ -102,11 +102,19 @@ class Run:
         output_tokens: int | None = None,
         model: str | None = None,
         source: str = "Reported",
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
     ) -> None:
         """See AsyncRun.usage."""
         self._wait(
             self._inner.usage(
-                usd=usd, input_tokens=input_tokens, output_tokens=output_tokens, model=model, source=source
+                usd=usd,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                model=model,
+                source=source,
+                cache_read_tokens=cache_read_tokens,
+                cache_write_tokens=cache_write_tokens,
             )
         )
 

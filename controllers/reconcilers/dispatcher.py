@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import facts, missions, spending
+from controllers.reconcilers import breaches, facts, missions, spending, writing
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch
 from decisions import mission as decisions
@@ -19,7 +19,6 @@ from schemas.agent import AgentSpec, AgentStatus
 from schemas.base import Key, ObjectRef
 from schemas.conditions import is_true, set_condition
 from schemas.event import EventType
-from schemas.executor import ExecutorSpec
 from schemas.quantities import format_duration, parse_time
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunSpec, RunStatus, run_name
@@ -109,8 +108,7 @@ class Dispatcher:
         places = min(free, BATCH)
         if places <= 0:
             return DONE
-        effective.adopt(tx, self._stops)
-        all_holds = effective.holds(tx, self._stops)
+        all_holds = effective.taken_in(tx, self._stops)
         if _all_held(tx, agent, all_holds):
             return RequeueAfter(HELD_S) if self._stops.committed else DONE  # the end of a Hold wakes this key
         started = seen = 0
@@ -123,6 +121,7 @@ class Dispatcher:
                     continue
                 found = facts.mission_facts(tx, mission, all_holds)
                 if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
+                    tx.set_timer(mission.key, writing.WAKE, tx.now)
                     continue  # it changed since; its own pass says why it does not wait any more
                 order_run(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
                 started += 1
@@ -167,8 +166,7 @@ def order_run(
     if executor is None:
         return  # the agent's own reconciler says so on its Ready condition
     executor_generation = int(executor.status.get("servingGeneration") or executor.generation)
-    version = tx.spec_at(executor.uid, executor_generation)
-    executor_spec = ExecutorSpec.model_validate(version.spec if version is not None else executor.spec)
+    executor_spec = spending.serving(tx, executor)
     number = found.status.total_runs + 1
     name = run_name(mission.name, number)
     decision = decisions.begin_run(found, tx.now, name)
@@ -208,9 +206,11 @@ def order_run(
             accounts=quoted.accounts,
             amounts=quoted.want,
             at=tx.now,
-            note={"run": run.name},
+            note={"run": run.name, **quoted.note},
         )
     )
+    for warning in quoted.warnings:
+        breaches.tell(tx, warning, mission, agent)
     tx.enqueue("StartRun", f"start/{run.uid}", run.key, {"runUid": run.uid})
     waited = tx.now - (found.status.ready_since or tx.now)
     tx.event(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from controllers.holds import effective
-from controllers.reconcilers import alerts, consent, containing, facts, leaves, writing
+from controllers.reconcilers import alerts, breaches, consent, containing, facts, leaves, writing
 from controllers.runs import records
+from controllers.runs.settlement import end_companions
 from controllers.runtime.result import DONE, Result
 from decisions import mission as decisions
-from decisions.mission_facts import AskPerson, Decision
+from decisions.mission_facts import AskPerson, Decision, MissionFacts
 from schemas.approval_decision import DecisionScope
 from schemas.approval_request import (
     ApprovalRequestReason,
@@ -37,7 +38,14 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     if mission is None:
         return writing.gone(tx, key)
     found = facts.mission_facts(tx, mission, effective.holds(tx))
+    _tell_breach(tx, mission, found)
     return carry_out(tx, mission, decisions.decide(found, tx.now))
+
+
+def _tell_breach(tx: Transaction, mission: Resource, found: MissionFacts) -> None:
+    agent = tx.get(found.agent_key) if found.breach is not None and found.agent_key is not None else None
+    if found.breach is not None and agent is not None:
+        breaches.tell(tx, found.breach, mission, agent)
 
 
 def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
@@ -202,6 +210,7 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
                 reservation=entry.key,
             )
         )
+        end_companions(tx, entry.key, Amounts())
     for kind in ("Run", "ApprovalRequest", "Message", "Session", "Alert"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
             for call in tx.objects("ToolCall", namespace=mission.namespace, owner_uid=record.uid):

@@ -20,6 +20,10 @@ Wake = tuple[Key, Priority]
 _UNFINISHED = tuple(s.value for s in MissionState if s not in TERMINAL_STATES)
 _URGENT = {"ApprovalDecision", "Hold", "Confirmation"}
 _NAMED = frozenset({"Agent", "Executor", "Mission", "Project", "Goal", "Policy"})
+_COUNTS = frozenset(
+    {"activeRuns", "currentMissions", "spend", "spendToday", "errorStreak", "lastHeartbeatTime", "lastRunTime"}
+)
+"""What changes in an agent's status with every run, and no decision about a mission reads."""
 RECORDS_WITHOUT_PASS = frozenset({"Run", "ToolCall", "Session", "Message", "Alert", "UsageRecord"})
 
 
@@ -59,6 +63,7 @@ class Wakes:
         self._ready = ready
         self._selecting: set[Key] = set()  # missions that wait and have their agent chosen by labels
         self._choices: dict[Key, tuple[object, ...]] = {}  # what such a choice looks at, by agent
+        self._shown: dict[Key, tuple[object, ...]] = {}  # what missions and others go by in an agent
         self._over: dict[str, set[Key]] = defaultdict(set)  # missions that wait for room in a budget, by namespace
         self._labels: dict[Key, tuple[object, ...]] = {}  # what Policies select agents by
         self._watched: dict[str, set[Key]] = defaultdict(set)  # sub-agents, by what their life depends on
@@ -214,7 +219,8 @@ class Wakes:
                 yield place, Priority.CHANGE
 
     def _agent(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
-        yield from self._named_by(snapshot, change, resource)
+        if self._shown_changed(change.key, resource):
+            yield from self._named_by(snapshot, change, resource)
         yield dispatcher.key_of(change.key), Priority.CHANGE
         yield from self._policies(snapshot, change.key, resource)
         if resource is not None:
@@ -227,6 +233,18 @@ class Wakes:
         for mission in sorted(self._selecting):
             if mission.namespace == change.key.namespace:
                 yield mission, Priority.CHANGE
+
+    def _shown_changed(self, key: Key, agent: Resource | None) -> bool:
+        """Whether who names the agent has to look: at anything but its counts. Otherwise each run of an agent would
+        wake every mission that it ever had."""
+        if agent is None:
+            self._shown.pop(key, None)
+            return True
+        rest = {name: value for name, value in agent.status.items() if name not in _COUNTS}
+        shown = (agent.uid, agent.generation, agent.labels, agent.annotations, agent.deletion_at, rest)
+        changed = self._shown.get(key) != shown
+        self._shown[key] = shown
+        return changed
 
     def _policies(self, snapshot: Snapshot, key: Key, agent: Resource | None) -> Iterator[Wake]:
         """Policies count the agents that they hold for: one is new or gone, or its labels changed."""
@@ -294,13 +312,14 @@ class Wakes:
             yield Key("ApprovalRequest", change.key.namespace, name), Priority.URGENT
 
     def _hold(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        """Everybody it may concern; first those that are at work where it stops them."""
         stop = resource is not None and resource.spec.get("mode") == HoldMode.STOP
-        priority = Priority.URGENT if stop else Priority.OPERATOR
         for agent in snapshot.objects("Agent"):
-            yield agent.key, priority
-            yield dispatcher.key_of(agent.key), priority
+            yield agent.key, Priority.OPERATOR
+            yield dispatcher.key_of(agent.key), Priority.OPERATOR
         for mission in snapshot.objects("Mission", states=_UNFINISHED):
-            yield mission.key, priority
+            at_work = stop and mission.status.get("currentRun")
+            yield mission.key, Priority.URGENT if at_work else Priority.OPERATOR
 
     def _sources(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         for source in snapshot.objects("Source"):

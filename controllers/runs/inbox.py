@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from controllers.holds import effective, lineage
@@ -10,7 +10,7 @@ from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.runs import sessions
 from controllers.runs.run_record import agent_of
-from decisions.holds import Held, strictest
+from decisions.holds import Held, HoldFacts, strictest
 from schemas.base import Key
 from schemas.hold import HoldMode
 from schemas.mission import MissionSpec
@@ -63,7 +63,12 @@ def _messages(snapshot: Snapshot, run: Resource) -> list[Notice]:
 
 def held(snapshot: Snapshot, run: Resource, now: datetime, stops: Stops = other.NONE) -> Held | None:
     """The strictest Hold in force on the run: on its mission, agent, executor, project or goal."""
-    in_force = [hold for hold in effective.holds(snapshot, stops) if hold.in_force(now)]
+    return strictest_on(snapshot, run, effective.holds(snapshot, stops), now)
+
+
+def strictest_on(snapshot: Snapshot, run: Resource, holds: Iterable[HoldFacts], now: datetime) -> Held | None:
+    """The strictest of ``holds`` in force on the run; what it works with is only read when there is any."""
+    in_force = [hold for hold in holds if hold.in_force(now)]
     if not in_force:
         return None
     return strictest(in_force, held_with(snapshot, run), now)

@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from controllers.runs import calls
+from controllers.runs import calls, usage
 from controllers.runs.artifacts import ArtifactFiles, room_inline
 from controllers.runs.output_check import check_output, output_schema
-from controllers.runs.run_record import RunRecord, find_run
+from controllers.runs.redaction_level import redactor_of
+from controllers.runs.run_record import UNPRICED, RunRecord, find_run, unpriced
 from controllers.runs.settlement import settle
 from controllers.runs.text import MESSAGE, WORD, clean, line
 from controllers.runs.verdict import COMPLETE, NEVER_STARTED, Verdict, judge, touched
@@ -73,6 +74,7 @@ def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) ->
     with store.snapshot() as snapshot:
         run = find_run(snapshot, run_uid)
         schema = output_schema(snapshot, RunSpec.model_validate(run.spec))
+        redactor = redactor_of(snapshot, run)
     status = RunStatus.model_validate(run.status)
     if status.state in ENDED or status.report is not None:
         return ending
@@ -81,7 +83,11 @@ def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) ->
         data = (artifact.text or "").encode()
         try:
             inline = room_inline(status)
-            kept.append(files.keep(run_uid, run.name, artifact.name, artifact.media_type, data, inline=inline))
+            kept.append(
+                files.keep(
+                    run_uid, run.name, artifact.name, artifact.media_type, data, inline=inline, redactor=redactor
+                )
+            )
         except Refused as error:
             return replace(ending, artifacts=(), problem=str(error))
     return replace(
@@ -106,19 +112,22 @@ def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
         record.start(ending.started_at or ended_at)
     output_format = _output_format(tx, record)
     verdict = judge(record.status, ending, output_format, idempotent=_idempotent(tx, record))
-    if ending.usage is not None:
-        record.spend(ending.usage, line(ending.model, 2 * WORD))
+    _take_usage(record, ending)
     if ending.session_id and record.status.session_id is None:
         record.put(session_id=line(ending.session_id, 2 * WORD))
     _take_output(record, ending, ended_at, verdict, output_format)
     _end_calls(tx, record)
     _close(record, ending, ended_at, verdict)
     settled = settle(tx, run_uid, record.run.name, record.status, ran=not never)
+    if settled is not None and not never:
+        usage.write(record, settled)
     data = {"state": verdict.state.value, "attempt": record.spec.attempt, "retryable": verdict.retryable}
     if ending.exit_code is not None:
         data["exitCode"] = ending.exit_code
     if settled is not None:
         data |= {"settledUsdMicros": settled.usd_micros, "usageSource": record.status.spend.source}
+        if any(unpriced(used) for used in record.status.usage):
+            data["usageReason"] = UNPRICED
     record.note(EventType.RUN_FINISHED, verdict.reason, record.status.message, **data)
     return record.save()
 
@@ -128,6 +137,15 @@ def _end_calls(tx: Transaction, record: RunRecord) -> None:
     booked = calls.end_with_run(tx, record.run.uid)
     if booked is not None:
         record.spend(booked)
+
+
+def _take_usage(record: RunRecord, ending: Ending) -> None:
+    if ending.usage is None:
+        return
+    if not ending.shares:
+        record.spend(ending.usage, line(ending.model, 2 * WORD))
+    for share in ending.shares:
+        record.take(share)
 
 
 def _checked(tx: Transaction, record: RunRecord, ending: Ending) -> Ending:
@@ -204,4 +222,4 @@ def _close(record: RunRecord, ending: Ending, ended_at: datetime, verdict: Verdi
         log_bytes=max(0, ending.log_bytes),
         log_truncated=ending.log_truncated,
     )
-    record.judge(_SUCCEEDED.get(verdict.state, False), verdict.reason, clean(verdict.message, MESSAGE))
+    record.judge(_SUCCEEDED.get(verdict.state, False), verdict.reason, clean(verdict.message, MESSAGE, record.redactor))

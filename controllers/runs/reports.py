@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from controllers.runs import artifacts, calls, loop_facts
 from controllers.runs.calls import CallResult
@@ -17,7 +18,7 @@ from controllers.runs.records import request_cancel
 from controllers.runs.run_record import MOST_TOKENS, RunRecord
 from controllers.runs.settlement import exceeds
 from controllers.runs.text import MESSAGE, SELF_REVIEW, WORD, WORK_PLAN, clean, line
-from controllers.runs.verdict import COMPLETE, FAIL
+from controllers.runs.verdict import COMPLETE, FAIL, Share
 from schemas.errors import Conflict, Refused
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
@@ -88,11 +89,11 @@ def progress(
     if known:
         return record.run
     before = record.status
-    text = clean(message, MESSAGE)
+    text = clean(message, MESSAGE, record.redactor)
     record.put(
         progress=text,
         percent=before.percent if percent is None else percent,
-        work_plan=before.work_plan if work_plan is None else clean(work_plan, WORK_PLAN),
+        work_plan=before.work_plan if work_plan is None else clean(work_plan, WORK_PLAN, record.redactor),
     )
     after = record.status
     if (after.progress, after.percent, after.work_plan) != (before.progress, before.percent, before.work_plan):
@@ -105,12 +106,18 @@ def progress(
 
 
 def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: Once) -> Resource:
+    """As ``use``, of figures without a cache."""
+    return use(tx, run_uid, Share(model, part), once=once)
+
+
+def use(tx: Transaction, run_uid: str, part: Share, *, once: Once) -> Resource:
     """What was used since the last report; it adds up. The ledger hears of it when the run ends. Raises Refused."""
     record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
-    record.spend(part, line(model, 2 * WORD))
-    loop_facts.spent(tx, record.run, 0 if part.usd is None else to_micros(part.usd))
+    before = record.status.spend.usd or Decimal(0)
+    record.take(part)
+    loop_facts.spent(tx, record.run, to_micros((record.status.spend.usd or Decimal(0)) - before))
     if exceeds(tx, run_uid, record.status):
         record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
         return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)
@@ -187,8 +194,7 @@ def complete(
     self_review: str,
     *,
     evidence: tuple[str, ...] = (),
-    part: Spend | None = None,
-    model: str = "",
+    part: Share | None = None,
     problem: str = "",
     once: Once,
 ) -> Resource:
@@ -202,13 +208,13 @@ def complete(
     record.hand_in(deliverable)
     check_evidence(record.status, evidence)
     if part is not None:
-        record.spend(part, line(model, 2 * WORD))
+        record.take(part)
     report = Report(
         outcome=COMPLETE,
         at=tx.now,
-        self_review=clean(self_review, SELF_REVIEW),
+        self_review=clean(self_review, SELF_REVIEW, record.redactor),
         reason=RunReason.OUTPUT_INVALID if problem else "",
-        message=clean(problem, MESSAGE),
+        message=clean(problem, MESSAGE, record.redactor),
     )
     record.put(report=report)
     record.note(
@@ -228,7 +234,11 @@ def fail(tx: Transaction, run_uid: str, reason: str, message: str, *, retryable:
     if known:
         return record.run
     report = Report(
-        outcome=FAIL, at=tx.now, reason=line(reason, WORD), message=clean(message, MESSAGE), retryable=retryable
+        outcome=FAIL,
+        at=tx.now,
+        reason=line(reason, WORD, record.redactor),
+        message=clean(message, MESSAGE, record.redactor),
+        retryable=retryable,
     )
     record.put(report=report)
     record.note(

@@ -23,6 +23,29 @@ def settlement_key(run_uid: str) -> str:
     return f"settle/run/{run_uid}"
 
 
+def companions_account(reservation: str) -> str:
+    """Account of what is reserved for the same thing in limits that were declared since."""
+    return f"companions/{reservation}"
+
+
+def end_companions(tx: Transaction, reservation: str, used: Amounts) -> None:
+    """Settle what is reserved for the same thing in limits that were declared since. Idempotent."""
+    account = companions_account(reservation)
+    if tx.balance(account).reserved == Amounts():
+        return
+    for entry in tx.open_reservations(account=account):
+        tx.post(
+            LedgerEntry(
+                key=f"settle/{entry.key}",
+                kind=EntryKind.SETTLE,
+                accounts=entry.accounts,
+                amounts=used,
+                at=tx.now,
+                reservation=entry.key,
+            )
+        )
+
+
 def settle(tx: Transaction, run_uid: str, name: str, status: RunStatus, *, ran: bool) -> Amounts | None:
     """End the reservation of a run: Settle what it used, or Release it when it never ``ran``. Returns what was
     settled; None when nothing was reserved or the reservation has ended. ``status`` is the terminal one."""
@@ -43,6 +66,7 @@ def settle(tx: Transaction, run_uid: str, name: str, status: RunStatus, *, ran: 
             note={"run": name, "source": status.spend.source if ran else "NeverStarted"},
         )
     )
+    end_companions(tx, reserved.key, used)
     return used
 
 

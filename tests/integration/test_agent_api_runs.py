@@ -414,3 +414,15 @@ async def test_an_answer_names_no_server_and_no_library(bench: RunBench, run: Re
     async with serving(bench) as port:
         answer: httpx2.Response = await port.post(run, "heartbeat")
         assert "server" not in answer.headers
+
+
+async def test_a_token_that_was_revoked_counts_no_more_although_the_run_goes_on(bench: RunBench, run: Resource) -> None:
+    async with serving(bench) as port:
+        assert (await port.post(run, "heartbeat")).status_code == 200
+        with bench.tx() as tx:
+            records.revoke_token(tx, bench.run(run.uid), "quarantine by user:alice: it asked for keys")
+        for verb in ("heartbeat", "progress", "complete"):
+            answer = await port.post(run, verb, {"message": "still here"})
+            assert "it asked for keys" in problem(answer, 401, "TokenDead")["detail"]
+        assert (await port.inbox(run)).status_code == 401
+    assert bench.status(run.uid).state is RunState.RUNNING

@@ -13,7 +13,7 @@ from controllers.runs import records, reports
 from controllers.runs.artifacts import MOST
 from controllers.runs.once import KEPT, Once
 from controllers.runs.run_record import MOST_TOKENS, MOST_USD, agent_actor
-from controllers.runs.verdict import Ending
+from controllers.runs.verdict import Ending, Share
 from schemas.conditions import find
 from schemas.errors import Conflict, NotFound, Refused
 from schemas.event import EventType
@@ -235,7 +235,7 @@ def test_a_run_has_at_most_a_hundred_artifacts_and_its_deliverable(bench: RunBen
 def test_completion_hands_in_deliverable_review_evidence_and_usage(bench: RunBench, run: Resource) -> None:
     with bench.tx() as tx:
         reports.add_artifact(tx, run.uid, artifact("log.txt"), once=once("a"))
-    complete(bench, run.uid, evidence=("log.txt",), part=Spend(usd=Decimal(1), source="Reported"))
+    complete(bench, run.uid, evidence=("log.txt",), part=Share("", Spend(usd=Decimal(1), source="Reported")))
     status = bench.status(run.uid)
     assert status.report is not None
     assert (status.report.outcome, status.report.self_review, status.report.at) == ("Complete", "checked", START)
