@@ -133,6 +133,7 @@ def test_every_public_name_is_exported_and_nothing_else() -> None:
         assert getattr(remit_client, name).__doc__
     assert names == {
         "Assignment", "AsyncRun", "BadAnswer", "Canceled", "ClientError", "Clock", "Conflict", "Decision", "Denied",
-        "EngineUnreachable",        "Failure", "NotConfigured", "NotInScope", "Notice", "Problem", "RateLimited", "Rejected", "RetryPolicy", "Run",
+        "EngineUnreachable", "Failure", "NotConfigured", "NotInScope", "Notice", "Problem", "RateLimited",
+        "Rejected", "RetryPolicy", "Run",
         "RunOver", "SystemClock", "Usage",
     }  # fmt: skip
