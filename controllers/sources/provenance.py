@@ -70,6 +70,14 @@ def rewritten(reader: SourceReader, old: str | None, new: str) -> str:
     return f"the history was rewritten: {old} is no part of {new}"
 
 
+def follows(reader: SourceReader, old: str, new: str) -> bool:
+    """Whether the history of ``new`` is known to go on from ``old``, as it nearly always does."""
+    try:
+        return isinstance(reader, GitReader) and reader.is_ancestor(old, new)
+    except SourceUnreadable:
+        return False  # whoever asks more closely is told why
+
+
 def act_statuses(
     reader: SourceReader, trust: Trust | None, tree: Tree, plan: Plan, declared: Mapping[Key, Declared], now: datetime
 ) -> dict[Key, dict[str, Any]]:
@@ -77,9 +85,10 @@ def act_statuses(
     proven. What the file or the author field of the commit says counts for nothing."""
     if not isinstance(reader, GitReader):
         return {}
-    entries = {e.path: e for e in tree.entries}
+    new = list(_new_decisions(plan))
+    entries = {e.path: e for e in tree.entries} if new else {}
     statuses = {}
-    for key in _new_decisions(plan):
+    for key in new:
         origin = declared[key].provenance
         entry = entries.get(origin.path) if origin is not None else None
         statuses[key] = _identity(reader, trust, tree, entry, now).to_wire()
