@@ -13,11 +13,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
 from controllers.effects import claims, homes
 from controllers.effects.runner import EffectRunner
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.reconcilers import (
     agents,
     approvals,
@@ -27,6 +30,8 @@ from controllers.reconcilers import (
     missions,
     ownership,
     policies,
+    sessions,
+    sub_agents,
     unreconciled,
     waivers,
 )
@@ -70,6 +75,10 @@ CHANGES = 5_000
 TIDY_S = 3600.0
 ABANDONED_S = 60.0
 KEEP_TOMBSTONES = 100_000
+KEEP_EFFECTS = timedelta(days=30)
+"""Nobody asks for an effect once more after so long: a run is started and canceled while it is open."""
+TIDY_BATCH = 2_000
+"""Rows that are deleted in one transaction: others wait for its end."""
 
 
 class Term:
@@ -85,6 +94,7 @@ class Term:
         runners: Sequence[EffectRunner],
         readers: Readers,
         probe: Prober,
+        stops: Stops,
         clock: Clock,
         random: Random,
         blocking: Blocking,
@@ -111,7 +121,7 @@ class Term:
         self._waking = threading.Lock()
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
-        self._reconcilers = make_reconcilers(probe, ready)
+        self._reconcilers = make_reconcilers(probe, ready, stops)
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
         )
@@ -163,7 +173,8 @@ class Term:
     # Waking.
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, claims.KIND, "Confirmation", fields.KIND)]
+        no_objects = (dispatcher.KIND, claims.KIND, sub_agents.KIND, "Confirmation", fields.KIND)
+        kinds = [k for k in self._reconcilers if k not in no_objects]
 
         def everything() -> list[tuple[Key, Priority]]:
             with self._waking, self.store.snapshot() as snapshot:
@@ -291,6 +302,10 @@ class Term:
     def _tidy(self) -> None:
         with self.store.transaction(SYSTEM) as tx:
             tx.prune_tombstones(tx.latest_version() - KEEP_TOMBSTONES)
+        full = True
+        while full:
+            with self.store.transaction(SYSTEM) as tx:
+                full = tx.prune_effects(tx.now - KEEP_EFFECTS, limit=TIDY_BATCH) == TIDY_BATCH
 
     async def _lose(self) -> None:
         """Runs whose engine is gone for good."""
@@ -315,7 +330,9 @@ def _actor(kind: str) -> Actor:
     return Actor(ActorKind.SYSTEM, f"controller:{kind.lower()}", "Engine")
 
 
-def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str, Reconciler]:
+def make_reconcilers(
+    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE
+) -> dict[str, Reconciler]:
     """The reconciler of each kind of key."""
     later = [name.kind for name in registry.NAMES if name.object_class is not ObjectClass.RECORD]
     return {
@@ -326,13 +343,15 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         claims.KIND: claims.watch,
         "Budget": budgets.reconcile,
         "Confirmation": _rests,
-        dispatcher.KIND: dispatcher.Dispatcher(ready),
+        dispatcher.KIND: dispatcher.Dispatcher(ready, stops),
         "Executor": ExecutorReconciler(probe),
         "Hold": holds.reconcile,
         "Mission": missions.reconcile,
         "Policy": policies.reconcile,
         fields.KIND: ownership.reconcile,
+        "Session": sessions.reconcile,
         "Source": _rests,
+        sub_agents.KIND: sub_agents.reconcile,
         "Waiver": waivers.reconcile,
     }
 

@@ -27,7 +27,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from schemas.amounts import NOTHING
+from schemas.amounts import NOTHING as NOTHING
 from schemas.amounts import Amounts as Amounts
 from schemas.base import Key
 from schemas.resource import Actor, Declared, Provenance, Resource
@@ -300,6 +300,9 @@ class Snapshot(Protocol):
     def open_reservations(self, *, account: str | None = None) -> list[LedgerEntry]:
         """Reserve entries not yet settled or released, oldest first."""
 
+    def open_reservation(self, key: str) -> LedgerEntry | None:
+        """The Reserve entry with that key, unless it was settled or released."""
+
     def lease(self, name: str) -> Lease | None:
         """Its current row, also when expired."""
 
@@ -422,6 +425,11 @@ class Transaction(Snapshot, Protocol):
 
     def prune_tombstones(self, before_version: int) -> int:
         """Forget removals up to that version; returns how many."""
+
+    def prune_effects(self, before: datetime, *, limit: int) -> int:
+        """Forget up to ``limit`` effects that are Done or Dead since ``before`` or longer; returns how many. What was
+        done stays in the event log. Their keys may be enqueued again: ``before`` has to lie further back than anybody
+        would ask for the same effect once more."""
 
 
 class Store(Protocol):

@@ -13,9 +13,10 @@ from sqlalchemy import bindparam
 from schemas.base import Key
 from schemas.errors import AlreadyExists, Conflict
 from schemas.ownership import Ownership
+from schemas.registry import RECORDS
 from schemas.resource import Declared, Resource, canonical_json
 from store import rows
-from store.codec import dump, from_micros
+from store.codec import Mask, dump, from_micros
 from store.heads import Heads
 from store.objects import BY_NAME, ObjectReads, named
 from store.session import Statement
@@ -61,6 +62,7 @@ class ObjectWrites(ObjectReads):
     _heads: Heads
     _now: int
     _new_id: Callable[[], str]
+    _mask: Mask
 
     def create(
         self,
@@ -74,6 +76,8 @@ class ObjectWrites(ObjectReads):
         uid: str | None = None,
     ) -> Resource:
         self._refuse_taken(declared.key)
+        declared = self._masked(declared)
+        status = None if status is None else self._mask(status)
         if uid is not None and self.spec_at(uid, 1) is not None:
             raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
         resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
@@ -101,8 +105,9 @@ class ObjectWrites(ObjectReads):
             raise AlreadyExists(f"{taken[0]} exists already{more}")
         created = [
             self._new(
-                d, self._new_id(), manager, unit, owner_uid, () if finalizers is None else finalizers(d.kind),
-                None if status is None else status(d.key),
+                self._masked(d), self._new_id(), manager, unit, owner_uid,
+                () if finalizers is None else finalizers(d.kind),
+                None if status is None else self._mask(status(d.key)),
             )
             for d in declared
         ]  # fmt: skip
@@ -110,6 +115,10 @@ class ObjectWrites(ObjectReads):
         self._session.run_many(_INSERT, written)
         self._session.run_many(_KEEP_SPEC, [rows.spec_row(row, recorded_at=self._now) for row in written])
         return created
+
+    def _masked(self, declared: Declared) -> Declared:
+        """Records hold what agents and programs said; what people declare is kept as they wrote it."""
+        return replace(declared, spec=self._mask(declared.spec)) if declared.kind in RECORDS else declared
 
     def put_spec(
         self, current: Resource, declared: Declared, *, manager: str | None = None, unit: str | None = None
@@ -143,6 +152,7 @@ class ObjectWrites(ObjectReads):
         return wanted
 
     def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
+        status = self._mask(status)
         text = dump(status)
         if text == dump(current.status):
             self._refuse_stale(current)

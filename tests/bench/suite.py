@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import engine, sources, whole
+from tests.bench import engine, holds, sources, whole
 from tests.bench.measure import Bench
 
 BENCHES = (
@@ -27,6 +27,7 @@ BENCHES = (
           engine.urgent_key),
     Bench("audited-transition", "status change with its event, durable", "one durable row of bare sqlite3", 0.6,
           engine.audited_transition, at_least=True),
+    Bench("estop", "placing an e-stop, p99", "one durable row of bare sqlite3, p99", 2, holds.estop_call),
     Bench("chain-verify", "verifying the hash chain", "reading rows and hashing them", 0.5, engine.chain_verify,
           at_least=True),
     Bench("memory", "10,000 objects in memory", "the same as plain dicts", 2, engine.memory),
