@@ -7,6 +7,7 @@ import asyncio
 import functools
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from fastapi import FastAPI
 from api.agents.app import create_app
 from api.agents.limits import AgentLimits
 from api.server import HttpServer
+from controllers.gate.authorize import Gate
 from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import ThreadBlocking
 from controllers.runtime.clock import SystemClock
@@ -73,14 +75,18 @@ def _by_turns(connections: int, each: int, rounds: int) -> tuple[list[dict[str, 
         clock, blocking = SystemClock(), ThreadBlocking(4)
         free = AgentLimits(requests_per_s=1e6, burst=1_000_000)
         app = create_app(
-            bench.store, _TOKENS, clock=clock, blocking=blocking, state_dir=Path(folder), limits=free, poll_s=5.0
-        )
+            bench.store, _TOKENS, clock=clock, blocking=blocking, state_dir=Path(folder), limits=free, gate=Gate(),
+            poll_s=5.0,
+        )  # fmt: skip
         heads = [_HEAD.replace("{path}", "/agent/v1/authorize").replace("{token}", _TOKENS.mint(r.uid)) for r in runs]
         plain = [_HEAD.replace("{path}", "/noop").replace("{token}", "t")] * connections
         found: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
         with _serving(app) as ours, _serving(_noop()) as floor:
             for number in range(rounds + 1):
-                results = _load(ours, heads, each, f"r{number}"), _load(floor, plain, each, f"r{number}")
+                results = (
+                    _load(ours, heads, each, f"r{number}", '"decision":"allow"'),
+                    _load(floor, plain, each, f"r{number}", '"ok":true'),
+                )
                 if number or not rounds:  # the first round is for warming up
                     found[0].append(results[0])
                     found[1].append(results[1])
@@ -143,10 +149,8 @@ def _serving(app: FastAPI) -> Iterator[int]:
         thread.join()
 
 
-def _load(port: int, heads: list[str], count: int, name: str) -> dict[str, Any]:
-    import subprocess
-
-    plan = {"port": port, "heads": heads, "body": _BODY, "count": count, "name": name}
+def _load(port: int, heads: list[str], count: int, name: str, expect: str) -> dict[str, Any]:
+    plan = {"port": port, "heads": heads, "body": _BODY, "count": count, "name": name, "expect": expect}
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.http_load"],
         input=json.dumps(plan),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import engine, holds, sources, whole
+from tests.bench import engine, gate, holds, sources, whole
 from tests.bench.measure import Bench
 
 BENCHES = (
@@ -28,6 +28,11 @@ BENCHES = (
     Bench("audited-transition", "status change with its event, durable", "one durable row of bare sqlite3", 0.6,
           engine.audited_transition, at_least=True),
     Bench("estop", "placing an e-stop, p99", "one durable row of bare sqlite3, p99", 2, holds.estop_call),
+    Bench("gate-p50", "a call decided over HTTP by 50 rules, median", "a FastAPI no-op on the same server", 3,
+          gate.p50),
+    Bench("gate-p99", "the same, p99", "a FastAPI no-op on the same server", 2.5, gate.p99),
+    Bench("gate-rate", "the same, requests a second", "a FastAPI no-op on the same server", 1.0, gate.rate,
+          at_least=True),
     Bench("chain-verify", "verifying the hash chain", "reading rows and hashing them", 0.5, engine.chain_verify,
           at_least=True),
     Bench("memory", "10,000 objects in memory", "the same as plain dicts", 2, engine.memory),

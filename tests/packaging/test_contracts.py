@@ -15,7 +15,7 @@ PACKAGES = ("api", "cli", "controllers", "decisions", "schemas", "store")
 # Contract -> (module to plant, what it imports).
 VIOLATIONS = {
     "cli > api > controllers > {store, decisions} > schemas": ("schemas/planted.py", "import store.contract"),
-    "wiring > term > reconcilers > {effects, dispatch, runs, sources} > runtime": (
+    "wiring > term > gate > reconcilers > {effects, dispatch, runs, sources} > runtime": (
         "controllers/runtime/planted.py",
         "import controllers.reconcilers.missions",
     ),
