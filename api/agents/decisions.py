@@ -14,14 +14,14 @@ from api.agents.runs import answer_with, watch_client
 from api.agents.wakes import Wakes
 from api.problems import Problem
 from controllers.gate.asking import Asked
-from controllers.gate.authorize import Gate
+from controllers.gate.authorize import KEY_DEAD, Gate
 from controllers.gate.batches import Batches
 from controllers.gate.held import before_it_goes_out
 from controllers.runs.run_record import agent_actor
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas.authorize import AuthorizeMessage, Decision, DecisionWord, Estimate
-from schemas.errors import NotFound
+from schemas.errors import NotFound, Refused
 from schemas.mission import Spend
 from store.contract import Store
 
@@ -67,6 +67,10 @@ class DecisionEndpoints:
                     decision = await self._batches.decide(run_uid, asked)
                 except NotFound:
                     raise dead_token("its run does not exist any more") from None
+                except Refused as refused:
+                    if refused.reason != KEY_DEAD:
+                        raise
+                    raise dead_token(str(refused)) from None
         return answer_with(decision)
 
     async def _read(self, body: bytes, key: str | None) -> Asked:

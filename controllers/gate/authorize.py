@@ -42,6 +42,10 @@ Limit = Callable[[Transaction, Resource, Call], Barrier | None]
 """What an autonomy limit says of a call of a run."""
 
 
+KEY_DEAD = "KeyDead"
+"""Reason of a refusal: the token counts no more, although its run is open."""
+
+
 class Gate:
     """Decides for every run of a store. Holds nothing but compiled policies; shared by threads.
     ``stops`` is what stops work beside the store."""
@@ -55,7 +59,8 @@ class Gate:
         self._limits = tuple(limits)
 
     def authorize(self, tx: Transaction, run_uid: str, asked: Asked) -> Decision:
-        """The answer to one call. Raises Refused: RunEnded, AlreadyReported, KeyReused, NobodyAsks."""
+        """The answer to one call. Raises Refused: RunEnded, AlreadyReported, KeyDead, KeyReused,
+        NobodyAsks."""
         asked = replace(asked, target=words(asked.target, 2000))
         record = _open_run(tx, run_uid)
         call = tx.get(call_record.key_of(record.run, asked.key))
@@ -148,6 +153,11 @@ class Gate:
 def _open_run(tx: Transaction, run_uid: str) -> RunRecord:
     record = RunRecord.load(tx, run_uid)
     require_open(record.status)
+    until = record.status.hosted_until
+    if record.status.token_revoked_at is not None:
+        raise Refused(f"it was revoked: {record.status.token_revoked_for}", reason=KEY_DEAD)
+    if until is not None and tx.now >= until:
+        raise Refused("the time of its sub-agent is over", reason=KEY_DEAD)
     record.start(tx.now)  # whoever asks is running
     return record
 

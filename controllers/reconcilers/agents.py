@@ -66,7 +66,6 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
     runs = facts.active_runs(tx, agent)
     command = executor.spec.get("command") if executor is not None else None
     reports = command is None or command.get("outputFormat") == OutputFormat.REMIT
-    objects = [(agent.key, agent.labels), (executor_key, executor.labels if executor is not None else {})]
     used_share, fullest = spending.fullest(tx, agent)
     if fullest is not None and fullest.budget is None:
         breaches.warn(tx, agent, fullest, used_share)
@@ -81,7 +80,7 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
         executor=executor_key,
         executor_ready=ready,
         executor_message=message,
-        held=strictest(effective.holds(tx), objects, tx.now),
+        held=strictest(effective.holds(tx), effective.objects(tx, agent, None), tx.now),
         runs=tuple(_open_run(r, reports=reports) for r in runs),
         disruption=_disruption(tx, agent, status),
         trial=found,

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from controllers.reconcilers import approvals
+from controllers.runs import records
 from schemas.agent import AgentSpec
 from schemas.approval_decision import ApprovalDecisionSpec, ApprovalDecisionStatus
 from schemas.base import Key
@@ -185,3 +186,16 @@ async def test_asking_again_about_a_call_that_waits_for_a_person_is_never_too_of
         words = [(await ask(port, run, "deploy_prod", "same")).json()["decision"] for _ in range(45)]
         assert words == ["ask"] * 45
         assert (await ask(port, run, "read_file", args={"path": "a"})).json()["decision"] == "allow"
+
+
+async def test_a_token_that_was_revoked_gets_no_decision_although_its_run_goes_on(
+    bench: RunBench, run: Resource
+) -> None:
+    async with serving(bench) as port:
+        first = await ask(port, run, "read_db", "one")
+        assert first.json()["decision"] == "allow"
+        with bench.tx() as tx:
+            records.revoke_token(tx, bench.run(run.uid), "quarantine by user:alice: it asked for keys")
+        for key in ("one", "two"):
+            assert "it asked for keys" in problem(await ask(port, run, "read_db", key), 401, "TokenDead")["detail"]
+        problem(await decided(port, run, first.json()["decisionId"]), 401, "TokenDead")
