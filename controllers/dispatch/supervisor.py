@@ -8,9 +8,10 @@ nor the supervisor has the other on its conscience::
     guardian      waits for the supervisor and cleans up if it dies
     supervisor    serves
 
-It imports the standard library only (``-I -S`` leave nothing else), takes nothing from the engine's environment, and
-is the parent of every agent program: nothing the engine does, kill -9 included, ends a run. What ends them all is a
-signal to the whole process tree: under systemd set ``KillMode=process`` to keep runs over a restart of the engine.
+It imports the standard library and modules of ours that do the same (``-I -S`` leave nothing else), takes nothing from
+the engine's environment, and is the parent of every agent program: nothing the engine does, kill -9 included, ends a
+run. What ends them all is a signal to the whole process tree: under systemd set ``KillMode=process`` to keep runs over
+a restart of the engine.
 """
 
 from __future__ import annotations
