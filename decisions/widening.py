@@ -167,6 +167,30 @@ def _approvals(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _tenant(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
+    """Who may answer. A tenant that names nobody tells nobody apart."""
+    if old is None:
+        return []
+    before, after = _named(old), _named(new)
+    if before is None:
+        return []
+    if after is None:
+        return ["members: nobody is named any more, so whoever is proven may approve"]
+    added = sorted(after - before)
+    return [f"members: may approve from now on: {', '.join(added[:10])}"] if added else []
+
+
+def _named(tenant: Mapping[str, Any]) -> set[str] | None:
+    """Those who may approve; None where nobody is named at all."""
+    people, groups = tenant.get("members", ()), tenant.get("groups", ())
+    if not people and not groups:
+        return None
+    answers = ("Approver", "Admin")
+    return {str(m["subject"]) for m in people if m["role"] in answers} | {
+        f"group {g['claim']}" for g in groups if g["role"] in answers
+    }
+
+
 def _waiver(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     if old is None:
         return [f"a waiver until {new.get('expires')}: {new.get('reason', '')}"[:200]]
@@ -224,6 +248,7 @@ _CHECKS = {
     "Budget": _budget,
     "Mission": _mission,
     "Policy": _policy,
+    "Tenant": _tenant,
     "Waiver": _waiver,
     "Executor": _executor,
     "Hold": _hold,

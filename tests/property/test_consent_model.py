@@ -348,4 +348,4 @@ class ConsentMachine(RuleBasedStateMachine):
 
 
 TestConsent = ConsentMachine.TestCase
-TestConsent.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
+TestConsent.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)

@@ -35,6 +35,18 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("Hold", {"scope": "Global"}, {"scope": "Tenant"}, "what it holds changed: some of it may be free"),
     ("Hold", {}, {"released": {"tenants": ["acme"]}}, "released.tenants grow: acme"),
     ("Hold", {"released": {"percent": 10}}, {"released": {"percent": 40}}, "released.percent: 10 -> 40"),
+    (
+        "Tenant",
+        {"members": [{"subject": "user:ada", "role": "Approver"}, {"subject": "user:vic", "role": "Viewer"}]},
+        {"members": [{"subject": "user:ada", "role": "Approver"}, {"subject": "user:vic", "role": "Admin"}]},
+        "members: may approve from now on: user:vic",
+    ),
+    (
+        "Tenant",
+        {"members": [{"subject": "user:ada", "role": "Approver"}]},
+        {},
+        "members: nobody is named any more, so whoever is proven may approve",
+    ),
     ("Executor", {"sandbox": {"writePaths": []}}, {"sandbox": {"writePaths": ["/"]}}, "sandbox.writePaths grows: /"),
 ]
 

@@ -21,6 +21,7 @@ from tests.fakes.stores import START
 REMIT, TEXT = OutputFormat.REMIT, OutputFormat.TEXT
 COMPLETE = Report(outcome="Complete", at=START, self_review="checked")
 FAILED = Report(outcome="Fail", at=START, reason="NoAccess", message="the login failed", retryable=False)
+WAITS = Report(outcome="Fail", at=START, reason="AwaitingApproval", message="asked to push", retryable=False)
 EXIT_0 = Ending(RunState.SUCCEEDED, RunReason.COMPLETED, exit_code=0)
 EXIT_3 = Ending(RunState.FAILED, RunReason.NON_ZERO_EXIT, "the program ended with exit code 3", exit_code=3)
 KILLED = Ending(RunState.FAILED, RunReason.KILLED, "ended by SIGKILL")
@@ -76,6 +77,8 @@ CASES = [
     Case(
         "failed, exit 3", running(report=FAILED), EXIT_3, RunState.FAILED, RunReason.REPORTED_FAILURE, retryable=False
     ),
+    Case("can only wait for leave", running(report=WAITS), EXIT_0, RunState.FAILED, RunReason.AWAITING_APPROVAL),
+    Case("can only wait, exit 3", running(report=WAITS), EXIT_3, RunState.FAILED, RunReason.AWAITING_APPROVAL),
     final("failed, lost", running(report=FAILED), LOST, RunState.FAILED, RunReason.REPORTED_FAILURE),
     Case("told to stop, says failed", canceled(-5, report=FAILED), EXIT_3, RunState.CANCELED, RunReason.CANCELED),
     Case(
