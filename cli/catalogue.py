@@ -55,6 +55,7 @@ VERBS: dict[str, Verb] = {
         ("deny", "cli.verbs.deny", "Turn it down, or send it back with remarks"),
         ("hold", "cli.verbs.hold", "Stop work without touching what is declared"),
         ("release", "cli.verbs.release", "End Holds"),
+        ("estop", "cli.verbs.estop", "Stop everything now; `estop release` ends that"),
         ("cancel", "cli.verbs.cancel", "Give a mission up"),
         ("retry", "cli.verbs.retry", "Run a mission again, or its next attempt now"),
         ("assign", "cli.verbs.assign", "Give a mission to another agent"),

@@ -18,6 +18,8 @@ from random import Random
 
 from controllers.effects import claims, homes
 from controllers.effects.runner import EffectRunner
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.reconcilers import (
     agents,
     approvals,
@@ -85,6 +87,7 @@ class Term:
         runners: Sequence[EffectRunner],
         readers: Readers,
         probe: Prober,
+        stops: Stops,
         clock: Clock,
         random: Random,
         blocking: Blocking,
@@ -111,7 +114,7 @@ class Term:
         self._waking = threading.Lock()
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
-        self._reconcilers = make_reconcilers(probe, ready)
+        self._reconcilers = make_reconcilers(probe, ready, stops)
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
         )
@@ -315,7 +318,9 @@ def _actor(kind: str) -> Actor:
     return Actor(ActorKind.SYSTEM, f"controller:{kind.lower()}", "Engine")
 
 
-def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str, Reconciler]:
+def make_reconcilers(
+    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE
+) -> dict[str, Reconciler]:
     """The reconciler of each kind of key."""
     later = [name.kind for name in registry.NAMES if name.object_class is not ObjectClass.RECORD]
     return {
@@ -326,7 +331,7 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         claims.KIND: claims.watch,
         "Budget": budgets.reconcile,
         "Confirmation": _rests,
-        dispatcher.KIND: dispatcher.Dispatcher(ready),
+        dispatcher.KIND: dispatcher.Dispatcher(ready, stops),
         "Executor": ExecutorReconciler(probe),
         "Hold": holds.reconcile,
         "Mission": missions.reconcile,

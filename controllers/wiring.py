@@ -22,6 +22,9 @@ from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims, homes
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
+from controllers.holds import effective, stop_file
+from controllers.holds.stops import Stops
+from controllers.holds.watch import FileWatch, SourceWatch
 from controllers.reconcilers.executors import Probe
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
@@ -34,7 +37,8 @@ from controllers.runtime.ids import IdMint
 from controllers.runtime.leadership import Leadership
 from controllers.runtime.lifecycle import Lifecycle, Run
 from controllers.runtime.manager import Manager, ShutdownReport
-from controllers.sources.readers import Readers
+from controllers.sources.committed_holds import CommittedHolds
+from controllers.sources.readers import Readers, local_url, make_reader
 from controllers.status import commits
 from controllers.status.push import PUSH, PushEffects
 from controllers.status.writer import StatusWriter
@@ -48,7 +52,7 @@ from schemas.event import EventType
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
 from schemas.resource import SYSTEM, Resource
 from schemas.run import RunReason, RunState
-from schemas.source import SourceSpec
+from schemas.source import SourceSpec, SourceType
 from store import open_store
 from store.contract import Fence, Store
 from store.location import from_project
@@ -59,6 +63,8 @@ ENGINE = Key("Engine", "", "engine")
 HOUSEKEEPING_S = 3600.0
 LEAST_SECRET = 8
 KEEP_RUN_FILES = timedelta(days=7)
+REMOTE_S = 15.0
+"""How often a source elsewhere is asked for Holds, at most, while the store does not answer."""
 TERM_DRAIN_S = 10.0
 """How long the parts of a leader may take to end when it leads no more; they can write nothing meanwhile."""
 
@@ -111,6 +117,9 @@ class Engine:
                 raise
             self.store = FencedStore(self._raw, self._member.fence)
         self.blocking: Blocking = ThreadBlocking(6)
+        self.stops = Stops(stop_file.of_project(config, place.project, place.state))
+        self._watching = ThreadBlocking(4, name="remit-estop")
+        self._committed: CommittedHolds | None = None
         self.tokens = RunTokens(load_or_create_key(place.state / "keys" / "run.key"))
         self.artifacts = ArtifactFiles(place.state)
         self.manager = Manager(self.clock, self.random)
@@ -122,7 +131,7 @@ class Engine:
         self._secrets = LocalSecrets(variables=environment)
         self._command = CommandExecutor(place.state, self.clock, self.blocking, secrets=self._secrets)
         self._pull = PullExecutor(self.blocking, secrets=self._secrets, withdraw=self._withdraw)
-        context = RunContext(self.tokens, agent_url, place.project)
+        context = RunContext(self.tokens, agent_url, place.project, self.stops)
         self._effects = RunEffects(
             self.store,
             {ExecutorType.COMMAND: self._command, ExecutorType.PULL: self._pull},
@@ -221,6 +230,7 @@ class Engine:
         unsubscribe = self.store.subscribe(self._on_commit)
         manager = self.manager
         manager.add("executors", self._open_executors)
+        self._add_stops(manager)
         if self._member is None:
             self._term = self._make_term(self.store)
             self._term.add_to(manager)
@@ -246,9 +256,32 @@ class Engine:
             raise self._gone
         return report
 
+    def _add_stops(self, manager: Manager) -> None:
+        """What stops work whatever the store does."""
+        files = FileWatch(self.store, self.stops, self._command, clock=self.clock, blocking=self._watching)
+        manager.add("estop-files", files.run)
+        spec = self._source
+        if spec is None:
+            return
+        remote = spec.type is SourceType.GIT and not Path(local_url(spec.url, self.place.project)).is_absolute()
+        read = CommittedHolds(
+            spec,
+            lambda: make_reader(spec, self.place.project, self.place.state / "mirrors" / "holds"),
+            now=self.clock.now,
+        )
+        self._committed = read
+        pause_s = max(REMOTE_S, spec.interval.total_seconds()) if remote else 0.0
+        source = SourceWatch(
+            self.store, self.stops, read, interval_s=pause_s, clock=self.clock, blocking=self._watching
+        )
+        manager.add("estop-source", source.run)
+
     def close(self) -> None:
         """Let go of the store; after ``run``."""
         self._readers.close()
+        if self._committed is not None:
+            self._committed.close()
+        self._watching.close(wait=False)
         self._raw.close()
         if self._member is not None:
             self._member.home.lock.release()
@@ -270,6 +303,7 @@ class Engine:
                 home = self._member.home.name
                 tx.release_claims(types=homes.own_types(home))
                 message = f"engine {os.getpid()} of {home} joins the store"
+            effective.adopt(tx, self.stops)
             tx.event(EventType.ENGINE_STARTED, ENGINE, reason="Started", message=message)
 
     def _stopped(self) -> None:
@@ -318,6 +352,7 @@ class Engine:
             runners=runners,
             readers=self._readers,
             probe=self._probe,
+            stops=self.stops,
             clock=self.clock,
             random=self.random,
             blocking=self.blocking,

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from decisions.policy import lint
 from decisions.references import find_cycles
 from schemas import user_schema
 from schemas.base import Key
@@ -36,9 +35,14 @@ def check(declared: Iterable[Declared]) -> list[Fault]:
 
 
 def _policies(declared: Iterable[Declared]) -> list[Fault]:
+    judged = [item for item in declared if item.kind in ("Policy", "Waiver")]
+    if not judged:
+        return []
+    from decisions.policy import lint  # loads the languages of rules, which most trees that are checked do not need
+
     return [
         Fault(item, problem.field, problem.message, hint=problem.hint)
-        for item in declared
+        for item in judged
         for problem in lint.problems(item.kind, item.spec)
     ]
 

@@ -171,6 +171,7 @@ class AgentReason(StrEnum):
     EXECUTOR_NOT_READY = "ExecutorNotReady"  # its executor is not Ready
     SUSPENDED = "Suspended"  # spec.suspend
     HELD = "Held"  # a Hold stops it
+    QUARANTINED = "Quarantined"  # a Hold took it out of service: stopped, keys revoked, missions Blocked
     NOT_HELD = "NotHeld"  # nothing stops it
     DRAINING = "Draining"  # it ends its runs and starts none
     UPDATE_PENDING = "UpdatePending"  # a changed spec waits for its runs to end
@@ -203,6 +204,7 @@ class AgentStatus(StatusModel):
     failed_generation: int = Field(0, description="Generation whose run could not be started; 0 is none.")
     failed_at: Time | None = Field(None, description="When that was; after 30 minutes it is tried again.")
     failed_message: str = Field("", description="Why it could not be started.")
+    held: str = Field("", description="What stops it: Hold, Drain, Stop, Quarantine or Suspend; empty for nothing.")
     active_runs: int = Field(0, description="Runs that are open.")
     current_missions: tuple[Name, ...] = Field((), description="Missions that are worked on, sorted.")
     spend: Spend = Field(default_factory=Spend, description="Used by all its runs.")
@@ -231,6 +233,7 @@ KIND = KindInfo(
         Column("EXECUTOR", "spec.executorRef.name"),
         Column("ENFORCEMENT", "status.enforcement"),
         Column("REASON", "status.conditions[Ready].reason"),
+        Column("HELD", "status.held"),
         Column("ERRORS", "status.errorStreak", "integer", wide=True),
         Column("COST", "status.spend.usd", "money", wide=True),
         Column("LAST BEAT", "status.lastHeartbeatTime", "date", wide=True),

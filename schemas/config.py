@@ -116,6 +116,12 @@ class Config(Model):
     )
     listen: Address = Field("127.0.0.1:8420", description="Read API and dashboard.")
     agent_listen: Address = Field("127.0.0.1:8421", description="Agent protocol; agents get it as REMIT_URL.")
+    estop_file: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="The file that stops everything while it is there; beside the store.",
+    )
     status_branch: Branch = Field(STATUS_BRANCH, description="Branch that status is written to.")
     hook_listen: Address | None = Field(None, description="Where forges may ask to look now; nowhere when absent.")
     forge_hosts: tuple[HostName, ...] = Field(

@@ -189,6 +189,10 @@ class ToolResultMessage(Message):
 
     tool: str = Field(min_length=1, max_length=200, description="Tool that was called.")
     args_digest: Digest | None = Field(None, description="Digest of its canonical arguments.")
+    decision_id: str | None = Field(
+        None, min_length=1, max_length=64, description="The decision that allowed it; ends its reservation."
+    )
+    usd: Cost | None = Field(None, description="What the call cost; absent: what was estimated is booked.")
     ok: bool = Field(description="Whether it succeeded.")
     error: str | None = Field(None, description="What it said when it failed.")
     output_digest: Digest | None = Field(None, description="Digest of its output.")

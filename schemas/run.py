@@ -92,6 +92,7 @@ class RunReason(StrEnum):
     NON_ZERO_EXIT = "NonZeroExit"  # the program ended with an exit code
     KILLED = "Killed"  # the program ended by a signal that Remit did not send
     REPORTED_FAILURE = "ReportedFailure"  # the agent said it failed
+    AWAITING_APPROVAL = "AwaitingApproval"  # handed back: it can only wait for leave; the next attempt goes on with it
     REQUIREMENTS_MISSING = "RequirementsMissing"  # the deliverable, its evidence or a gate is missing
     OUTPUT_INVALID = "OutputInvalid"  # its output could not be read, or does not meet the agent's outputSchema
     PROGRAM_NOT_FOUND = "ProgramNotFound"  # argv[0] is not there
@@ -130,6 +131,8 @@ class RunStatus(StatusModel):
     tool_calls: int = Field(0, description="Tool calls it reported.")
     cancel_requested_at: Time | None = Field(None, description="Since when it is being told to stop.")
     cancel_reason: str = Field("", description="Why it is being told to stop.")
+    token_revoked_at: Time | None = Field(None, description="Since when its token counts no more, before its end.")
+    token_revoked_for: str = Field("", description="Why its token was revoked.")
     retryable: bool = Field(True, description="Whether another attempt may help.")
     log_bytes: int = Field(0, description="Bytes of output kept.")
     log_truncated: bool = Field(False, description="Whether output beyond the cap was dropped.")

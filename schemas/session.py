@@ -9,6 +9,7 @@ from pydantic import Field
 from schemas.base import Model, ObjectRef, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, KindInfo, ObjectClass
+from schemas.loop import SessionLoop
 from schemas.mission import Spend
 from schemas.quantities import Time
 
@@ -54,6 +55,7 @@ class SessionStatus(StatusModel):
     cooldown_until: Time | None = Field(None, description="It sends nothing by itself before.")
     pending_effects: int = Field(0, description="Messages and timers that a person's message would cancel.")
     spend: Spend = Field(default_factory=Spend, description="Used by its runs.")
+    loop: SessionLoop | None = Field(None, description="What is counted to notice work that goes around in circles.")
     closed_at: Time | None = Field(None, description="When it was closed.")
 
 

@@ -27,7 +27,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from schemas.amounts import NOTHING
+from schemas.amounts import NOTHING as NOTHING
 from schemas.amounts import Amounts as Amounts
 from schemas.base import Key
 from schemas.resource import Actor, Declared, Provenance, Resource
@@ -293,6 +293,9 @@ class Snapshot(Protocol):
 
     def open_reservations(self, *, account: str | None = None) -> list[LedgerEntry]:
         """Reserve entries not yet settled or released, oldest first."""
+
+    def open_reservation(self, key: str) -> LedgerEntry | None:
+        """The Reserve entry with that key, unless it was settled or released."""
 
     def lease(self, name: str) -> Lease | None:
         """Its current row, also when expired."""

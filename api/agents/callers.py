@@ -42,8 +42,16 @@ class Callers:
         self._blocking = blocking
 
     async def admit(self, request: Request, run: str) -> Caller:
-        """The caller, who asks for ``run`` (name or uid). Raises Problem: 401 for no token, a false one or one whose
-        run is over, 429 for too many requests, 404 for any run but its own."""
+        """The caller, who asks for ``run`` (name or uid). Raises Problem as ``identify``, and 404 for any run but its
+        own."""
+        caller = await self.identify(request)
+        if run not in (caller.run.name, caller.uid):
+            raise Problem(404, "NotFound", "this token's run has nothing of that name")
+        return caller
+
+    async def identify(self, request: Request) -> Caller:
+        """The caller, by its token alone. Raises Problem: 401 for no token, a false one or one whose run is over, 429
+        for too many requests."""
         run_uid = self._tokens.verify(bearer(request))
         if run_uid is None:
             raise Problem(401, "TokenInvalid", "this is not a run's token", headers=CHALLENGE)
@@ -51,10 +59,7 @@ class Callers:
         wait_s = self._buckets.take(run_uid)
         if wait_s:
             raise Problem(429, "TooManyRequests", "this run asks too often", retry_after_s=wait_s)
-        caller = await self._blocking.run(self._find, run_uid)
-        if run not in (caller.run.name, caller.uid):
-            raise Problem(404, "NotFound", "this token's run has nothing of that name")
-        return caller
+        return await self._blocking.run(self._find, run_uid)
 
     def _find(self, run_uid: str) -> Caller:
         with self._store.snapshot() as snapshot:
@@ -68,6 +73,8 @@ def find(run: Resource | None) -> Caller:
     status = RunStatus.model_validate(run.status)
     if status.state in ENDED:
         raise dead_token(f"its run has ended: {status.state}, {status.reason}")
+    if status.token_revoked_at is not None:
+        raise dead_token(f"it was revoked: {status.token_revoked_for}")
     return Caller(run, status)
 
 

@@ -24,6 +24,8 @@ from api.agents.wakes import OFFERS, Wakes
 from api.problems import Problem
 from controllers.effects import claims
 from controllers.effects.runs import RunContext
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.runs import artifacts, records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.once import Once
@@ -96,6 +98,7 @@ class ClaimEndpoints:
         blocking: Blocking,
         limits: AgentLimits,
         wakes: Wakes,
+        stops: Stops = other.NONE,
     ) -> None:
         self._store = store
         self._worker_token = worker_token
@@ -104,7 +107,7 @@ class ClaimEndpoints:
         self._clock = clock
         self._blocking = blocking
         self._wakes = wakes
-        self._context = RunContext(tokens, lambda: "", state_dir)
+        self._context = RunContext(tokens, lambda: "", state_dir, stops)
         self._bodies = Bodies(limits, clock)
         self._polls = Places(limits.worker_polls, "long polls")
         self._refusals = TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic)

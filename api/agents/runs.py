@@ -14,14 +14,13 @@ from starlette.responses import Response
 
 from api.agents.bodies import Bodies, idempotency_key, parse
 from api.agents.callers import Caller, Callers, dead_token, find
-from api.agents.limits import AgentLimits, Places, TokenBuckets
+from api.agents.limits import AgentLimits, Places
 from api.agents.wakes import Wakes
 from api.problems import Problem, of_error
-from controllers.runs import artifacts, inbox, output_check, reports
+from controllers.runs import artifacts, calls, inbox, output_check, reports
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.once import Once
 from controllers.runs.run_record import agent_actor
-from controllers.runs.tokens import RunTokens
 from controllers.runs.verdict import Share
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
@@ -33,7 +32,14 @@ from schemas.run import RunSpec, RunStatus
 from store.contract import Store, Transaction
 
 MOST_WAIT_S = 50
-_STATUS = {"KeyReused": 422, "ArtifactTooLarge": 413, "ClaimOver": 410, "NotClaimed": 404, "LogTooLarge": 413}
+_STATUS = {
+    "KeyReused": 422,
+    "ArtifactTooLarge": 413,
+    "CallEnded": 409,
+    "ClaimOver": 410,
+    "NotClaimed": 404,
+    "LogTooLarge": 413,
+}
 _NOW = {"Cache-Control": "no-store"}
 
 
@@ -65,9 +71,12 @@ class RunEndpoints:
     def __init__(
         self,
         store: Store,
-        tokens: RunTokens,
         files: ArtifactFiles,
         *,
+        callers: Callers,
+        bodies: Bodies,
+        places: Places,
+        polls: Places,
         clock: Clock,
         blocking: Blocking,
         limits: AgentLimits,
@@ -78,11 +87,10 @@ class RunEndpoints:
         self._clock = clock
         self._blocking = blocking
         self._wakes = wakes
-        buckets = TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic)
-        self._callers = Callers(store, tokens, buckets, blocking)
-        self._bodies = Bodies(limits, clock)
-        self._places = Places(limits.in_flight, "requests")
-        self._polls = Places(limits.polls, "long polls")
+        self._callers = callers
+        self._bodies = bodies
+        self._places = places
+        self._polls = polls
         self._completions = asyncio.Semaphore(limits.completions)
         # One upload of a run at a time: what is turned down can then be removed without taking it from another.
         self._uploads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -156,7 +164,12 @@ class RunEndpoints:
         return self._write(caller, lambda tx: reports.use(tx, caller.uid, part, once=once))
 
     def _tool_result(self, caller: Caller, message: protocol.ToolResultMessage, once: Once) -> protocol.Receipt:
-        return self._write(caller, lambda tx: reports.tool_result(tx, caller.uid, once=once))
+
+        def report(tx: Transaction) -> Resource:
+            call = None if message.decision_id is None else calls.find(tx, caller.uid, message.decision_id)
+            return reports.tool_result(tx, caller.uid, message, call=call, once=once)
+
+        return self._write(caller, report)
 
     def _fail(self, caller: Caller, message: protocol.FailMessage, once: Once) -> protocol.Receipt:
         return self._write(

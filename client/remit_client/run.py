@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Self, TypeVar, Unpack
 
 from remit_client.assignment import Assignment
 from remit_client.async_run import AsyncRun, Options, own_assignment
-from remit_client.protocol import Notice, Usage
+from remit_client.protocol import Decision, Notice, Usage
 
 T = TypeVar("T")
 
@@ -116,6 +116,34 @@ class Run:
                 cache_read_tokens=cache_read_tokens,
                 cache_write_tokens=cache_write_tokens,
             )
+        )
+
+    def authorize(
+        self,
+        tool: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        target: str = "",
+        usd: Decimal | float | int | str | None = None,
+        key: str | None = None,
+        wait_s: float | None = None,
+    ) -> Decision:
+        """See AsyncRun.authorize."""
+        return self._wait(self._inner.authorize(tool, args, target=target, usd=usd, key=key, wait_s=wait_s))
+
+    def tool_result(
+        self,
+        tool: str,
+        *,
+        ok: bool = True,
+        error: str = "",
+        decision: Decision | None = None,
+        output_digest: str = "",
+        usd: Decimal | float | int | str | None = None,
+    ) -> None:
+        """See AsyncRun.tool_result."""
+        self._wait(
+            self._inner.tool_result(tool, ok=ok, error=error, decision=decision, output_digest=output_digest, usd=usd)
         )
 
     def artifact(self, name: str, content: str | bytes, media_type: str | None = None) -> None:

@@ -109,6 +109,14 @@ class CommandExecutor:
             await self._client.seal(run_uid, RunReason.CANCELED.value, "canceled before it was started", canceled=True)
         await self._watch(run_uid)
 
+    async def stop_all(self, namespaces: frozenset[str] | None) -> int:
+        """Tell every program that runs (of these namespaces; None: of all) to stop; returns how many. Asks neither the
+        store nor, while nothing runs, the supervisor. The ends are reported as any other."""
+        runs = await self._blocking.run(self._open_runs, namespaces)
+        for run in runs:
+            await self._client.cancel(run)
+        return len(runs)
+
     async def outcomes(self) -> AsyncIterator[EndedRun]:
         """See ``Executor.outcomes``."""
         while True:
@@ -234,6 +242,18 @@ class CommandExecutor:
         return [
             folder.path.name for folder in self._folders() if folder.started.exists() and not _mark(folder).exists()
         ]
+
+    def _open_runs(self, namespaces: frozenset[str] | None) -> list[str]:
+        """Runs that were started and have no end on the disk, of these namespaces."""
+        found = []
+        for folder in self._folders():
+            if folder.exit.exists() or not folder.started.exists():
+                continue
+            note = (read_record(folder.started) or {}).get("note")
+            namespace = str(note.get("namespace", "")) if isinstance(note, dict) else ""
+            if namespaces is None or namespace in namespaces:
+                found.append(folder.path.name)
+        return found
 
     def _outdated(self, before: datetime) -> list[str]:
         return [folder.path.name for folder in self._folders() if _is_outdated(folder, before)]

@@ -91,7 +91,7 @@ def claim(tx: Transaction, executor: Resource, worker: str, key: str, context: R
         assert status.claim is not None
         return Claimed(order_of(tx, before, context), status.claim.fence, _renew(tx, before, status.claim))
     for run in offered(tx, executor.key, tx.now):
-        if inbox.held(tx, run, tx.now) is not None:
+        if inbox.held(tx, run, tx.now, context.stops) is not None:
             continue
         try:
             order = order_of(tx, run, context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from controllers.holds import effective
 from controllers.reconcilers import breaches, facts, spending, writing
 from controllers.runs import records
 from controllers.runtime.result import DONE, Result
@@ -80,7 +81,7 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
         executor=executor_key,
         executor_ready=ready,
         executor_message=message,
-        held=strictest(facts.holds(tx), objects, tx.now),
+        held=strictest(effective.holds(tx), objects, tx.now),
         runs=tuple(_open_run(r, reports=reports) for r in runs),
         disruption=_disruption(tx, agent, status),
         trial=found,

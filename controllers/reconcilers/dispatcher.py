@@ -6,10 +6,14 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timedelta
 
+from controllers.holds import effective
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.reconcilers import breaches, facts, missions, spending
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch
 from decisions import mission as decisions
+from decisions.holds import HoldFacts, strictest
 from decisions.mission_facts import MissionFacts
 from schemas.agent import AgentSpec, AgentStatus
 from schemas.base import Key, ObjectRef
@@ -30,6 +34,8 @@ SPARE = 8
 MOST = 500
 """So many at most in one pass; beyond them it looks again when their own passes have sorted them out."""
 STALE_S = 0.5
+HELD_S = 5.0
+"""How soon it looks again while a stop is in force that the store does not know of."""
 
 
 def key_of(agent: Key) -> Key:
@@ -83,8 +89,9 @@ class ReadyMissions:
 class Dispatcher:
     """Reconciles the places of agents."""
 
-    def __init__(self, ready: ReadyMissions) -> None:
+    def __init__(self, ready: ReadyMissions, stops: Stops = other.NONE) -> None:
         self._ready = ready
+        self._stops = stops
 
     def __call__(self, tx: Transaction, key: Key) -> Result:
         """Give out the free places of one agent."""
@@ -100,8 +107,11 @@ class Dispatcher:
         places = min(free, BATCH)
         if places <= 0:
             return DONE
+        effective.adopt(tx, self._stops)
+        all_holds = effective.holds(tx, self._stops)
+        if _all_held(tx, agent, all_holds):
+            return RequeueAfter(HELD_S) if self._stops.committed else DONE  # the end of a Hold wakes this key
         started = seen = 0
-        all_holds = facts.holds(tx)
         count = places + SPARE
         while True:
             candidates = self._ready.first(agent.key, tx.now, count)
@@ -121,6 +131,12 @@ class Dispatcher:
             if count >= MOST:
                 return RequeueAfter(0.0 if started else STALE_S)
             seen, count = count, count * 4  # all of them were noted before they changed: behind them somebody may wait
+
+
+def _all_held(tx: Transaction, agent: Resource, holds: list[HoldFacts]) -> bool:
+    """Whether nothing at all may start on the agent, so that no mission needs to be looked at."""
+    whole = [hold for hold in holds if hold.spec.released is None or not hold.spec.released.tenants]
+    return bool(whole) and strictest(whole, effective.objects(tx, agent, None), tx.now) is not None
 
 
 def _executor_seen(tx: Transaction, agent: Resource, status: AgentStatus) -> bool:

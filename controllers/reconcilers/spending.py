@@ -42,7 +42,7 @@ def quote(tx: Transaction, mission: Resource, agent: Resource, executor: Resourc
     pinned = tx.spec_at(agent.uid, status.effective_generation or agent.generation)
     spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
     program = ExecutorSpec.model_validate(executor.spec)
-    work = _work(tx, mission, agent, spec, program)
+    work = work_of(tx, mission, agent, spec, program)
     budgets = budgets_of(tx, mission.namespace)
     want = meters.worst_case(work, budgets, program.timeout)
     found = limits(tx, work, budgets)
@@ -121,7 +121,8 @@ def built_in(tx: Snapshot, namespace: str) -> bool:
     return True if tenant is None else TenantSpec.model_validate(tenant.spec).defaults.built_in_budgets
 
 
-def _work(tx: Snapshot, mission: Resource, agent: Resource, spec: AgentSpec, program: ExecutorSpec) -> Work:
+def work_of(tx: Snapshot, mission: Resource, agent: Resource, spec: AgentSpec, program: ExecutorSpec) -> Work:
+    """What is done, and for whom it counts, as the limits see it."""
     declared = MissionSpec.model_validate(mission.spec)
     command = program.command or (program.pull.command if program.pull is not None else None)
     free = command is not None and command.output_format in _FREE

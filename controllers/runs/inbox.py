@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from controllers.holds import effective
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.runs.run_record import agent_of
-from decisions.holds import Held, HoldFacts, strictest
+from decisions.holds import Held, strictest
 from schemas.base import Key
-from schemas.hold import HoldMode, HoldSpec, HoldStatus
+from schemas.hold import HoldMode
 from schemas.mission import MissionSpec
 from schemas.protocol import Notice, NoticeType
 from schemas.resource import Resource
@@ -34,13 +37,12 @@ def notices(snapshot: Snapshot, run: Resource, now: datetime) -> tuple[Notice, .
     return tuple(found)
 
 
-def held(snapshot: Snapshot, run: Resource, now: datetime) -> Held | None:
+def held(snapshot: Snapshot, run: Resource, now: datetime, stops: Stops = other.NONE) -> Held | None:
     """The strictest Hold in force on the run: on its mission, agent, executor, project or goal."""
-    holds = [_facts(hold) for hold in snapshot.objects("Hold")]
-    in_force = [hold for hold in holds if hold.in_force(now)]
+    in_force = [hold for hold in effective.holds(snapshot, stops) if hold.in_force(now)]
     if not in_force:
         return None
-    return strictest(in_force, _held_with(snapshot, run), now)
+    return strictest(in_force, held_with(snapshot, run), now)
 
 
 def _drain(snapshot: Snapshot, run: Resource, now: datetime) -> Notice | None:
@@ -52,18 +54,7 @@ def _drain(snapshot: Snapshot, run: Resource, now: datetime) -> Notice | None:
     return Notice(id=f"drain/{uid}", type=NoticeType.DRAIN, reason=found.reason, since=found.since, until=found.until)
 
 
-def _facts(hold: Resource) -> HoldFacts:
-    status = HoldStatus.model_validate(hold.status)
-    return HoldFacts(
-        key=hold.key,
-        spec=HoldSpec.model_validate(hold.spec),
-        placed_by=status.placed_by or hold.manager,
-        since=hold.created_at,
-        deleting=hold.deletion_at is not None,
-    )
-
-
-def _held_with(snapshot: Snapshot, run: Resource) -> list[tuple[Key, dict[str, str]]]:
+def held_with(snapshot: Snapshot, run: Resource) -> list[tuple[Key, dict[str, str]]]:
     """The objects whose Hold is also one on this run, with their labels."""
     spec = RunSpec.model_validate(run.spec)
     mission = spec.mission_ref.key("Mission", run.namespace)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from controllers.runs import usage
+from controllers.runs import calls, usage
 from controllers.runs.artifacts import ArtifactFiles, room_inline
 from controllers.runs.output_check import check_output, output_schema
 from controllers.runs.run_record import UNPRICED, RunRecord, find_run, unpriced
@@ -49,6 +49,17 @@ def request_cancel(tx: Transaction, run: Resource, reason: str) -> Resource:
     saved = record.save()
     tx.enqueue(CANCEL_RUN, f"cancel/{run.uid}", run.key, {"runUid": run.uid, "reason": reason})
     return saved
+
+
+def revoke_token(tx: Transaction, run: Resource, why: str) -> Resource:
+    """Let the run's token count no more: whoever works on it can neither ask nor report from now on. Once; no effect on
+    a run that has ended. Raises Conflict when ``run`` is stale."""
+    record = RunRecord(tx, run)
+    if record.ended or record.status.token_revoked_at is not None:
+        return run
+    record.put(token_revoked_at=tx.now, token_revoked_for=line(why, MESSAGE))
+    record.note(EventType.KEY_REVOKED, "Quarantine", record.status.token_revoked_for)
+    return record.save()
 
 
 def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) -> Ending:
@@ -99,10 +110,11 @@ def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
     if ending.session_id and record.status.session_id is None:
         record.put(session_id=line(ending.session_id, 2 * WORD))
     _take_output(record, ending, ended_at, verdict, output_format)
+    _end_calls(tx, record)
     _close(record, ending, ended_at, verdict)
     settled = settle(tx, run_uid, record.run.name, record.status, ran=not never)
     if settled is not None and not never:
-        usage.write(record, settled)
+        usage.write(record, settled + tx.balance(calls.on_top_account(run_uid)).spent)
     data = {"state": verdict.state.value, "attempt": record.spec.attempt, "retryable": verdict.retryable}
     if ending.exit_code is not None:
         data["exitCode"] = ending.exit_code
@@ -121,6 +133,13 @@ def _take_usage(record: RunRecord, ending: Ending) -> None:
         record.spend(ending.usage, line(ending.model, 2 * WORD))
     for share in ending.shares:
         record.take(share)
+
+
+def _end_calls(tx: Transaction, record: RunRecord) -> None:
+    """Calls without a result end with the run; what they are booked with counts as its own."""
+    booked = calls.end_with_run(tx, record.run.uid)
+    if booked is not None:
+        record.spend(booked)
 
 
 def _checked(tx: Transaction, record: RunRecord, ending: Ending) -> Ending:

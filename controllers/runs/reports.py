@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from controllers.runs import artifacts
+from controllers.runs import artifacts, calls, loop_facts
+from controllers.runs.calls import CallResult
 from controllers.runs.once import Once
 from controllers.runs.records import request_cancel
 from controllers.runs.run_record import MOST_TOKENS, RunRecord
@@ -20,6 +21,8 @@ from controllers.runs.verdict import COMPLETE, FAIL, Share
 from schemas.errors import Conflict, Refused
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
+from schemas.protocol import ToolResultMessage
+from schemas.quantities import from_micros, to_micros
 from schemas.resource import Resource
 from schemas.run import ENDED, Report, RunReason, RunState, RunStatus
 from store.contract import Transaction
@@ -95,6 +98,8 @@ def progress(
         data = {} if after.percent is None else {"percent": after.percent}
         plan = "WorkPlan" if after.work_plan != before.work_plan else "Progress"
         record.note(EventType.RUN_PROGRESSED, plan, text, **data)
+    if (after.percent or 0) > (before.percent or 0):
+        loop_facts.progressed(tx, record.run)
     return record.save()
 
 
@@ -108,20 +113,47 @@ def use(tx: Transaction, run_uid: str, part: Share, *, once: Once) -> Resource:
     record, known = _begin(tx, run_uid, once)
     if known:
         return record.run
-    record.take(part)
+    loop_facts.spent(tx, record.run, record.take(part))
     if exceeds(tx, run_uid, record.status):
         record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
         return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)
     return record.save()
 
 
-def tool_result(tx: Transaction, run_uid: str, *, once: Once) -> Resource:
-    """A tool call has ended: it is counted. Raises Refused."""
+def tool_result(
+    tx: Transaction, run_uid: str, message: ToolResultMessage, *, call: Resource | None = None, once: Once
+) -> Resource:
+    """A tool call has ended: it is counted, compared with those before, and, when it is one that the gate allowed,
+    booked and closed. Raises Refused, also CallEnded for a call that has a result already or was never allowed."""
     record, known = _begin(tx, run_uid, once)
     if known:
         return record.run
     record.put(tool_calls=min(record.status.tool_calls + 1, MOST_TOKENS))
-    return record.save()
+    usd_micros = None if message.usd is None else to_micros(message.usd)
+    args_digest = message.args_digest or ""
+    if call is not None:
+        args_digest = str(call.spec["argsDigest"])
+        result = CallResult(message.ok, message.error or "", message.output_digest or "", usd_micros)
+        spent = calls.report(tx, call, result)
+        if spent is not None:
+            record.spend(spent)
+    elif usd_micros:
+        record.spend(Spend(usd=from_micros(usd_micros), source="Reported"))
+    over = exceeds(tx, run_uid, record.status)
+    if over:
+        record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
+    run = record.save()
+    loop_facts.tool_ended(
+        tx,
+        run,
+        tool=message.tool,
+        ok=message.ok,
+        error=message.error or "",
+        args_digest=args_digest,
+        output_digest=message.output_digest or "",
+        number=record.status.tool_calls,
+    )
+    return request_cancel(tx, run, RunReason.BUDGET_EXCEEDED) if over else run
 
 
 def check_artifact(status: RunStatus, name: str, digest: str, *, most: int = artifacts.MOST) -> bool:
@@ -148,6 +180,7 @@ def add_artifact(tx: Transaction, run_uid: str, artifact: Artifact, *, once: Onc
         return record.run
     if not check_artifact(record.status, artifact.name, artifact.digest):
         record.attach(artifact)
+        loop_facts.progressed(tx, record.run)
     return record.save()
 
 

@@ -192,6 +192,8 @@ def judge(status: RunStatus, ending: Ending, output_format: OutputFormat, *, ide
         return _completed(status, report, ending)
     if report is not None and not _after_stop(status, report):
         text = f"{report.reason}: {report.message}" if report.message else report.reason
+        if report.reason == RunReason.AWAITING_APPROVAL and report.retryable:
+            return Verdict(RunState.FAILED, RunReason.AWAITING_APPROVAL, text)
         return Verdict(RunState.FAILED, RunReason.REPORTED_FAILURE, text, report.retryable)
     if lost:
         return _lost(status, ending, mute=output_format is not OutputFormat.REMIT, idempotent=idempotent)

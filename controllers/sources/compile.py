@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Protocol
 
-from controllers.sources import diagnose, yaml
+from controllers.sources import yaml
 from controllers.sources.tree import Entry, SourceReader, Tree
 from controllers.sources.units import UnitFiles, unit_id
 from decisions import cross_check
@@ -99,6 +99,8 @@ def compile_blob(data: bytes, path: str, *, default_namespace: str = DEFAULT_NAM
 def _located(problem: registry.Problem, document: yaml.Document, path: str) -> list[Diagnostic]:
     """One problem of a document, with its place in the file."""
     if isinstance(problem, registry.ModelProblem):
+        from controllers.sources import diagnose  # knows the words of every kind: loaded when something is wrong
+
         return diagnose.from_validation(problem.error, document, path, problem.prefix, problem.model)
     position = document.nearest(problem.path)
     field = field_text(problem.path)

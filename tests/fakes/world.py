@@ -270,7 +270,9 @@ class World:
 
     def answer(self, target: str, verdict: str = "Approve", reason: str = "", **spec: object) -> Resource:
         """Answer what a mission waits for; the decision as it was judged."""
-        request = self.get("ApprovalRequest", str(self.get("Mission", target).status["reviewRequest"]))
+        status = self.status(target)
+        open_ones = [name for name in status.action_requests if self.get("ApprovalRequest", name).state == "Pending"]
+        request = self.get("ApprovalRequest", status.review_request or open_ones[-1])
         values = {
             "requestRef": {"name": request.name, "uid": request.uid},
             "actionDigest": request.spec["actionDigest"],

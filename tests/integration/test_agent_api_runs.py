@@ -350,7 +350,7 @@ async def test_what_later_versions_bring_is_not_there_yet(bench: RunBench, run: 
     async with serving(bench) as port:
         for verb in ("messages", "follow-ups", "sub-agents", "nonsense", "progress/"):
             problem(await port.post(run, verb), 404, "NotFound")
-        for path in ("/agent/v1/authorize", "/", "/docs", "/openapi.json"):
+        for path in ("/", "/docs", "/openapi.json"):
             problem(await port.client.post(path, json={}, headers=port.headers(run)), 404, "NotFound")
         answer = await port.client.get(f"/agent/v1/runs/{run.name}/progress", headers=port.headers(run))
         problem(answer, 405, "MethodNotAllowed")
@@ -361,7 +361,7 @@ async def test_the_protocol_is_described(bench: RunBench) -> None:
         document = (await port.client.get("/agent/v1/openapi.json")).json()
     verbs = {path.rpartition("/")[2] for path in document["paths"]}
     of_runs = {"heartbeat", "progress", "usage", "artifacts", "tool-results", "complete", "fail", "inbox"}
-    assert verbs == of_runs | {"claims", "renew", "release", "log", "end"}
+    assert verbs == of_runs | {"authorize", "{decision_id}", "claims", "renew", "release", "log", "end"}
     complete = document["paths"]["/agent/v1/runs/{run}/complete"]["post"]
     assert complete["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/CompleteMessage")
     assert {p["name"] for p in complete["parameters"]} == {"run", "Idempotency-Key"}

@@ -64,4 +64,4 @@ def test_a_hold_that_is_over_or_being_released_holds_nothing() -> None:
 def test_the_hint_says_who_why_and_how_to_end_it() -> None:
     found = strictest([hold("stop", mode="Stop", reason="incident 7")], [(AGENT, {})], NOW)
     assert found is not None
-    assert found.hint == "Stop by user:alice: incident 7; release: remit release hold/stop"
+    assert found.hint == "e-stop by user:alice: incident 7; release: remit estop release --tenant default --reason WHY"

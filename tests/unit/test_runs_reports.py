@@ -18,6 +18,7 @@ from schemas.conditions import find
 from schemas.errors import Conflict, NotFound, Refused
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
+from schemas.protocol import ToolResultMessage
 from schemas.resource import Resource
 from schemas.run import RunReason, RunState
 from tests.fakes.runs import RunBench
@@ -158,7 +159,7 @@ def test_a_heartbeat_after_the_clock_was_set_back_counts(bench: RunBench, run: R
 def test_every_report_is_a_sign_of_life(bench: RunBench, run: Resource) -> None:
     bench.clock.tick(60)
     with bench.tx() as tx:
-        reports.tool_result(tx, run.uid, once=once())
+        reports.tool_result(tx, run.uid, ToolResultMessage(tool="grep", ok=True), once=once())
     status = bench.status(run.uid)
     assert status.last_heartbeat_time == bench.clock()
     assert status.tool_calls == 1
@@ -276,7 +277,7 @@ def test_after_the_last_word_nothing_is_taken_but_its_repetition(bench: RunBench
         lambda tx: reports.progress(tx, run.uid, "more", once=once("x")),
         lambda tx: reports.fail(tx, run.uid, "No", "", retryable=True, once=once("x")),
         lambda tx: reports.usage(tx, run.uid, Spend(input_tokens=1), once=once("x")),
-        lambda tx: reports.tool_result(tx, run.uid, once=once("x")),
+        lambda tx: reports.tool_result(tx, run.uid, ToolResultMessage(tool="grep", ok=True), once=once("x")),
         lambda tx: reports.add_artifact(tx, run.uid, artifact("b"), once=once("x")),
         lambda tx: reports.heartbeat(tx, run.uid),
     ):

@@ -1,0 +1,132 @@
+"""The endpoints of the gate: may I, and what was decided."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.agents.bodies import Bodies, named_key, parse
+from api.agents.callers import Caller, Callers
+from api.agents.limits import Places
+from api.agents.runs import answer_with, watch_client
+from api.agents.wakes import Wakes
+from api.problems import Problem
+from controllers.gate.asking import Asked
+from controllers.gate.authorize import Gate
+from controllers.runs.run_record import agent_actor
+from controllers.runtime.blocking import Blocking
+from controllers.runtime.clock import Clock, wait_for_any
+from schemas.authorize import AuthorizeMessage, Decision, DecisionWord, Estimate
+from schemas.mission import Spend
+from store.contract import Store
+
+
+class DecisionEndpoints:
+    """Answers for one store. Everything that blocks runs in threads; belongs to one event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        gate: Gate,
+        *,
+        callers: Callers,
+        bodies: Bodies,
+        places: Places,
+        polls: Places,
+        clock: Clock,
+        blocking: Blocking,
+        wakes: Wakes,
+    ) -> None:
+        self._store = store
+        self._gate = gate
+        self._callers = callers
+        self._bodies = bodies
+        self._places = places
+        self._polls = polls
+        self._clock = clock
+        self._blocking = blocking
+        self._wakes = wakes
+
+    async def authorize(self, request: Request) -> Response:
+        """Decide one call. Raises Problem, RemitError (see ``runs.to_problem``)."""
+        caller = await self._callers.identify(request)
+        key = named_key(request)
+        with self._places.taken(caller.uid):
+            async with self._bodies.read(request, large=False) as body:
+                decision = await self._blocking.run(self._decide, caller, key, body)
+        return answer_with(decision)
+
+    def _decide(self, caller: Caller, key: str | None, body: bytes) -> Decision:
+        asked = _asked(parse(AuthorizeMessage, body), key)
+        with self._store.transaction(agent_actor(caller.run)) as tx:
+            return self._gate.authorize(tx, caller.uid, asked)
+
+    async def decision(self, request: Request, decision_id: str, wait_s: int) -> Response:
+        """The decision; while a person is asked, as soon as there is an answer, else after ``wait_s`` seconds. Raises
+        Problem, RemitError (see ``runs.to_problem``)."""
+        caller = await self._callers.identify(request)
+        with self._polls.taken(caller.uid):
+            return answer_with(await self._wait(request, caller, decision_id, wait_s))
+
+    async def _wait(self, request: Request, caller: Caller, decision_id: str, wait_s: int) -> Decision:
+        until = self._clock.monotonic() + wait_s
+        gone = asyncio.Event()
+        watch = asyncio.create_task(watch_client(request, gone))
+        watched = await self._blocking.run(self._concerns, caller, decision_id)
+        try:
+            async with self._wakes.waiting(*watched) as news:
+                while True:
+                    news.clear()
+                    decision = await self._blocking.run(self._look, caller, decision_id)
+                    left = until - self._clock.monotonic()
+                    settled = decision.decision is not DecisionWord.ASK or decision.authorize_again
+                    if settled or left <= 0 or gone.is_set() or self._wakes.closing.is_set():
+                        return decision
+                    await wait_for_any(self._clock, left, news, gone, self._wakes.closing)
+        finally:
+            watch.cancel()
+
+    def _concerns(self, caller: Caller, decision_id: str) -> tuple[str, ...]:
+        """What a change of may bring news: the run, the call, and the question that it waits for."""
+        with self._store.snapshot() as snapshot:
+            found = self._gate.look(snapshot, caller.uid, decision_id)
+            request = self._gate.question(snapshot, caller.run.namespace, found)
+        uids = (caller.uid, decision_id, request.uid if request is not None else "")
+        return tuple(uid for uid in uids if uid)
+
+    def _look(self, caller: Caller, decision_id: str) -> Decision:
+        with self._store.snapshot() as snapshot:
+            if not self._gate.is_news(snapshot, caller.uid, decision_id):
+                return self._gate.look(snapshot, caller.uid, decision_id)
+        with self._store.transaction(agent_actor(caller.run)) as tx:
+            return self._gate.collect(tx, caller.uid, decision_id)
+
+
+def _asked(message: AuthorizeMessage, key: str | None) -> Asked:
+    """The call as the gate takes it. Raises Problem (400, 422)."""
+    if key is not None and message.idempotency_key not in (None, key):
+        raise Problem(422, "KeysDiffer", "the header Idempotency-Key and idempotencyKey in the body differ")
+    key = key or message.idempotency_key
+    if key is None:
+        raise Problem(
+            400,
+            "IdempotencyKeyMissing",
+            "name the call: a header Idempotency-Key, or idempotencyKey in the body; a new one for each call, the same"
+            " one when a request is repeated",
+        )
+    asked = Asked(
+        message.tool, message.args, key, message.target or "", _estimate(message.estimate), message.hinted_risk
+    )
+    if message.args_digest not in (None, asked.args_digest):
+        raise Problem(
+            422, "ArgsDigestMismatch", f"args are {asked.args_digest} as canonical JSON, and argsDigest says otherwise"
+        )
+    return asked
+
+
+def _estimate(given: Estimate | None) -> Spend | None:
+    if given is None or (given.usd is None and not given.tokens):
+        return None
+    return Spend(usd=given.usd, input_tokens=given.tokens or 0, source="Estimated")

@@ -1,0 +1,75 @@
+"""What the limits of autonomy say of a call that leave is asked for."""
+
+from __future__ import annotations
+
+from controllers.runs import loop_facts, sessions
+from decisions import call_limits, loops
+from decisions.call_limits import Excess
+from decisions.policy.facts import Barrier, Call
+from schemas.loop import Asked, LoopFinding, LoopSignal
+from schemas.policy import Verdict
+from schemas.resource import Resource, digest
+from schemas.run import RunSpec
+from schemas.tool_call import ToolCallState
+from store.contract import Transaction
+
+_SOURCE = "autonomy limit (built-in)"
+
+
+def limit(tx: Transaction, run: Resource, call: Call) -> Barrier | None:
+    """None when nothing stands in its way; else Deny. The call is counted, once: asking again about one that waits for
+    a person does not count. Writes the session of the run, and nothing of the run itself."""
+    mission = tx.get_by_uid(RunSpec.model_validate(run.spec).mission_uid)
+    if mission is None:
+        return None
+    loop = sessions.mission_loop(mission)
+    if loop.finding is not None:
+        return Barrier(
+            Verdict.DENY,
+            f"{mission.key.short} goes around in circles ({loop.finding.signal}) and is being stopped",
+            "loop detection",
+            remedy=f"a person looks at it: remit describe {mission.key.short}",
+        )
+    args_digest = digest(call.args)
+    if _waits(tx, run, call.tool, args_digest):
+        return None
+    session = sessions.of_run(tx, run)
+    before = sessions.counts(session, mission)
+    signature = digest([call.tool, args_digest])[7:19]
+    counted = call_limits.count(before.asked or Asked(), run.name, signature, loops.minute_of(tx.now))
+    session = sessions.keep(tx, session, before.model_copy(update={"asked": counted.asked}))
+    if counted.insisting:
+        finding = LoopFinding(
+            signal=LoopSignal.SAME_CALL,
+            what=f"{call.tool[:100]} with arguments {args_digest[7:19]} is asked for again and again",
+            count=counted.same,
+            limit=call_limits.INSISTING,
+            found_at=tx.now,
+            source=loops.BUILT_IN,
+        )
+        loop_facts.note(tx, mission, finding, run=run.name, session=session.name)
+    return _barrier(counted)
+
+
+def _waits(tx: Transaction, run: Resource, tool: str, args_digest: str) -> bool:
+    """Whether the same call waits for a person already."""
+    waiting = tx.objects("ToolCall", owner_uid=run.uid, states=(ToolCallState.ASKING.value,))
+    return any(c.spec.get("tool") == tool and c.spec.get("argsDigest") == args_digest for c in waiting)
+
+
+def _barrier(counted: call_limits.Count) -> Barrier | None:
+    if counted.excess is None:
+        return None
+    if counted.excess is Excess.RATE:
+        text = f"{counted.asked.in_minute} calls in a minute; at most {call_limits.PER_MINUTE}"
+        remedy = "wait until the next minute"
+    elif counted.excess is Excess.SAME_CALL:
+        text = (
+            f"the same call, number {counted.same} in {call_limits.SAME_MINUTES} minutes; at most "
+            f"{call_limits.SAME_CALLS}"
+        )
+        remedy = "do something else, or give up with fail"
+    else:
+        text = f"{counted.asked.calls} calls in one run; at most {call_limits.PER_RUN}"
+        remedy = "complete the run; another one follows where the work goes on"
+    return Barrier(Verdict.DENY, text, _SOURCE, remedy=remedy)

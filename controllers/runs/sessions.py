@@ -1,0 +1,78 @@
+"""The Session of an agent on a mission: found or made when there is something to keep in it."""
+
+from __future__ import annotations
+
+from schemas.base import Key, ObjectRef
+from schemas.conditions import set_condition
+from schemas.event import EventType
+from schemas.loop import MissionLoop, SessionLoop
+from schemas.mission import MissionStatus
+from schemas.resource import Declared, Resource, digest
+from schemas.run import RunSpec
+from schemas.session import SessionReason, SessionSpec, SessionStatus
+from store.contract import Snapshot, Transaction
+
+
+def session_name(mission: str, mission_uid: str, agent_uid: str) -> str:
+    """``<mission>-<8 digits>``; deterministic, so that there is one for each agent on a mission."""
+    return f"{mission[:200].rstrip('-.')}-{digest([mission_uid, agent_uid])[7:15]}"
+
+
+def key_of(run: Resource) -> Key:
+    """Of the session that a run belongs to."""
+    spec = RunSpec.model_validate(run.spec)
+    return Key("Session", run.namespace, session_name(spec.mission_ref.name, spec.mission_uid, spec.agent_uid))
+
+
+def find(snapshot: Snapshot, run: Resource) -> Resource | None:
+    """The session of a run, or None while it has none."""
+    return snapshot.get(key_of(run))
+
+
+def of_run(tx: Transaction, run: Resource) -> Resource:
+    """The session of a run; made, with its event, when there is none."""
+    key = key_of(run)
+    known = tx.get(key)
+    if known is not None:
+        return known
+    spec = RunSpec.model_validate(run.spec)
+    conditions = set_condition((), "Ready", True, SessionReason.OPEN, "", now=tx.now, generation=1)
+    session = tx.create(
+        Declared(
+            "Session",
+            key.namespace,
+            key.name,
+            SessionSpec(agent_ref=spec.agent_ref, mission_ref=ObjectRef(name=spec.mission_ref.name)).to_wire(),
+        ),
+        manager="controller/sessions",
+        owner_uid=spec.mission_uid,
+        status=SessionStatus(conditions=conditions, observed_generation=1).to_wire(),
+    )
+    tx.event(
+        EventType.CREATED,
+        session,
+        reason="Opened",
+        message=f"{spec.agent_ref.name} on {spec.mission_ref.name}",
+        data={"related": [spec.mission_uid, spec.agent_uid]},
+    )
+    return session
+
+
+def counts(session: Resource, mission: Resource | None) -> SessionLoop:
+    """What is counted of a session. Counts from before a person's reset of the mission are void."""
+    loop = SessionStatus.model_validate(session.status).loop or SessionLoop()
+    epoch = mission_loop(mission).epoch
+    return loop if loop.epoch == epoch else SessionLoop(epoch=epoch)
+
+
+def mission_loop(mission: Resource | None) -> MissionLoop:
+    """What is counted of a mission; nothing where it is gone."""
+    if mission is None or mission.status.get("loop") is None:
+        return MissionLoop()
+    return MissionStatus.model_validate(mission.status).loop or MissionLoop()
+
+
+def keep(tx: Transaction, session: Resource, loop: SessionLoop) -> Resource:
+    """Write the counts."""
+    status = SessionStatus.model_validate(session.status)
+    return tx.put_status(session, status.model_copy(update={"loop": loop}).to_wire())
