@@ -53,6 +53,7 @@ VERBS: dict[str, Verb] = {
         "Act",
         ("approve", "cli.verbs.approve", "Accept a result, or allow exactly what is asked"),
         ("deny", "cli.verbs.deny", "Turn it down, or send it back with remarks"),
+        ("say", "cli.verbs.say", "Say something to the agent of a mission"),
         ("hold", "cli.verbs.hold", "Stop work without touching what is declared"),
         ("release", "cli.verbs.release", "End Holds"),
         ("estop", "cli.verbs.estop", "Stop everything now; `estop release` ends that"),

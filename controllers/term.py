@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
@@ -29,6 +30,8 @@ from controllers.reconcilers import (
     missions,
     ownership,
     policies,
+    sessions,
+    sub_agents,
     unreconciled,
     waivers,
 )
@@ -72,6 +75,10 @@ CHANGES = 5_000
 TIDY_S = 3600.0
 ABANDONED_S = 60.0
 KEEP_TOMBSTONES = 100_000
+KEEP_EFFECTS = timedelta(days=30)
+"""Nobody asks for an effect once more after so long: a run is started and canceled while it is open."""
+TIDY_BATCH = 2_000
+"""Rows that are deleted in one transaction: others wait for its end."""
 
 
 class Term:
@@ -166,7 +173,8 @@ class Term:
     # Waking.
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, claims.KIND, "Confirmation", fields.KIND)]
+        no_objects = (dispatcher.KIND, claims.KIND, sub_agents.KIND, "Confirmation", fields.KIND)
+        kinds = [k for k in self._reconcilers if k not in no_objects]
 
         def everything() -> list[tuple[Key, Priority]]:
             with self._waking, self.store.snapshot() as snapshot:
@@ -294,6 +302,10 @@ class Term:
     def _tidy(self) -> None:
         with self.store.transaction(SYSTEM) as tx:
             tx.prune_tombstones(tx.latest_version() - KEEP_TOMBSTONES)
+        full = True
+        while full:
+            with self.store.transaction(SYSTEM) as tx:
+                full = tx.prune_effects(tx.now - KEEP_EFFECTS, limit=TIDY_BATCH) == TIDY_BATCH
 
     async def _lose(self) -> None:
         """Runs whose engine is gone for good."""
@@ -337,7 +349,9 @@ def make_reconcilers(
         "Mission": missions.reconcile,
         "Policy": policies.reconcile,
         fields.KIND: ownership.reconcile,
+        "Session": sessions.reconcile,
         "Source": _rests,
+        sub_agents.KIND: sub_agents.reconcile,
         "Waiver": waivers.reconcile,
     }
 

@@ -8,17 +8,24 @@ from enum import StrEnum
 
 from schemas.loop import Asked
 
-PER_MINUTE = 120
-"""Calls of one session in one minute of the clock."""
-SAME_CALLS = 20
-SAME_MINUTES = 10
-"""So many calls of a tool with the same arguments in so many minutes."""
-INSISTING = 2 * SAME_CALLS
-"""Who asks that often all the same goes around in circles: the mission is contained."""
-PER_RUN = 5_000
-"""Calls of one run."""
 KNOWN = 32
 """Different calls that are known; the one whose window began first makes room."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """The numbers. ``per_minute`` counts calls of one session in one minute of the clock; ``same_calls`` those of a
+    tool with the same arguments in ``same_minutes``; who asks ``insisting`` times all the same goes around in
+    circles."""
+
+    per_minute: int = 120
+    same_calls: int = 20
+    same_minutes: int = 10
+    insisting: int = 40
+    per_run: int = 5_000
+
+
+DEFAULT = CallLimits()
 
 
 class Excess(StrEnum):
@@ -40,25 +47,29 @@ class Count:
     insisting: bool = False
 
 
-def count(asked: Asked, run: str, signature: str, minute: int) -> Count:
+def count(asked: Asked, run: str, signature: str, minute: int, limits: CallLimits = DEFAULT) -> Count:
     """Take in that ``run`` asks leave for a call; ``signature`` is the same for the same tool and arguments. A clock
     that was set back stays in the minute it had reached."""
     minute = max(minute, asked.minute)
     in_minute = asked.in_minute + 1 if minute == asked.minute else 1
     calls = asked.calls + 1 if run == asked.run else 1
     began, times = asked.same.get(signature, (minute, 0))
-    if minute - began >= SAME_MINUTES:
+    if minute - began >= limits.same_minutes:
         began, times = minute, 0
-    same = {known: seen for known, seen in asked.same.items() if known != signature and minute - seen[0] < SAME_MINUTES}
+    same = {
+        known: seen
+        for known, seen in asked.same.items()
+        if known != signature and minute - seen[0] < limits.same_minutes
+    }
     while len(same) >= KNOWN:
         del same[min(same, key=lambda known: same[known])]
     same[signature] = (began, times + 1)
     made = Asked(run=run, calls=calls, minute=minute, in_minute=in_minute, same=same)
     excess = None
-    if calls > PER_RUN:
+    if calls > limits.per_run:
         excess = Excess.RUN
-    elif times + 1 > SAME_CALLS:
+    elif times + 1 > limits.same_calls:
         excess = Excess.SAME_CALL
-    elif in_minute > PER_MINUTE:
+    elif in_minute > limits.per_minute:
         excess = Excess.RATE
-    return Count(made, times + 1, excess, times + 1 > INSISTING)
+    return Count(made, times + 1, excess, times + 1 > limits.insisting)

@@ -42,8 +42,8 @@ _ERROR = 500
 _WHAT = 200
 
 _VARIABLE = (
-    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<id>"),
-    (re.compile(r"\b(0x)?(?=[0-9a-f]*[0-9])[0-9a-f]{7,}\b"), "<hex>"),
+    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<n>"),
+    (re.compile(r"\b(0x)?(?=[0-9a-f]*[0-9])[0-9a-f]{7,}\b"), "<n>"),
     (re.compile(r"\d+"), "<n>"),
     (re.compile(r"\s+"), " "),
 )

@@ -10,6 +10,7 @@ from decisions.meters import shown
 from decisions.mission_facts import DependencyFacts
 from decisions.mission_pass import Pass
 from schemas.approval_request import RequestState, RequestType
+from schemas.base import DEFAULT_NAMESPACE
 from schemas.budget import OnBreach
 from schemas.conditions import BlockedOn, ConditionStatus, find, set_condition
 from schemas.event import EventType
@@ -132,12 +133,13 @@ def _wait_for_person(work: Pass, type_: str, verb: str) -> None:
 def _wait_for_leave(work: Pass) -> None:
     """Each action that waits, with the command that shows exactly what it is."""
     namespace = work.facts.key.namespace
+    where = "" if namespace == DEFAULT_NAMESPACE else f" -n {namespace}"
     for action in work.facts.actions:
         if action.state is RequestState.PENDING:
             work.block(
                 "Approval",
                 f"ApprovalRequest/{namespace}/{action.name}",
-                f"read it, then approve or deny: remit describe approval/{action.name} -n {namespace}",
+                f"remit describe approval/{action.name}{where}",
                 since=work.now,
                 until=action.expires_at,
             )

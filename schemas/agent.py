@@ -189,6 +189,28 @@ class AgentReason(StrEnum):
     MAY_STILL_BE_RUNNING = "MayStillBeRunning"  # a worker of it could not be told to stop
 
 
+class Ancestor(StatusModel):
+    """Who a sub-agent descends from, and what it works on."""
+
+    agent: ObjectRef = Field(description="The agent.")
+    mission: ObjectRef = Field(description="Its mission.")
+
+
+class Spawned(StatusModel):
+    """How a sub-agent came to be, and when it ends."""
+
+    name: str = Field(description="What its parent calls it.")
+    run: Name = Field(description="The run that spawned it.")
+    run_uid: str = Field(description="Its uid: the sub-agent ends with it.")
+    mission: ObjectRef = Field(description="What the sub-agent works on, and nothing else.")
+    mission_uid: str = Field(description="Its uid.")
+    depth: int = Field(description="Generations below a declared agent.")
+    lineage: tuple[Ancestor, ...] = Field((), description="Its ancestors, the declared agent first.")
+    expires_at: Time = Field(description="It ends then at the latest.")
+    hosted: bool = Field(False, description="Whether the program of its parent does its work, with a key of its own.")
+    ending: str = Field("", description="Why it is being ended.")
+
+
 class AgentStatus(StatusModel):
     """How it fares."""
 
@@ -214,6 +236,7 @@ class AgentStatus(StatusModel):
     last_run_time: Time | None = Field(None, description="When a run last ended.")
     enforcement: Enforcement = Field(Enforcement.OBSERVED, description="How tightly its acts are held.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
+    spawned: Spawned | None = Field(None, description="Of a sub-agent: who spawned it, and when it ends.")
 
 
 KIND = KindInfo(

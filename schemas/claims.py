@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from schemas.base import Int, JsonObject, Model
+from schemas.policy import Redaction
 from schemas.protocol import MAX_TOKENS, Base64, Cost, Message, UsageSource
 from schemas.quantities import Time
 from schemas.run import RunReason, RunState
@@ -42,6 +43,7 @@ class Order(Model):
         None,
         description="Program to start, as spec.pull.command; its secrets are references for the worker to look up.",
     )
+    redaction: Redaction = Field(Redaction.STANDARD, description="What is taken out of the program's output.")
     timeout_s: float = Field(description="Seconds from the start after which it has to be stopped.")
     fence: Int = Field(description="Fencing token: every write about this claim names it.")
     lease_s: float = Field(description="Renew within so many seconds, or the run is lost.")

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Model
 from schemas.quantities import Duration
+from schemas.secrets_config import SecretsConfig
 from schemas.source import (
     STATUS_BRANCH,
     Branch,
@@ -126,6 +127,9 @@ class Config(Model):
     hook_listen: Address | None = Field(None, description="Where forges may ask to look now; nowhere when absent.")
     forge_hosts: tuple[HostName, ...] = Field(
         (), max_length=100, description="Hosts of forges beside api.github.com and gitlab.com; with a port, only that."
+    )
+    secrets: SecretsConfig = Field(
+        default_factory=SecretsConfig, description="Where secrets lie, and who may use which."
     )
     profile: Profile = Field(Profile.WORKSTATION, description="Workstation, Standalone or Vps.")
 

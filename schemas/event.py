@@ -48,6 +48,10 @@ class EventType(StrEnum):
     CALL_ENDED = "CallEnded"  # the result of a tool call was reported, or its run ended without one
     RETRY_SCHEDULED = "RetryScheduled"  # another attempt will follow
     CANCEL_REQUESTED = "CancelRequested"  # the worker was told to stop
+    MESSAGE_POSTED = "MessagePosted"  # a person or an agent said something
+    MESSAGE_ENDED = "MessageEnded"  # a message was delivered, stopped by a limit, or canceled
+    SUB_AGENT_SPAWNED = "SubAgentSpawned"  # an agent spawned another for a part of its mission
+    SUB_AGENT_ENDED = "SubAgentEnded"  # a sub-agent ended; its key is dead, what it did not use went back
     TRANSITION_REFUSED = "TransitionRefused"  # somebody asked for a move that is not legal
     REQUEST_HANDLED = "RequestHandled"  # a request token was acted on
     REQUEST_IGNORED = "RequestIgnored"  # a request token had nothing to act on
@@ -55,6 +59,7 @@ class EventType(StrEnum):
     APPROVAL_REQUESTED = "ApprovalRequested"  # a person is asked
     APPROVAL_DECIDED = "ApprovalDecided"  # a person answered and it counted
     APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time, or a leave ended without being used
+    WAIVER_ENDING = "WaiverEnding"  # a Waiver ends soon: what it lets through will wait for a person again
     LEAVE_USED = "LeaveUsed"  # an approval let through what it was given for
     BUDGET_WARNING = "BudgetWarning"  # a share of a limit is reached at which people are told
     BUDGET_EXCEEDED = "BudgetExceeded"  # a limit leaves no room; the reason is its onBreach

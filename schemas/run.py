@@ -136,6 +136,10 @@ class RunStatus(StatusModel):
     retryable: bool = Field(True, description="Whether another attempt may help.")
     log_bytes: int = Field(0, description="Bytes of output kept.")
     log_truncated: bool = Field(False, description="Whether output beyond the cap was dropped.")
+    messages: int = Field(0, description="Messages from people to its agent, so far.")
+    hosted_until: Time | None = Field(
+        None, description="Of a sub-agent that its parent's program holds: its key is dead from then on."
+    )
     claim: Claim | None = Field(None, description="Who fetched it; for an executor of type Pull.")
     seen_keys: tuple[str, ...] = Field((), description="Digests of the latest idempotency keys of its agent's writes.")
 

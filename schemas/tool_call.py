@@ -71,7 +71,6 @@ class ToolCallStatus(StatusModel):
     rule: str = Field("", description="What decided: rule and place, or the built-in table.")
     message: str = Field("", description="What the agent was told.")
     remedy: str = Field("", description="What would have allowed it.")
-    decision_id: str = Field("", description="Names the decision on the wire: the uid of this record.")
     approval_request: str | None = Field(None, description="Name of the ApprovalRequest.")
     expires_at: Time | None = Field(None, description="The leave ends then.")
     started_at: Time | None = Field(None, description="When it was asked for.")

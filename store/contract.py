@@ -412,6 +412,11 @@ class Transaction(Snapshot, Protocol):
     def prune_tombstones(self, before_version: int) -> int:
         """Forget removals up to that version; returns how many."""
 
+    def prune_effects(self, before: datetime, *, limit: int) -> int:
+        """Forget up to ``limit`` effects that are Done or Dead since ``before`` or longer; returns how many. What was
+        done stays in the event log. Their keys may be enqueued again: ``before`` has to lie further back than anybody
+        would ask for the same effect once more."""
+
 
 class Store(Protocol):
     """A store that is open."""

@@ -13,9 +13,10 @@ from sqlalchemy import bindparam
 from schemas.base import Key
 from schemas.errors import AlreadyExists, Conflict
 from schemas.ownership import Ownership
+from schemas.registry import RECORDS
 from schemas.resource import Declared, Resource, canonical_json
 from store import rows
-from store.codec import dump, from_micros
+from store.codec import Mask, dump, from_micros
 from store.heads import Heads
 from store.objects import BY_NAME, ObjectReads, named
 from store.session import Statement
@@ -61,6 +62,7 @@ class ObjectWrites(ObjectReads):
     _heads: Heads
     _now: int
     _new_id: Callable[[], str]
+    _mask: Mask
 
     def create(
         self,
@@ -74,6 +76,9 @@ class ObjectWrites(ObjectReads):
         uid: str | None = None,
     ) -> Resource:
         self._refuse_taken(declared.key)
+        if declared.kind in RECORDS:
+            declared = replace(declared, spec=self._mask(declared.spec))
+        status = None if status is None else self._mask(status)
         if uid is not None and self.spec_at(uid, 1) is not None:
             raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
         resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
@@ -128,6 +133,7 @@ class ObjectWrites(ObjectReads):
         return wanted
 
     def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
+        status = self._mask(status)
         text = dump(status)
         if text == dump(current.status):
             self._refuse_stale(current)

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam
 
 from schemas.base import Key
 from schemas.errors import Fenced
-from store.codec import bounded, clean, dump, from_micros, in_micros, load, load_object, maybe_moment, to_micros
+from store.codec import Mask, bounded, clean, dump, from_micros, in_micros, load, load_object, maybe_moment, to_micros
 from store.contract import Effect, EffectState
 from store.session import Row, Session, Statement
 from store.tables import effects
@@ -92,6 +92,19 @@ _DROP = Statement(
     sa.update(effects)
     .where(_c.key == bindparam("at_key"), _c.state == sa.literal(EffectState.PENDING.value))
     .values(state=EffectState.DEAD.value, done_at=bindparam("done_at"), last_error="withdrawn")
+)
+_PRUNE = Statement(
+    sa.delete(effects).where(
+        _c.id.in_(
+            sa.select(_c.id)
+            .where(
+                _c.state.in_([sa.literal(EffectState.DONE.value), sa.literal(EffectState.DEAD.value)]),
+                _c.due_at <= bindparam("before"),  # no later than done_at, and in the index
+                _c.done_at <= bindparam("before"),
+            )
+            .limit(bindparam("limit"))
+        )
+    )
 )
 
 
@@ -170,6 +183,7 @@ class OutboxWrites(OutboxReads):
 
     _now: int
     _new_id: Callable[[], str]
+    _mask: Mask
 
     def enqueue(
         self, type: str, key: str, subject: Key, payload: dict[str, Any], *, due_at: datetime | None = None
@@ -185,7 +199,7 @@ class OutboxWrites(OutboxReads):
                 "subject_kind": subject.kind,
                 "subject_namespace": subject.namespace,
                 "subject_name": subject.name,
-                "payload": dump(payload),
+                "payload": dump(self._mask(payload)),
                 "state": EffectState.PENDING.value,
                 "due_at": self._now if due_at is None else to_micros(due_at),
                 "tries": 0,
@@ -226,7 +240,7 @@ class OutboxWrites(OutboxReads):
         return taken
 
     def finish_effect(self, effect: Effect, result: dict[str, Any] | None = None) -> None:
-        self._own(_FINISH, effect, {"done_at": self._now, "result": "" if result is None else dump(result)})
+        self._own(_FINISH, effect, {"done_at": self._now, "result": "" if result is None else dump(self._mask(result))})
 
     def fail_effect(self, effect: Effect, error: str, *, retry_at: datetime | None) -> None:
         dead = retry_at is None
@@ -234,7 +248,7 @@ class OutboxWrites(OutboxReads):
             "state": (EffectState.DEAD if dead else EffectState.PENDING).value,
             "due_at": to_micros(effect.due_at if retry_at is None else retry_at),
             "done_at": self._now if dead else None,
-            "error": clean(error),
+            "error": clean(self._mask(error)),
         }
         self._own(_FAIL, effect, values)
 
@@ -251,6 +265,9 @@ class OutboxWrites(OutboxReads):
 
     def drop_effect(self, key: str) -> bool:
         return self._session.run(_DROP, {"at_key": key, "done_at": self._now}) > 0
+
+    def prune_effects(self, before: datetime, *, limit: int) -> int:
+        return self._session.run(_PRUNE, {"before": to_micros(before), "limit": bounded(max(limit, 0))})
 
     def _own(self, statement: Statement, effect: Effect, values: dict[str, Any]) -> None:
         """Write to an effect whose claim still has that token."""

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from schemas.resource import Actor
 from store.changes import ChangeWrites
-from store.codec import to_micros
+from store.codec import Mask, to_micros, unmasked
 from store.contract import Fence
 from store.events import EventWrites
 from store.heads import Heads
@@ -30,10 +30,12 @@ class SqlTransaction(ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, Time
         fence: Fence | None,
         now: Callable[[], datetime],
         new_id: Callable[[], str],
+        mask: Mask = unmasked,
     ) -> None:
         self._session = session
         self._actor = actor
         self._new_id = new_id
+        self._mask = mask
         self._held_events = []
         self._held_relations = []
         self._heads = Heads.read(session, lock=True)

@@ -18,9 +18,11 @@ from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimEndpoints, ClaimVerb, Wor
 from api.agents.decisions import DecisionEndpoints
 from api.agents.limits import AgentLimits, LoadLimit, Places, TokenBuckets
 from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
+from api.agents.sub_agents import SubAgentWrites
 from api.agents.wakes import POLL_S, Wakes
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
+from controllers.gate import autonomy
 from controllers.gate.authorize import Gate
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
@@ -30,7 +32,7 @@ from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from schemas.authorize import Decision
 from schemas.errors import RemitError
-from schemas.protocol import Inbox
+from schemas.protocol import Inbox, SubAgents
 from store.contract import Store
 
 _ABOUT = (
@@ -49,30 +51,33 @@ def create_app(
     hosts: Iterable[str] = (),
     limits: AgentLimits | None = None,
     worker_token: WorkerTokens = lambda _: None,
+    files: ArtifactFiles | None = None,
     stops: Stops = other.NONE,
     gate: Gate | None = None,
     poll_s: float = POLL_S,
     version: str = "v1",
 ) -> FastAPI:
-    """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept; ``hosts`` are names it answers to
-    beside loopback ones; ``worker_token`` tells the token that the workers of a Pull executor prove themselves with;
-    ``stops`` is what stops work beside the Holds in the store;
-    ``blocking`` should have threads of its own, so that agents never wait for reconcilers, nor
-    these for them. ``app.state.close()`` ends every long poll: call it when the server is to stop.
+    """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept, by ``files`` if that is given;
+    ``hosts`` are names it answers to beside loopback ones; ``worker_token`` tells the token that the workers of a Pull
+    executor prove themselves with; ``stops`` is what stops work beside the Holds in the store; ``blocking`` should
+    have threads of its own, so that agents never wait for reconcilers, nor these for them. ``app.state.close()`` ends
+    every long poll: call it when the server is to stop.
     ``app.state.waiting()`` counts them.
     """
     limits = limits or AgentLimits()
+    files = files or ArtifactFiles(state_dir)
     wakes = Wakes(store, blocking, clock, poll_s=poll_s)
-    callers = Callers(store, tokens, TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic), blocking)
+    buckets = TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic)
+    callers = Callers(store, tokens, buckets, blocking, now=clock.now)
     bodies = Bodies(limits, clock)
     places, polls = Places(limits.in_flight, "requests"), Places(limits.polls, "long polls")
     runs = RunEndpoints(
-        store, ArtifactFiles(state_dir), callers=callers, bodies=bodies, places=places, polls=polls,
-        clock=clock, blocking=blocking, limits=limits, wakes=wakes,
+        store, files, sub_agents=SubAgentWrites(store, tokens, stops), callers=callers,
+        bodies=bodies, places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
     )  # fmt: skip
     decisions = DecisionEndpoints(
-        store, gate or Gate(stops=stops), callers=callers, bodies=bodies, places=places, polls=polls,
-        clock=clock, blocking=blocking, wakes=wakes,
+        store, gate or Gate(stops=stops, limits=(autonomy.limit,)), callers=callers, bodies=bodies, places=places,
+        polls=polls, clock=clock, blocking=blocking, wakes=wakes,
     )  # fmt: skip
 
     @asynccontextmanager
@@ -104,7 +109,7 @@ def create_app(
     app.state.waiting = lambda: wakes.count
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     claims = ClaimEndpoints(
-        store, tokens, worker_token, ArtifactFiles(state_dir), state_dir,
+        store, tokens, worker_token, files, state_dir,
         clock=clock, blocking=blocking, limits=limits, wakes=wakes, stops=stops,
     )  # fmt: skip
 
@@ -142,6 +147,18 @@ def create_app(
 
     for verb in VERBS:
         app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))
+
+    @app.get(
+        "/agent/v1/runs/{run}/sub-agents",
+        summary="List the sub-agents of the run",
+        operation_id="list-sub-agents",
+        response_model=SubAgents,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 422, 429, 503),
+    )
+    async def sub_agents(request: Request, run: str) -> Response:
+        """Those that have not been put away."""
+        return await runs.sub_agents(request, run)
 
     @app.get(
         "/agent/v1/runs/{run}/inbox",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from starlette.requests import Request
 
@@ -35,11 +37,14 @@ class Caller:
 class Callers:
     """Checks tokens."""
 
-    def __init__(self, store: Store, tokens: RunTokens, buckets: TokenBuckets, blocking: Blocking) -> None:
+    def __init__(
+        self, store: Store, tokens: RunTokens, buckets: TokenBuckets, blocking: Blocking, *, now: Callable[[], datetime]
+    ) -> None:
         self._store = store
         self._tokens = tokens
         self._buckets = buckets
         self._blocking = blocking
+        self._now = now
 
     async def admit(self, request: Request, run: str) -> Caller:
         """The caller, who asks for ``run`` (name or uid). Raises Problem as ``identify``, and 404 for any run but its
@@ -63,7 +68,11 @@ class Callers:
 
     def _find(self, run_uid: str) -> Caller:
         with self._store.snapshot() as snapshot:
-            return find(snapshot.get_by_uid(run_uid))
+            caller = find(snapshot.get_by_uid(run_uid))
+        until = caller.status.hosted_until
+        if until is not None and self._now() >= until:
+            raise dead_token("the time of its sub-agent is over")
+        return caller
 
 
 def find(run: Resource | None) -> Caller:

@@ -38,6 +38,7 @@ from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import Refused, StoreUnavailable
 from schemas.executor import ExecutorSpec, ExecutorType
 from schemas.mission import Artifact, Spend
+from schemas.policy import Redaction
 from schemas.protocol import Receipt
 from schemas.resource import Actor, ActorKind, Resource
 from schemas.run import ENDED, RunSpec, RunState, RunStatus
@@ -306,6 +307,7 @@ def _order(claimed: claims.Claimed) -> wire.Order:
         mission=order.mission,
         command=None if spec.program is None else spec.program.to_wire(),
         timeout_s=timeout_s if order.deadline_s is None else min(timeout_s, order.deadline_s),
+        redaction=Redaction(order.redaction),
         fence=claimed.fence,
         lease_s=claimed.lease_s,
     )
@@ -355,7 +357,7 @@ def _write_part(folder: Path, name: str, offset: int, data: bytes) -> None:
     try:
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-        file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
             size = os.fstat(file).st_size
             if offset > size:

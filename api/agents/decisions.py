@@ -15,6 +15,7 @@ from api.agents.wakes import Wakes
 from api.problems import Problem
 from controllers.gate.asking import Asked
 from controllers.gate.authorize import Gate
+from controllers.gate.held import before_it_goes_out
 from controllers.runs.run_record import agent_actor
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
@@ -61,7 +62,8 @@ class DecisionEndpoints:
     def _decide(self, caller: Caller, key: str | None, body: bytes) -> Decision:
         asked = _asked(parse(AuthorizeMessage, body), key)
         with self._store.transaction(agent_actor(caller.run)) as tx:
-            return self._gate.authorize(tx, caller.uid, asked)
+            decision = self._gate.authorize(tx, caller.uid, asked)
+        return before_it_goes_out(decision, caller.run, self._gate.stops)
 
     async def decision(self, request: Request, decision_id: str, wait_s: int) -> Response:
         """The decision; while a person is asked, as soon as there is an answer, else after ``wait_s`` seconds. Raises
@@ -91,7 +93,7 @@ class DecisionEndpoints:
     def _concerns(self, caller: Caller, decision_id: str) -> tuple[str, ...]:
         """What a change of may bring news: the run, the call, and the question that it waits for."""
         with self._store.snapshot() as snapshot:
-            found = self._gate.look(snapshot, caller.uid, decision_id)
+            found = self._gate.look(snapshot, caller.run, decision_id, self._clock.now())
             request = self._gate.question(snapshot, caller.run.namespace, found)
         uids = (caller.uid, decision_id, request.uid if request is not None else "")
         return tuple(uid for uid in uids if uid)
@@ -99,9 +101,10 @@ class DecisionEndpoints:
     def _look(self, caller: Caller, decision_id: str) -> Decision:
         with self._store.snapshot() as snapshot:
             if not self._gate.is_news(snapshot, caller.uid, decision_id):
-                return self._gate.look(snapshot, caller.uid, decision_id)
+                return self._gate.look(snapshot, caller.run, decision_id, self._clock.now())
         with self._store.transaction(agent_actor(caller.run)) as tx:
-            return self._gate.collect(tx, caller.uid, decision_id)
+            decision = self._gate.collect(tx, caller.uid, decision_id)
+        return before_it_goes_out(decision, caller.run, self._gate.stops)
 
 
 def _asked(message: AuthorizeMessage, key: str | None) -> Asked:

@@ -105,7 +105,8 @@ def document(app: FastAPI) -> dict[str, Any]:
     )
     _, definitions = models_json_schema(
         [(verb.message, "validation") for verb in (*VERBS, CLAIM, *CLAIM_VERBS)]
-        + [(AuthorizeMessage, "validation"), (Decision, "serialization"), (protocol.Inbox, "serialization")],
+        + [(AuthorizeMessage, "validation"), (Decision, "serialization"), (protocol.Inbox, "serialization")]
+        + [(protocol.SubAgents, "serialization")],
         ref_template=_REFS,
     )
     components = found.setdefault("components", {})

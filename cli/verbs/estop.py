@@ -17,6 +17,8 @@ from cli.program import shown
 from schemas.base import DEFAULT_NAMESPACE, is_name, is_namespace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cli.project import Project
     from controllers.holds.stop_file import StopFile
     from schemas.base import Key
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 1.5
 """So long the store may take before the file is written: an e-stop does not queue."""
+_LATE_S = 4.0
+"""So long it is waited, with the file in force, whether the store was only slow."""
 _PICKED_UP_S = 2.0
 _RELEASE = ("release", "clear")
 
@@ -91,10 +95,14 @@ def _check(reason: str, tenant: str, releases: bool) -> None:
 def _stop(context: typer.Context, tenant: str, reason: str) -> None:
     project = common.project_of(context)
     what = f"tenant {tenant}" if tenant else "everything"
+    _import()
+    attempt = _Try(lambda: _place(project, reason, tenant))
     try:
-        placed = _within(_PATIENCE_S, lambda: _place(project, reason, tenant))
+        placed = attempt.within(_PATIENCE_S)
     except Exception as error:  # noqa: BLE001  whatever keeps the store from taking it, the file still may
-        _by_file(project, what, reason, tenant, error)
+        file = _by_file(project, what, reason, tenant, error)
+        if isinstance(error, TimeoutError):
+            _taken_after_all(attempt, file, tenant)
         return
     key = placed.hold.key
     if not placed.changed:
@@ -127,28 +135,49 @@ def _place(project: Project, reason: str, tenant: str) -> _Placed:
         return _Placed(hold, changed, tx.count("Run", namespace=tenant or None, states=ACTIVE_STATES))
 
 
-def _within(seconds: float, work: Any) -> Any:
-    """The result of ``work`` in a thread of its own. Raises what it raises, TimeoutError when it takes longer; it may
-    still come to its end then, which does no harm."""
-    answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+class _Try:
+    """Something carried out in a thread of its own, so that nobody has to wait for its end."""
 
-    def carry_out() -> None:
+    def __init__(self, work: Callable[[], _Placed]) -> None:
+        self._answers: queue.SimpleQueue[_Placed | Exception] = queue.SimpleQueue()
+        self._work = work
+        threading.Thread(target=self._carry_out, daemon=True, name="estop").start()
+
+    def _carry_out(self) -> None:
         try:
-            answers.put((work(), None))
+            self._answers.put(self._work())
         except Exception as error:  # noqa: BLE001  handed on to who waits
-            answers.put((None, error))
+            self._answers.put(error)
 
-    threading.Thread(target=carry_out, daemon=True, name="estop").start()
+    def within(self, seconds: float) -> _Placed:
+        """What came of it. Raises what it raised, TimeoutError when it takes longer; it goes on then."""
+        try:
+            answer = self._answers.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError(f"it did not answer within {seconds:g} s") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _import() -> None:
+    """What the store needs, before it is given its time."""
+    import controllers.holds.estop  # noqa: F401
+    import store.open  # noqa: F401
+
+
+def _taken_after_all(attempt: _Try, file: StopFile, tenant: str) -> None:
+    """A store that was slow and has it by now needs the file no more: with it gone, one release ends the stop."""
     try:
-        value, error = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"it did not answer within {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return value
+        placed = attempt.within(_LATE_S)
+        file.remove(tenant)
+    except Exception:  # noqa: BLE001  the file stays, which is what was said
+        return
+    text = f"the store took it after all, as {placed.hold.key.short}: the file was taken away, everything stays stopped"
+    print(safe(text), file=sys.stderr)
 
 
-def _by_file(project: Project, what: str, reason: str, tenant: str, error: Exception) -> None:
+def _by_file(project: Project, what: str, reason: str, tenant: str, error: Exception) -> StopFile:
     """Write the file, and say so."""
     from cli.moment import now
     from cli.project import me
@@ -173,9 +202,10 @@ def _by_file(project: Project, what: str, reason: str, tenant: str, error: Excep
         "engines with another ESTOP file learn of it through the store only: run this there, too",
     ):
         print(safe(line), file=sys.stderr)
-    if tenant or not _programs(project, tenant):
-        return
-    print("programs of this machine were told to stop", file=sys.stderr)
+    told = _programs(project, tenant)
+    if told:
+        print(f"{told} program(s) of this machine were told to stop", file=sys.stderr)
+    return file
 
 
 def _stop_programs(context: typer.Context, project: Project, key: Key, count: int, tenant: str) -> None:
@@ -234,7 +264,7 @@ def _release(context: typer.Context, tenant: str, reason: str, part: Released | 
     lines: list[str] = []
     missing = 0
     with common.store_of(context) as store, store.transaction(me()) as tx:
-        effective.adopt(tx, Stops(file))
+        effective.adopt(tx, Stops(file).of_files())
         found = rules.standing(tx, tenant)
         placed = [hold for hold in found if not hold.unit]
         if not placed:

@@ -267,6 +267,23 @@ class AsyncRun:
         type is text/plain for text and application/octet-stream for bytes unless given."""
         await self._send(self._calls.artifact(self._new_key(), name, content, media_type))
 
+    async def say(self, text: str, *, to: Sequence[str] = (), in_reply_to: Notice | None = None) -> dict[str, Any]:
+        """Say something. ``in_reply_to`` is the notice of type Message that it answers. ``state`` in the answer is
+        Delivered, Pending (it goes out after a pause) or Blocked (too many without a person: it never does)."""
+        answered = in_reply_to.id.removeprefix("message/") if in_reply_to is not None else None
+        return await self._send(self._calls.say(self._new_key(), text, to, answered))
+
+    async def spawn(self, name: str, title: str, **wish: Any) -> dict[str, Any]:
+        """Have another agent do a part of the mission. ``wish`` are further fields of the protocol, such as
+        ``input={...}``, ``tools=[...]``, ``budget={"usd": "0.5"}``, ``ttlSeconds=600``; with ``hosted=True`` this
+        program does the work itself, and the answer holds ``hostedRun`` and ``key``. Raises Conflict where asking again
+        is no use, RateLimited while too many are alive."""
+        return await self._send(self._calls.spawn(self._new_key(), name, title, wish))
+
+    async def terminate(self, name: str, reason: str = "") -> None:
+        """End a sub-agent of this run."""
+        await self._send(self._calls.terminate(self._new_key(), name, reason))
+
     async def complete(
         self,
         content: str | bytes,

@@ -101,7 +101,7 @@ class Notice:
     @property
     def text(self) -> str:
         """Its words for people, "" when it has none."""
-        for field in ("reason", "text", "message"):
+        for field in ("text", "reason", "message"):
             value = self.body.get(field)
             if isinstance(value, str) and value:
                 return value
@@ -207,6 +207,21 @@ class Calls:
         """Give up. Keyed by the run, like ``complete``."""
         body = {"reason": reason, "message": clean_text(message, _MAX_TEXT), "retryable": retryable}
         return self._write("fail", body, f"{self._run}:fail")
+
+    def say(self, key: str, text: str, to: Sequence[str], in_reply_to: str | None) -> Call:
+        """Say something in the session."""
+        body: dict[str, Any] = {"text": clean_text(text), "to": list(to)}
+        if in_reply_to:
+            body["inReplyTo"] = in_reply_to
+        return self._write("messages", body, key)
+
+    def spawn(self, key: str, name: str, title: str, wish: Mapping[str, Any]) -> Call:
+        """Spawn a sub-agent; ``wish`` holds the other fields as on the wire."""
+        return self._write("sub-agents", {**wish, "name": name, "title": clean_text(title)}, key)
+
+    def terminate(self, key: str, name: str, reason: str) -> Call:
+        """End a sub-agent."""
+        return self._write("terminate", {"subAgent": name, "reason": clean_text(reason)}, key)
 
     def authorize(
         self, key: str, tool: str, args: Mapping[str, Any], target: str, usd: Decimal | float | int | str | None

@@ -150,6 +150,18 @@ class Run:
         """See AsyncRun.artifact."""
         self._wait(self._inner.artifact(name, content, media_type))
 
+    def say(self, text: str, *, to: Sequence[str] = (), in_reply_to: Notice | None = None) -> dict[str, Any]:
+        """See AsyncRun.say."""
+        return self._wait(self._inner.say(text, to=to, in_reply_to=in_reply_to))
+
+    def spawn(self, name: str, title: str, **wish: Any) -> dict[str, Any]:
+        """See AsyncRun.spawn."""
+        return self._wait(self._inner.spawn(name, title, **wish))
+
+    def terminate(self, name: str, reason: str = "") -> None:
+        """See AsyncRun.terminate."""
+        self._wait(self._inner.terminate(name, reason))
+
     def complete(
         self,
         content: str | bytes,

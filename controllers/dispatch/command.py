@@ -38,6 +38,7 @@ from controllers.dispatch.supervision.wire import StartRequest
 from controllers.dispatch.supervisor_client import SupervisorClient
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
+from schemas.base import DEFAULT_NAMESPACE
 from schemas.errors import Refused, Retry, Terminal
 from schemas.executor import Capabilities, Command, ExecutorSpec, OutputFormat
 from schemas.resource import canonical_json
@@ -159,15 +160,18 @@ class CommandExecutor:
                 await self._blocking.run(shutil.rmtree, self._workspace(run), ignore_errors=True)
         return len(runs)
 
-    def problem(self, executor_spec: Mapping[str, Any], project_root: Path) -> CannotStart | None:
-        """What would keep a run with this spec from starting, None when nothing is known to. Blocks, reads files."""
+    def problem(
+        self, executor_spec: Mapping[str, Any], project_root: Path, namespace: str = DEFAULT_NAMESPACE
+    ) -> CannotStart | None:
+        """What would keep a run with this spec, declared in ``namespace``, from starting; None when nothing is known
+        to. Blocks, reads files; asks no service."""
         command = ExecutorSpec.model_validate(executor_spec).command
         try:
             if command is None:
                 raise CannotStart(RunReason.EXECUTOR_UNSUPPORTED, "the executor has no block command")
             for variable in command.env:
                 if variable.value_from is not None:
-                    self._secrets.resolve(variable.value_from, project_root)
+                    self._secrets.of(namespace).check(variable.value_from, project_root)
             directory = project_root if command.working_dir == WORKSPACE else _working_dir(command, project_root)
             path = next((v.value for v in command.env if v.name == "PATH" and v.value), environment.default_path())
             program = command.argv[0]
@@ -226,6 +230,8 @@ class CommandExecutor:
             stdout_cap=command.max_output,
             stderr_cap=command.max_output,
             note=_note(order),
+            hidden=environment.hidden(command.env),
+            redaction=order.redaction,
         )
 
     def _directory(self, command: Command, order: RunOrder) -> Path:

@@ -66,6 +66,8 @@ def offered(snapshot: Snapshot, executor: Key, now: datetime) -> list[Resource]:
         status = RunStatus.model_validate(run.status)
         if _executor_of(run) != executor or status.claim is not None or status.cancel_requested_at is not None:
             continue
+        if status.hosted_until is not None:
+            continue  # the program of its parent does it
         mission = snapshot.get_by_uid(run.owner_uid)
         priority = int(mission.spec.get("priority", 50)) if mission is not None else 0
         found[run.key] = run

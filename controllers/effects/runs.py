@@ -15,6 +15,7 @@ from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.runs import health, inbox, records
 from controllers.runs.artifacts import ArtifactFiles
+from controllers.runs.redaction_level import level_of
 from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
@@ -201,6 +202,8 @@ def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder
         agent_url=context.agent_url(),
         project_root=context.project_root,
         deadline_s=spec.timeout.total_seconds(),
+        executor_namespace=executor_key.namespace,
+        redaction=level_of(snapshot, snapshot.get_by_uid(spec.agent_uid)).value,
     )
 
 

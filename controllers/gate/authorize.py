@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from controllers.gate import call_record, leave, money, rules
 from controllers.gate.asking import Asked, Asker
+from controllers.gate.held import as_it_stands, held
 from controllers.gate.money import Money
 from controllers.gate.shown import words
-from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.reconcilers import missions, spending
@@ -48,8 +49,9 @@ class Gate:
     def __init__(
         self, rulebook: rules.Rulebook | None = None, *, limits: Sequence[Limit] = (), stops: Stops = other.NONE
     ) -> None:
+        """``stops`` is what stops work beside the Holds in the store."""
+        self.stops = stops
         self._rulebook = rulebook or rules.Rulebook()
-        self._stops = stops
         self._limits = tuple(limits)
 
     def authorize(self, tx: Transaction, run_uid: str, asked: Asked) -> Decision:
@@ -63,13 +65,14 @@ class Gate:
                 reason="KeyReused",
             )
         if call is not None and call.state != ToolCallState.ASKING:
-            return call_record.decision(call, _request_of(tx, call))
+            found = call_record.decision(call, _request_of(tx, call))
+            return as_it_stands(tx, record.run, found, self.stops, tx.now)
         return self._decide(tx, Asker.load(tx, record), asked, call)
 
-    def look(self, snapshot: Snapshot, run_uid: str, decision_id: str) -> Decision:
+    def look(self, snapshot: Snapshot, run: Resource, decision_id: str, now: datetime) -> Decision:
         """The answer as it stands; changes nothing. Raises NotFound for what is no decision of this run."""
-        call = calls.find(snapshot, run_uid, decision_id)
-        return call_record.decision(call, _request_of(snapshot, call))
+        call = calls.find(snapshot, run.uid, decision_id)
+        return as_it_stands(snapshot, run, call_record.decision(call, _request_of(snapshot, call)), self.stops, now)
 
     def question(self, snapshot: Snapshot, namespace: str, decision: Decision) -> Resource | None:
         """The request that a decision waits for, or waited for."""
@@ -92,7 +95,7 @@ class Gate:
         call = calls.find(tx, run_uid, decision_id)
         request = _request_of(tx, call)
         if call.state != ToolCallState.ASKING or (request is not None and request.state == RequestState.PENDING):
-            return call_record.decision(call, request)
+            return as_it_stands(tx, record.run, call_record.decision(call, request), self.stops, tx.now)
         spec = ToolCallSpec.model_validate(call.spec)
         if digest(spec.args) != spec.args_digest:
             return call_record.decision(call, request, again=True)
@@ -130,7 +133,7 @@ class Gate:
             tx.now,
             mission=asker.mission_facts(),
             spend=_spend(tx, asker, asked),
-            held=effective.held(tx, self._stops, asker.agent, asker.mission, tx.now),
+            held=held(tx, asker.run, self.stops),
             limit=limit,
             budget=cost.barrier,
         )
@@ -236,7 +239,7 @@ def _asking(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, reque
 
 def _drop_question(tx: Transaction, call: Resource) -> None:
     """The call is decided without an answer: nobody needs to give one. Other calls that share the question are decided
-    anew when they look."""
-    name = call.status.get("approvalRequest")
-    if name:
-        missions.withdraw(tx, Key("ApprovalRequest", call.namespace, name), "it was decided without an answer")
+    anew when they look. A leave that was given stays."""
+    request = _request_of(tx, call)
+    if request is not None and request.state == RequestState.PENDING:
+        missions.withdraw(tx, request.key, "it was decided without an answer")

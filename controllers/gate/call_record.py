@@ -79,7 +79,6 @@ def answer(
             "observed_generation": call.generation,
             "verdict": _VERDICTS[state],
             "message": message,
-            "decision_id": call.uid,
             "approval_request": request.name if request is not None else old.approval_request,
             "started_at": old.started_at or tx.now,
             "ended_at": tx.now if state is ToolCallState.DENIED else None,

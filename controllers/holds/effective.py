@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from controllers.holds import lineage
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from decisions.holds import Held, HoldFacts, strictest
@@ -37,6 +38,15 @@ def holds(snapshot: Snapshot, stops: Stops = other.NONE) -> list[HoldFacts]:
     return [*(facts_of(resource) for resource in snapshot.objects("Hold")), *stops.everywhere()]
 
 
+def taken_in(tx: Transaction, stops: Stops) -> list[HoldFacts]:
+    """The same, inside the transaction that is about to let something happen: files are looked for now, and become
+    Holds (see ``adopt``)."""
+    beside = stops.everywhere()
+    if beside:
+        adopt(tx, beside)
+    return [*(facts_of(resource) for resource in tx.objects("Hold")), *beside]
+
+
 def held(
     snapshot: Snapshot, stops: Stops, agent: Resource | None, mission: Resource | None, now: datetime
 ) -> Held | None:
@@ -62,15 +72,17 @@ def objects(
         found.append((agent.key, agent.labels))
         ref = agent.spec["executorRef"]
         keys.append(Key("Executor", ref.get("namespace") or agent.namespace, ref["name"]))
+        found += lineage.ancestors(snapshot, agent)
     there = snapshot.get_many(keys) if keys else {}
     return found + [(key, there[key].labels if key in there else {}) for key in keys]
 
 
-def adopt(tx: Transaction, stops: Stops, found: Sequence[HoldFacts] | None = None) -> list[Resource]:
-    """Make a Hold of every ESTOP file that has none yet; returns those that were made. The Hold is what stops what runs
-    and what stays when the file goes away; whoever sees a file first makes it, in its own transaction."""
+def adopt(tx: Transaction, found: Iterable[HoldFacts]) -> list[Resource]:
+    """Make a Hold of every ESTOP file among ``found`` that has none yet; returns those that were made. The Hold is what
+    stops what runs, and what stays when the file goes away; whoever sees a file first makes it, in its own
+    transaction."""
     made = []
-    for facts in stops.of_files() if found is None else found:
+    for facts in found:
         if not facts.file or tx.get(facts.key) is not None:
             continue
         status = HoldStatus(placed_by=facts.placed_by, transport=TRANSPORT, file=facts.file)

@@ -35,8 +35,8 @@ class Answer:
 def place(tx: Transaction, reason: str, *, tenant: str = "") -> tuple[Resource, bool]:
     """Stop everything, or all of a tenant; (the Hold, whether anything changed). One that stands is left as it is; one
     that was released in part stops everything again. Idempotent."""
-    key = Key("Hold", tenant or DEFAULT_NAMESPACE, TENANT if tenant else GLOBAL)
     scope = HoldScope.TENANT if tenant else HoldScope.GLOBAL
+    key = _place_of(tx, Key("Hold", tenant or DEFAULT_NAMESPACE, TENANT if tenant else GLOBAL), scope)
     spec = HoldSpec(scope=scope, mode=HoldMode.STOP, reason=reason).to_wire()
     declared = Declared(key.kind, key.namespace, key.name, spec)
     status = HoldStatus(placed_by=tx.actor.subject, transport=tx.actor.transport)
@@ -56,6 +56,18 @@ def place(tx: Transaction, reason: str, *, tenant: str = "") -> tuple[Resource, 
     message = f"again, by {tx.actor}: {reason}"
     tx.event(EventType.HOLD_PLACED, hold, reason=HoldMode.STOP, message=message, data={"estop": True})
     return hold, True
+
+
+def _place_of(tx: Transaction, key: Key, scope: HoldScope) -> Key:
+    """Where the Hold goes: under its name, unless something else has that."""
+    number = 1
+    while True:
+        wanted = key if number == 1 else key._replace(name=f"{key.name}-{number}")
+        found = tx.get(wanted)
+        spec = HoldSpec.model_validate(found.spec) if found is not None else None
+        if found is None or spec is None or (not found.unit and spec.is_estop and spec.scope is scope):
+            return wanted
+        number += 1
 
 
 def manager_of(actor: Actor) -> str:

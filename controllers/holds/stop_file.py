@@ -78,7 +78,8 @@ class StopFile:
     def write(self, reason: str, *, by: str, at: datetime, tenant: str = "") -> Path:
         """Make it, durably; one that is there stays as it is. Raises OSError."""
         path = self.of(tenant)
-        if self.stands(tenant):
+        with suppress(FileNotFoundError):
+            os.lstat(path)
             return path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".estop.")

@@ -60,7 +60,8 @@ class FileWatch:
         self._programs = programs
         self._clock = clock
         self._blocking = blocking
-        self._adopted: dict[Key, float] = {}
+        self._due: dict[Key, float] = {}
+        self._making: asyncio.Task[None] | None = None
         self._stopped_at = float("-inf")
 
     async def run(self, life: Lifecycle) -> None:
@@ -74,15 +75,16 @@ class FileWatch:
         """One look: stop programs, then make Holds of the files."""
         found = await self._blocking.run(self._stops.everywhere)
         if not found:
-            self._adopted.clear()
+            self._due.clear()
             return
         now_s = self._clock.monotonic()
         if now_s - self._stopped_at >= AGAIN_S:
             self._stopped_at = now_s
             await self._stop(reach(found))
-        fresh = [f for f in found if f.file and now_s - self._adopted.get(f.key, float("-inf")) >= KEEP_S]
-        if fresh:
-            await self._adopt(fresh, now_s)
+        fresh = [f for f in found if f.file and now_s >= self._due.get(f.key, now_s)]
+        if fresh and (self._making is None or self._making.done()):
+            # Beside the looks: a store that is locked takes its time to say so, and programs are stopped meanwhile.
+            self._making = asyncio.create_task(self._adopt(fresh))
 
     async def _stop(self, namespaces: frozenset[str] | None) -> None:
         if namespaces is not None and not namespaces:
@@ -95,17 +97,19 @@ class FileWatch:
         if count:
             log.warning("e-stop: %d program(s) told to stop", count)
 
-    async def _adopt(self, files: list[HoldFacts], now_s: float) -> None:
+    async def _adopt(self, files: list[HoldFacts]) -> None:
+        pause_s = KEEP_S
         try:
             await self._blocking.run(self._make, files)
         except StoreError as error:
             log.warning("an ESTOP file stands; its Hold cannot be written yet: %s", error)
-            return
-        self._adopted |= dict.fromkeys((f.key for f in files), now_s)
+            pause_s = AGAIN_S
+        due = self._clock.monotonic() + pause_s
+        self._due |= dict.fromkeys((f.key for f in files), due)
 
     def _make(self, files: list[HoldFacts]) -> None:
         with self._store.transaction(ACTOR) as tx:
-            effective.adopt(tx, self._stops, files)
+            effective.adopt(tx, files)
 
 
 class SourceWatch:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import breaches, facts, missions, spending
+from controllers.reconcilers import breaches, facts, missions, spending, writing
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch
 from decisions import mission as decisions
@@ -19,7 +19,6 @@ from schemas.agent import AgentSpec, AgentStatus
 from schemas.base import Key, ObjectRef
 from schemas.conditions import is_true, set_condition
 from schemas.event import EventType
-from schemas.executor import ExecutorSpec
 from schemas.quantities import format_duration, parse_time
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunSpec, RunStatus, run_name
@@ -98,6 +97,8 @@ class Dispatcher:
         agent = tx.get(Key("Agent", key.namespace, key.name))
         if agent is None or agent.deletion_at is not None:
             return DONE
+        if (agent.status.get("spawned") or {}).get("hosted"):
+            return DONE  # its parent's program does its one run
         status = AgentStatus.model_validate(agent.status)
         if not is_true(status.conditions, "Ready") or status.observed_generation != agent.generation:
             return DONE  # a changed spec may ask for a drain: the agent is looked at first, which wakes this key
@@ -107,8 +108,7 @@ class Dispatcher:
         places = min(free, BATCH)
         if places <= 0:
             return DONE
-        effective.adopt(tx, self._stops)
-        all_holds = effective.holds(tx, self._stops)
+        all_holds = effective.taken_in(tx, self._stops)
         if _all_held(tx, agent, all_holds):
             return RequeueAfter(HELD_S) if self._stops.committed else DONE  # the end of a Hold wakes this key
         started = seen = 0
@@ -121,8 +121,9 @@ class Dispatcher:
                     continue
                 found = facts.mission_facts(tx, mission, all_holds)
                 if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
+                    tx.set_timer(mission.key, writing.WAKE, tx.now)
                     continue  # it changed since; its own pass says why it does not wait any more
-                _start(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
+                order_run(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
                 started += 1
                 if started == places:
                     return RequeueAfter(0.0) if started < free else DONE
@@ -147,7 +148,7 @@ def _executor_seen(tx: Transaction, agent: Resource, status: AgentStatus) -> boo
     return executor is None or executor.status.get("observedGeneration", 0) == executor.generation
 
 
-def _start(
+def order_run(
     tx: Transaction,
     agent: Resource,
     status: AgentStatus,
@@ -156,7 +157,7 @@ def _start(
     priority: int,
     position: int,
 ) -> None:
-    """Order one run: record, reservation, effect, event and the mission's move, together."""
+    """Order one run of a mission that ``may_start``: record, reservation, effect, event and the mission's move."""
     generation = status.effective_generation or agent.generation
     pinned = tx.spec_at(agent.uid, generation)
     agent_spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
@@ -165,8 +166,7 @@ def _start(
     if executor is None:
         return  # the agent's own reconciler says so on its Ready condition
     executor_generation = int(executor.status.get("servingGeneration") or executor.generation)
-    version = tx.spec_at(executor.uid, executor_generation)
-    executor_spec = ExecutorSpec.model_validate(version.spec if version is not None else executor.spec)
+    executor_spec = spending.serving(tx, executor)
     number = found.status.total_runs + 1
     name = run_name(mission.name, number)
     decision = decisions.begin_run(found, tx.now, name)

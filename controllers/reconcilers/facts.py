@@ -45,6 +45,7 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
     waiting_for_run = status.current_run is None and status.state in _BUDGETED
     quoted = _quote(tx, mission, agent) if waiting_for_run and agent is not None else None
     unfinished = any(d.state is not MissionState.DONE for d in dependencies)
+    run = _run_facts(tx, mission, status)
     return MissionFacts(
         key=mission.key,
         uid=mission.uid,
@@ -60,14 +61,14 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
         cycle=_cycle(tx, mission) if waiting and unfinished else (),
         dependencies=dependencies,
         held=_held(tx, mission, agent, all_holds),
-        run=_run_facts(tx, mission, status),
+        run=run,
         review=_review_facts(tx, mission, status),
         place=mission.provenance.place if mission.provenance else "",
         declared=bool(mission.unit),
         breach=quoted.breach if quoted is not None else None,
         want=quoted.want if quoted is not None else NOTHING,
-        # Asked for only where a run may have ended: that is when the counts of a mission move.
-        loop_limits=thresholds.loop_limits(tx, agent) if status.current_run is not None else loops.DEFAULT,
+        # Asked for only where a run has ended: that is when the counts of a mission move.
+        loop_limits=thresholds.loop_limits(tx, agent) if run is not None and not run.active else loops.DEFAULT,
         actions=_actions(tx, mission, status),
     )
 
@@ -124,7 +125,7 @@ def _select(tx: Transaction, namespace: str, selector: LabelSelector, status: Mi
     agents = [
         a
         for a in tx.objects("Agent", namespace=namespace, labels=selector.match_labels)
-        if a.deletion_at is None and not a.spec.get("suspend")
+        if a.deletion_at is None and not a.spec.get("suspend") and not a.status.get("spawned")
     ]
     names = {a.name for a in agents}
     waiting = status.state in (MissionState.INBOX, MissionState.ASSIGNED) and status.current_run is None

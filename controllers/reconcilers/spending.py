@@ -41,7 +41,7 @@ def quote(tx: Transaction, mission: Resource, agent: Resource, executor: Resourc
     status = AgentStatus.model_validate(agent.status)
     pinned = tx.spec_at(agent.uid, status.effective_generation or agent.generation)
     spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
-    program = ExecutorSpec.model_validate(executor.spec)
+    program = serving(tx, executor)
     work = work_of(tx, mission, agent, spec, program)
     budgets = budgets_of(tx, mission.namespace)
     want = meters.worst_case(work, budgets, program.timeout)
@@ -56,6 +56,12 @@ def quote(tx: Transaction, mission: Resource, agent: Resource, executor: Resourc
         tuple(b for b in breaches if b.meter.on_breach is OnBreach.WARN),
         {"for": counting.about(work)},
     )
+
+
+def serving(tx: Snapshot, executor: Resource) -> ExecutorSpec:
+    """The generation of an executor that runs are started with: after a change that failed, the last good one."""
+    version = tx.spec_at(executor.uid, int(executor.status.get("servingGeneration") or executor.generation))
+    return ExecutorSpec.model_validate(version.spec if version is not None else executor.spec)
 
 
 def fullest(tx: Transaction, agent: Resource) -> tuple[float, Meter | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from controllers.reconcilers import dispatcher
+from controllers.reconcilers import dispatcher, sub_agents
 from controllers.runtime.workqueue import Priority
 from decisions.references import references
 from schemas.base import Key
@@ -20,6 +20,10 @@ Wake = tuple[Key, Priority]
 _UNFINISHED = tuple(s.value for s in MissionState if s not in TERMINAL_STATES)
 _URGENT = {"ApprovalDecision", "Hold", "Confirmation"}
 _NAMED = frozenset({"Agent", "Executor", "Mission", "Project", "Goal", "Policy"})
+_COUNTS = frozenset(
+    {"activeRuns", "currentMissions", "spend", "spendToday", "errorStreak", "lastHeartbeatTime", "lastRunTime"}
+)
+"""What changes in an agent's status with every run, and no decision about a mission reads."""
 RECORDS_WITHOUT_PASS = frozenset({"Run", "ToolCall", "Session", "Message", "Alert", "UsageRecord"})
 
 
@@ -59,8 +63,10 @@ class Wakes:
         self._ready = ready
         self._selecting: set[Key] = set()  # missions that wait and have their agent chosen by labels
         self._choices: dict[Key, tuple[object, ...]] = {}  # what such a choice looks at, by agent
+        self._shown: dict[Key, tuple[object, ...]] = {}  # what missions and others go by in an agent
         self._over: dict[str, set[Key]] = defaultdict(set)  # missions that wait for room in a budget, by namespace
         self._labels: dict[Key, tuple[object, ...]] = {}  # what Policies select agents by
+        self._watched: dict[str, set[Key]] = defaultdict(set)  # sub-agents, by what their life depends on
         self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
@@ -73,6 +79,8 @@ class Wakes:
                 yield resource.key, Priority.URGENT if kind in _URGENT else Priority.RESYNC
                 if kind == "Agent":
                     yield dispatcher.key_of(resource.key), Priority.RESYNC
+                    if resource.status.get("spawned"):
+                        yield sub_agents.key_of(resource.key), Priority.RESYNC
 
     def of(self, snapshot: Snapshot, changes: Iterable[Change]) -> list[Wake]:
         """Keys that the changes concern, most urgent first, without duplicates."""
@@ -97,6 +105,8 @@ class Wakes:
                     wake(hold, Priority.CHANGE)
             for key, priority in self._concerned(snapshot, change, resource):
                 wake(key, priority)
+            for key in self._sub_agents(change, resource):
+                wake(key, Priority.CHANGE)
         return sorted(wakes.items(), key=lambda item: -item[1])
 
     def _holds(self, snapshot: Snapshot, key: Key) -> Iterator[Key]:
@@ -116,10 +126,29 @@ class Wakes:
         self._forget(before)
         return self._index.referrers(before)
 
+    def _sub_agents(self, change: Change, resource: Resource | None) -> Iterator[Key]:
+        """Sub-agents whose life depends on what changed: themselves, their parent's run, their mission and its run."""
+        if change.key.kind == "Agent":
+            if resource is not None and resource.status.get("spawned"):
+                yield sub_agents.key_of(change.key)
+            yield from sorted(self._watched.get(change.uid, ()))
+            return
+        if change.key.kind not in ("Run", "Mission"):
+            return
+        if change.key.kind == "Run" and resource is not None and _works_on(resource):
+            return
+        for uid in (change.uid, change.owner_uid):
+            yield from sorted(self._watched.get(uid, ()))
+
     def _forget(self, key: Key) -> frozenset[Key]:
         self._ready.forget(key)
         self._selecting.discard(key)
         self._over[key.namespace].discard(key)
+        if key.kind == "Agent":
+            for uid in [uid for uid, watching in self._watched.items() if sub_agents.key_of(key) in watching]:
+                self._watched[uid].discard(sub_agents.key_of(key))
+                if not self._watched[uid]:
+                    del self._watched[uid]
         return self._index.put(key, ())
 
     def _learn(self, resource: Resource) -> frozenset[Key]:
@@ -131,6 +160,10 @@ class Wakes:
                 self._selecting.discard(resource.key)
             waits = any(b.get("type") == "Budget" for b in resource.status.get("blockedOn", ()))
             (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(resource.key)
+        spawned = resource.status.get("spawned") if resource.kind == "Agent" else None
+        if spawned:
+            for uid in (spawned["runUid"], spawned["missionUid"], resource.labels.get(sub_agents.PARENT, "")):
+                self._watched[uid].add(sub_agents.key_of(resource.key))
         if resource.kind in ("Mission", "Agent", "Executor", "Tenant", "Waiver"):
             # A Tenant has no namespace: it means the one that it owns, which is called like it.
             targets = {r.target for r in references(resource.namespace or resource.name, resource.spec)}
@@ -145,7 +178,8 @@ class Wakes:
 
     def _concerned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         key = change.key
-        if key.kind not in RECORDS_WITHOUT_PASS:
+        waits = key.kind == "Session" and resource is not None and resource.status.get("queue")
+        if key.kind not in RECORDS_WITHOUT_PASS or waits:
             yield key, Priority.URGENT if key.kind in _URGENT else Priority.CHANGE
         handler = {
             "Mission": self._mission,
@@ -185,7 +219,8 @@ class Wakes:
                 yield place, Priority.CHANGE
 
     def _agent(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
-        yield from self._named_by(snapshot, change, resource)
+        if self._shown_changed(change.key, resource):
+            yield from self._named_by(snapshot, change, resource)
         yield dispatcher.key_of(change.key), Priority.CHANGE
         yield from self._policies(snapshot, change.key, resource)
         if resource is not None:
@@ -198,6 +233,18 @@ class Wakes:
         for mission in sorted(self._selecting):
             if mission.namespace == change.key.namespace:
                 yield mission, Priority.CHANGE
+
+    def _shown_changed(self, key: Key, agent: Resource | None) -> bool:
+        """Whether who names the agent has to look: at anything but its counts. Otherwise each run of an agent would
+        wake every mission that it ever had."""
+        if agent is None:
+            self._shown.pop(key, None)
+            return True
+        rest = {name: value for name, value in agent.status.items() if name not in _COUNTS}
+        shown = (agent.uid, agent.generation, agent.labels, agent.annotations, agent.deletion_at, rest)
+        changed = self._shown.get(key) != shown
+        self._shown[key] = shown
+        return changed
 
     def _policies(self, snapshot: Snapshot, key: Key, agent: Resource | None) -> Iterator[Wake]:
         """Policies count the agents that they hold for: one is new or gone, or its labels changed."""
@@ -265,14 +312,21 @@ class Wakes:
             yield Key("ApprovalRequest", change.key.namespace, name), Priority.URGENT
 
     def _hold(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        """Everybody it may concern; first those that are at work where it stops them."""
         stop = resource is not None and resource.spec.get("mode") == HoldMode.STOP
-        priority = Priority.URGENT if stop else Priority.OPERATOR
         for agent in snapshot.objects("Agent"):
-            yield agent.key, priority
-            yield dispatcher.key_of(agent.key), priority
+            yield agent.key, Priority.OPERATOR
+            yield dispatcher.key_of(agent.key), Priority.OPERATOR
         for mission in snapshot.objects("Mission", states=_UNFINISHED):
-            yield mission.key, priority
+            at_work = stop and mission.status.get("currentRun")
+            yield mission.key, Priority.URGENT if at_work else Priority.OPERATOR
 
     def _sources(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         for source in snapshot.objects("Source"):
             yield source.key, Priority.URGENT
+
+
+def _works_on(run: Resource) -> bool:
+    """Whether a run is at work, and has not said its last word."""
+    status = run.status
+    return run.state == RunState.RUNNING and not status.get("report") and not status.get("cancelRequestedAt")

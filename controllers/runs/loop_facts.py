@@ -14,6 +14,7 @@ from decisions import loops
 from decisions.loops import CallFact
 from schemas.loop import LoopFinding, MissionLoop, SessionLoop
 from schemas.mission import MissionStatus
+from schemas.protocol import ToolResultMessage
 from schemas.resource import Resource
 from schemas.run import RunSpec
 from store.contract import Transaction
@@ -22,27 +23,21 @@ _ERROR = 500
 
 
 def tool_ended(
-    tx: Transaction,
-    run: Resource,
-    *,
-    tool: str,
-    ok: bool,
-    error: str,
-    args_digest: str,
-    output_digest: str,
-    number: int,
+    tx: Transaction, run: Resource, message: ToolResultMessage, call: Resource | None, *, number: int
 ) -> None:
-    """A tool call was reported as the ``number``-th of its run."""
+    """A tool call was reported as the ``number``-th of its run. Of one that the gate recorded (``call``) its record
+    counts, not what the agent says it was."""
     mission, agent = _involved(tx, run)
     if mission is None:
         return
+    recorded = call.spec if call is not None else {}
     fact = CallFact(
-        tool=line(tool, WORD),
-        ok=ok,
-        error=line(error, _ERROR),
-        args_digest=args_digest,
-        output_digest=output_digest,
-        link=f"run/{run.name} call {number}",
+        tool=line(str(recorded.get("tool") or message.tool), WORD),
+        ok=message.ok,
+        error=line(message.error or "", _ERROR),
+        args_digest=str(recorded.get("argsDigest") or message.args_digest or ""),
+        output_digest=message.output_digest or "",
+        link=f"run/{run.name} call {number}" + (f" (toolcall/{call.name})" if call is not None else ""),
     )
     session = sessions.of_run(tx, run)
     before = sessions.counts(session, mission)

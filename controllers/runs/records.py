@@ -9,6 +9,7 @@ from typing import Any
 from controllers.runs import calls, usage
 from controllers.runs.artifacts import ArtifactFiles, room_inline
 from controllers.runs.output_check import check_output, output_schema
+from controllers.runs.redaction_level import redactor_of
 from controllers.runs.run_record import UNPRICED, RunRecord, find_run, unpriced
 from controllers.runs.settlement import settle
 from controllers.runs.text import MESSAGE, WORD, clean, line
@@ -73,6 +74,7 @@ def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) ->
     with store.snapshot() as snapshot:
         run = find_run(snapshot, run_uid)
         schema = output_schema(snapshot, RunSpec.model_validate(run.spec))
+        redactor = redactor_of(snapshot, run)
     status = RunStatus.model_validate(run.status)
     if status.state in ENDED or status.report is not None:
         return ending
@@ -81,7 +83,11 @@ def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) ->
         data = (artifact.text or "").encode()
         try:
             inline = room_inline(status)
-            kept.append(files.keep(run_uid, run.name, artifact.name, artifact.media_type, data, inline=inline))
+            kept.append(
+                files.keep(
+                    run_uid, run.name, artifact.name, artifact.media_type, data, inline=inline, redactor=redactor
+                )
+            )
         except Refused as error:
             return replace(ending, artifacts=(), problem=str(error))
     return replace(
@@ -126,6 +132,13 @@ def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
     return record.save()
 
 
+def _end_calls(tx: Transaction, record: RunRecord) -> None:
+    """Calls without a result end with the run; what they are booked with counts as its own."""
+    booked = calls.end_with_run(tx, record.run.uid)
+    if booked is not None:
+        record.spend(booked)
+
+
 def _take_usage(record: RunRecord, ending: Ending) -> None:
     if ending.usage is None:
         return
@@ -133,13 +146,6 @@ def _take_usage(record: RunRecord, ending: Ending) -> None:
         record.spend(ending.usage, line(ending.model, 2 * WORD))
     for share in ending.shares:
         record.take(share)
-
-
-def _end_calls(tx: Transaction, record: RunRecord) -> None:
-    """Calls without a result end with the run; what they are booked with counts as its own."""
-    booked = calls.end_with_run(tx, record.run.uid)
-    if booked is not None:
-        record.spend(booked)
 
 
 def _checked(tx: Transaction, record: RunRecord, ending: Ending) -> Ending:
@@ -216,4 +222,4 @@ def _close(record: RunRecord, ending: Ending, ended_at: datetime, verdict: Verdi
         log_bytes=max(0, ending.log_bytes),
         log_truncated=ending.log_truncated,
     )
-    record.judge(_SUCCEEDED.get(verdict.state, False), verdict.reason, clean(verdict.message, MESSAGE))
+    record.judge(_SUCCEEDED.get(verdict.state, False), verdict.reason, clean(verdict.message, MESSAGE, record.redactor))

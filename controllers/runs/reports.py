@@ -60,8 +60,9 @@ def require_open(status: RunStatus) -> None:
         raise Refused(f"the run's outcome was reported already: {status.report.outcome}", reason="AlreadyReported")
 
 
-def _begin(tx: Transaction, run_uid: str, once: Once) -> tuple[RunRecord, bool]:
-    """The record, and whether the request was carried out before."""
+def begin_report(tx: Transaction, run_uid: str, once: Once) -> tuple[RunRecord, bool]:
+    """The record, with this sign of life in it, and whether the request was carried out before. Who goes on saves the
+    record. Raises Refused."""
     record = RunRecord.load(tx, run_uid)
     if record.ended:
         require_open(record.status)
@@ -83,15 +84,15 @@ def progress(
     once: Once,
 ) -> Resource:
     """What the agent does; absent parts stay as they were. No event when nothing is new. Raises Refused."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     before = record.status
-    text = clean(message, MESSAGE)
+    text = clean(message, MESSAGE, record.redactor)
     record.put(
         progress=text,
         percent=before.percent if percent is None else percent,
-        work_plan=before.work_plan if work_plan is None else clean(work_plan, WORK_PLAN),
+        work_plan=before.work_plan if work_plan is None else clean(work_plan, WORK_PLAN, record.redactor),
     )
     after = record.status
     if (after.progress, after.percent, after.work_plan) != (before.progress, before.percent, before.work_plan):
@@ -110,7 +111,7 @@ def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: 
 
 def use(tx: Transaction, run_uid: str, part: Share, *, once: Once) -> Resource:
     """What was used since the last report; it adds up. The ledger hears of it when the run ends. Raises Refused."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     loop_facts.spent(tx, record.run, record.take(part))
@@ -125,35 +126,23 @@ def tool_result(
 ) -> Resource:
     """A tool call has ended: it is counted, compared with those before, and, when it is one that the gate allowed,
     booked and closed. Raises Refused, also CallEnded for a call that has a result already or was never allowed."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     record.put(tool_calls=min(record.status.tool_calls + 1, MOST_TOKENS))
     usd_micros = None if message.usd is None else to_micros(message.usd)
-    args_digest = message.args_digest or ""
     if call is not None:
-        args_digest = str(call.spec["argsDigest"])
         result = CallResult(message.ok, message.error or "", message.output_digest or "", usd_micros)
         spent = calls.report(tx, call, result)
         if spent is not None:
             record.spend(spent)
     elif usd_micros:
         record.spend(Spend(usd=from_micros(usd_micros), source="Reported"))
-    over = exceeds(tx, run_uid, record.status)
-    if over:
+    loop_facts.tool_ended(tx, record.run, message, call, number=record.status.tool_calls)
+    if exceeds(tx, run_uid, record.status):
         record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
-    run = record.save()
-    loop_facts.tool_ended(
-        tx,
-        run,
-        tool=message.tool,
-        ok=message.ok,
-        error=message.error or "",
-        args_digest=args_digest,
-        output_digest=message.output_digest or "",
-        number=record.status.tool_calls,
-    )
-    return request_cancel(tx, run, RunReason.BUDGET_EXCEEDED) if over else run
+        return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)
+    return record.save()
 
 
 def check_artifact(status: RunStatus, name: str, digest: str, *, most: int = artifacts.MOST) -> bool:
@@ -175,7 +164,7 @@ def check_artifact(status: RunStatus, name: str, digest: str, *, most: int = art
 def add_artifact(tx: Transaction, run_uid: str, artifact: Artifact, *, once: Once) -> Resource:
     """List an artifact that ``ArtifactFiles.keep`` has kept. The same content under the same name again changes
     nothing. Raises Refused, Conflict (see ``check_artifact``)."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     if not check_artifact(record.status, artifact.name, artifact.digest):
@@ -208,7 +197,7 @@ def complete(
 ) -> Resource:
     """The agent's last word: done. The run ends when its program does. ``deliverable`` is kept already, ``problem`` is
     what ``check_output`` says of it. Raises Refused, Conflict."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     # However much evidence there is, the deliverable has its place.
@@ -220,9 +209,9 @@ def complete(
     report = Report(
         outcome=COMPLETE,
         at=tx.now,
-        self_review=clean(self_review, SELF_REVIEW),
+        self_review=clean(self_review, SELF_REVIEW, record.redactor),
         reason=RunReason.OUTPUT_INVALID if problem else "",
-        message=clean(problem, MESSAGE),
+        message=clean(problem, MESSAGE, record.redactor),
     )
     record.put(report=report)
     record.note(
@@ -238,11 +227,15 @@ def complete(
 
 def fail(tx: Transaction, run_uid: str, reason: str, message: str, *, retryable: bool, once: Once) -> Resource:
     """The agent's last word: it cannot be done. The run ends when its program does. Raises Refused."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     report = Report(
-        outcome=FAIL, at=tx.now, reason=line(reason, WORD), message=clean(message, MESSAGE), retryable=retryable
+        outcome=FAIL,
+        at=tx.now,
+        reason=line(reason, WORD, record.redactor),
+        message=clean(message, MESSAGE, record.redactor),
+        retryable=retryable,
     )
     record.put(report=report)
     record.note(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from controllers.runs import pricing
+from controllers.runs.redaction_level import redactor_of
 from controllers.runs.text import WORD, line
 from controllers.runs.verdict import Share
 from decisions.mission import add_spend
@@ -18,6 +20,7 @@ from schemas.errors import NotFound
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
 from schemas.quantities import format_money, from_micros, to_micros
+from schemas.redaction import Redactor
 from schemas.resource import Actor, ActorKind, Resource
 from schemas.run import ENDED, ModelUsage, RunReason, RunSpec, RunState, RunStatus
 from schemas.usage_record import UsageSource
@@ -65,6 +68,11 @@ class RunRecord:
     def load(cls, tx: Transaction, run_uid: str) -> RunRecord:
         """Raises NotFound."""
         return cls(tx, find_run(tx, run_uid))
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """What takes credentials out of what its agent writes."""
+        return redactor_of(self.tx, self.run)
 
     @property
     def ended(self) -> bool:

@@ -31,29 +31,38 @@ def find(snapshot: Snapshot, run: Resource) -> Resource | None:
 
 def of_run(tx: Transaction, run: Resource) -> Resource:
     """The session of a run; made, with its event, when there is none."""
-    key = key_of(run)
-    known = tx.get(key)
+    known = tx.get(key_of(run))
     if known is not None:
         return known
     spec = RunSpec.model_validate(run.spec)
+    return _make(tx, key_of(run), spec.agent_ref, spec.agent_uid, spec.mission_ref.name, spec.mission_uid)
+
+
+def of_mission(tx: Transaction, mission: Resource) -> Resource | None:
+    """The session of a mission with the agent that it is assigned to; made when there is none. None without agent."""
+    assigned = MissionStatus.model_validate(mission.status).agent
+    agent = tx.get(assigned.key("Agent", mission.namespace)) if assigned is not None else None
+    if assigned is None or agent is None:
+        return None
+    key = Key("Session", mission.namespace, session_name(mission.name, mission.uid, agent.uid))
+    return tx.get(key) or _make(tx, key, assigned, agent.uid, mission.name, mission.uid)
+
+
+def _make(tx: Transaction, key: Key, agent: ObjectRef, agent_uid: str, mission: str, mission_uid: str) -> Resource:
     conditions = set_condition((), "Ready", True, SessionReason.OPEN, "", now=tx.now, generation=1)
+    spec = SessionSpec(agent_ref=agent, mission_ref=ObjectRef(name=mission))
     session = tx.create(
-        Declared(
-            "Session",
-            key.namespace,
-            key.name,
-            SessionSpec(agent_ref=spec.agent_ref, mission_ref=ObjectRef(name=spec.mission_ref.name)).to_wire(),
-        ),
+        Declared("Session", key.namespace, key.name, spec.to_wire()),
         manager="controller/sessions",
-        owner_uid=spec.mission_uid,
+        owner_uid=mission_uid,
         status=SessionStatus(conditions=conditions, observed_generation=1).to_wire(),
     )
     tx.event(
         EventType.CREATED,
         session,
         reason="Opened",
-        message=f"{spec.agent_ref.name} on {spec.mission_ref.name}",
-        data={"related": [spec.mission_uid, spec.agent_uid]},
+        message=f"{agent.name} on {mission}",
+        data={"related": [mission_uid, agent_uid]},
     )
     return session
 

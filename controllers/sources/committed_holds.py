@@ -9,6 +9,7 @@ from datetime import datetime
 from controllers.sources import provenance
 from controllers.sources.compile import compile_blob
 from controllers.sources.tree import Entry, SourceReader
+from decisions import cross_check
 from decisions.holds import HoldFacts
 from schemas.errors import SourceUnreadable
 from schemas.hold import HoldSpec
@@ -57,7 +58,7 @@ class CommittedHolds:
             if _KIND not in data:
                 continue
             for declared, line in compile_blob(data, entry.path).declared:
-                if declared.kind == "Hold":
+                if declared.kind == "Hold" and not cross_check.check([declared]):
                     place = f"{entry.path}:{line}"
                     spec = HoldSpec.model_validate(declared.spec)
                     by = f"user:{who}" if who else "the source"

@@ -99,7 +99,8 @@ def compile_blob(data: bytes, path: str, *, default_namespace: str = DEFAULT_NAM
 def _located(problem: registry.Problem, document: yaml.Document, path: str) -> list[Diagnostic]:
     """One problem of a document, with its place in the file."""
     if isinstance(problem, registry.ModelProblem):
-        from controllers.sources import diagnose  # knows the words of every kind: loaded when something is wrong
+        # Imported here: only a file with a mistake in it needs the words for mistakes.
+        from controllers.sources import diagnose
 
         return diagnose.from_validation(problem.error, document, path, problem.prefix, problem.model)
     position = document.nearest(problem.path)

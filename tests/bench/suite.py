@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import engine, ledger, sources
+from tests.bench import engine, holds, ledger, sources
 from tests.bench.measure import Bench
 
 BENCHES = (
@@ -22,6 +22,7 @@ BENCHES = (
           engine.audited_transition, at_least=True),
     Bench("ledger", "reserving or settling in five windows", "a commit of the same store that writes one row", 0.5,
           ledger.transactions, at_least=True),
+    Bench("estop", "placing an e-stop, p99", "one durable row of bare sqlite3, p99", 2, holds.estop_call),
     Bench("chain-verify", "verifying the hash chain", "reading rows and hashing them", 0.5, engine.chain_verify,
           at_least=True),
     Bench("memory", "10,000 objects in memory", "the same as plain dicts", 2, engine.memory),

@@ -213,3 +213,28 @@ def test_two_holders_never_hold_the_same_effect(store: Store, harness: Harness, 
         theirs += claim(other, "they", limit=3)
     keys = [e.key for e in mine + theirs]
     assert len(keys) == len(set(keys)) == 100
+
+
+def test_what_ended_long_ago_is_forgotten_and_what_is_open_never(store: Store, clock: SettableClock) -> None:
+    put(store, "done", "dead", "withdrawn", "open", "held")
+    put(store, "far", due_in=10_000)
+    for effect in claim(store):
+        with store.transaction(ALICE) as tx:
+            if effect.key == "done":
+                tx.finish_effect(effect)
+            elif effect.key == "dead":
+                tx.fail_effect(effect, "no", retry_at=None)
+            elif effect.key != "held":
+                tx.fail_effect(effect, "later", retry_at=tx.now)
+    with store.transaction(ALICE) as tx:
+        assert tx.drop_effect("withdrawn")
+        assert tx.prune_effects(tx.now - timedelta(seconds=1), limit=10) == 0
+    clock.tick(100)
+    with store.transaction(ALICE) as tx:
+        assert tx.prune_effects(tx.now - timedelta(seconds=100), limit=2) == 2
+        assert tx.prune_effects(tx.now - timedelta(seconds=100), limit=2) == 1
+        assert tx.prune_effects(tx.now, limit=0) == 0
+    with store.snapshot() as snapshot:
+        assert {e.key for e in snapshot.effects()} == {"open", "held", "far"}
+    with store.transaction(ALICE) as tx:
+        assert tx.enqueue("StartRun", "done", KEY, {}), "its key is free again"

@@ -23,6 +23,7 @@ def write_everything(tx: Transaction) -> None:
     tx.acquire_lease("leader", "me", ttl_s=15)
     tx.remove(tx.create(mission("gone")))
     tx.prune_tombstones(100)
+    tx.prune_effects(tx.now, limit=100)
 
 
 def everything(snapshot: Snapshot) -> list[object]:

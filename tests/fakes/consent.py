@@ -111,7 +111,7 @@ class Office:
                 run = tx.get(self.run.key)
                 assert run is not None
                 wanted = digest(self.action(what))
-                request = leaves.standing(tx, run, wanted) or self._used(tx, run, key)
+                request = self._used(tx, run, key) or leaves.standing(tx, run, wanted)
                 if request is None:
                     leaves.waiting(tx, run, wanted)
                     return None

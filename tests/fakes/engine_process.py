@@ -44,7 +44,7 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)  # noqa: TID251 - real processes take real time
 
 
-def until(fact: Callable[[], T], what: str | Callable[[], object], seconds: float = SLOW) -> T:
+def until(fact: Callable[[], T], what: str | Callable[[], object], seconds: float = SLOW, every_s: float = 0.02) -> T:
     """The first truthy value of ``fact()``; fails naming ``what`` (asked then) when there is none in time."""
     ends = time.monotonic() + seconds
     while True:
@@ -52,7 +52,7 @@ def until(fact: Callable[[], T], what: str | Callable[[], object], seconds: floa
         if value:
             return value
         assert time.monotonic() < ends, f"waited {seconds:g} s in vain for {what() if callable(what) else what}"
-        pause(0.02)
+        pause(every_s)
 
 
 def processes_of(folder: Path) -> dict[int, str]:

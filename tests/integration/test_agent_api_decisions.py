@@ -164,3 +164,15 @@ async def test_a_result_closes_the_call_once(bench: RunBench, run: Resource) -> 
         done = (await ask(port, run, "read_file", "k1", args={"path": "a"})).json()
         assert done["decision"] == "deny", "the call was made: its key opens nothing more"
     assert bench.status(run.uid).tool_calls == 1
+
+
+async def test_an_agent_that_asks_for_the_same_again_and_again_is_refused_and_then_stopped(
+    bench: RunBench, run: Resource
+) -> None:
+    async with serving(bench) as port:
+        words = [(await ask(port, run, "read_file", args={"path": "a"})).json() for _ in range(42)]
+        other_call = (await ask(port, run, "read_file", args={"path": "b"})).json()
+    assert [w["decision"] for w in words] == ["allow"] * 20 + ["deny"] * 22
+    assert words[20]["code"] == other_call["code"] == "Limit"
+    assert "number 21 in 10 minutes" in words[20]["reason"]
+    assert "goes around in circles (SameCall)" in other_call["reason"]

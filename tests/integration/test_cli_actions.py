@@ -40,19 +40,21 @@ def test_an_approval_shows_exactly_what_would_be_done_and_how_to_answer(shell: S
     assert "Red" in listed
     shown = shell("describe", f"approval/{asked.approval_request}")
     for text in (
-        "tool     push_tag",
-        "target   origin",
-        "risk     Red",
-        "asked by agent:default/worker, run/ship-1 of Mission/default/ship",
-        "because  the built-in table",
-        "cost     0.1 USD",
-        '    "tag": "v1"',
-        f"Digest: {asked.action_digest}",
-        f"remit approve approval/{asked.approval_request} --digest {str(asked.action_digest)[7:19]} -n default",
+        "worker wants to use push_tag on origin",
+        '"tool": "push_tag"',
+        '"target": "origin"',
+        '"tag": "v1"',
+        '"usd": "0.1"',
+        "asked by    agent:default/worker",
+        "run         ship-1",
+        "risk        Red",
+        "because of  the built-in table",
+        f"digest      {asked.action_digest}",
+        f"remit approve {asked.approval_request} --digest {str(asked.action_digest)[7:19]}",
     ):
         assert text in shown, text
-    assert f"remit describe approval/{asked.approval_request}" in shell("describe", "mission/ship")
-    assert "remit approve mission/ship" in shell("get", "missions")
+    assert str(asked.approval_request) in shell("describe", "mission/ship")
+    assert f"remit describe approval/{asked.approval_request}" in shell("get", "missions")
 
 
 def test_what_an_agent_writes_cannot_pass_for_something_else(shell: Shell, desk: Desk) -> None:

@@ -66,6 +66,16 @@ def test_no_more_runs_start_than_the_limit_has_room_for_at_worst(world: World) -
     assert within(world, "daily") == "True/Warning"
 
 
+def test_who_finds_no_room_says_so_before_the_limit_is_near(world: World) -> None:
+    """Half of it is reserved: nobody is warned yet, and still the next run does not fit."""
+    fleet(world, 3, extra=budget("daily", "{tenant: true}", limits="usd: 0.45"))
+    assert world.started == ["m0-1"]
+    assert within(world, "daily") == "True/WithinLimits"
+    assert [waits(world, name)[0] for name in ("m1", "m2")] == ["BudgetExceeded"] * 2
+    finish(world, "m0-1", "0.10")
+    assert world.started == ["m0-1", "m1-1"]
+
+
 def test_the_next_day_has_room_again(world: World) -> None:
     fleet(world, 2, extra=budget("daily", "{agentRef: {name: worker}}", limits="usd: 0.25"))
     finish(world, "m0-1", "0.25")

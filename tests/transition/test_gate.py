@@ -148,6 +148,7 @@ def test_a_hold_that_came_meanwhile_denies_and_leaves_the_leave_unused(world: Wo
     with world.store.transaction(ALICE) as tx:
         refused = desk.gate.collect(tx, run.uid, asked.decision_id)
     assert (refused.decision, refused.code) == ("deny", "Held")
+    assert desk.request(asked).state == "Approved"
     assert desk.request(asked).status.get("consumedAt") is None
     world.settle()
     assert world.canceled == ["ship-1"]
@@ -169,7 +170,7 @@ def test_a_policy_that_came_meanwhile_denies(world: World, desk: Desk) -> None:
     assert (refused.decision, refused.code) == ("deny", "Rule")
     assert "policy.yaml:1 spec.rules[0]" in refused.rule
     assert "frozen" in refused.reason
-    assert desk.request(asked).status.get("consumedAt") is None
+    assert (desk.request(asked).state, desk.request(asked).status.get("uses")) == ("Approved", 0)
 
 
 def test_a_leave_for_one_rule_is_none_for_another(world: World, desk: Desk) -> None:
@@ -248,10 +249,13 @@ def test_a_tool_that_the_agent_was_not_given_is_refused_whoever_would_allow_it(w
 def test_a_mission_waits_until_every_question_is_answered(world: World, desk: Desk) -> None:
     first = desk.ask("ship-1", "push_tag", {"tag": "v1"})
     second = desk.ask("ship-1", "push_tag", {"tag": "v2"})
-    world.answer("ship")
+    assert first.approval_request is not None
+    assert second.approval_request is not None
+    desk.decide(first.approval_request)
     assert world.state("ship") is MissionState.NEEDS_APPROVAL
     assert second.approval_request in world.status("ship").action_requests
-    world.answer("ship", "Deny", "one is enough")
+    world.clock.tick(1)
+    desk.decide(second.approval_request, "Deny", "one is enough")
     assert world.state("ship") is MissionState.IN_PROGRESS
     assert desk.collect("ship-1", first).decision == "allow"
     assert desk.collect("ship-1", second).decision == "deny"

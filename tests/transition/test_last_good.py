@@ -43,6 +43,22 @@ def test_an_executor_whose_new_program_is_missing_serves_with_the_last_good_one(
     assert "Serving: generation 1; declared is 2" in text
 
 
+def test_what_a_run_may_take_is_reckoned_by_the_program_that_serves(world: World) -> None:
+    def limited(minutes: int, program: str = "sh") -> str:
+        return executor(program=program).replace("  type: Command", f"  type: Command\n  timeout: {minutes}m")
+
+    world.commit({"e.yaml": limited(10), "ag.yaml": agent(), "a.yaml": mission("a")})
+    world.sync()
+    world.finish("a-1")
+    world.missing = {"nowhere"}
+    world.commit({"e.yaml": limited(50, "nowhere"), "b.yaml": mission("b")})
+    world.sync()
+    assert pins(world, "b-1") == (1, 1)
+    with world.store.snapshot() as snapshot:
+        [reserved] = snapshot.open_reservations()
+    assert reserved.amounts.wall_ms == 10 * 60_000
+
+
 def test_it_takes_the_new_one_when_the_program_is_there(world: World) -> None:
     first(world)
     world.missing = {"nowhere"}

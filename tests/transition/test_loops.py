@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from controllers.runs import call_limits, loop_facts, reports
+from controllers.gate import autonomy
+from controllers.runs import loop_facts, reports
 from controllers.runs.once import Once
 from decisions.policy.facts import Call
 from schemas.mission import MissionState
@@ -346,7 +347,7 @@ def test_asking_for_the_same_call_again_and_again_is_refused_and_then_contained(
     answers = []
     for _ in range(42):
         with world.store.transaction(SYSTEM) as tx:
-            answers.append(call_limits.limit(tx, run, Call("shell_exec", {"command": "git status"})))
+            answers.append(autonomy.limit(tx, run, Call("shell_exec", {"command": "git status"})))
     assert [a is None for a in answers[:21]] == [True] * 20 + [False]
     barrier = answers[20]
     assert barrier is not None
@@ -357,4 +358,16 @@ def test_asking_for_the_same_call_again_and_again_is_refused_and_then_contained(
     world.settle()
     assert world.state("a") is MissionState.BLOCKED
     assert "SameCall" in world.status("a").transitions[-1].message
+    world.check()
+
+
+def test_what_was_found_before_a_kill_is_contained_after_it(world: World) -> None:
+    fleet(world)
+    loop(world, times=3)
+    tool(world, "a-1", error="connection to 10.0.0.9 refused after 77 ms", settle=False)
+    assert world.state("a") is MissionState.IN_PROGRESS
+    world.restart()
+    assert world.state("a") is MissionState.BLOCKED
+    assert world.canceled == ["a-1"]
+    assert [e.reason for e in world.events("AlertRaised")] == ["LoopDetected"]
     world.check()

@@ -5,8 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decisions.call_limits import INSISTING, KNOWN, PER_MINUTE, PER_RUN, SAME_CALLS, SAME_MINUTES, Excess, count
+from decisions.call_limits import DEFAULT, KNOWN, Excess, count
 from schemas.loop import Asked
+
+PER_MINUTE, SAME_CALLS, SAME_MINUTES = DEFAULT.per_minute, DEFAULT.same_calls, DEFAULT.same_minutes
+INSISTING, PER_RUN = DEFAULT.insisting, DEFAULT.per_run
 
 
 def test_calls_within_a_minute_are_limited_and_the_next_minute_is_free() -> None:

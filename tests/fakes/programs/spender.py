@@ -1,5 +1,5 @@
 """Reserves and settles in a store until it is killed: ``spender.py URL NAME LIMIT``. It prints a line after each
-commit, and begins by ending what an earlier life under its name left open, as an engine does with runs that are lost."""
+commit, and begins by ending what an earlier life under its name left open, as an engine does with lost runs."""
 
 from __future__ import annotations
 

@@ -16,7 +16,9 @@ from store.contract import Transaction
 _SOURCE = "autonomy limit (built-in)"
 
 
-def limit(tx: Transaction, run: Resource, call: Call) -> Barrier | None:
+def limit(
+    tx: Transaction, run: Resource, call: Call, limits: call_limits.CallLimits = call_limits.DEFAULT
+) -> Barrier | None:
     """None when nothing stands in its way; else Deny. The call is counted, once: asking again about one that waits for
     a person does not count. Writes the session of the run, and nothing of the run itself."""
     mission = tx.get_by_uid(RunSpec.model_validate(run.spec).mission_uid)
@@ -36,19 +38,19 @@ def limit(tx: Transaction, run: Resource, call: Call) -> Barrier | None:
     session = sessions.of_run(tx, run)
     before = sessions.counts(session, mission)
     signature = digest([call.tool, args_digest])[7:19]
-    counted = call_limits.count(before.asked or Asked(), run.name, signature, loops.minute_of(tx.now))
+    counted = call_limits.count(before.asked or Asked(), run.name, signature, loops.minute_of(tx.now), limits)
     session = sessions.keep(tx, session, before.model_copy(update={"asked": counted.asked}))
     if counted.insisting:
         finding = LoopFinding(
             signal=LoopSignal.SAME_CALL,
             what=f"{call.tool[:100]} with arguments {args_digest[7:19]} is asked for again and again",
             count=counted.same,
-            limit=call_limits.INSISTING,
+            limit=limits.insisting,
             found_at=tx.now,
             source=loops.BUILT_IN,
         )
         loop_facts.note(tx, mission, finding, run=run.name, session=session.name)
-    return _barrier(counted)
+    return _barrier(counted, limits)
 
 
 def _waits(tx: Transaction, run: Resource, tool: str, args_digest: str) -> bool:
@@ -57,19 +59,16 @@ def _waits(tx: Transaction, run: Resource, tool: str, args_digest: str) -> bool:
     return any(c.spec.get("tool") == tool and c.spec.get("argsDigest") == args_digest for c in waiting)
 
 
-def _barrier(counted: call_limits.Count) -> Barrier | None:
+def _barrier(counted: call_limits.Count, limits: call_limits.CallLimits) -> Barrier | None:
     if counted.excess is None:
         return None
     if counted.excess is Excess.RATE:
-        text = f"{counted.asked.in_minute} calls in a minute; at most {call_limits.PER_MINUTE}"
+        text = f"{counted.asked.in_minute} calls in a minute; at most {limits.per_minute}"
         remedy = "wait until the next minute"
     elif counted.excess is Excess.SAME_CALL:
-        text = (
-            f"the same call, number {counted.same} in {call_limits.SAME_MINUTES} minutes; at most "
-            f"{call_limits.SAME_CALLS}"
-        )
+        text = f"the same call, number {counted.same} in {limits.same_minutes} minutes; at most {limits.same_calls}"
         remedy = "do something else, or give up with fail"
     else:
-        text = f"{counted.asked.calls} calls in one run; at most {call_limits.PER_RUN}"
+        text = f"{counted.asked.calls} calls in one run; at most {limits.per_run}"
         remedy = "complete the run; another one follows where the work goes on"
     return Barrier(Verdict.DENY, text, _SOURCE, remedy=remedy)
