@@ -81,8 +81,9 @@ def _twice(declared: Iterable[Declared]) -> list[Fault]:
 def _cycles(declared: Iterable[Declared]) -> list[Fault]:
     missions = {d.key: d for d in declared if d.kind == "Mission"}
     edges = {
-        key: [Key("Mission", ref.get("namespace") or key.namespace, ref["name"]) for ref in d.spec.get("dependsOn", ())]
+        key: [Key("Mission", ref.get("namespace") or key.namespace, ref["name"]) for ref in d.spec["dependsOn"]]
         for key, d in missions.items()
+        if d.spec.get("dependsOn")
     }
     faults = []
     for way in find_cycles(edges):

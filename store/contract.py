@@ -221,6 +221,12 @@ class Snapshot(Protocol):
         """Objects of a kind ordered by (namespace, name). Filters combine with "and"; ``states`` picks by
         ``status.state``; ``after`` continues behind (namespace, name)."""
 
+    def units_of(self, keys: Iterable[Key]) -> dict[Key, str]:
+        """The unit of each of these objects ("" for none), without those that are not there."""
+
+    def unit_keys(self, unit: str) -> list[Key]:
+        """The keys of ``list_unit``."""
+
     def list_unit(self, unit: str) -> list[Resource]:
         """The inventory of a unit, every kind, ordered by (kind, namespace, name)."""
 
@@ -312,6 +318,9 @@ class Transaction(Snapshot, Protocol):
     def actor(self) -> Actor:
         """Who acts; events name it."""
 
+    def acting(self, actor: Actor) -> AbstractContextManager[None]:
+        """Inside the block ``actor`` acts: one transaction may carry what several of them did."""
+
     def create(
         self,
         declared: Declared,
@@ -326,10 +335,18 @@ class Transaction(Snapshot, Protocol):
         """Insert at generation 1 and keep the spec. Raises AlreadyExists."""
 
     def create_many(
-        self, declared: Sequence[Declared], *, manager: str = "", unit: str = "", owner_uid: str = ""
+        self,
+        declared: Sequence[Declared],
+        *,
+        manager: str = "",
+        unit: str = "",
+        owner_uid: str = "",
+        finalizers: Callable[[str], Sequence[str]] | None = None,
+        status: Callable[[Key], dict[str, Any]] | None = None,
     ) -> list[Resource]:
-        """``create`` for each, in the order given, at a fraction of the cost. All or none: raises AlreadyExists, naming
-        the first, when one exists or is in the list twice."""
+        """``create`` for each, in the order given, at a fraction of the cost; ``finalizers`` are asked for by kind,
+        ``status`` by key. All or none: raises AlreadyExists, naming the first, when one exists or is in the list
+        twice."""
 
     def put_spec(
         self, current: Resource, declared: Declared, *, manager: str | None = None, unit: str | None = None

@@ -69,6 +69,14 @@ def rewritten(reader: SourceReader, old: str | None, new: str) -> str:
     return f"the history was rewritten: {old} is no part of {new}"
 
 
+def follows(reader: SourceReader, old: str, new: str) -> bool:
+    """Whether the history of ``new`` is known to go on from ``old``, as it nearly always does."""
+    try:
+        return isinstance(reader, GitReader) and reader.is_ancestor(old, new)
+    except SourceUnreadable:
+        return False  # whoever asks more closely is told why
+
+
 class GitProver:
     """Proves by the signature of the commit that brought a file. What the file, or the author field of the commit, says
     counts for nothing."""
@@ -108,10 +116,11 @@ def act_statuses(
     proven."""
     if not isinstance(reader, GitReader):
         return {}
-    entries = {e.path: e for e in tree.entries}
+    new = list(_new_decisions(plan))
+    entries = {e.path: e for e in tree.entries} if new else {}
     prover: Prover[Entry | None] = GitProver(reader, trust, tree, now)
     statuses = {}
-    for key in _new_decisions(plan):
+    for key in new:
         origin = declared[key].provenance
         entry = entries.get(origin.path) if origin is not None else None
         statuses[key] = prover.identify(entry).first_status().to_wire()
