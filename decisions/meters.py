@@ -222,6 +222,15 @@ def room(meter: Meter, reading: Reading, want: Amounts) -> Breach | None:
     return Breach(meter, words, Amounts(**short), firm, reading.granted) if short else None
 
 
+def overdrawn(meter: Meter, reading: Reading) -> bool:
+    """Whether more is spent and reserved than the limit and what was granted allow."""
+    used, cap = reading.spent + reading.reserved, meter.cap
+    return any(
+        getattr(cap, name) is not None and getattr(used, name) > getattr(cap, name) + getattr(reading.granted, name)
+        for name in _DIMENSIONS
+    )
+
+
 def share(meter: Meter, reading: Reading) -> float:
     """The largest share of a limit that is spent or reserved; above 1 when more is."""
     used = reading.spent + reading.reserved

@@ -54,6 +54,19 @@ def _add(held: str, sign: int) -> Statement:
 
 _ADD = {held: _add(held, 1) for held in HELD}
 _TAKE_RESERVED = _add(_RESERVED, -1)
+_SETTLE = Statement(
+    sa.update(balances)
+    .where(balances.c.account == _ACCOUNT)
+    .values(
+        {
+            name: column + sign * bindparam(f"{by}_{unit}")
+            for held, sign, by in ((_SPENT, 1, "by"), (_RESERVED, -1, "less"))
+            for unit in COUNTED
+            for name, column in ((f"{held}_{unit}", balances.c[f"{held}_{unit}"]),)
+        }
+    )
+)
+"""Both moves of a settlement in the accounts that it was reserved in, which therefore exist."""
 
 
 _ALL = Statement(sa.select(*_ENTRY).order_by(_e.seq).limit(bindparam("limit")))
@@ -141,6 +154,12 @@ class LedgerWrites(LedgerReads):
         )
         if reserved is not None:
             self._session.run(_END, {"at_key": reserved.key})
+        if reserved is not None and entry.kind is EntryKind.SETTLE and accounts == list(reserved.accounts):
+            less = {f"less_{unit}": value for unit, value in _wire(reserved.amounts).items()}
+            by = {f"by_{unit}": value for unit, value in _wire(entry.amounts).items()}
+            self._session.run_many(_SETTLE, [{"at_account": account, **by, **less} for account in accounts])
+            return True
+        if reserved is not None:
             self._move(_TAKE_RESERVED, reserved.accounts, reserved.amounts)
         if entry.kind is EntryKind.RESERVE:
             self._session.run(_OPEN, {"seq": seq, "key": entry.key})

@@ -8,12 +8,13 @@ nothing is unlimited.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from controllers.gate.asking import Asked, Asker
-from controllers.reconcilers import spending
+from controllers.reconcilers import counting, spending
 from controllers.runs import calls
 from controllers.runs.settlement import reservation_key
 from decisions import meters
@@ -42,6 +43,7 @@ class Money:
     on_top: Amounts = NOTHING
     accounts: tuple[str, ...] = ()
     until: datetime | None = None
+    note: dict[str, Any] = field(default_factory=dict)
 
 
 def budget(tx: Transaction, asker: Asker, asked: Asked) -> Money:
@@ -54,14 +56,18 @@ def budget(tx: Transaction, asker: Asker, asked: Asked) -> Money:
         barrier = Barrier(Verdict.DENY, "the run's executor is gone: nothing says what it may cost", "its executor")
         return Money(barrier)
     budgets = spending.budgets_of(tx, asker.mission.namespace)
-    standing = meters.meters(work, budgets, tx.now)
+    standing = spending.limits(tx, work, budgets)
     limits = [*standing, *_of_single_runs(work, budgets, run_uid, tx.now)]
     inside = _only(want, (unit for unit in _UNITS if getattr(reserved, unit)))
     beside = {unit for unit in _UNITS if getattr(want, unit) and not getattr(reserved, unit)}
     if all(meter.cap.tool_calls is None for meter in limits):
         beside.discard("tool_calls")  # nobody limits them: the run counts them
     on_top = _only(want, beside)
-    breaches = [*_beyond_reserved(tx, asker, reserved, inside), *_breached(tx, limits, on_top)]
+    breaches = [
+        *_beyond_reserved(tx, asker, reserved, inside),
+        *_breached(tx, limits, on_top),
+        *_overdrawn(tx, standing),
+    ]
     accounts = (
         *spending.standing_accounts(asker.mission, asker.agent, f"{tx.now:%Y-%m-%d}"),
         *(meter.account for meter in standing),
@@ -74,12 +80,13 @@ def budget(tx: Transaction, asker: Asker, asked: Asked) -> Money:
         on_top,
         tuple(dict.fromkeys(accounts)),
         None if worst is None else worst.meter.span.end,
+        {"for": counting.about(work)},
     )
 
 
 def reserve(tx: Transaction, asker: Asker, call: Resource, money: Money) -> None:
     """Post what the call may use, in the transaction that allows it."""
-    note = {"call": call.name, "run": asker.run.name}
+    note = {"call": call.name, "run": asker.run.name, **money.note}
     if money.on_top != NOTHING:
         key = calls.on_top_key(call.uid)
         tx.post(LedgerEntry(key, EntryKind.RESERVE, money.accounts, money.on_top, tx.now, note=note))
@@ -146,6 +153,19 @@ def _breached(tx: Transaction, limits: Iterable[Meter], want: Amounts) -> Iterab
         breach = meters.room(masked, spending.reading(tx, meter.account), want)
         if breach is not None:
             yield breach
+
+
+def _overdrawn(tx: Transaction, limits: Iterable[Meter]) -> Iterable[Breach]:
+    """Limits that hold more than they allow, also without this call: they were lowered since the run began, or a run
+    used more than was reserved for it. They bite at the next call, whatever it costs."""
+    for meter in limits:
+        if meter.on_breach is OnBreach.WARN:
+            continue
+        reading = spending.reading(tx, meter.account)
+        if meters.overdrawn(meter, reading):
+            breach = meters.room(meter, reading, NOTHING)
+            if breach is not None:
+                yield breach
 
 
 def _cap(amounts: Amounts) -> Cap:

@@ -38,14 +38,15 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     spec, old = BudgetSpec.model_validate(budget.spec), BudgetStatus.model_validate(budget.status)
     window = span(spec.window, spec.time_zone, tx.now)
     meter = _meter(budget.key, spec, "", window)
-    fullest = _EMPTY
+    readings = []
     for account, reading in _readings(tx, budget, spec, window):
         limit = _meter(budget.key, spec, account, window)
         breaches.warn(tx, budget, limit, share(meter, reading))
         over = room(limit, reading, NOTHING) if spec.on_breach is OnBreach.WARN else None
         if over is not None:
             breaches.passed(tx, over, budget)
-        fullest = max(fullest, reading, key=lambda r: share(meter, r))
+        readings.append(reading)
+    fullest = max(readings, key=lambda r: (share(meter, r), r.spent.usd_micros + r.reserved.usd_micros), default=_EMPTY)
     breaches.clear_past(tx, budget)
     used = share(meter, fullest)
     problem = _missing(tx, budget.key, spec)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from controllers.runs.settlement import companions_account
+from controllers.runs.companions import reserve_too
 from decisions.meters import Work, account_of, covers
 from decisions.windows import Span
 from schemas.agent import AutonomyLevel
@@ -63,7 +63,7 @@ def count_in(tx: Transaction, budget: Resource, spec: BudgetSpec, account: str, 
     _add_spent(tx, marker, account, _beyond(spent, tx.balance(account).spent), note)
     for entry in reserved.values():
         if account not in entry.accounts:
-            _reserve_too(tx, account, entry)
+            reserve_too(tx, account, entry)
 
 
 def _is_complete(account: str) -> bool:
@@ -163,17 +163,3 @@ def _add_spent(tx: Transaction, marker: str, account: str, amounts: Amounts, not
         tx.post(
             LedgerEntry(f"{marker}/{part}/spent", EntryKind.SETTLE, (account,), now, tx.now, reserve.key, note)
         )  # fmt: skip
-
-
-def _reserve_too(tx: Transaction, account: str, entry: LedgerEntry) -> None:
-    """Reserve in ``account`` what is reserved elsewhere; it ends together with that (see ``runs.settlement``)."""
-    tx.post(
-        LedgerEntry(
-            key=f"{entry.key}/{account}",
-            kind=EntryKind.RESERVE,
-            accounts=(account, companions_account(entry.key)),
-            amounts=entry.amounts,
-            at=tx.now,
-            note={"with": entry.key},
-        )
-    )

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from controllers.holds import effective
 from controllers.reconcilers import alerts, breaches, consent, containing, facts, leaves, writing
 from controllers.runs import records
-from controllers.runs.settlement import end_companions
+from controllers.runs.companions import end_companions
 from controllers.runtime.result import DONE, Result
 from decisions import mission as decisions
 from decisions.mission_facts import AskPerson, Decision, MissionFacts

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
+from controllers.runs.companions import end_companions
 from controllers.runs.text import MESSAGE, line
 from schemas.conditions import set_condition
 from schemas.errors import NotFound, Refused
@@ -68,6 +69,7 @@ def settle(tx: Transaction, call: Resource, usd_micros: int | None) -> Spend:
                 note={"call": call.name, "source": "Reported" if known else "Estimated"},
             )
         )
+        end_companions(tx, on_top.key, booked)
     inside = tx.open_reservation(inside_key(call.uid))
     if inside is not None:
         estimated = estimated + inside.amounts

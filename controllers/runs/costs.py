@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from controllers.runs import calls
 from decisions.costs import Figures, Used
 from schemas.quantities import parse_duration, parse_time, to_micros
 from schemas.resource import Resource
+from schemas.run import ACTIVE_STATES
 from store.contract import LedgerEntry, Snapshot
 
 
@@ -20,6 +22,10 @@ def gather(snapshot: Snapshot, *, namespace: str | None, since: datetime | None 
         at = parse_time(record.spec["at"])
         if since is None or at >= since:
             yield _recorded(record, at)
+    for run in snapshot.objects("Run", namespace=namespace, states=ACTIVE_STATES):
+        booked = snapshot.balance(calls.on_top_account(run.uid)).spent.usd_micros
+        if booked:  # by calls of a run that is at work: its records follow at its end
+            yield _about(snapshot, run, run.namespace, Figures(settled=booked), None)
     for entry in snapshot.open_reservations():
         tenant = _tenant(entry)
         if tenant is not None and namespace in (None, tenant):
@@ -60,15 +66,20 @@ def _reserved(snapshot: Snapshot, entry: LedgerEntry, tenant: str) -> Used:
     figures = Figures(reserved=entry.amounts.usd_micros)
     if found is None or found.kind != "Run":
         return Used(tenant=tenant, figures=figures, day=entry.at.date())
-    pinned = snapshot.spec_at(found.spec["missionUid"], found.spec["missionGeneration"])
+    return _about(snapshot, found, tenant, figures, entry.at.date())
+
+
+def _about(snapshot: Snapshot, run: Resource, tenant: str, figures: Figures, day: date | None) -> Used:
+    """Figures of a run that is at work."""
+    pinned = snapshot.spec_at(run.spec["missionUid"], run.spec["missionGeneration"])
     mission: Mapping[str, Any] = {} if pinned is None else pinned.spec
     return Used(
         tenant=tenant,
-        agent=_named(found.spec, "agentRef", tenant),
-        mission=_named(found.spec, "missionRef", tenant),
+        agent=_named(run.spec, "agentRef", tenant),
+        mission=_named(run.spec, "missionRef", tenant),
         project=_named(mission, "projectRef", tenant),
         goal=_named(mission, "goalRef", tenant),
-        day=entry.at.date(),
+        day=day,
         figures=figures,
     )
 

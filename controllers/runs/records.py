@@ -127,7 +127,7 @@ def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
     _close(record, ending, ended_at, verdict)
     settled = settle(tx, run_uid, record.run.name, record.status, ran=not never)
     if settled is not None and not never:
-        usage.write(record, settled)
+        usage.write(record, settled + tx.balance(calls.on_top_account(run_uid)).spent)
     data = {"state": verdict.state.value, "attempt": record.spec.attempt, "retryable": verdict.retryable}
     if ending.exit_code is not None:
         data["exitCode"] = ending.exit_code

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from controllers.runs import artifacts, calls, loop_facts
 from controllers.runs.calls import CallResult
@@ -115,9 +114,7 @@ def use(tx: Transaction, run_uid: str, part: Share, *, once: Once) -> Resource:
     record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
-    before = record.status.spend.usd or Decimal(0)
-    record.take(part)
-    loop_facts.spent(tx, record.run, to_micros((record.status.spend.usd or Decimal(0)) - before))
+    loop_facts.spent(tx, record.run, record.take(part))
     if exceeds(tx, run_uid, record.status):
         record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
         return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)

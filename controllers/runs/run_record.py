@@ -19,7 +19,7 @@ from schemas.conditions import set_condition
 from schemas.errors import NotFound
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
-from schemas.quantities import format_money, from_micros
+from schemas.quantities import format_money, from_micros, to_micros
 from schemas.redaction import Redactor
 from schemas.resource import Actor, ActorKind, Resource
 from schemas.run import ENDED, ModelUsage, RunReason, RunSpec, RunState, RunStatus
@@ -118,17 +118,17 @@ class RunRecord:
         self.judge(None, RunReason.STARTED, "its program runs")
         self.note(EventType.RUN_STARTED, RunReason.STARTED, f"attempt {self.spec.attempt}", attempt=self.spec.attempt)
 
-    def take(self, share: Share) -> None:
-        """Add what an agent or its program said it used."""
+    def take(self, share: Share) -> int:
+        """Add what an agent or its program said it used. Returns what ``spend`` does."""
         name = line(share.model, 2 * WORD)
-        self.spend(share.spend, name, cache_read=share.cache_read, cache_write=share.cache_write)
+        return self.spend(share.spend, name, cache_read=share.cache_read, cache_write=share.cache_write)
 
-    def spend(self, part: Spend, model: str = "", *, cache_read: int = 0, cache_write: int = 0) -> None:
+    def spend(self, part: Spend, model: str = "", *, cache_read: int = 0, cache_write: int = 0) -> int:
         """Add what was used. Tokens without money are priced; where there is no price their source is Unknown, and the
         run counts as its worst case. ``cache_read`` and ``cache_write`` are parts of the input tokens. A part without
-        figures says nothing, unless it says that they are unknown."""
+        figures says nothing, unless it says that they are unknown. Returns the millionths of a USD that are known."""
         if part.usd is None and not part.input_tokens and not part.output_tokens and part.source != "Unknown":
-            return
+            return 0
         total = self.status.spend
         part = part.model_copy(
             update={
@@ -154,6 +154,7 @@ class RunRecord:
         data |= {name: value for name, value in (("model", model), ("price", used.price)) if value}
         reason = UNPRICED if unpriced(used) else part.source
         self.note(EventType.USAGE_RECORDED, reason, _spoken(part, model), **data)
+        return 0 if part.usd is None else to_micros(part.usd)
 
     def _priced(self, used: ModelUsage, most: Decimal) -> ModelUsage:
         tokens = Tokens(used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens)

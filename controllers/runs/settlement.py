@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from controllers.runs import calls
+from controllers.runs.companions import end_companions
 from schemas.mission import Spend
 from schemas.quantities import to_micros
 from schemas.run import RunStatus
@@ -21,29 +22,6 @@ def reservation_key(run_uid: str) -> str:
 def settlement_key(run_uid: str) -> str:
     """Ledger key of the entry that ends it."""
     return f"settle/run/{run_uid}"
-
-
-def companions_account(reservation: str) -> str:
-    """Account of what is reserved for the same thing in limits that were declared since."""
-    return f"companions/{reservation}"
-
-
-def end_companions(tx: Transaction, reservation: str, used: Amounts) -> None:
-    """Settle what is reserved for the same thing in limits that were declared since. Idempotent."""
-    account = companions_account(reservation)
-    if tx.balance(account).reserved == Amounts():
-        return
-    for entry in tx.open_reservations(account=account):
-        tx.post(
-            LedgerEntry(
-                key=f"settle/{entry.key}",
-                kind=EntryKind.SETTLE,
-                accounts=entry.accounts,
-                amounts=used,
-                at=tx.now,
-                reservation=entry.key,
-            )
-        )
 
 
 def settle(tx: Transaction, run_uid: str, name: str, status: RunStatus, *, ran: bool) -> Amounts | None:

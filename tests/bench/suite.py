@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import engine, gate, holds, sources, whole
+from tests.bench import engine, gate, holds, ledger, sources, whole
 from tests.bench.measure import Bench
 
 BENCHES = (
@@ -27,6 +27,8 @@ BENCHES = (
           engine.urgent_key),
     Bench("audited-transition", "status change with its event, durable", "one durable row of bare sqlite3", 0.6,
           engine.audited_transition, at_least=True),
+    Bench("ledger", "reserving or settling in five windows", "a commit of the same store that writes one row", 0.5,
+          ledger.transactions, at_least=True),
     Bench("estop", "placing an e-stop, p99", "one durable row of bare sqlite3, p99", 2, holds.estop_call),
     Bench("gate-p50", "a call decided over HTTP by 50 rules, median", "a FastAPI no-op on the same server", 3,
           gate.p50),
