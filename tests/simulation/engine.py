@@ -38,7 +38,6 @@ from tests.fakes.scripted_executor import ScriptedExecutor, Worker
 
 P = ParamSpec("P")
 T = TypeVar("T")
-SPEC = SourceSpec(url="specs")
 
 
 class InPlace:
@@ -74,9 +73,10 @@ class SimulatedEngine:
 
     def __init__(
         self, store: FaultyStore, executor: ScriptedExecutor, source: MemorySource, clock: VirtualClock, folder: Path,
-        life: int,
+        life: int, spec: SourceSpec,
     ) -> None:  # fmt: skip
         self._clock = clock
+        self._spec = spec
         self._executor = executor
         self.faulty = store
         self.store = cast(Store, store)
@@ -111,7 +111,7 @@ class SimulatedEngine:
         """As ``Engine._start``, ``_find_lost`` and the first listing."""
         with self.store.transaction(SYSTEM) as tx:
             tx.release_claims()
-            ensure_source(tx, SPEC)
+            ensure_source(tx, self._spec)
             tx.event(EventType.ENGINE_STARTED, ENGINE, reason="Started", message="a life begins")
         with self.store.snapshot() as snapshot:
             running = snapshot.objects("Run", states=[RunState.RUNNING.value])

@@ -19,6 +19,7 @@ from controllers.sources.units import split
 from controllers.wiring import DEFAULT_SOURCE
 from schemas.errors import Retry, StoreError
 from schemas.run import RunState
+from schemas.source import SourceSpec, WideningMode
 from store.sql_store import SqlStore
 from store.sqlite import SqliteBackend
 from tests.fakes.clock import VirtualClock
@@ -26,7 +27,7 @@ from tests.fakes.faulty_store import Crash, Fault, FaultyStore
 from tests.fakes.memory_source import MemorySource
 from tests.fakes.scripted_executor import LOSE_ANSWER, REFUSE, ScriptedExecutor
 from tests.fakes.stores import empty_store
-from tests.simulation.engine import SPEC, SimulatedEngine, next_due
+from tests.simulation.engine import SimulatedEngine, next_due
 from tests.simulation.history import History, Violation, require
 from tests.simulation.people import People
 
@@ -68,6 +69,7 @@ class Simulation:
         path = folder / "state.db"
         path.write_bytes(empty_store())
         self._inner = SqlStore(_Backend(path, exclusive=True), now=self._clock.now, new_id=_uids())
+        self.spec = SourceSpec(url="specs", widening=self._random.choice([WideningMode.APPLY, WideningMode.CONFIRM]))
         self._trouble = self._random.choice([0.0, 0.01, 0.03, 0.08])
         self._calm = False
         self._store = FaultyStore(self._inner, self._choose)
@@ -100,7 +102,7 @@ class Simulation:
             self._lives += 1
             try:
                 return SimulatedEngine(
-                    self._store, self._executor, self._source, self._clock, self._folder, self._lives
+                    self._store, self._executor, self._source, self._clock, self._folder, self._lives, self.spec
                 )
             except (StoreError, Crash):
                 continue
@@ -331,7 +333,7 @@ class Simulation:
         unit = compile_unit("default", files, tree, self._source, NoCache())
         require(not unit.diagnostics, f"the head is meant to be good: {unit.diagnostics[:2]}")
         with self._inner.snapshot() as snapshot:
-            planned = planning.plan_unit(snapshot, "default", unit, revision, SPEC)
+            planned = planning.plan_unit(snapshot, "default", unit, revision, self.spec)
             ending = {r.key for r in snapshot.list_unit("default:.") if r.deletion_at is not None}
         require(not planned.faults, f"faults: {planned.faults[:2]}")
         waiting = {e.key for g in planned.plan.guards for e in g.entries}
