@@ -14,7 +14,7 @@ from tests.simulation.history import Violation
 from tests.simulation.simulation import Failed, Simulation, play
 from tests.simulation.soak import scratch
 
-CHUNKS, EACH = 12, 10
+CHUNKS, EACH = 10, 10
 
 
 @pytest.fixture
