@@ -12,6 +12,7 @@ from cli.output import paint, safe
 from cli.printer import Printer
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
+from schemas.approval_request import RequestType
 from schemas.base import Key
 from schemas.errors import StoreUnavailable
 from schemas.event import EventType
@@ -35,14 +36,19 @@ _SHOWN = {
     EventType.RUN_STARTED: ("started", "busy"),
     EventType.RUN_FINISHED: ("ended", "dim"),
     EventType.RETRY_SCHEDULED: ("retry", "attention"),
+    EventType.CALL_DECIDED: ("call", "attention"),
     EventType.APPROVAL_DECIDED: ("answered", "good"),
     EventType.APPROVAL_EXPIRED: ("expired", "bad"),
     EventType.DECISION_REFUSED: ("no effect", "attention"),
     EventType.HOLD_PLACED: ("held", "attention"),
+    EventType.RELEASE_ASKED: ("asked", "attention"),
+    EventType.KEY_REVOKED: ("revoked", "bad"),
     EventType.HOLD_RELEASED: ("released", "good"),
     EventType.EFFECT_FAILED: ("failed", "bad"),
     EventType.ALERT_RAISED: ("alert", "bad"),
 }
+_TOLD_CALLS = ("Approved", "ApprovalDenied", "ApprovalExpired", "Held", "HardStop", "Rule", "OverBudget", "Limit")
+"""Of calls, those are told that a person or a guard decided; the others stand in the timeline."""
 _ENDS = {"Done": "good", "Failed": "bad", "Canceled": "dim", "Blocked": "attention"}
 
 
@@ -94,7 +100,26 @@ class Account:
             self._say("remit", "bold", f"follows {source}; agents report to {config.agent_listen}")
             if missions:
                 self._say("continues", "bold", f"{missions} mission(s) known from before")
+            for hold in snapshot.objects("Hold"):
+                self._stopped(snapshot, hold.key)
             self._waiting(snapshot)
+
+    def _stopped(self, snapshot: Snapshot, key: Key) -> None:
+        """Say it loudly where everything, a tenant or an agent is stopped."""
+        from controllers.holds.effective import facts_of
+
+        hold = snapshot.get(key)
+        facts = facts_of(hold) if hold is not None else None
+        if facts is None or not facts.in_force(self._clock.now()):
+            return
+        if not (facts.spec.is_estop or facts.spec.quarantine):
+            return
+        what = "quarantine" if facts.spec.quarantine else "all but what was released"
+        if facts.spec.is_estop and facts.spec.released is None:
+            what = "everything" if facts.spec.scope == "Global" else f"tenant {key.namespace}"
+        self._say("STOPPED", "bad", f"{what} by {facts.placed_by}: {facts.spec.reason}")
+        for line in (f"read:    remit describe {key.short}", f"release: {facts.remedy}"):
+            self._printer.say(f"{'':10}{safe(program.shown(line))}")
 
     def _waiting(self, snapshot: Snapshot) -> None:
         for request in snapshot.objects("ApprovalRequest", states=["Pending"]):
@@ -105,13 +130,16 @@ class Account:
         if request is None or request.state != "Pending":
             return
         owner = snapshot.get_by_uid(request.owner_uid)
-        target = owner.key.short if owner is not None else f"approval/{key.name}"
+        # A mission may wait for several actions, and its review is one: each question is answered by its own name.
+        single = owner is not None and request.spec["type"] != RequestType.ACTION
+        target = owner.key.short if owner is not None and single else f"approval/{key.name}"
         digest = str(request.spec["actionDigest"])[7:19]
+        changes = "--changes " if request.spec["type"] == RequestType.REVIEW else ""
         self._say("YOUR TURN", "attention", str(request.spec["title"]))
         for line in (
             f"read:    remit describe {target}",
             f"answer:  remit approve {target} --digest {digest}",
-            f"or:      remit deny {target} --changes --reason '...'",
+            f"or:      remit deny {target} {changes}--reason '...'",
         ):
             self._printer.say(f"{'':10}{program.shown(line)}")
 
@@ -136,6 +164,10 @@ class Account:
                 self._say(to.lower(), _ENDS[to], f"{name}: {why}")
         elif event.type == EventType.APPROVAL_REQUESTED and event.reason != "Reminder":
             self._ask(snapshot, event.subject)
+        elif event.type == EventType.HOLD_PLACED and (event.data.get("estop") or event.data.get("quarantine")):
+            self._stopped(snapshot, event.subject)
+        elif event.type == EventType.CALL_DECIDED and event.reason not in _TOLD_CALLS:
+            return
         elif event.type in _SHOWN:
             word, colour = _SHOWN[EventType(event.type)]
             quiet = event.subject.kind in ("Source", "Run")
@@ -146,9 +178,10 @@ class Account:
 
     def _rest(self, snapshot: Snapshot) -> None:
         """Say once when nothing is left that moves by itself."""
-        active = snapshot.count("Run", states=["Pending", "Running"])
+        waiting_runs = snapshot.count("Mission", states=[MissionState.NEEDS_APPROVAL])
+        active = snapshot.count("Run", states=["Pending", "Running"]) - waiting_runs
         moving = snapshot.count("Mission", states=[MissionState.ASSIGNED, MissionState.IN_PROGRESS])
-        if active or moving:
+        if active > 0 or moving:
             self._idle_said = False
             return
         if self._idle_said:

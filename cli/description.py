@@ -3,27 +3,37 @@ what happened."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from cli import description_calls, held, limits
 from cli.output import age, dump_yaml, safe, table
-from schemas.base import Key
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.quantities import format_time, parse_time
 
 if TYPE_CHECKING:
+    from controllers.holds.stops import Stops
     from schemas.resource import Resource
     from store.contract import Snapshot
 
 _EVENTS = 15
 _TEXT = 4000
-_QUIET = {"conditions", "blockedOn", "transitions", "deliverable", "artifacts", "workPlan", "units", "seenKeys"}
+_QUIET = {
+    "conditions",
+    "blockedOn",
+    "transitions",
+    "deliverable",
+    "artifacts",
+    "workPlan",
+    "units",
+    "seenKeys",
+}
 
 
-def describe_object(snapshot: Snapshot, resource: Resource, now: datetime) -> str:
-    """The whole text."""
-    lines = [*_head(resource, now), *_kind(snapshot, resource, now)]
+def describe_object(snapshot: Snapshot, resource: Resource, now: datetime, stops: Stops | None = None) -> str:
+    """The whole text. ``stops`` is what stops work beside the store."""
+    lines = [*_head(resource, now), *_held(snapshot, resource, now, stops), *_kind(snapshot, resource, now)]
     lines += _waits(resource, now)
     lines += _conditions(resource, now)
     lines += _owners(resource)
@@ -52,6 +62,30 @@ def _head(resource: Resource, now: datetime) -> Iterator[str]:
             "Annotations": ", ".join(f"{k}={v}" for k, v in sorted(resource.annotations.items())),
         }
     )
+
+
+def _held(snapshot: Snapshot, resource: Resource, now: datetime, stops: Stops | None) -> list[str]:
+    found = held.held(snapshot, stops, resource, now) if resource.kind in held.KINDS else None
+    if found is None:
+        return []
+    return _section("HELD", list(_pairs(dict(held.told(found)))))
+
+
+def _hold(snapshot: Snapshot, resource: Resource) -> list[str]:
+    """What is left of it, who asked for its release, and how that is done."""
+    from controllers.holds import effective, estop
+    from schemas.hold import HoldSpec, HoldStatus
+
+    spec, status = HoldSpec.model_validate(resource.spec), HoldStatus.model_validate(resource.status)
+    lines = [f"release: {effective.facts_of(resource).remedy}"]
+    if spec.released is not None:
+        lines.append(estop.describe(spec.released, resource.namespace))
+    if status.file:
+        lines.append(f"made from the file {status.file}")
+    if spec.is_estop:
+        lines.append(f"people that its release needs: {estop.quorum(snapshot, resource)}")
+    lines += [f"asked for by {v.subject} at {format_time(v.at)}: {v.reason}" for v in status.voices]
+    return _section("To end it", lines)
 
 
 def _owners(resource: Resource) -> list[str]:
@@ -107,16 +141,48 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
     if resource.kind == "Mission":
-        return _mission(snapshot, resource)
+        return _mission(snapshot, resource, now)
     if resource.kind == "ApprovalRequest":
         return _request(resource, now)
+    if resource.kind == "ToolCall":
+        return [line for title, lines in description_calls.call(resource) for line in _section(title, lines)]
+    if resource.kind == "Waiver":
+        return _waiver(resource, now)
     if resource.kind == "Source":
         return _source(resource)
+    if resource.kind == "Hold":
+        return _hold(snapshot, resource)
     if resource.kind == "Run":
         return _artifacts(resource)
+    if resource.kind == "Session":
+        return _section("Autonomy", limits.session_lines(resource.status, now))
     if resource.kind in ("Agent", "Executor"):
         return _serving(resource)
+    if resource.kind == "Budget":
+        return _budget(resource, now)
     return []
+
+
+def _budget(resource: Resource, now: datetime) -> list[str]:
+    """What is used of the current window, and when it runs out at this pace."""
+    status, spec = resource.status, resource.spec
+    names = ("usd", "tokens", "toolCalls", "wallTime")
+    limits = {name: spec["limits"][name] for name in names if name in spec.get("limits", {})}
+    parts = ("spent", "reserved", "granted", "remaining")
+    body = [
+        [name, str(limit), *(str(status.get(part, {}).get(name, "-")) for part in parts)]
+        for name, limit in limits.items()
+    ]
+    start, end = status.get("windowStart"), status.get("windowEnd")
+    window = spec.get("window", "")
+    if start and end:
+        window += f" from {start} to {end} ({age(parse_time(end), now)})"
+    lines = [f"Window: {window}", *table(body, ["LIMIT", "", *(part.upper() for part in parts)]).splitlines()]
+    if status.get("burnPerHour") is not None:
+        breach = status.get("forecastBreachTime")
+        runs_out = "lasts for this window" if not breach else f"runs out at {breach} ({age(parse_time(breach), now)})"
+        lines.append(f"Pace: {status['burnPerHour']} USD an hour; at this pace it {runs_out}")
+    return _section("Use", lines)
 
 
 def _serving(resource: Resource) -> list[str]:
@@ -131,7 +197,7 @@ def _serving(resource: Resource) -> list[str]:
     return ["", f"Serving: generation {serving}; declared is {resource.generation}", f"  {ready.get('message', '')}"]
 
 
-def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
+def _mission(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
     status = resource.status
     lines = ["", f"State: {status.get('state', '-')}"]
     if status.get("workPlan"):
@@ -141,6 +207,8 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
         lines += _section(
             "Last failure", [f"{failure.get('reason')}: {failure.get('message', '')}", f"run {failure.get('run')}"]
         )
+    circles = limits.mission_lines(status, resource.key.short, now)
+    lines += _section("Loop detection", circles) if circles else []
     if status.get("gateFindings"):
         lines += _section("Gates", list(status["gateFindings"]))
     lines += _artifacts(resource)
@@ -152,10 +220,13 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
             f"{verdict.get('verdict')} by {verdict.get('actor')} via {verdict.get('transport')} at {verdict.get('at')}"
         )
         lines += _section("Verdict", [text, *([verdict["reason"]] if verdict.get("reason") else [])])
+    lines += [] if status.get("state") != "NeedsApproval" else _actions(snapshot, resource)
     if status.get("reviewRequest"):
         request = snapshot.get(Key("ApprovalRequest", resource.namespace, status["reviewRequest"]))
         if request is not None:
             digest = request.spec.get("actionDigest", "")
+            if request.spec.get("type") == "Action":
+                lines += ["", f"Asks: {request.spec.get('title')} (remit describe approval/{request.name})"]
             lines += _section(
                 "To answer",
                 [
@@ -164,6 +235,24 @@ def _mission(snapshot: Snapshot, resource: Resource) -> list[str]:
                 ],
             )
     return lines
+
+
+def _actions(snapshot: Snapshot, resource: Resource) -> list[str]:
+    """What its agent asks leave for."""
+    waiting = snapshot.objects(
+        "ApprovalRequest", namespace=resource.namespace, owner_uid=resource.uid, states=["Pending"]
+    )
+    lines: list[str] = []
+    for request in waiting:
+        digest = str(request.spec.get("actionDigest", ""))[7:19]
+        where = "" if request.namespace == DEFAULT_NAMESPACE else f" -n {request.namespace}"
+        lines += [
+            str(request.spec.get("title", "")),
+            f"  read:    remit describe approval/{request.name}{where}",
+            f"  answer:  remit approve {request.name} --digest {digest}{where}",
+            f"  or:      remit deny {request.name} --digest {digest}{where} --reason '...'",
+        ]
+    return _section("Waits for leave", lines) if lines else []
 
 
 def _artifacts(resource: Resource) -> list[str]:
@@ -182,22 +271,18 @@ def _artifacts(resource: Resource) -> list[str]:
 
 
 def _request(resource: Resource, now: datetime) -> list[str]:
+    from cli.asked import told
+
+    return [line for title, lines in told(resource, now) for line in _section(title, lines)]
+
+
+def _waiver(resource: Resource, now: datetime) -> list[str]:
     spec = resource.spec
-    action = json.dumps(spec.get("action", {}), indent=2, ensure_ascii=False).splitlines()
-    lines = _section("What exactly", action)
-    lines += ["", f"Digest: {spec.get('actionDigest')}"]
-    if resource.state == "Pending":
-        short = str(spec.get("actionDigest", ""))[7:19]
-        expires = age(parse_time(spec["expiresAt"]), now)
-        lines += _section(
-            "To answer",
-            [
-                f"remit approve {resource.name} --digest {short} -n {resource.namespace}",
-                f"remit deny {resource.name} --digest {short} -n {resource.namespace} --reason '...'",
-                f"expires {expires}; without an answer: {spec.get('onTimeout')}",
-            ],
-        )
-    return lines
+    expires = parse_time(spec["expires"])
+    state = f"ends {age(expires, now)}" if now < expires else f"ended {age(expires, now)} ago"
+    lines = [f"{state}: {spec['expires']}", f"{spec['owner']} answers for it: {spec['reason']}"]
+    used = resource.status.get("used", 0)
+    return _section("In force", [*lines, f"let {used} call(s) through"])
 
 
 def _source(resource: Resource) -> list[str]:

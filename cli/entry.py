@@ -3,6 +3,7 @@ waits for it before every tool call."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 _CODERS = ("claude", "codex", "gemini", "opencode", "cursor")
@@ -16,6 +17,8 @@ def main() -> None:
 
         sys.argv[1:] = words[1:]
         hooks.main()
+    # Searching every installed package for plugins of pydantic takes longer than most verbs, and Remit uses none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from cli.main import main as command
 
     command()

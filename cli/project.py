@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cli import local_user
 from cli.failures import Failure
 from schemas.config import Config
 from schemas.errors import InvalidSpec
@@ -27,6 +27,7 @@ _ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "REMIT_LISTEN": ("listen",),
     "REMIT_AGENT_LISTEN": ("agentListen",),
     "REMIT_HOOK_LISTEN": ("hookListen",),
+    "REMIT_ESTOP_FILE": ("estopFile",),
     "REMIT_STATUS_BRANCH": ("statusBranch",),
     "REMIT_PROFILE": ("profile",),
     "REMIT_SOURCE_GIT_URL": ("source", "git", "url"),
@@ -114,11 +115,7 @@ def _validate(values: dict[str, Any], path: Path | None) -> Config:
 
 def me() -> Actor:
     """The local user: who commands on an embedded store act as."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = str(os.getuid())
-    return Actor(ActorKind.HUMAN, f"user:{name}", "Store")
+    return Actor(ActorKind.HUMAN, f"user:{local_user.name()}", "Store")
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from random import Random
 
 from controllers.effects import claims, homes
 from controllers.effects.runner import EffectRunner
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.reconcilers import (
     agents,
     approvals,
@@ -28,6 +30,8 @@ from controllers.reconcilers import (
     missions,
     ownership,
     policies,
+    sessions,
+    sub_agents,
     unreconciled,
     waivers,
 )
@@ -90,6 +94,7 @@ class Term:
         runners: Sequence[EffectRunner],
         readers: Readers,
         probe: Prober,
+        stops: Stops,
         clock: Clock,
         random: Random,
         blocking: Blocking,
@@ -116,7 +121,7 @@ class Term:
         self._waking = threading.Lock()
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
-        self._reconcilers = make_reconcilers(probe, ready)
+        self._reconcilers = make_reconcilers(probe, ready, stops)
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
         )
@@ -168,7 +173,8 @@ class Term:
     # Waking.
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        kinds = [k for k in self._reconcilers if k not in (dispatcher.KIND, claims.KIND, "Confirmation", fields.KIND)]
+        no_objects = (dispatcher.KIND, claims.KIND, sub_agents.KIND, "Confirmation", fields.KIND)
+        kinds = [k for k in self._reconcilers if k not in no_objects]
 
         def everything() -> list[tuple[Key, Priority]]:
             with self._waking, self.store.snapshot() as snapshot:
@@ -324,7 +330,9 @@ def _actor(kind: str) -> Actor:
     return Actor(ActorKind.SYSTEM, f"controller:{kind.lower()}", "Engine")
 
 
-def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str, Reconciler]:
+def make_reconcilers(
+    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE
+) -> dict[str, Reconciler]:
     """The reconciler of each kind of key."""
     later = [name.kind for name in registry.NAMES if name.object_class is not ObjectClass.RECORD]
     return {
@@ -335,13 +343,15 @@ def make_reconcilers(probe: Prober, ready: dispatcher.ReadyMissions) -> dict[str
         claims.KIND: claims.watch,
         "Budget": budgets.reconcile,
         "Confirmation": _rests,
-        dispatcher.KIND: dispatcher.Dispatcher(ready),
+        dispatcher.KIND: dispatcher.Dispatcher(ready, stops),
         "Executor": ExecutorReconciler(probe),
         "Hold": holds.reconcile,
         "Mission": missions.reconcile,
         "Policy": policies.reconcile,
         fields.KIND: ownership.reconcile,
+        "Session": sessions.reconcile,
         "Source": _rests,
+        sub_agents.KIND: sub_agents.reconcile,
         "Waiver": waivers.reconcile,
     }
 

@@ -17,11 +17,14 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 from controllers.dispatch.command import CommandExecutor
-from controllers.dispatch.environment import LocalSecrets, SecretMissing
+from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims, homes
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
+from controllers.holds import effective, stop_file
+from controllers.holds.stops import Stops
+from controllers.holds.watch import FileWatch, SourceWatch
 from controllers.reconcilers.executors import Probe
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
@@ -34,7 +37,10 @@ from controllers.runtime.ids import IdMint
 from controllers.runtime.leadership import Leadership
 from controllers.runtime.lifecycle import Lifecycle, Run
 from controllers.runtime.manager import Manager, ShutdownReport
-from controllers.sources.readers import Readers
+from controllers.secrets.keeper import make_keeper
+from controllers.secrets.known import KnownSecrets
+from controllers.sources.committed_holds import CommittedHolds
+from controllers.sources.readers import Readers, local_url, make_reader
 from controllers.status import commits
 from controllers.status.push import PUSH, PushEffects
 from controllers.status.writer import StatusWriter
@@ -47,8 +53,8 @@ from schemas.errors import Fenced, StoreError, StoreUnavailable
 from schemas.event import EventType
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
 from schemas.resource import SYSTEM, Resource
-from schemas.run import RunReason, RunState
-from schemas.source import SourceSpec
+from schemas.run import RunReason, RunSpec, RunState
+from schemas.source import SourceSpec, SourceType
 from store import open_store
 from store.contract import Fence, Store
 from store.location import from_project
@@ -57,8 +63,11 @@ log = logging.getLogger(__name__)
 
 ENGINE = Key("Engine", "", "engine")
 HOUSEKEEPING_S = 3600.0
+RELEARN_S = 30.0
 LEAST_SECRET = 8
 KEEP_RUN_FILES = timedelta(days=7)
+REMOTE_S = 15.0
+"""How often a source elsewhere is asked for Holds, at most, while the store does not answer."""
 TERM_DRAIN_S = 10.0
 """How long the parts of a leader may take to end when it leads no more; they can write nothing meanwhile."""
 
@@ -94,12 +103,14 @@ class Engine:
         self.ids = IdMint(self.clock.now, random or SystemRandom())
         for folder in (place.state, place.state / "keys"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._known = KnownSecrets()
         self._raw: Store = open_store(
             from_project(config.store, place.project),
             now=self.clock.now,
             new_id=self.ids.new,
             create=True,
             exclusive=True,
+            mask=self._known.mask,
         )
         self.store: Store = self._raw
         self._member: Member | None = None
@@ -111,18 +122,29 @@ class Engine:
                 raise
             self.store = FencedStore(self._raw, self._member.fence)
         self.blocking: Blocking = ThreadBlocking(6)
+        self.stops = Stops(stop_file.of_project(config, place.project, place.state))
+        self._watching = ThreadBlocking(4, name="remit-estop")
+        self._committed: CommittedHolds | None = None
         self.tokens = RunTokens(load_or_create_key(place.state / "keys" / "run.key"))
-        self.artifacts = ArtifactFiles(place.state)
+        self.artifacts = ArtifactFiles(place.state, mask=self._known.text)
         self.manager = Manager(self.clock, self.random)
         self._readers = Readers(place.project, place.state / "mirrors")
         self._stop = asyncio.Event()
         self._gone: StoreError | None = None
         self._term: Term | None = None
         self._loop = asyncio.get_running_loop()
-        self._secrets = LocalSecrets(variables=environment)
+        self._secrets = make_keeper(
+            config.secrets,
+            project=place.project,
+            closed=(place.state,),
+            variables=environment,
+            now=self.clock.now,
+            monotonic=self.clock.monotonic,
+            known=self._known,
+        )
         self._command = CommandExecutor(place.state, self.clock, self.blocking, secrets=self._secrets)
         self._pull = PullExecutor(self.blocking, secrets=self._secrets, withdraw=self._withdraw)
-        context = RunContext(self.tokens, agent_url, place.project)
+        context = RunContext(self.tokens, agent_url, place.project, self.stops)
         self._effects = RunEffects(
             self.store,
             {ExecutorType.COMMAND: self._command, ExecutorType.PULL: self._pull},
@@ -160,15 +182,15 @@ class Engine:
             random=self.random,
         )
 
-    def _probe(self, spec: ExecutorSpec) -> Probe:
+    def _probe(self, spec: ExecutorSpec, namespace: str) -> Probe:
         """What this engine can do with an executor."""
         if spec.type is ExecutorType.PULL:
-            return self._probe_pull(spec)
+            return self._probe_pull(spec, namespace)
         if spec.type is not ExecutorType.COMMAND:
             message = f"accepted and stored; this version does not run type {spec.type} yet"
             return Probe(ExecutorReason.NOT_RECONCILED_YET, message, Capabilities())
         wire = spec.to_wire()
-        problem = self._command.problem(wire, self.place.project)
+        problem = self._command.problem(wire, self.place.project, namespace)
         capabilities = self._command.capabilities(wire)
         if problem is None:
             return Probe(ExecutorReason.RECONCILED, "", capabilities)
@@ -176,11 +198,11 @@ class Engine:
             _EXECUTOR_REASONS.get(problem.reason, ExecutorReason.WORKING_DIR_NOT_FOUND), str(problem), capabilities
         )
 
-    def _probe_pull(self, spec: ExecutorSpec) -> Probe:
+    def _probe_pull(self, spec: ExecutorSpec, namespace: str) -> Probe:
         wire = spec.to_wire()
         capabilities = self._pull.capabilities(wire)
         try:
-            self._pull.token(wire, self.place.project)
+            self._pull.check(wire, self.place.project, namespace)
         except SecretMissing as missing:
             return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
         return Probe(ExecutorReason.RECONCILED, "", capabilities)
@@ -188,7 +210,7 @@ class Engine:
     def worker_token(self, executor: Resource) -> str | None:
         """The token of the workers of a Pull executor; None when it declares none that can be used. Blocks."""
         try:
-            return self._pull.token(executor.spec, self.place.project)
+            return self._pull.token(executor.spec, self.place.project, executor.namespace)
         except SecretMissing:
             return None
 
@@ -221,6 +243,7 @@ class Engine:
         unsubscribe = self.store.subscribe(self._on_commit)
         manager = self.manager
         manager.add("executors", self._open_executors)
+        self._add_stops(manager)
         if self._member is None:
             self._term = self._make_term(self.store)
             self._term.add_to(manager)
@@ -234,6 +257,7 @@ class Engine:
             manager.add(runner.name, runner.run)
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
         manager.add("housekeeping", self._housekeeping)
+        manager.add("secrets", self._recall_secrets)
         try:
             report = await manager.run(stop)
         finally:
@@ -246,9 +270,32 @@ class Engine:
             raise self._gone
         return report
 
+    def _add_stops(self, manager: Manager) -> None:
+        """What stops work whatever the store does."""
+        files = FileWatch(self.store, self.stops, self._command, clock=self.clock, blocking=self._watching)
+        manager.add("estop-files", files.run)
+        spec = self._source
+        if spec is None:
+            return
+        remote = spec.type is SourceType.GIT and not Path(local_url(spec.url, self.place.project)).is_absolute()
+        read = CommittedHolds(
+            spec,
+            lambda: make_reader(spec, self.place.project, self.place.state / "mirrors" / "holds"),
+            now=self.clock.now,
+        )
+        self._committed = read
+        pause_s = max(REMOTE_S, spec.interval.total_seconds()) if remote else 0.0
+        source = SourceWatch(
+            self.store, self.stops, read, interval_s=pause_s, clock=self.clock, blocking=self._watching
+        )
+        manager.add("estop-source", source.run)
+
     def close(self) -> None:
         """Let go of the store; after ``run``."""
         self._readers.close()
+        if self._committed is not None:
+            self._committed.close()
+        self._watching.close(wait=False)
         self._raw.close()
         if self._member is not None:
             self._member.home.lock.release()
@@ -270,6 +317,7 @@ class Engine:
                 home = self._member.home.name
                 tx.release_claims(types=homes.own_types(home))
                 message = f"engine {os.getpid()} of {home} joins the store"
+            effective.adopt(tx, self.stops.of_files())
             tx.event(EventType.ENGINE_STARTED, ENGINE, reason="Started", message=message)
 
     def _stopped(self) -> None:
@@ -318,6 +366,7 @@ class Engine:
             runners=runners,
             readers=self._readers,
             probe=self._probe,
+            stops=self.stops,
             clock=self.clock,
             random=self.random,
             blocking=self.blocking,
@@ -349,6 +398,39 @@ class Engine:
         life.ready()
         await life.stopping.wait()
 
+    async def _recall_secrets(self, life: Lifecycle) -> None:
+        """Learn again the secrets of programs that an earlier life started: they are still to be taken out of what
+        these say."""
+        life.ready()
+        while not await self.blocking.run(self._relearn):
+            if await wait_for_any(self.clock, RELEARN_S, life.stopping):
+                return
+        await life.stopping.wait()
+
+    def _relearn(self) -> bool:
+        """Whether there is nothing left to try."""
+        with self.store.snapshot() as snapshot:
+            orders = []
+            for run in snapshot.objects("Run", states=[RunState.RUNNING.value]):
+                spec = RunSpec.model_validate(run.spec)
+                executor = snapshot.get(spec.executor_ref.key("Executor", run.namespace))
+                version = None if executor is None else snapshot.spec_at(executor.uid, spec.executor_generation)
+                if executor is not None and version is not None:
+                    orders.append((executor.namespace, run.namespace, ExecutorSpec.model_validate(version.spec)))
+        complete = True
+        for executor_namespace, namespace, spec_ in orders:
+            program = spec_.command
+            for variable in () if program is None else program.env:
+                if variable.value_from is None:
+                    continue
+                try:
+                    self._secrets.of(executor_namespace, namespace).resolve(variable.value_from, self.place.project)
+                except SecretMissing:
+                    continue  # it cannot be had any more, and nothing that is tried again changes that
+                except SecretUnavailable:
+                    complete = False
+        return complete
+
     def _find_lost(self) -> None:
         """Runs that are said to be running: of some the executor keeps nothing (its folder was deleted), others ended
         after the backup that this store was restored from, and their end is reported once more."""
@@ -359,6 +441,8 @@ class Engine:
                 continue
             if run.status.get("claim") is not None:
                 continue  # its worker has it, or the end of its lease ends it
+            if run.status.get("hostedUntil") is not None:
+                continue  # its parent's program has it, and it ends with that or at its time
             if self._command.knows(run.uid):
                 self._command.recall(run.uid)
                 continue
@@ -395,8 +479,8 @@ class Engine:
         if webhook is None:
             return None
         try:
-            secret = self._secrets.resolve(webhook.secret, self.place.project)
-        except SecretMissing as error:
+            secret = self._secrets.of(key.namespace).resolve(webhook.secret, self.place.project)
+        except (SecretMissing, SecretUnavailable) as error:
             log.warning("%s takes no hooks: spec.webhook.secret: %s", key.short, error)
             return None
         if len(secret) < LEAST_SECRET:

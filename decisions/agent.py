@@ -14,6 +14,7 @@ from schemas.agent import AgentReason, AgentSpec, AgentStatus, UpdatePolicy
 from schemas.base import Key, ObjectRef
 from schemas.conditions import Conditions, is_true, set_condition
 from schemas.event import EventType
+from schemas.hold import HoldMode
 from schemas.kind import Disruption
 from schemas.mission import Spend
 from schemas.resource import RECONCILE_REQUESTED_AT
@@ -116,6 +117,7 @@ def decide(facts: AgentFacts, now: datetime) -> AgentDecision:
             "effective_generation": effective,
             "serving_executor": _serving_executor(facts, effective),
             **fields(status, facts.generation, facts.trial),
+            "held": _held(facts),
             "active_runs": len(facts.runs),
             "current_missions": tuple(sorted({r.mission for r in facts.runs})),
             "spend": facts.spend,
@@ -137,6 +139,16 @@ def decide(facts: AgentFacts, now: datetime) -> AgentDecision:
         wake_at=wake,
         finalized=facts.deleting_since is not None and not facts.runs and not facts.in_use_by,
     )
+
+
+def _held(facts: AgentFacts) -> str:
+    """The strictest of all that stops it, in a word."""
+    held = facts.held
+    if held is not None and held.quarantine:
+        return "Quarantine"
+    if held is not None and (held.mode is not HoldMode.HOLD or not facts.spec.suspend):
+        return str(held.mode)
+    return "Suspend" if facts.spec.suspend else ""
 
 
 def _problem(facts: AgentFacts) -> str:
@@ -190,10 +202,10 @@ def _conditions(
 
     put("Ready", ready, reason, message)
     held = facts.held
-    if facts.spec.suspend:
+    if held is not None and (held.mode is not HoldMode.HOLD or not facts.spec.suspend):
+        put("Suspended", True, AgentReason.QUARANTINED if held.quarantine else AgentReason.HELD, held.hint)
+    elif facts.spec.suspend:
         put("Suspended", True, AgentReason.SUSPENDED, "spec.suspend")
-    elif held is not None:
-        put("Suspended", True, AgentReason.HELD, held.hint)
     else:
         put("Suspended", False, AgentReason.NOT_HELD)
     put("Conformant", None, AgentReason.NOT_REPORTED)

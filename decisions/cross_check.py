@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from decisions.policy import lint
 from decisions.references import find_cycles
 from schemas import user_schema
-from schemas.base import Key
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.resource import RENAMED_FROM, Declared
 
 _MAX_INPUT_ERRORS = 20
@@ -32,13 +31,33 @@ class Fault:
 def check(declared: Iterable[Declared]) -> list[Fault]:
     """Every fault of a unit, in no particular order."""
     declared = list(declared)
-    return [*_twice(declared), *_cycles(declared), *_inputs(declared), *_renames(declared), *_policies(declared)]
+    return [*_twice(declared), *_cycles(declared), *_inputs(declared), *_renames(declared), *_policies(declared),
+            *_holds(declared)]  # fmt: skip
+
+
+def _holds(declared: Iterable[Declared]) -> list[Fault]:
+    return [
+        Fault(
+            item,
+            ("spec", "scope"),
+            "Global stops every tenant, which only the namespace default may",
+            "scope: Tenant, or namespace: default",
+        )
+        for item in declared
+        if item.kind == "Hold" and item.spec.get("scope") == "Global" and item.namespace != DEFAULT_NAMESPACE
+    ]
 
 
 def _policies(declared: Iterable[Declared]) -> list[Fault]:
+    ruled = [item for item in declared if item.kind in ("Policy", "Waiver")]
+    if not ruled:
+        return []
+    # Imported here: it brings parsers of expressions and shells, which most files do not need.
+    from decisions.policy import lint
+
     return [
         Fault(item, problem.field, problem.message, hint=problem.hint)
-        for item in declared
+        for item in ruled
         for problem in lint.problems(item.kind, item.spec)
     ]
 
@@ -62,8 +81,9 @@ def _twice(declared: Iterable[Declared]) -> list[Fault]:
 def _cycles(declared: Iterable[Declared]) -> list[Fault]:
     missions = {d.key: d for d in declared if d.kind == "Mission"}
     edges = {
-        key: [Key("Mission", ref.get("namespace") or key.namespace, ref["name"]) for ref in d.spec.get("dependsOn", ())]
+        key: [Key("Mission", ref.get("namespace") or key.namespace, ref["name"]) for ref in d.spec["dependsOn"]]
         for key, d in missions.items()
+        if d.spec.get("dependsOn")
     }
     faults = []
     for way in find_cycles(edges):

@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from decisions.windows import Span, span
 from schemas.agent import AutonomyLevel
-from schemas.amounts import Amounts
+from schemas.amounts import NOTHING, Amounts
 from schemas.base import Key
 from schemas.budget import (
     DEFAULT_AGENT_DAY_USD,
@@ -74,7 +74,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """One limit that counts now. ``origin`` is the Budget, or what else set it."""
+    """One limit that counts now. ``origin`` is the Budget, or what else set it; ``budget`` its key, where it is one."""
 
     account: str
     cap: Cap
@@ -82,6 +82,8 @@ class Meter:
     on_breach: OnBreach
     span: Span
     warn_at: float = 1.0
+    budget: Key | None = None
+    also_warn_at: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,14 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """A limit that leaves no room. ``short`` is how much more it would take."""
+    """A limit that leaves no room. ``short`` is how much more it would take. ``firm`` is whether there would be none
+    either if all that is reserved came back; ``granted`` is what people have added by now."""
 
     meter: Meter
     message: str
     short: Amounts
+    firm: bool = True
+    granted: Amounts = NOTHING
 
 
 def covers(key: Key, spec: BudgetSpec, work: Work) -> bool:
@@ -145,7 +150,9 @@ def meters(work: Work, budgets: Iterable[tuple[Key, BudgetSpec]], now: datetime)
             continue
         window = span(spec.window, spec.time_zone, now)
         account = account_of(key, spec, work, window)
-        found.append(Meter(account, Cap.of(spec.limits), key.short, spec.on_breach, window, spec.warn_at))
+        found.append(
+            Meter(account, Cap.of(spec.limits), key.short, spec.on_breach, window, spec.warn_at, key, spec.also_warn_at)
+        )
         money = spec.limits.usd is not None
         agent_day |= money and spec.window is Window.DAY and account.startswith("agent/")
         mission_total |= money and spec.window is Window.TOTAL and account.startswith("mission/")
@@ -189,7 +196,7 @@ def refused_run(work: Work, budgets: Iterable[tuple[Key, BudgetSpec]], now: date
         cap = Cap.of(spec.limits)
         for name in _DIMENSIONS:
             if getattr(cap, name) == 0 and (work.priced or name in ("tool_calls", "wall_ms")):
-                meter = Meter("", cap, key.short, spec.on_breach, span(Window.RUN, "UTC", now), spec.warn_at)
+                meter = Meter("", cap, key.short, spec.on_breach, span(Window.RUN, "UTC", now), spec.warn_at, key)
                 return Breach(meter, f"{key.short} allows a run no {_WORDS[name]}", Amounts())
     return None
 
@@ -199,7 +206,7 @@ def room(meter: Meter, reading: Reading, want: Amounts) -> Breach | None:
     costs nothing we could count."""
     used = reading.spent + reading.reserved
     short: dict[str, int] = {}
-    words = ""
+    words, firm = "", False
     for name in _DIMENSIONS:
         cap = getattr(meter.cap, name)
         if cap is None:
@@ -208,9 +215,11 @@ def room(meter: Meter, reading: Reading, want: Amounts) -> Breach | None:
         over = getattr(used, name) + getattr(want, name) - limit
         if over > 0 or getattr(used, name) >= limit:
             short[name] = max(over, 1)
+            spent = getattr(reading.spent, name)
+            firm |= spent >= limit or spent + getattr(want, name) > limit
             if not words:
                 words = _said(name, meter, reading, want, limit)
-    return Breach(meter, words, Amounts(**short)) if short else None
+    return Breach(meter, words, Amounts(**short), firm, reading.granted) if short else None
 
 
 def share(meter: Meter, reading: Reading) -> float:

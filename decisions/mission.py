@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from decisions import gates, retry
+from decisions import containment, gates, loops, mission_leave, retry
 from decisions.mission_facts import DECLARED, Decision, MissionFacts, ReviewFacts, RunFacts
 from decisions.mission_pass import Pass
+from decisions.mission_stop import CANCEL_DEADLINE as CANCEL_DEADLINE
+from decisions.mission_stop import told_to_stop
 from decisions.mission_summary import summarise
 from schemas.approval_request import RequestState, RequestType
 from schemas.base import Key, ObjectRef
@@ -45,24 +47,29 @@ from schemas.run import RunState
 
 _BLOCKING = (OnBreach.BLOCK_MISSION, OnBreach.REQUIRE_APPROVAL)
 _SOURCES = ("Reported", "Priced", "Estimated", "Unknown")
-CANCEL_DEADLINE = timedelta(minutes=2)
-"""How long a worker is told to stop before the run is given up as one that may still be running."""
+HELD_REASONS = (MissionReason.STOPPED, MissionReason.QUARANTINED)
+"""Why a mission is Blocked when a Hold did it: the end of the Hold is what it waits for."""
 
 
 def decide(facts: MissionFacts, now: datetime) -> Decision:
     """The new status and the acts that follow. Pure; deciding again on the outcome changes nothing more."""
     work = Pass(facts, now)
     requests(work)
+    mission_leave.run_ended(work)
     book_ended_run(work)
     cancel_if_declared(work)
     if work.state in TERMINAL_STATES:
         finished(work)
     else:
+        contain(work)
         steer_open_run(work)
+        mission_leave.wait(work)
         answer(work)
+        quarantine(work)
         assign(work)
         review(work)
         keep_to_budget(work)
+    containment.settle_alert(work)
     summarise(work)
     return work.decision
 
@@ -71,6 +78,8 @@ def requests(work: Pass) -> None:
     """Act on request tokens: retry, reconcile, reset. A token is handled once; one that has nothing to act on is
     recorded as ignored."""
     annotations, status = work.facts.annotations, work.status
+    if containment.winding_down(work):
+        return  # tokens wait until the run that was stopped has ended
     token = annotations.get(RETRY_REQUESTED_AT)
     if token and token != status.last_handled_retry:
         _retry(work, token)
@@ -81,7 +90,9 @@ def requests(work: Pass) -> None:
         work.note(EventType.REQUEST_HANDLED, "Reconcile", "looked at on request", token=token)
     token = annotations.get(RESET_REQUESTED_AT)
     if token and token != status.last_handled_reset:
-        work.put(last_handled_reset=token, review_cycles=0)
+        if containment.reset(work, token):
+            _withdraw(work)
+        work.put(last_handled_reset=token)
         work.note(EventType.REQUEST_HANDLED, "Reset", "counters reset on request", token=token)
 
 
@@ -101,6 +112,8 @@ def _retry(work: Pass, token: str) -> None:
 def _new_round(work: Pass, actor: Actor, reason: MissionReason, message: str, *, key: str) -> None:
     work.move(MissionState.ASSIGNED, actor, reason, message, key=key)
     _withdraw(work)
+    containment.begin_anew(work)
+    work.decision.close_actions = True
     work.put(
         attempts=0,
         current_run=None,
@@ -110,6 +123,7 @@ def _new_round(work: Pass, actor: Actor, reason: MissionReason, message: str, *,
         next_attempt_at=None,
         ready_since=None,
         resume_state=None,
+        action_requests=(),
         failure=None,
         review=None,
         deliverable=None,
@@ -134,7 +148,7 @@ def book_ended_run(work: Pass) -> None:
     if run is None and work.status.current_run is not None:
         # The record of the run is gone (a restored backup): nobody can know what it did.
         work.put(current_run=None)
-        if work.state is MissionState.IN_PROGRESS:
+        if work.state in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
             message = "the record of its run is missing"
             key = f"lost/{work.status.last_run}"
             work.move(MissionState.BLOCKED, SYSTEM, MissionReason.OUTCOME_UNKNOWN, message, key=key)
@@ -148,10 +162,11 @@ def book_ended_run(work: Pass) -> None:
     )
     if run.work_plan:
         work.put(work_plan=run.work_plan)
+    containment.observe_run(work, run)
     work.run = None
+    key = f"run/{run.uid}/ended"
     if work.state is not MissionState.IN_PROGRESS:
         return
-    key = f"run/{run.uid}/ended"
     if run.state is RunState.SUCCEEDED:
         _handed_in(work, run, key)
     elif run.state is RunState.CANCELED or run.cancel_requested_at is not None:
@@ -170,8 +185,12 @@ def _handed_in(work: Pass, run: RunFacts, key: str) -> None:
         return
     agent = Actor(ActorKind.AGENT, f"agent:{run.agent.namespace}/{run.agent.name}", "Token")
     names = tuple(a.name for a in run.artifacts)
+    work.decision.close_actions = True
     work.move(MissionState.REVIEW, agent, MissionReason.COMPLETED, "handed in", key=key, artifacts=names)
     work.put(failure=None, feedback=None, review_cycles=work.status.review_cycles + 1)
+    loop = loops.observe_review(work.loop, work.status.review_cycles, work.facts.loop_limits, work.now, run=run.name)
+    if loop.finding is not None:
+        work.put(loop=loop)
 
 
 def _requirements(work: Pass, run: RunFacts) -> tuple[list[str], list[gates.Finding]]:
@@ -232,12 +251,16 @@ def _stopped(work: Pass, run: RunFacts, key: str) -> None:
         message = run.message or "its run used more than was reserved for it"
         work.put(failure=Failure(reason=reason, message=message, run=run.name))
         work.move(MissionState.BLOCKED, SYSTEM, MissionReason.RUN_OVER_BUDGET, message, key=key)
+    elif reason == MissionReason.APPROVAL_EXPIRED and run.state is not RunState.UNKNOWN:
+        work.decision.close_actions = True
+        work.move(MissionState.BLOCKED, SYSTEM, MissionReason.APPROVAL_EXPIRED, mission_leave.TOO_LATE, key=key)
     elif run.state is RunState.UNKNOWN:
         _unknown(work, run, key)
     else:
         message = held.hint if held else (run.message or "its run was stopped")
+        why = MissionReason.QUARANTINED if held and held.quarantine else MissionReason.STOPPED
         work.put(resume_state=MissionState.ASSIGNED, attempts=max(0, work.status.attempts - 1))
-        work.move(MissionState.BLOCKED, SYSTEM, MissionReason.STOPPED, message, key=key)
+        work.move(MissionState.BLOCKED, SYSTEM, why, message, key=key)
 
 
 def _unknown(work: Pass, run: RunFacts, key: str) -> None:
@@ -253,7 +276,7 @@ def cancel_if_declared(work: Pass) -> None:
     if work.state is MissionState.CANCELED or (deleting and work.state in TERMINAL_STATES):
         return
     reason = MissionReason.CANCELED
-    if _told_to_stop(work, reason, "it is being deleted" if deleting else "spec.desiredState is Canceled"):
+    if told_to_stop(work, reason, "it is being deleted" if deleting else "spec.desiredState is Canceled"):
         return
     work.move(
         MissionState.CANCELED,
@@ -266,27 +289,10 @@ def cancel_if_declared(work: Pass) -> None:
     _finish(work)
 
 
-def _told_to_stop(work: Pass, reason: str, message: str) -> bool:
-    """Have the open run stopped; True while it still runs. Past the deadline it is given up."""
-    run = work.run
-    if run is None:
-        return False
-    since = run.cancel_requested_at
-    if since is None:
-        work.decision.cancel_run = reason
-        work.note(EventType.CANCEL_REQUESTED, reason, message, run=run.name)
-        since = work.now
-    give_up = since + CANCEL_DEADLINE
-    if work.now >= give_up:
-        work.decision.give_up_run = f"told to stop ({message}) and not heard of since; it may still be running"
-        return True
-    work.block("Worker", f"Run/{work.facts.key.namespace}/{run.name}", message, since=since, until=give_up)
-    work.wake(give_up)
-    return True
-
-
 def _finish(work: Pass) -> None:
+    work.decision.close_actions = True
     work.put(
+        action_requests=(),
         finished_at=work.now,
         finished_generation=work.facts.generation,
         next_attempt_at=None,
@@ -313,33 +319,41 @@ def finished(work: Pass) -> None:
             work.wake(due)
 
 
+def contain(work: Pass) -> None:
+    """Work that was found to go around in circles: the mission is blocked and its run stopped."""
+    if containment.contain(work):
+        _withdraw(work)
+        told_to_stop(work, MissionReason.LOOP_DETECTED, work.decision.notes[-1].message)
+
+
 def steer_open_run(work: Pass) -> None:
     """Stop the open run when a Hold, a new assignee or the deadline says so."""
     run, held, spec = work.run, work.facts.held, work.spec
-    if run is None:
+    if run is None or work.decision.contained is not None:
         return
     if held is not None and held.mode is HoldMode.STOP:
-        _told_to_stop(work, MissionReason.STOPPED, held.hint)
+        told_to_stop(work, MissionReason.STOPPED, held.hint)
     elif work.facts.agent_key is not None and work.facts.agent_key != run.agent and spec.agent_ref is not None:
-        _told_to_stop(work, "Reassigned", f"reassigned to {work.facts.agent_key.short}")
+        told_to_stop(work, "Reassigned", f"reassigned to {work.facts.agent_key.short}")
     elif run.cancel_requested_at is not None:
-        _told_to_stop(work, run.cancel_reason, run.cancel_reason)
+        told_to_stop(work, run.cancel_reason, run.cancel_reason)
     elif spec.deadline is not None and work.status.started_at is not None:
         due = work.status.started_at + spec.deadline
         if work.now >= due:
-            _told_to_stop(work, MissionReason.DEADLINE_EXCEEDED, "longer than spec.deadline")
+            told_to_stop(work, MissionReason.DEADLINE_EXCEEDED, "longer than spec.deadline")
         else:
             work.wake(due)
 
 
 def answer(work: Pass) -> None:
     """Blocked missions: a person's answer, or the end of the Hold that stopped them."""
-    if work.state is not MissionState.BLOCKED:
+    if work.state is not MissionState.BLOCKED or containment.winding_down(work):
         return
     review, status = work.facts.review, work.status
     if review is not None and status.review_request == review.name and review.type is RequestType.UNBLOCK:
         person = Actor(ActorKind.HUMAN, review.decided_by or "declared", review.transport or "Store")
         if review.state is RequestState.APPROVED:
+            work.decision.consume = review.name
             _new_round(work, person, MissionReason.APPROVED, review.reason, key=f"unblock/{review.uid}")
             return
         if review.state is RequestState.DENIED:
@@ -352,12 +366,25 @@ def answer(work: Pass) -> None:
     if work.block_reason() == MissionReason.BUDGET_EXCEEDED:
         _room_again(work)
         return
-    stopped = status.resume_state is MissionState.ASSIGNED and work.block_reason() == MissionReason.STOPPED
+    stopped = status.resume_state is MissionState.ASSIGNED and work.block_reason() in HELD_REASONS
     if stopped and (work.facts.held is None or work.facts.held.mode is not HoldMode.STOP):
         work.put(resume_state=None, ready_since=None)
         _withdraw(work)
         key = f"released/{len(status.transitions)}/{int(work.now.timestamp() * 1000)}"
         work.move(MissionState.ASSIGNED, DECLARED, MissionReason.WAITING, "the hold has ended", key=key)
+
+
+def quarantine(work: Pass) -> None:
+    """A mission of an agent in quarantine is Blocked, also where nothing runs: somebody has to see to it. What waits
+    for a verdict on what was handed in goes on waiting for that."""
+    held = work.facts.held
+    if held is None or not held.quarantine or work.run is not None:
+        return
+    if work.state not in (MissionState.ASSIGNED, MissionState.IN_PROGRESS):
+        return
+    key = f"quarantine/{len(work.status.transitions)}/{int(work.now.timestamp() * 1000)}"
+    work.put(resume_state=MissionState.ASSIGNED, ready_since=None, next_attempt_at=None)
+    work.move(MissionState.BLOCKED, SYSTEM, MissionReason.QUARANTINED, held.hint, key=key)
 
 
 def _room_again(work: Pass) -> None:
@@ -371,7 +398,7 @@ def _room_again(work: Pass) -> None:
     )
     if granted and review is not None:
         person = Actor(ActorKind.HUMAN, review.decided_by or "declared", review.transport or "Store")
-        work.decision.grant = review.name
+        work.decision.grant = work.decision.consume = review.name
         work.put(review_request=None, ready_since=None)
         work.move(MissionState.ASSIGNED, person, MissionReason.APPROVED, review.reason, key=f"grant/{review.uid}")
     elif work.facts.breach is None:
@@ -452,6 +479,7 @@ def review(work: Pass) -> None:
     person = Actor(ActorKind.HUMAN, review.decided_by, review.transport)
     key = f"review/{review.uid}"
     if review.state is RequestState.APPROVED:
+        work.decision.consume = review.name
         work.put(review=_verdict(review, "Approve", work.now), review_request=None)
         work.move(MissionState.DONE, person, MissionReason.APPROVED, review.reason, key=key)
         _finish(work)

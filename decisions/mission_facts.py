@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import Any
 
 from decisions.holds import Held
+from decisions.loops import DEFAULT, LoopLimits
 from decisions.meters import Breach
 from schemas.amounts import NOTHING, Amounts
-from schemas.approval_request import RequestState, RequestType
+from schemas.approval_request import OnTimeout, RequestState, RequestType
 from schemas.base import Key
 from schemas.event import EventType
+from schemas.loop import LoopFinding
 from schemas.mission import Artifact, MissionSpec, MissionState, MissionStatus, Spend
 from schemas.resource import Actor, ActorKind
 from schemas.run import RunState
@@ -83,6 +85,22 @@ class ReviewFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionFacts:
+    """An ApprovalRequest about an action of its run: one that is open, or one that the mission waits for."""
+
+    name: str
+    uid: str
+    title: str
+    state: RequestState
+    on_timeout: OnTimeout
+    expires_at: datetime
+    decided_by: str = ""
+    transport: str = ""
+    reason: str = ""
+    decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MissionFacts:
     """Everything that a decision about a mission may rest on.
 
@@ -90,7 +108,8 @@ class MissionFacts:
     is what the agent's inputSchema says of ``spec.input`` ("" when it fits). ``cycle`` is the way around a dependency
     cycle, if there is one. ``place`` is where the spec stands (path:line), for records. ``declared`` says whether a
     source declares the mission (then its ttl does not remove it). ``breach`` is the limit that leaves no room for its
-    next run, which would reserve ``want``.
+    next run, which would reserve ``want``. ``loop_limits`` are those of its agent. ``actions`` are its questions about
+    actions, oldest first.
     """
 
     key: Key
@@ -113,6 +132,8 @@ class MissionFacts:
     declared: bool = False
     breach: Breach | None = None
     want: Amounts = NOTHING
+    loop_limits: LoopLimits = DEFAULT
+    actions: tuple[ActionFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +168,9 @@ class Decision:
     ask: AskPerson | None = None
     withdraw: str | None = None  # name of an open request that no longer stands
     grant: str | None = None  # name of the approved request whose amounts are added to its budget
+    contained: LoopFinding | None = None  # raise an alert, and keep a summary of what went around
+    settled_alert: str = ""  # name of the alert that is over
+    consume: str | None = None  # name of the approved request whose leave is used by what is decided here
+    close_actions: bool = False  # questions about actions no longer stand, and leaves that were not used end
     remove: bool = False
     wake_at: datetime | None = None

@@ -10,6 +10,7 @@ from decisions.moves import check_move
 from schemas.approval_request import RequestType
 from schemas.conditions import BlockedOn
 from schemas.event import EventType
+from schemas.loop import MissionLoop
 from schemas.mission import MissionReason, MissionState, MissionStatus, Transition
 from schemas.resource import Actor, digest
 
@@ -37,6 +38,10 @@ class Pass:
     @property
     def state(self) -> MissionState:
         return self.decision.status.state
+
+    @property
+    def loop(self) -> MissionLoop:
+        return self.decision.status.loop or MissionLoop()
 
     def put(self, **fields: Any) -> None:
         self.decision.status = self.decision.status.model_copy(update=fields)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime
 
+from decisions import containment
 from decisions.meters import shown
 from decisions.mission_facts import DependencyFacts
 from decisions.mission_pass import Pass
 from schemas.approval_request import RequestState, RequestType
+from schemas.base import DEFAULT_NAMESPACE
 from schemas.budget import OnBreach
 from schemas.conditions import BlockedOn, ConditionStatus, find, set_condition
 from schemas.event import EventType
@@ -25,6 +27,8 @@ def summarise(work: Pass) -> None:
         _admit(work)
     elif work.state is MissionState.REVIEW:
         _wait_for_person(work, "Review", "remit approve")
+    elif work.state is MissionState.NEEDS_APPROVAL:
+        _wait_for_leave(work)
     elif work.state is MissionState.BLOCKED:
         _blocked(work)
     work.put(blocked_on=_stable(work, tuple(work.blockers)))
@@ -126,9 +130,24 @@ def _wait_for_person(work: Pass, type_: str, verb: str) -> None:
     )
 
 
+def _wait_for_leave(work: Pass) -> None:
+    """Each action that waits, with the command that shows exactly what it is."""
+    namespace = work.facts.key.namespace
+    where = "" if namespace == DEFAULT_NAMESPACE else f" -n {namespace}"
+    for action in work.facts.actions:
+        if action.state is RequestState.PENDING:
+            work.block(
+                "Approval",
+                f"ApprovalRequest/{namespace}/{action.name}",
+                f"remit describe approval/{action.name}{where}",
+                since=work.now,
+                until=action.expires_at,
+            )
+
+
 def _blocked(work: Pass) -> None:
     held = work.facts.held
-    stopped = work.block_reason() == MissionReason.STOPPED
+    stopped = work.block_reason() in (MissionReason.STOPPED, MissionReason.QUARANTINED)
     if stopped and held is not None:
         work.block("Hold", str(held.hold), held.hint, since=work.now, until=held.until)
         if held.until is not None:
@@ -136,6 +155,8 @@ def _blocked(work: Pass) -> None:
         return
     if work.block_reason() == MissionReason.BUDGET_EXCEEDED:
         _over_budget(work)
+        return
+    if containment.winding_down(work):
         return
     review = work.facts.review
     asked = review is not None and review.name == work.status.review_request and review.type is RequestType.UNBLOCK
@@ -149,7 +170,12 @@ def _blocked(work: Pass) -> None:
             "round": len([t for t in work.status.transitions if t.to_state is MissionState.BLOCKED]),
             "since": work.status.transitions[-1].at.isoformat() if work.status.transitions else "",
         }
-        work.ask(RequestType.UNBLOCK, action, f"{work.facts.key.short} is blocked: try again?")
+        title = f"{work.facts.key.short} is blocked: try again?"
+        finding = work.loop.finding
+        if work.block_reason() == MissionReason.LOOP_DETECTED and finding is not None:
+            action["loop"] = {"signal": finding.signal.value, "what": finding.what, "count": finding.count}
+            title = f"{work.facts.key.short} goes around in circles ({finding.signal}): try again?"
+        work.ask(RequestType.UNBLOCK, action, title)
     _wait_for_person(work, "Person", "start a new round: remit approve")
 
 
@@ -248,6 +274,8 @@ def _approved_condition(work: Pass) -> None:
     verdict, state, R = work.status.review, work.state, MissionReason
     if state is MissionState.REVIEW:
         _set(work, "Approved", None, R.AWAITING_REVIEW, "")
+    elif state is MissionState.NEEDS_APPROVAL:
+        _set(work, "Approved", None, R.AWAITING_APPROVAL, "")
     elif verdict is None:
         _set(work, "Approved", None, R.NOT_REQUIRED, "")
     elif verdict.verdict == "Approve":

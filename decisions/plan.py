@@ -15,7 +15,7 @@ from decisions.fields import FieldChange, diff
 from decisions.widening import narrowings, widenings
 from schemas.base import Key
 from schemas.kind import Disruption
-from schemas.resource import RENAMED_FROM, Declared, Resource, digest
+from schemas.resource import RENAMED_FROM, Declared, Resource, canonical_json, digest
 from schemas.source import PruneMode, SourceReason, WideningMode
 
 PRUNE_FLOOR = 5
@@ -167,7 +167,7 @@ def make_plan(
                 )
             )
             continue
-        if _hash(want) != _hash(current):
+        if not _same(want, current):
             entries.append(_changed(Action.UPDATE, current, want, disruptions, active))
         elif current.unit != unit or _moved(want, current):
             relocations.append(Entry(Action.RELOCATE, key, current.uid, place=_place(want)))
@@ -302,6 +302,13 @@ def strongest_disruption(changes: Iterable[FieldChange], classes: Mapping[str, D
 def _hash(item: Declared | Resource) -> str:
     """What makes two declarations of an object the same: spec, labels, annotations."""
     return digest([item.spec, item.labels, item.annotations])
+
+
+def _same(want: Declared, current: Resource) -> bool:
+    """Whether their hashes are the same, found without hashing."""
+    return canonical_json([want.spec, want.labels, want.annotations]) == canonical_json(
+        [current.spec, current.labels, current.annotations]
+    )
 
 
 def _moved(want: Declared, current: Resource) -> bool:

@@ -173,6 +173,32 @@ def _waiver(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     return ["the waiver changes"] if old != new else []
 
 
+_MODES = {"Hold": 2, "Drain": 1, "Stop": 0}
+
+
+def _hold(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
+    if old is None:
+        return []
+    found = []
+    if _more(_MODES, old.get("mode"), new.get("mode")):
+        found.append(f"mode: {old.get('mode')} -> {new.get('mode')}")
+    if (old.get("scope"), old.get("selector")) != (new.get("scope"), new.get("selector")) and new.get(
+        "scope"
+    ) != "Global":
+        found.append("what it holds changed: some of it may be free")
+    if new.get("until") and (not old.get("until") or new["until"] < old["until"]):
+        found.append(f"until: {old.get('until', 'for ever')} -> {new['until']}")
+    if old.get("quarantine") and not new.get("quarantine"):
+        found.append("quarantine: switched off")
+    before, after = old.get("released", {}), new.get("released", {})
+    for name in ("tenants", "agents"):
+        added = sorted(_flat(after.get(name, ())) - _flat(before.get(name, ())))
+        found += [f"released.{name} grow: {', '.join(added[:10])}"] if added else []
+    if int(after.get("percent", 0)) > int(before.get("percent", 0)):
+        found.append(f"released.percent: {before.get('percent', 0)} -> {after['percent']}")
+    return found
+
+
 def _executor(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     if old is None:
         return []
@@ -200,4 +226,5 @@ _CHECKS = {
     "Policy": _policy,
     "Waiver": _waiver,
     "Executor": _executor,
+    "Hold": _hold,
 }

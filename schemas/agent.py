@@ -171,6 +171,7 @@ class AgentReason(StrEnum):
     EXECUTOR_NOT_READY = "ExecutorNotReady"  # its executor is not Ready
     SUSPENDED = "Suspended"  # spec.suspend
     HELD = "Held"  # a Hold stops it
+    QUARANTINED = "Quarantined"  # a Hold took it out of service: stopped, keys revoked, missions Blocked
     NOT_HELD = "NotHeld"  # nothing stops it
     DRAINING = "Draining"  # it ends its runs and starts none
     UPDATE_PENDING = "UpdatePending"  # a changed spec waits for its runs to end
@@ -188,6 +189,28 @@ class AgentReason(StrEnum):
     MAY_STILL_BE_RUNNING = "MayStillBeRunning"  # a worker of it could not be told to stop
 
 
+class Ancestor(StatusModel):
+    """Who a sub-agent descends from, and what it works on."""
+
+    agent: ObjectRef = Field(description="The agent.")
+    mission: ObjectRef = Field(description="Its mission.")
+
+
+class Spawned(StatusModel):
+    """How a sub-agent came to be, and when it ends."""
+
+    name: str = Field(description="What its parent calls it.")
+    run: Name = Field(description="The run that spawned it.")
+    run_uid: str = Field(description="Its uid: the sub-agent ends with it.")
+    mission: ObjectRef = Field(description="What the sub-agent works on, and nothing else.")
+    mission_uid: str = Field(description="Its uid.")
+    depth: int = Field(description="Generations below a declared agent.")
+    lineage: tuple[Ancestor, ...] = Field((), description="Its ancestors, the declared agent first.")
+    expires_at: Time = Field(description="It ends then at the latest.")
+    hosted: bool = Field(False, description="Whether the program of its parent does its work, with a key of its own.")
+    ending: str = Field("", description="Why it is being ended.")
+
+
 class AgentStatus(StatusModel):
     """How it fares."""
 
@@ -203,6 +226,7 @@ class AgentStatus(StatusModel):
     failed_generation: int = Field(0, description="Generation whose run could not be started; 0 is none.")
     failed_at: Time | None = Field(None, description="When that was; after 30 minutes it is tried again.")
     failed_message: str = Field("", description="Why it could not be started.")
+    held: str = Field("", description="What stops it: Hold, Drain, Stop, Quarantine or Suspend; empty for nothing.")
     active_runs: int = Field(0, description="Runs that are open.")
     current_missions: tuple[Name, ...] = Field((), description="Missions that are worked on, sorted.")
     spend: Spend = Field(default_factory=Spend, description="Used by all its runs.")
@@ -212,6 +236,7 @@ class AgentStatus(StatusModel):
     last_run_time: Time | None = Field(None, description="When a run last ended.")
     enforcement: Enforcement = Field(Enforcement.OBSERVED, description="How tightly its acts are held.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
+    spawned: Spawned | None = Field(None, description="Of a sub-agent: who spawned it, and when it ends.")
 
 
 KIND = KindInfo(
@@ -231,6 +256,7 @@ KIND = KindInfo(
         Column("EXECUTOR", "spec.executorRef.name"),
         Column("ENFORCEMENT", "status.enforcement"),
         Column("REASON", "status.conditions[Ready].reason"),
+        Column("HELD", "status.held"),
         Column("ERRORS", "status.errorStreak", "integer", wide=True),
         Column("COST", "status.spend.usd", "money", wide=True),
         Column("LAST BEAT", "status.lastHeartbeatTime", "date", wide=True),

@@ -30,6 +30,19 @@ class DecisionScope(StrEnum):
     UNTIL = "Until"
 
 
+class Transport(StrEnum):
+    """How an identity was proven. What is none of these proves nobody."""
+
+    STORE = "Store"  # the local user who wrote into the store
+    GIT = "Git"  # the verified signature of the commit that brought the file
+    TOKEN = "Token"  # the subject of a verified token # noqa: S105
+    KUBERNETES = "Kubernetes"  # the user that the cluster authenticated
+    CHAT = "Chat"  # a linked chat account, with the id of the message
+
+
+PROVING = frozenset(t.value for t in Transport)
+
+
 class RequestRef(Model):
     """The request that is answered; both parts must fit."""
 
@@ -80,6 +93,8 @@ class ApprovalDecisionStatus(StatusModel):
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
     subject: str = Field("", description="Who decided, as proven.")
     transport: str = Field("", description="How the identity was proven: Store, Git, Token, Kubernetes, Chat.")
+    groups: tuple[str, ...] = Field((), description="Groups that the transport says they belong to.")
+    proof: str = Field("", description="What proved it: a user id, a commit, a message.")
     unproven: str = Field("", description="Why the transport proves nobody, where it does not.")
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from schemas.approval_decision import DecisionScope
 from schemas.base import Bool, Int, JsonObject, Model, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, KindInfo, ObjectClass
@@ -42,7 +43,7 @@ class OnTimeout(StrEnum):
 class ApprovalRequestSpec(Model):
     """One exact action; ``actionDigest`` changes with every part of it."""
 
-    type: RequestType = Field(description="Review, Action or Unblock.")
+    type: RequestType = Field(description="Review, Action, Budget or Unblock.")
     subject: str = Field(description="kind/namespace/name of what it is about.")
     subject_uid: str = Field(description="Its uid.")
     run: str = Field("", description="Run that wants it.")
@@ -53,11 +54,27 @@ class ApprovalRequestSpec(Model):
     risk: str = Field("Green", description="Green, Yellow or Red.")
     rule: str = Field("", description="What made it ask: rule and place.")
     approver_roles: tuple[str, ...] = Field(("Approver",), description="Roles that may answer.")
+    approver_subjects: tuple[str, ...] = Field((), description="People who may answer beside them, by name.")
+    authors: tuple[str, ...] = Field((), description="Who wrote what is asked about, where that counts.")
     quorum: Int = Field(1, ge=1, description="Answers needed.")
     separation_of_duties: Bool = Field(True, description="Whether requester and author are refused as approvers.")
     expires_at: Time = Field(description="No answer counts after this.")
     remind_at: Time | None = Field(None, description="When people are reminded once.")
     on_timeout: OnTimeout = Field(OnTimeout.PARK, description="What happens without an answer.")
+
+
+class LeaveReason(StrEnum):
+    """Whether a leave covers an act, and why not."""
+
+    GRANTED = "Granted"  # it does
+    PENDING = "Pending"  # nobody has answered yet
+    AWAITING_QUORUM = "AwaitingQuorum"  # policies ask for more approvals than were given
+    DENIED = "Denied"  # it was refused, or taken back
+    EXPIRED = "Expired"  # it ended, or nobody answered in time
+    WITHDRAWN = "Withdrawn"  # the question no longer stands
+    CONSUMED = "Consumed"  # it was used
+    STALE_DECISION = "StaleDecision"  # it was given for another action
+    OTHER_SESSION = "OtherSession"  # it was given for another session
 
 
 class ApprovalRequestReason(StrEnum):
@@ -72,16 +89,37 @@ class ApprovalRequestReason(StrEnum):
     CONSUMED = "Consumed"  # the leave was used
 
 
+class GivenApproval(StatusModel):
+    """One approval that counted. It stays, whatever becomes of the decision it came with."""
+
+    subject: str = Field(description="Who gave it.")
+    groups: tuple[str, ...] = Field((), description="Groups that their transport said they belong to.")
+    transport: str = Field(description="How the identity was proven.")
+    scope: DecisionScope = Field(DecisionScope.ONCE, description="How far it reaches.")
+    until: Time | None = Field(None, description="End, with scope Until.")
+    at: Time = Field(description="When it was counted.")
+    decision: str = Field(description="Name of the ApprovalDecision.")
+    reason: str = Field("", description="Note for the record.")
+
+
 class ApprovalRequestStatus(StatusModel):
     """How it was answered."""
 
     state: RequestState = Field(RequestState.PENDING, description="Where it stands.")
     conditions: Conditions = Field((), description="Succeeded.")
     decisions: tuple[str, ...] = Field((), description="Names of the decisions that counted, in order.")
+    approvals: tuple[GivenApproval, ...] = Field((), description="Approvals that counted, in order.")
     decided_by: str = Field("", description="Who decided.")
+    decided_via: str = Field("", description="How that identity was proven.")
     decided_at: Time | None = Field(None, description="When.")
     reminded_at: Time | None = Field(None, description="When people were reminded.")
-    consumed_at: Time | None = Field(None, description="When the leave was used.")
+    consumed_at: Time | None = Field(None, description="When the leave was used first.")
+    consumed_by: str = Field("", description="Key of the act that used it last.")
+    uses: int = Field(0, description="How often it was used.")
+    scope: DecisionScope | None = Field(None, description="How far the leave reaches: Once, Session or Until.")
+    until: Time | None = Field(None, description="End of a leave with scope Until.")
+    quorum: str = Field("", description="Approvals that count, of those needed: 1/2.")
+    may_answer: str = Field("", description="Who may answer, in words.")
 
 
 KIND = KindInfo(
@@ -100,8 +138,12 @@ KIND = KindInfo(
         Column("TYPE", "spec.type"),
         Column("SUBJECT", "spec.subject"),
         Column("RISK", "spec.risk"),
+        Column("QUORUM", "status.quorum"),
         Column("EXPIRES", "spec.expiresAt", "date"),
         Column("DECIDED BY", "status.decidedBy"),
+        Column("WHO MAY", "status.mayAnswer", wide=True),
+        Column("SCOPE", "status.scope", wide=True),
+        Column("USES", "status.uses", "integer", wide=True),
         Column("TITLE", "spec.title", wide=True),
         Column("DIGEST", "spec.actionDigest", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Strict, StringConstraints
@@ -111,6 +112,9 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(_plain_json)]
 """Free JSON: a mapping of text keys to whatever JSON can carry, nulls included."""
 
 
+_building = threading.RLock()
+
+
 class Model(BaseModel):
     """Base of every spec, status and message: camelCase on the wire, unknown fields refused, frozen."""
 
@@ -122,7 +126,24 @@ class Model(BaseModel):
         use_enum_values=False,
         validate_default=True,
         ser_json_timedelta="iso8601",
+        # Most processes are commands that need few of the many models: each is built when it is first used.
+        defer_build=True,
     )
+
+    @classmethod
+    def model_rebuild(
+        cls, *, force: bool = False, raise_errors: bool = True, _parent_namespace_depth: int = 2,
+        _types_namespace: Mapping[str, Any] | None = None,
+    ) -> bool | None:  # fmt: skip
+        """Build the model, which its first use does. One thread at a time: two that build one model at once can
+        leave a third one with none."""
+        with _building:
+            if cls.__pydantic_complete__ and not force:
+                return None
+            return super().model_rebuild(
+                force=force, raise_errors=raise_errors, _parent_namespace_depth=_parent_namespace_depth + 1,
+                _types_namespace=_types_namespace,
+            )  # fmt: skip
 
     def to_wire(self) -> dict[str, Any]:
         """The canonical JSON form: camelCase keys, every default present, None and absent fields left out."""

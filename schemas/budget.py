@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -108,6 +108,9 @@ class BudgetSpec(Model):
     )
     limits: Limits = Field(description="The limits; at least one.")
     warn_at: Number = Field(0.8, gt=0, le=1, description="Share of a limit at which people are told.")
+    also_warn_at: tuple[Annotated[Number, Field(gt=0, le=1)], ...] = Field(
+        (), max_length=10, description="Further shares at which people are told."
+    )
     on_breach: OnBreach = Field(
         OnBreach.BLOCK_MISSION, description="Warn, Throttle, PauseAgent, BlockMission or RequireApproval."
     )
@@ -154,6 +157,7 @@ class BudgetStatus(StatusModel):
     reserved: Amounts = Field(default_factory=Amounts, description="Set aside for what is under way.")
     granted: Amounts = Field(default_factory=Amounts, description="Added by people on top of the limits.")
     remaining: Amounts = Field(default_factory=Amounts, description="Left.")
+    burn_per_hour: Money | None = Field(None, description="USD spent in an hour, on average since the window began.")
     forecast_breach_time: Time | None = Field(None, description="When a limit is reached at this pace.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
 
@@ -177,6 +181,7 @@ KIND = KindInfo(
         Column("WITHIN", "status.conditions[WithinBudget].status"),
         Column("ON BREACH", "spec.onBreach"),
         Column("RESERVED", "status.reserved.usd", "money", wide=True),
+        Column("BURN/H", "status.burnPerHour", "money", wide=True),
         Column("FORECAST", "status.forecastBreachTime", "date", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),
     ),

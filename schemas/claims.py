@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from schemas.base import Int, JsonObject, Model
+from schemas.policy import Redaction
 from schemas.protocol import MAX_TOKENS, Base64, Cost, Message, UsageSource
 from schemas.quantities import Time
 from schemas.run import RunReason, RunState
@@ -42,6 +43,7 @@ class Order(Model):
         None,
         description="Program to start, as spec.pull.command; its secrets are references for the worker to look up.",
     )
+    redaction: Redaction = Field(Redaction.STANDARD, description="What is taken out of the program's output.")
     timeout_s: float = Field(description="Seconds from the start after which it has to be stopped.")
     fence: Int = Field(description="Fencing token: every write about this claim names it.")
     lease_s: float = Field(description="Renew within so many seconds, or the run is lost.")
@@ -84,6 +86,17 @@ class LogMessage(Message):
     base64: Base64 = Field(description="The bytes, at most 512 KiB.")
 
 
+class EndShare(Message):
+    """What one model has in it."""
+
+    model: str = Field("", max_length=1000, description="Model, as the program names it; empty when it does not.")
+    usd: Cost | None = Field(None, description="USD; absent when not known.")
+    input_tokens: int = Field(0, ge=0, le=MAX_TOKENS, description="Input tokens, cached ones included.")
+    output_tokens: int = Field(0, ge=0, le=MAX_TOKENS, description="Output tokens.")
+    cache_read_tokens: int = Field(0, ge=0, le=MAX_TOKENS, description="Those of the input read from a cache.")
+    cache_write_tokens: int = Field(0, ge=0, le=MAX_TOKENS, description="Those of the input written to one.")
+
+
 class EndUsage(Message):
     """What the run used, as its program told at its end."""
 
@@ -92,6 +105,7 @@ class EndUsage(Message):
     output_tokens: int = Field(0, ge=0, le=MAX_TOKENS, description="Output tokens.")
     source: UsageSource = Field(UsageSource.REPORTED, description="Where the figures come from.")
     model: str = Field("", max_length=1000, description="Model that was used.")
+    shares: tuple[EndShare, ...] = Field((), max_length=50, description="The same by model, where that is known.")
 
 
 class EndMessage(Message):

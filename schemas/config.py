@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Model
 from schemas.quantities import Duration
+from schemas.secrets_config import SecretsConfig
 from schemas.source import (
     STATUS_BRANCH,
     Branch,
@@ -116,10 +117,19 @@ class Config(Model):
     )
     listen: Address = Field("127.0.0.1:8420", description="Read API and dashboard.")
     agent_listen: Address = Field("127.0.0.1:8421", description="Agent protocol; agents get it as REMIT_URL.")
+    estop_file: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="The file that stops everything while it is there; beside the store.",
+    )
     status_branch: Branch = Field(STATUS_BRANCH, description="Branch that status is written to.")
     hook_listen: Address | None = Field(None, description="Where forges may ask to look now; nowhere when absent.")
     forge_hosts: tuple[HostName, ...] = Field(
         (), max_length=100, description="Hosts of forges beside api.github.com and gitlab.com; with a port, only that."
+    )
+    secrets: SecretsConfig = Field(
+        default_factory=SecretsConfig, description="Where secrets lie, and who may use which."
     )
     profile: Profile = Field(Profile.WORKSTATION, description="Workstation, Standalone or Vps.")
 

@@ -6,7 +6,8 @@
     ├── InvalidSpec        bad input; carries Diagnostics with file:line:column      exit 2, condition with the place
     ├── UnknownName        no kind or field of that name; says which there are       exit 2
     ├── Refused            a guard said no; nothing changed                          exit 3
-    │   └── TransitionRefused   not a legal move; names the legal ones
+    │   ├── TransitionRefused   not a legal move; names the legal ones
+    │   └── OverLimit      used up for now; says when it may be tried again
     ├── Retry              passing fault: try again with backoff, or after `after`
     ├── Waiting            waits for something that will wake the key; no retry
     ├── Stalled            needs a commit or a person; parked until the spec changes
@@ -92,6 +93,14 @@ class TransitionRefused(Refused):
 
     def __init__(self, message: str, *, reason: str, legal: Sequence[str]) -> None:
         self.legal = tuple(legal)
+        super().__init__(message, reason=reason)
+
+
+class OverLimit(Refused):
+    """A limit is used up for now. ``after`` is in seconds: trying again earlier is no use."""
+
+    def __init__(self, message: str, *, reason: str, after: float) -> None:
+        self.after = after
         super().__init__(message, reason=reason)
 
 

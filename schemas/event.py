@@ -44,18 +44,30 @@ class EventType(StrEnum):
     RUN_FINISHED = "RunFinished"  # the run ended, however
     ARTIFACT_ADDED = "ArtifactAdded"  # the agent handed in a deliverable or evidence
     USAGE_RECORDED = "UsageRecorded"  # cost or tokens were booked
+    CALL_DECIDED = "CallDecided"  # an agent asked to use a tool, and was answered
+    CALL_ENDED = "CallEnded"  # the result of a tool call was reported, or its run ended without one
     RETRY_SCHEDULED = "RetryScheduled"  # another attempt will follow
     CANCEL_REQUESTED = "CancelRequested"  # the worker was told to stop
+    MESSAGE_POSTED = "MessagePosted"  # a person or an agent said something
+    MESSAGE_ENDED = "MessageEnded"  # a message was delivered, stopped by a limit, or canceled
+    SUB_AGENT_SPAWNED = "SubAgentSpawned"  # an agent spawned another for a part of its mission
+    SUB_AGENT_ENDED = "SubAgentEnded"  # a sub-agent ended; its key is dead, what it did not use went back
     TRANSITION_REFUSED = "TransitionRefused"  # somebody asked for a move that is not legal
     REQUEST_HANDLED = "RequestHandled"  # a request token was acted on
     REQUEST_IGNORED = "RequestIgnored"  # a request token had nothing to act on
     # People
     APPROVAL_REQUESTED = "ApprovalRequested"  # a person is asked
     APPROVAL_DECIDED = "ApprovalDecided"  # a person answered and it counted
-    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time
+    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time, or a leave ended without being used
+    WAIVER_ENDING = "WaiverEnding"  # a Waiver ends soon: what it lets through will wait for a person again
+    LEAVE_USED = "LeaveUsed"  # an approval let through what it was given for
+    BUDGET_WARNING = "BudgetWarning"  # a share of a limit is reached at which people are told
+    BUDGET_EXCEEDED = "BudgetExceeded"  # a limit leaves no room; the reason is its onBreach
     BUDGET_EXTENDED = "BudgetExtended"  # a person granted more on top of a limit
     APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands
     DECISION_REFUSED = "DecisionRefused"  # an answer without effect, and why
+    KEY_REVOKED = "KeyRevoked"  # a quarantine killed the key of a run that is at work
+    RELEASE_ASKED = "ReleaseAsked"  # somebody asked for the end of an e-stop that needs more voices
     HOLD_PLACED = "HoldPlaced"  # a Hold took effect
     HOLD_RELEASED = "HoldReleased"  # a Hold ended
     # Engine

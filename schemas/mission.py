@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, 
 from schemas.base import MAX_SECONDS, Bool, Int, JsonObject, LabelSelector, Line, Model, Number, ObjectRef, StatusModel
 from schemas.conditions import BlockedOn, Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
+from schemas.loop import MissionLoop
 from schemas.quantities import Duration, Money, PositiveDuration, Time
 
 PRIORITY_WORDS = {"High": 80, "Medium": 50, "Low": 20}
@@ -191,7 +192,8 @@ class MissionReason(StrEnum):
     NOT_REQUIRED = "NotRequired"  # no verdict is needed yet or at all
     AWAITING_REVIEW = "AwaitingReview"  # a person is asked for a verdict
     AWAITING_APPROVAL = "AwaitingApproval"  # an action waits for leave
-    APPROVED = "Approved"  # a person accepted it
+    APPROVAL_EXPIRED = "ApprovalExpired"  # nobody gave leave for its action in time
+    APPROVED = "Approved"  # a person accepted it, or gave leave
     AUTO_ACCEPTED = "AutoAccepted"  # accepted by its declared review policy
     CHANGES_REQUESTED = "ChangesRequested"  # sent back with remarks
     DENIED = "Denied"  # a person turned it down
@@ -206,7 +208,9 @@ class MissionReason(StrEnum):
     CANCEL_REQUESTED = "CancelRequested"  # the worker is being told to stop
     OUTCOME_UNKNOWN = "OutcomeUnknown"  # the worker vanished and nobody can know what it did
     OUTDATED = "Outdated"  # the spec was edited after the end
+    QUARANTINED = "Quarantined"  # a Hold took its agent out of service
     STOPPED = "Stopped"  # a Hold with mode Stop ended its run
+    LOOP_DETECTED = "LoopDetected"  # it went around in circles and was stopped
     DELETING = "Deleting"  # deletionTimestamp is set
 
 
@@ -290,6 +294,8 @@ class MissionStatus(StatusModel):
     review_request: str | None = Field(None, description="Name of the open ApprovalRequest.")
     review_cycles: int = Field(0, description="How often it went to review.")
     failure: Failure | None = Field(None, description="Why the last attempt failed.")
+    loop: MissionLoop | None = Field(None, description="What is counted to notice work that goes around in circles.")
+    action_requests: tuple[str, ...] = Field((), description="ApprovalRequests that it waits for in NeedsApproval.")
     resume_state: MissionState | None = Field(None, description="Where it goes back to after Blocked or NeedsApproval.")
     blocked_on: tuple[BlockedOn, ...] = Field((), description="What it waits for.")
     transitions: tuple[Transition, ...] = Field((), description="The last 20 moves, oldest first.")

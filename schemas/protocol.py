@@ -24,7 +24,9 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.base import Model
+from schemas.agent import AutonomyLevel
+from schemas.base import MAX_SECONDS, JsonObject, Line, Model, Subject
+from schemas.message import MessageReason, MessageState
 from schemas.quantities import MONEY_PATTERN, Time, format_money, parse_money
 
 MAX_TOKENS = 10**12
@@ -53,6 +55,8 @@ MediaType = Annotated[
     ),
 ]
 """A content type with at most one parameter: ``text/markdown``, ``text/plain; charset=utf-8``."""
+ToolWord = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.:/@*?\[\]!-]+$")]
+"""A tool name or a glob, as in Policies."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -141,8 +145,14 @@ class UsageMessage(Message):
     """What was used since the last report; reports add up."""
 
     usd: Cost | None = Field(None, description="USD; absent when not known, which is not 0.")
-    input_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS, description="Input tokens.")
+    input_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS, description="Input tokens, cached ones included.")
     output_tokens: int | None = Field(None, ge=0, le=MAX_TOKENS, description="Output tokens.")
+    cache_read_tokens: int | None = Field(
+        None, ge=0, le=MAX_TOKENS, description="Those of the input that were read from a cache."
+    )
+    cache_write_tokens: int | None = Field(
+        None, ge=0, le=MAX_TOKENS, description="Those of the input that were written to one."
+    )
     model: str | None = Field(None, description="Model that was used; kept up to 200 characters.")
     source: UsageSource = Field(
         UsageSource.REPORTED, description="Where the figures come from: Reported, Priced, Estimated or Unknown."
@@ -183,6 +193,10 @@ class ToolResultMessage(Message):
 
     tool: str = Field(min_length=1, max_length=200, description="Tool that was called.")
     args_digest: Digest | None = Field(None, description="Digest of its canonical arguments.")
+    decision_id: str | None = Field(
+        None, min_length=1, max_length=64, description="The decision that allowed it; ends its reservation."
+    )
+    usd: Cost | None = Field(None, description="What the call cost; absent: what was estimated is booked.")
     ok: bool = Field(description="Whether it succeeded.")
     error: str | None = Field(None, description="What it said when it failed.")
     output_digest: Digest | None = Field(None, description="Digest of its output.")
@@ -216,6 +230,57 @@ class FailMessage(Message):
     retryable: bool = Field(True, description="Whether another attempt may help.")
 
 
+SubAgentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")]
+"""What a parent calls its sub-agent."""
+
+
+class SayMessage(Message):
+    """Something said in the session of the run."""
+
+    text: str = Field(min_length=1, description="What is said; kept up to 10,000 characters.")
+    to: Annotated[tuple[Subject, ...], Field(max_length=20)] = Field(
+        (), description="Who is addressed: user:..., agent:<namespace>/<name>."
+    )
+    in_reply_to: str | None = Field(
+        None, max_length=64, description="uid of the message that it answers, as the inbox names it."
+    )
+
+
+class SubAgentBudget(Message):
+    """What a sub-agent may use; taken out of what its parent may."""
+
+    usd: Cost | None = Field(None, description="USD; what one run of its level may use when absent.")
+    tokens: int | None = Field(None, ge=0, le=MAX_TOKENS, description="Tokens, input and output together.")
+    tool_calls: int | None = Field(None, ge=0, le=MAX_TOKENS, description="Tool calls.")
+
+
+class SpawnMessage(Message):
+    """Another agent is to do a part of the mission."""
+
+    name: SubAgentName = Field(description="Names it within the run: lower-case letters, digits and '-'.")
+    title: Line = Field(description="One line that says what is to be done.")
+    description: str | None = Field(None, max_length=100_000, description="The task in full.")
+    input: JsonObject = Field(default_factory=dict, description="Free JSON for the sub-agent.")
+    autonomy_level: AutonomyLevel | None = Field(
+        None, strict=False, description="At most that of its parent, which it is when absent."
+    )
+    tools: Annotated[tuple[ToolWord, ...], Field(max_length=1000)] | None = Field(
+        None, description="Names and globs among those of its parent; all of them when absent."
+    )
+    budget: SubAgentBudget = Field(default_factory=SubAgentBudget, description="What it may use.")
+    ttl_seconds: int | None = Field(None, ge=1, le=MAX_SECONDS, description="Longest life, within the declared limit.")
+    hosted: bool = Field(
+        False, description="Whether the program of this run does the work itself, with the key in the answer."
+    )
+
+
+class TerminateMessage(Message):
+    """A sub-agent is to end."""
+
+    sub_agent: SubAgentName = Field(description="What it is called.")
+    reason: str = Field("", description="Why; kept up to 100 characters.")
+
+
 class Receipt(Model):
     """A write was carried out, now or when its idempotency key was first seen. The same request gets the same one."""
 
@@ -237,21 +302,60 @@ class ArtifactReceipt(Receipt):
     digest: str = Field(description="sha256:<hex> of the content.")
 
 
+class SubAgent(Model):
+    """A sub-agent of the run."""
+
+    name: str = Field(description="What it is called.")
+    agent: str = Field(description="Name of its Agent.")
+    mission: str = Field(description="Name of its mission.")
+    state: str = Field(description="State of its mission.")
+    hosted: bool = Field(description="Whether the program of this run does its work.")
+    expires_at: Time = Field(description="It ends then at the latest.")
+    ending: str = Field("", description="Why it is being ended.")
+    deliverable: str | None = Field(None, description="What it handed in, where that is text and small.")
+
+
+class SubAgents(Model):
+    """The sub-agents of a run that have not been put away."""
+
+    items: tuple[SubAgent, ...] = Field((), description="By name.")
+
+
+class SpawnReceipt(Receipt):
+    """A sub-agent was made."""
+
+    sub_agent: SubAgent = Field(description="It.")
+    hosted_run: str | None = Field(None, description="Of a hosted one: uid of its run, as in REMIT_RUN.")
+    key: str | None = Field(None, description="Of a hosted one: the token of its run, as in REMIT_TOKEN.")
+
+
+class SayReceipt(Receipt):
+    """A message was taken, and what becomes of it."""
+
+    message: str = Field(description="uid of the message.")
+    state: MessageState = Field(description="Delivered, Pending (it goes out later) or Blocked (it never does).")
+    reason: MessageReason = Field(description="Why: Delivered, Cooldown, HardCap, Held.")
+    due_at: Time | None = Field(None, description="Pending: not before.")
+
+
 class NoticeType(StrEnum):
     """What the engine asks of a working agent."""
 
     CANCEL = "Cancel"  # stop now
     DRAIN = "Drain"  # finish this run; no other follows
+    MESSAGE = "Message"  # a person said something
 
 
 class Notice(Model):
     """An item of the inbox. It stays there while it holds; ``id`` is stable, so that it can be told from news."""
 
     id: str = Field(description="Name it in the query parameter ack to leave it out of further answers.")
-    type: NoticeType = Field(description="Cancel or Drain.")
+    type: NoticeType = Field(description="Cancel, Drain or Message.")
     reason: str = Field(description="Why, for people.")
     since: Time = Field(description="Since when.")
     until: Time | None = Field(None, description="When it ends by itself, if it does.")
+    author: str | None = Field(None, description="Of a Message: who said it.")
+    text: str | None = Field(None, description="Of a Message: what was said. Its uid is what follows message/ in id.")
 
 
 class Inbox(Model):

@@ -11,7 +11,7 @@ from schemas.base import Bool, Int, Model, StatusModel, require_unique
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
 from schemas.mission import Backoff
-from schemas.quantities import Money, Time
+from schemas.quantities import Money, Time, format_time
 
 DEFAULT_MAX_CONCURRENCY = 3
 """Slots of a pool that declares none, and of agents whose model names no provider (requirement A7)."""
@@ -34,6 +34,7 @@ class Price(Model):
     output_per_million: Money = Field(description="Output tokens.")
     cache_read_per_million: Money | None = Field(None, description="Input read from a cache; as input when absent.")
     cache_write_per_million: Money | None = Field(None, description="Input written to it; as input when absent.")
+    effective_from: Time | None = Field(None, description="It holds for usage from then on; absent: always.")
 
 
 class ProviderSpec(Model):
@@ -54,8 +55,12 @@ class ProviderSpec(Model):
 
     @model_validator(mode="after")
     def _one_price(self) -> Self:
-        require_unique((p.model for p in self.prices), "the models of prices")
+        require_unique((_price_name(p) for p in self.prices), "the models of prices, with their effectiveFrom,")
         return self
+
+
+def _price_name(price: Price) -> str:
+    return price.model if price.effective_from is None else f"{price.model} from {format_time(price.effective_from)}"
 
 
 class ProviderReason(StrEnum):

@@ -10,7 +10,7 @@ from schemas.base import Int, Model, Name, ObjectRef, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, KindInfo, ObjectClass
 from schemas.mission import Artifact, Spend
-from schemas.quantities import Duration, Time
+from schemas.quantities import Duration, Money, Time
 
 
 class RunState(StrEnum):
@@ -59,6 +59,20 @@ class Report(StatusModel):
     retryable: bool = Field(True, description="Whether another attempt may help.")
 
 
+class ModelUsage(StatusModel):
+    """What a run used of one model, at one price."""
+
+    model: str = Field("", description="Model, as it was named; empty when it was not.")
+    source: str = Field(description="How the cost is known: Reported, Priced, Estimated or Unknown.")
+    usd: Money | None = Field(None, description="USD; absent when nobody knows.")
+    input_tokens: int = Field(0, description="Input tokens, cached ones included.")
+    output_tokens: int = Field(0, description="Output tokens.")
+    cache_read_tokens: int = Field(0, description="Input tokens that were read from a cache.")
+    cache_write_tokens: int = Field(0, description="Input tokens that were written to one.")
+    price: str = Field("", description="Price it was counted at: provider@generation, its name there, since when.")
+    provider: str = Field("", description="namespace/name of the Provider of that price.")
+
+
 class Claim(StatusModel):
     """Which worker fetched the run. Until when is kept in the lease ``claim/<run uid>``."""
 
@@ -78,6 +92,7 @@ class RunReason(StrEnum):
     NON_ZERO_EXIT = "NonZeroExit"  # the program ended with an exit code
     KILLED = "Killed"  # the program ended by a signal that Remit did not send
     REPORTED_FAILURE = "ReportedFailure"  # the agent said it failed
+    AWAITING_APPROVAL = "AwaitingApproval"  # handed back: it can only wait for leave; the next attempt goes on with it
     REQUIREMENTS_MISSING = "RequirementsMissing"  # the deliverable, its evidence or a gate is missing
     OUTPUT_INVALID = "OutputInvalid"  # its output could not be read, or does not meet the agent's outputSchema
     PROGRAM_NOT_FOUND = "ProgramNotFound"  # argv[0] is not there
@@ -108,6 +123,7 @@ class RunStatus(StatusModel):
     percent: int | None = Field(None, ge=0, le=100, description="How far it says it is.")
     work_plan: str | None = Field(None, description="The plan it reported.")
     spend: Spend = Field(default_factory=Spend, description="What it used.")
+    usage: tuple[ModelUsage, ...] = Field((), description="The same by model, source and price.")
     report: Report | None = Field(None, description="What the agent said at its end.")
     deliverable: Artifact | None = Field(None, description="What was handed in.")
     artifacts: tuple[Artifact, ...] = Field((), description="Everything handed in.")
@@ -115,9 +131,15 @@ class RunStatus(StatusModel):
     tool_calls: int = Field(0, description="Tool calls it reported.")
     cancel_requested_at: Time | None = Field(None, description="Since when it is being told to stop.")
     cancel_reason: str = Field("", description="Why it is being told to stop.")
+    token_revoked_at: Time | None = Field(None, description="Since when its token counts no more, before its end.")
+    token_revoked_for: str = Field("", description="Why its token was revoked.")
     retryable: bool = Field(True, description="Whether another attempt may help.")
     log_bytes: int = Field(0, description="Bytes of output kept.")
     log_truncated: bool = Field(False, description="Whether output beyond the cap was dropped.")
+    messages: int = Field(0, description="Messages from people to its agent, so far.")
+    hosted_until: Time | None = Field(
+        None, description="Of a sub-agent that its parent's program holds: its key is dead from then on."
+    )
     claim: Claim | None = Field(None, description="Who fetched it; for an executor of type Pull.")
     seen_keys: tuple[str, ...] = Field((), description="Digests of the latest idempotency keys of its agent's writes.")
 

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from schemas.base import Model, Name, exactly_one_field
+from schemas.base import LINE_PATTERN, Model, Name, exactly_one_field
+
+
+def _no_detour(value: str) -> str:
+    if any(part in ("", ".", "..") for part in value.split("/")):
+        raise ValueError("write names with single slashes between them, without . and ..")
+    return value
+
+
+VaultPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._~@=+/-]{1,1000}$"), AfterValidator(_no_detour)]
+"""Part of an address: nothing in it can lead to another place of Vault, or to another host."""
 
 
 class VaultRef(Model):
     """A field of a secret in Vault."""
 
-    path: str = Field(min_length=1, max_length=1000, description="Path of the secret.")
-    key: str = Field(min_length=1, max_length=255, description="Field of it.")
-    mount: str = Field("secret", min_length=1, max_length=255, description="Where the key-value engine is mounted.")
+    path: VaultPath = Field(description="Path of the secret.")
+    key: str = Field(min_length=1, max_length=255, pattern=LINE_PATTERN, description="Field of it.")
+    mount: VaultPath = Field("secret", description="Where the key-value engine is mounted.")
 
 
 class AwsSecretRef(Model):
     """A secret in AWS Secrets Manager."""
 
-    secret_id: str = Field(min_length=1, max_length=2048, description="Name or ARN.")
-    key: str | None = Field(None, max_length=255, description="Field of it, when its text is JSON.")
+    secret_id: str = Field(pattern=r"^[A-Za-z0-9/_+=.@:-]{1,2048}$", description="Name or ARN.")
+    key: str | None = Field(
+        None, max_length=255, pattern=LINE_PATTERN, description="Field of it, when its text is JSON."
+    )
 
 
 class KubernetesSecretRef(Model):
@@ -37,7 +49,9 @@ class ValueFrom(Model):
     model_config = exactly_one_field()
 
     env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$", description="Variable of the engine.")
-    file: str | None = Field(None, min_length=1, max_length=4096, description="File; one final newline is dropped.")
+    file: str | None = Field(
+        None, min_length=1, max_length=4096, pattern=LINE_PATTERN, description="File; one final newline is dropped."
+    )
     vault: VaultRef | None = Field(None, description="Field of a Vault secret.")
     aws_secrets_manager: AwsSecretRef | None = Field(None, description="AWS Secrets Manager.")
     kubernetes_secret: KubernetesSecretRef | None = Field(None, description="Kubernetes Secret.")

@@ -9,6 +9,7 @@ from pydantic import Field
 from schemas.base import Model, ObjectRef, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, KindInfo, ObjectClass
+from schemas.loop import SessionLoop
 from schemas.mission import Spend
 from schemas.quantities import Time
 
@@ -53,7 +54,13 @@ class SessionStatus(StatusModel):
     last_human_message_at: Time | None = Field(None, description="When a person last wrote.")
     cooldown_until: Time | None = Field(None, description="It sends nothing by itself before.")
     pending_effects: int = Field(0, description="Messages and timers that a person's message would cancel.")
+    queue: tuple[str, ...] = Field((), description="Names of messages that are to go out, in their order.")
+    inbound: tuple[str, ...] = Field((), description="Names of messages that the agent has not seen, oldest first.")
+    last_human_message: str = Field("", description="uid of the latest message from a person.")
+    owed: bool = Field(False, description="Whether that one was not answered yet.")
+    blocked: int = Field(0, description="Messages that a limit stopped.")
     spend: Spend = Field(default_factory=Spend, description="Used by its runs.")
+    loop: SessionLoop | None = Field(None, description="What is counted to notice work that goes around in circles.")
     closed_at: Time | None = Field(None, description="When it was closed.")
 
 

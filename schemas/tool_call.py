@@ -54,6 +54,7 @@ class ToolCallReason(StrEnum):
     LIMIT = "Limit"  # an autonomy limit forbids it
     APPROVAL_DENIED = "ApprovalDenied"  # a person refused
     APPROVAL_EXPIRED = "ApprovalExpired"  # nobody answered in time
+    CANCELED = "Canceled"  # its run is being stopped
     REPORTED = "Reported"  # the agent reported its result
     REPORTED_FAILURE = "ReportedFailure"  # the agent reported that it failed
     RUN_ENDED = "RunEnded"  # its run ended without a result
@@ -69,7 +70,7 @@ class ToolCallStatus(StatusModel):
     risk: Risk | None = Field(None, description="Risk it was weighed at.")
     rule: str = Field("", description="What decided: rule and place, or the built-in table.")
     message: str = Field("", description="What the agent was told.")
-    decision_id: str = Field("", description="Names the decision on the wire.")
+    remedy: str = Field("", description="What would have allowed it.")
     approval_request: str | None = Field(None, description="Name of the ApprovalRequest.")
     expires_at: Time | None = Field(None, description="The leave ends then.")
     started_at: Time | None = Field(None, description="When it was asked for.")

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from schemas.base import Int, Model, ObjectRef, StatusModel
+from schemas.base import Bool, Int, Model, ObjectRef, StatusModel
 from schemas.conditions import Conditions, NoReason
 from schemas.kind import Column, KindInfo, ObjectClass
 from schemas.quantities import Duration, Money, Time
@@ -36,14 +36,20 @@ class UsageRecordSpec(Model):
     goal_ref: ObjectRef | None = Field(None, description="The mission's goal.")
     provider_ref: ObjectRef | None = Field(None, description="The provider that was used.")
     model: str = Field("", description="Model, as the provider names it.")
-    usd: Money | None = Field(None, description="Cost in USD; absent while it is unknown.")
+    usd: Money | None = Field(
+        None,
+        description="USD that the ledger counts for it; of source Unknown, what was reserved and not accounted for.",
+    )
     input_tokens: Int = Field(0, ge=0, description="Input tokens, cached ones included.")
     output_tokens: Int = Field(0, ge=0, description="Output tokens.")
     cache_read_tokens: Int = Field(0, ge=0, description="Input tokens that were read from a cache.")
     cache_write_tokens: Int = Field(0, ge=0, description="Input tokens that were written to one.")
+    unknown_tokens: Int = Field(0, ge=0, description="Tokens that count because they were reserved.")
     tool_calls: Int = Field(0, ge=0, description="Tool calls.")
     wall_time: Duration | None = Field(None, description="Time it took.")
-    at: Time = Field(description="When it was used.")
+    price: str = Field("", description="Price it was counted at: provider@generation, its name there, since when.")
+    unpriced: Bool = Field(False, description="Its tokens are known, but no price of its model.")
+    at: Time = Field(description="When it was booked.")
     idempotency_key: str = Field(description="The same report again has the same key and counts once.")
 
 
@@ -71,6 +77,8 @@ KIND = KindInfo(
         Column("COST", "spec.usd", "money"),
         Column("IN", "spec.inputTokens", "integer"),
         Column("OUT", "spec.outputTokens", "integer"),
+        Column("RUN", "spec.runRef.name", wide=True),
+        Column("PRICE", "spec.price", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),
     ),
 )

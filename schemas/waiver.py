@@ -63,6 +63,7 @@ class WaiverStatus(StatusModel):
     conditions: Conditions = Field((), description="Ready: True while in force.")
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
     used: int = Field(0, description="Calls that it let through, ever.")
+    warned_of: Time | None = Field(None, description="The end that was announced; a later one is announced again.")
     last_used_at: Time | None = Field(None, description="When it last did.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
 

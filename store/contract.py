@@ -27,7 +27,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from schemas.amounts import NOTHING
+from schemas.amounts import NOTHING as NOTHING
 from schemas.amounts import Amounts as Amounts
 from schemas.base import Key
 from schemas.resource import Actor, Declared, Provenance, Resource
@@ -221,6 +221,12 @@ class Snapshot(Protocol):
         """Objects of a kind ordered by (namespace, name). Filters combine with "and"; ``states`` picks by
         ``status.state``; ``after`` continues behind (namespace, name)."""
 
+    def units_of(self, keys: Iterable[Key]) -> dict[Key, str]:
+        """The unit of each of these objects ("" for none), without those that are not there."""
+
+    def unit_keys(self, unit: str) -> list[Key]:
+        """The keys of ``list_unit``."""
+
     def list_unit(self, unit: str) -> list[Resource]:
         """The inventory of a unit, every kind, ordered by (kind, namespace, name)."""
 
@@ -294,6 +300,9 @@ class Snapshot(Protocol):
     def open_reservations(self, *, account: str | None = None) -> list[LedgerEntry]:
         """Reserve entries not yet settled or released, oldest first."""
 
+    def open_reservation(self, key: str) -> LedgerEntry | None:
+        """The Reserve entry with that key, unless it was settled or released."""
+
     def lease(self, name: str) -> Lease | None:
         """Its current row, also when expired."""
 
@@ -309,6 +318,9 @@ class Transaction(Snapshot, Protocol):
     def actor(self) -> Actor:
         """Who acts; events name it."""
 
+    def acting(self, actor: Actor) -> AbstractContextManager[None]:
+        """Inside the block ``actor`` acts: one transaction may carry what several of them did."""
+
     def create(
         self,
         declared: Declared,
@@ -323,10 +335,18 @@ class Transaction(Snapshot, Protocol):
         """Insert at generation 1 and keep the spec. Raises AlreadyExists."""
 
     def create_many(
-        self, declared: Sequence[Declared], *, manager: str = "", unit: str = "", owner_uid: str = ""
+        self,
+        declared: Sequence[Declared],
+        *,
+        manager: str = "",
+        unit: str = "",
+        owner_uid: str = "",
+        finalizers: Callable[[str], Sequence[str]] | None = None,
+        status: Callable[[Key], dict[str, Any]] | None = None,
     ) -> list[Resource]:
-        """``create`` for each, in the order given, at a fraction of the cost. All or none: raises AlreadyExists, naming
-        the first, when one exists or is in the list twice."""
+        """``create`` for each, in the order given, at a fraction of the cost; ``finalizers`` are asked for by kind,
+        ``status`` by key. All or none: raises AlreadyExists, naming the first, when one exists or is in the list
+        twice."""
 
     def put_spec(
         self, current: Resource, declared: Declared, *, manager: str | None = None, unit: str | None = None

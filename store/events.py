@@ -13,7 +13,7 @@ from sqlalchemy import bindparam
 from schemas.base import Key
 from schemas.resource import Actor, ActorKind, Resource
 from store import chain
-from store.codec import bounded, clean, dump, from_micros, load_object, to_micros
+from store.codec import Mask, bounded, clean, dump, from_micros, load_object, to_micros
 from store.contract import ChainReport, Event
 from store.heads import Heads
 from store.session import Row, Session, Statement
@@ -119,6 +119,7 @@ class EventWrites(EventReads):
 
     _now: int
     _actor: Actor
+    _mask: Mask
     _held_events: list[dict[str, Any]]
     _held_relations: list[dict[str, Any]]
 
@@ -148,8 +149,8 @@ class EventWrites(EventReads):
             clean(who.subject),
             clean(who.transport),
             clean(str(reason)),
-            clean(message),
-            dump(data or {}),
+            clean(self._mask(message, key.namespace)),
+            dump(self._mask(data or {}, key.namespace)),
         )
         hash_ = chain.event_hash(prev_hash, row)
         self._held_events.append(dict(zip(_NAMES, (*row, prev_hash, hash_), strict=True)))

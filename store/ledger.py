@@ -64,6 +64,7 @@ _OF_ACCOUNT = Statement(
     .order_by(_p.seq)
     .limit(bindparam("limit"))
 )
+_ONE_OPEN = Statement(sa.select(*_ENTRY).join(reservations, _r.seq == _e.seq).where(_r.key == bindparam("key")))
 _ALL_OPEN = Statement(sa.select(*_ENTRY).join(reservations, _r.seq == _e.seq).order_by(_r.seq))
 
 
@@ -93,6 +94,10 @@ class LedgerReads:
         # Few are open at a time, but an account may have any number of entries: read the few, then choose.
         found = self._entries(self._session.rows(_ALL_OPEN))
         return [entry for entry in found if account is None or account in entry.accounts]
+
+    def open_reservation(self, key: str) -> LedgerEntry | None:
+        row = self._session.row(_ONE_OPEN, {"key": key})
+        return None if row is None else self._entries([row])[0]
 
     def _entries(self, found: Iterable[Row]) -> list[LedgerEntry]:
         listed = list(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from schemas.errors import StoreUnavailable
+from store.place import sqlite_path
 from store.postgres_address import is_postgres, parse
 
 _SQLITE = "sqlite:///"
@@ -15,6 +16,11 @@ def from_project(url: str, project: Path) -> str:
     if not url.startswith(_SQLITE) or url.startswith(_SQLITE + "/"):
         return url
     return _SQLITE + str((project / url.removeprefix(_SQLITE)).absolute())
+
+
+def folder(url: str) -> Path | None:
+    """The folder that an SQLite store lies in; None of a store on a server. ``url`` as of ``from_project``."""
+    return None if is_postgres(url) else sqlite_path(url).parent
 
 
 def shown(url: str) -> str:

@@ -13,9 +13,10 @@ from sqlalchemy import bindparam
 from schemas.base import Key
 from schemas.errors import AlreadyExists, Conflict
 from schemas.ownership import Ownership
+from schemas.registry import RECORDS
 from schemas.resource import Declared, Resource, canonical_json
 from store import rows
-from store.codec import dump, from_micros
+from store.codec import Mask, dump, from_micros
 from store.heads import Heads
 from store.objects import BY_NAME, ObjectReads, named
 from store.session import Statement
@@ -61,6 +62,7 @@ class ObjectWrites(ObjectReads):
     _heads: Heads
     _now: int
     _new_id: Callable[[], str]
+    _mask: Mask
 
     def create(
         self,
@@ -74,27 +76,51 @@ class ObjectWrites(ObjectReads):
         uid: str | None = None,
     ) -> Resource:
         self._refuse_taken(declared.key)
+        declared = self._masked(declared)
+        status = None if status is None else self._mask(status, declared.namespace)
         if uid is not None and self.spec_at(uid, 1) is not None:
             raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
         resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
-        self._session.run(_INSERT, rows.from_resource(resource))
-        self._session.run(_KEEP_SPEC, rows.spec_row(resource, recorded_at=self._now))
+        row = rows.from_resource(resource)
+        self._session.run(_INSERT, row)
+        self._session.run(_KEEP_SPEC, rows.spec_row(row, recorded_at=self._now))
         return resource
 
     def create_many(
-        self, declared: Sequence[Declared], *, manager: str = "", unit: str = "", owner_uid: str = ""
+        self,
+        declared: Sequence[Declared],
+        *,
+        manager: str = "",
+        unit: str = "",
+        owner_uid: str = "",
+        finalizers: Callable[[str], Sequence[str]] | None = None,
+        status: Callable[[Key], dict[str, Any]] | None = None,
     ) -> list[Resource]:
         keys = Counter(d.key for d in declared)
         if len(keys) < len(declared):
             raise AlreadyExists(f"{keys.most_common(1)[0][0]} is declared twice in one list")
-        taken = sorted(self.get_many(keys))
+        taken = sorted(self.units_of(keys))
         if taken:
             more = f" (and {len(taken) - 1} more of the list)" if len(taken) > 1 else ""
             raise AlreadyExists(f"{taken[0]} exists already{more}")
-        created = [self._new(d, self._new_id(), manager, unit, owner_uid, (), None) for d in declared]
-        self._session.run_many(_INSERT, [rows.from_resource(resource) for resource in created])
-        self._session.run_many(_KEEP_SPEC, [rows.spec_row(resource, recorded_at=self._now) for resource in created])
+        created = [
+            self._new(
+                self._masked(d), self._new_id(), manager, unit, owner_uid,
+                () if finalizers is None else finalizers(d.kind),
+                None if status is None else self._mask(status(d.key), d.namespace),
+            )
+            for d in declared
+        ]  # fmt: skip
+        written = [rows.from_resource(resource) for resource in created]
+        self._session.run_many(_INSERT, written)
+        self._session.run_many(_KEEP_SPEC, [rows.spec_row(row, recorded_at=self._now) for row in written])
         return created
+
+    def _masked(self, declared: Declared) -> Declared:
+        """Records hold what agents and programs said; what people declare is kept as they wrote it."""
+        if declared.kind not in RECORDS:
+            return declared
+        return replace(declared, spec=self._mask(declared.spec, declared.namespace))
 
     def put_spec(
         self, current: Resource, declared: Declared, *, manager: str | None = None, unit: str | None = None
@@ -124,10 +150,11 @@ class ObjectWrites(ObjectReads):
         version = self._swap(_PUT_SPEC, current, {name: row[name] for name in _DECLARED_COLUMNS})
         wanted = replace(wanted, resource_version=version)
         if respecified:
-            self._session.run(_KEEP_SPEC, rows.spec_row(wanted, recorded_at=self._now))
+            self._session.run(_KEEP_SPEC, rows.spec_row(row, recorded_at=self._now))
         return wanted
 
     def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
+        status = self._mask(status, current.namespace)
         text = dump(status)
         if text == dump(current.status):
             self._refuse_stale(current)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from heapq import merge
 from itertools import groupby, islice
@@ -28,6 +28,11 @@ _GET_BY_UID = Statement(sa.select(*rows.OBJECT_COLUMNS).where(_c.uid == bindpara
 _UNIT = Statement(
     sa.select(*rows.OBJECT_COLUMNS).where(_c.unit == bindparam("unit")).order_by(_c.kind, _c.namespace, _c.name)
 )
+_UNIT_KEYS = Statement(
+    sa.select(_c.kind, _c.namespace, _c.name)
+    .where(_c.unit == bindparam("unit"))
+    .order_by(_c.kind, _c.namespace, _c.name)
+)
 _SPECS = Statement(sa.select(*rows.SPEC_COLUMNS).where(specs.c.uid == bindparam("uid")).order_by(specs.c.generation))
 _SPEC = Statement(
     sa.select(*rows.SPEC_COLUMNS).where(specs.c.uid == bindparam("uid"), specs.c.generation == bindparam("generation"))
@@ -40,8 +45,18 @@ _LABELS_IN_SQL = 4
 @lru_cache(maxsize=256)
 def _get_named(count: int) -> Statement:
     """Objects of one kind and namespace by name, for ``count`` names."""
+    return Statement(sa.select(*rows.OBJECT_COLUMNS).where(*_named_among(count)))
+
+
+@lru_cache(maxsize=16)
+def _units_named(count: int) -> Statement:
+    """The same, only whose they are."""
+    return Statement(sa.select(_c.kind, _c.namespace, _c.name, _c.unit).where(*_named_among(count)))
+
+
+def _named_among(count: int) -> tuple[sa.ColumnElement[bool], ...]:
     names: list[sa.BindParameter[str]] = [bindparam(f"name{i}") for i in range(count)]
-    return Statement(sa.select(*rows.OBJECT_COLUMNS).where(*BY_NAME[:2], _c.name.in_(names)))
+    return (*BY_NAME[:2], _c.name.in_(names))
 
 
 @lru_cache(maxsize=256)
@@ -88,16 +103,10 @@ class ObjectReads:
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Resource]:
         found = {}
-        for (kind, namespace), group in groupby(sorted(set(keys)), key=lambda key: key[:2]):
-            names = [key.name for key in group]
-            for start in range(0, len(names), _NAMES_AT_ONCE):
-                chunk = names[start : start + _NAMES_AT_ONCE]
-                size = 1 << (len(chunk) - 1).bit_length()  # few sizes, so few statements to compile
-                params = {f"name{i}": chunk[min(i, len(chunk) - 1)] for i in range(size)}
-                params |= {"kind": kind, "namespace": namespace}
-                for row in self._session.rows(_get_named(size), params):
-                    resource = rows.to_resource(row)
-                    found[resource.key] = resource
+        for statement, params in _by_names(keys, _get_named):
+            for row in self._session.rows(statement, params):
+                resource = rows.to_resource(row)
+                found[resource.key] = resource
         return found
 
     def objects(
@@ -144,6 +153,16 @@ class ObjectReads:
             found = (r for r in found if all(r.labels.get(k) == v for k, v in wanted.items()))
         return list(islice(found, None if limit is None else bounded(limit)))
 
+    def units_of(self, keys: Iterable[Key]) -> dict[Key, str]:
+        found = {}
+        for statement, params in _by_names(keys, _units_named):
+            for row in self._session.rows(statement, params):
+                found[Key(*row[:3])] = row[3]
+        return found
+
+    def unit_keys(self, unit: str) -> list[Key]:
+        return [Key(*row) for row in self._session.rows(_UNIT_KEYS, {"unit": unit})]
+
     def list_unit(self, unit: str) -> list[Resource]:
         return [rows.to_resource(row) for row in self._session.rows(_UNIT, {"unit": unit})]
 
@@ -182,6 +201,17 @@ class ObjectReads:
     def spec_at(self, uid: str, generation: int) -> SpecRevision | None:
         row = self._session.row(_SPEC, {"uid": uid, "generation": bounded(generation)})
         return None if row is None else rows.to_spec_revision(row)
+
+
+def _by_names(keys: Iterable[Key], statement: Callable[[int], Statement]) -> Iterator[tuple[Statement, dict[str, Any]]]:
+    """The queries that find these keys, in chunks."""
+    for (kind, namespace), group in groupby(sorted(set(keys)), key=lambda key: key[:2]):
+        names = [key.name for key in group]
+        for start in range(0, len(names), _NAMES_AT_ONCE):
+            chunk = names[start : start + _NAMES_AT_ONCE]
+            size = 1 << (len(chunk) - 1).bit_length()  # few sizes, so few statements to compile
+            params: dict[str, Any] = {f"name{i}": chunk[min(i, len(chunk) - 1)] for i in range(size)}
+            yield statement(size), params | {"kind": kind, "namespace": namespace}
 
 
 def _place(resource: Resource) -> tuple[str, str]:

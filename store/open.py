@@ -10,6 +10,7 @@ from pathlib import Path
 from schemas.errors import StoreUnavailable
 from store import revision
 from store.backend import Backend
+from store.codec import Mask, unmasked
 from store.contract import Store
 from store.lock import EngineLock
 from store.place import advice, check_file, sqlite_path
@@ -27,6 +28,7 @@ def open_store(
     create: bool = False,
     exclusive: bool = False,
     read_only: bool = False,
+    mask: Mask = unmasked,
 ) -> Store:
     """Open the store at ``url`` (``sqlite:///path``, ``postgresql://...``). ``now`` gives aware moments, ``new_id`` a
     new unique text.
@@ -36,6 +38,8 @@ def open_store(
     - ``exclusive`` is for the engine, and brings older tables to this version. In SQLite it holds the store until
       close, so that no second engine works on it (commands may read and write meanwhile). In PostgreSQL it keeps
       migrations away until close; engines agree by leases who does what.
+    - ``mask`` is given every status, event, effect and spec of a record, and its namespace, before it is kept, and
+      returns what is kept in its place. It must be quick and never raise.
     - ``read_only`` never writes, not even to the disk that holds the file.
 
     Raises StoreLocked when another engine holds it, StoreUnavailable when it is missing, is not a store, has tables of
@@ -44,7 +48,7 @@ def open_store(
     if read_only and (create or exclusive):
         raise ValueError("a store that is opened for reading only can be neither created nor held")
     if is_postgres(url):
-        return _open_postgres(url, now, new_id, create=create, exclusive=exclusive, read_only=read_only)
+        return _open_postgres(url, now, new_id, create=create, exclusive=exclusive, read_only=read_only, mask=mask)
     path = sqlite_path(url)
     if create:
         _create(path)
@@ -62,11 +66,18 @@ def open_store(
         if lock is not None:
             lock.release()
         raise
-    return SqlStore(backend, now=now, new_id=new_id, lock=lock)
+    return SqlStore(backend, now=now, new_id=new_id, lock=lock, mask=mask)
 
 
 def _open_postgres(
-    url: str, now: Callable[[], datetime], new_id: Callable[[], str], *, create: bool, exclusive: bool, read_only: bool
+    url: str,
+    now: Callable[[], datetime],
+    new_id: Callable[[], str],
+    *,
+    create: bool,
+    exclusive: bool,
+    read_only: bool,
+    mask: Mask,
 ) -> Store:
     backend = postgres_backend(url, engine=exclusive, read_only=read_only)
     try:
@@ -77,7 +88,7 @@ def _open_postgres(
     except BaseException:
         backend.close()
         raise
-    return SqlStore(backend, now=now, new_id=new_id)
+    return SqlStore(backend, now=now, new_id=new_id, mask=mask)
 
 
 def _bring_up(backend: Backend, *, create: bool, exclusive: bool) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam
 
 from schemas.base import Key
 from schemas.errors import Fenced
-from store.codec import bounded, clean, dump, from_micros, in_micros, load, load_object, maybe_moment, to_micros
+from store.codec import Mask, bounded, clean, dump, from_micros, in_micros, load, load_object, maybe_moment, to_micros
 from store.contract import Effect, EffectState
 from store.session import Row, Session, Statement
 from store.tables import effects
@@ -183,6 +183,7 @@ class OutboxWrites(OutboxReads):
 
     _now: int
     _new_id: Callable[[], str]
+    _mask: Mask
 
     def enqueue(
         self, type: str, key: str, subject: Key, payload: dict[str, Any], *, due_at: datetime | None = None
@@ -198,7 +199,7 @@ class OutboxWrites(OutboxReads):
                 "subject_kind": subject.kind,
                 "subject_namespace": subject.namespace,
                 "subject_name": subject.name,
-                "payload": dump(payload),
+                "payload": dump(self._mask(payload, subject.namespace)),
                 "state": EffectState.PENDING.value,
                 "due_at": self._now if due_at is None else to_micros(due_at),
                 "tries": 0,
@@ -239,7 +240,14 @@ class OutboxWrites(OutboxReads):
         return taken
 
     def finish_effect(self, effect: Effect, result: dict[str, Any] | None = None) -> None:
-        self._own(_FINISH, effect, {"done_at": self._now, "result": "" if result is None else dump(result)})
+        self._own(
+            _FINISH,
+            effect,
+            {
+                "done_at": self._now,
+                "result": "" if result is None else dump(self._mask(result, effect.subject.namespace)),
+            },
+        )
 
     def fail_effect(self, effect: Effect, error: str, *, retry_at: datetime | None) -> None:
         dead = retry_at is None
@@ -247,7 +255,7 @@ class OutboxWrites(OutboxReads):
             "state": (EffectState.DEAD if dead else EffectState.PENDING).value,
             "due_at": to_micros(effect.due_at if retry_at is None else retry_at),
             "done_at": self._now if dead else None,
-            "error": clean(error),
+            "error": clean(self._mask(error, effect.subject.namespace)),
         }
         self._own(_FAIL, effect, values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from schemas.ownership import Ownership
@@ -100,7 +101,7 @@ def from_resource(resource: Resource) -> dict[str, Any]:
         "deletion_at": maybe_micros(resource.deletion_at),
         "labels": dump(resource.labels),
         "annotations": dump(resource.annotations),
-        "finalizers": dump(list(resource.finalizers)),
+        "finalizers": dump(list(resource.finalizers)) if resource.finalizers else "[]",
         "provenance": from_provenance(resource.provenance),
         "spec": dump(resource.spec),
         "status": dump(resource.status),
@@ -146,13 +147,9 @@ def to_spec_revision(row: Row) -> SpecRevision:
     )
 
 
-def spec_row(resource: Resource, *, recorded_at: int) -> dict[str, Any]:
-    """The row that keeps the present spec of an object."""
-    return {
-        "uid": resource.uid,
-        "generation": resource.generation,
-        "spec": dump(resource.spec),
-        "provenance": from_provenance(resource.provenance),
-        "manager": resource.manager,
-        "recorded_at": recorded_at,
-    }
+_KEPT = ("uid", "generation", "spec", "provenance", "manager")
+
+
+def spec_row(row: Mapping[str, Any], *, recorded_at: int) -> dict[str, Any]:
+    """The row that keeps the present spec of an object, from the object's own row."""
+    return {**{name: row[name] for name in _KEPT}, "recorded_at": recorded_at}

@@ -11,6 +11,7 @@ from datetime import datetime
 from schemas.resource import Actor
 from store import cache
 from store.backend import Backend
+from store.codec import Mask, unmasked
 from store.contract import Fence
 from store.lock import EngineLock
 from store.snapshot import SqlSnapshot
@@ -29,11 +30,13 @@ class SqlStore:
         now: Callable[[], datetime],
         new_id: Callable[[], str],
         lock: EngineLock | None = None,
+        mask: Mask = unmasked,
     ) -> None:
         self._backend = backend
         self._now = now
         self._new_id = new_id
         self._lock = lock
+        self._mask = mask
         self._subscribers: dict[object, Callable[[int], None]] = {}
         self._subscribing = threading.Lock()
         self._listening = False
@@ -50,7 +53,7 @@ class SqlStore:
     @contextmanager
     def transaction(self, actor: Actor, *, fence: Fence | None = None) -> Iterator[SqlTransaction]:
         with self._backend.writing() as session:
-            tx = SqlTransaction(session, actor, fence=fence, now=self._now, new_id=self._new_id)
+            tx = SqlTransaction(session, actor, fence=fence, now=self._now, new_id=self._new_id, mask=self._mask)
             yield tx
             wrote = tx.finish()
         if wrote:

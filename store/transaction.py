@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from schemas.resource import Actor
 from store.changes import ChangeWrites
-from store.codec import to_micros
+from store.codec import Mask, to_micros, unmasked
 from store.contract import Fence
 from store.events import EventWrites
 from store.heads import Heads
@@ -30,10 +31,12 @@ class SqlTransaction(ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, Time
         fence: Fence | None,
         now: Callable[[], datetime],
         new_id: Callable[[], str],
+        mask: Mask = unmasked,
     ) -> None:
         self._session = session
         self._actor = actor
         self._new_id = new_id
+        self._mask = mask
         self._held_events = []
         self._held_relations = []
         self._heads = Heads.read(session, lock=True)
@@ -50,6 +53,14 @@ class SqlTransaction(ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, Time
     @property
     def actor(self) -> Actor:
         return self._actor
+
+    @contextmanager
+    def acting(self, actor: Actor) -> Iterator[None]:
+        before, self._actor = self._actor, actor
+        try:
+            yield
+        finally:
+            self._actor = before
 
     def finish(self) -> bool:
         """Write what was held back; returns whether anything was written at all."""

@@ -12,18 +12,27 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from api.agents import openapi
+from api.agents.bodies import Bodies
+from api.agents.callers import Callers
 from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimEndpoints, ClaimVerb, WorkerTokens
-from api.agents.limits import AgentLimits, LoadLimit
+from api.agents.decisions import DecisionEndpoints
+from api.agents.limits import AgentLimits, LoadLimit, Places, TokenBuckets
 from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
+from api.agents.sub_agents import SubAgentWrites
 from api.agents.wakes import POLL_S, Wakes
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
+from controllers.gate import autonomy
+from controllers.gate.authorize import Gate
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
+from schemas.authorize import Decision
 from schemas.errors import RemitError
-from schemas.protocol import Inbox
+from schemas.protocol import Inbox, SubAgents
 from store.contract import Store
 
 _ABOUT = (
@@ -42,20 +51,34 @@ def create_app(
     hosts: Iterable[str] = (),
     limits: AgentLimits | None = None,
     worker_token: WorkerTokens = lambda _: None,
+    files: ArtifactFiles | None = None,
+    stops: Stops = other.NONE,
+    gate: Gate | None = None,
     poll_s: float = POLL_S,
     version: str = "v1",
 ) -> FastAPI:
-    """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept; ``hosts`` are names it answers to
-    beside loopback ones; ``worker_token`` tells the token that the workers of a Pull executor prove themselves with;
-    ``blocking`` should have threads of its own, so that agents never wait for reconcilers, nor
-    these for them. ``app.state.close()`` ends every long poll: call it when the server is to stop.
+    """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept, by ``files`` if that is given;
+    ``hosts`` are names it answers to beside loopback ones; ``worker_token`` tells the token that the workers of a Pull
+    executor prove themselves with; ``stops`` is what stops work beside the Holds in the store; ``blocking`` should
+    have threads of its own, so that agents never wait for reconcilers, nor these for them. ``app.state.close()`` ends
+    every long poll: call it when the server is to stop.
     ``app.state.waiting()`` counts them.
     """
     limits = limits or AgentLimits()
+    files = files or ArtifactFiles(state_dir)
     wakes = Wakes(store, blocking, clock, poll_s=poll_s)
+    buckets = TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic)
+    callers = Callers(store, tokens, buckets, blocking, now=clock.now)
+    bodies = Bodies(limits, clock)
+    places, polls = Places(limits.in_flight, "requests"), Places(limits.polls, "long polls")
     runs = RunEndpoints(
-        store, tokens, ArtifactFiles(state_dir), clock=clock, blocking=blocking, limits=limits, wakes=wakes
-    )
+        store, files, sub_agents=SubAgentWrites(store, tokens, stops), callers=callers,
+        bodies=bodies, places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
+    )  # fmt: skip
+    decisions = DecisionEndpoints(
+        store, gate or Gate(stops=stops, limits=(autonomy.limit,)), callers=callers, bodies=bodies, places=places,
+        polls=polls, clock=clock, blocking=blocking, wakes=wakes,
+    )  # fmt: skip
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -86,8 +109,8 @@ def create_app(
     app.state.waiting = lambda: wakes.count
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     claims = ClaimEndpoints(
-        store, tokens, worker_token, ArtifactFiles(state_dir), state_dir,
-        clock=clock, blocking=blocking, limits=limits, wakes=wakes,
+        store, tokens, worker_token, files, state_dir,
+        clock=clock, blocking=blocking, limits=limits, wakes=wakes, stops=stops,
     )  # fmt: skip
 
     @app.post("/agent/v1/claims", **openapi.claim_options(CLAIM))
@@ -101,8 +124,41 @@ def create_app(
         app.post(f"/agent/v1/claims/{{run}}/{claim_verb.name}", **openapi.claim_options(claim_verb))(
             _claim_writer(claims, claim_verb)
         )
+
+    @app.post("/agent/v1/authorize", **openapi.authorize_options())
+    async def authorize(request: Request) -> Response:
+        return await decisions.authorize(request)
+
+    @app.get(
+        "/agent/v1/decisions/{decision_id}",
+        summary="Ask what was decided",
+        operation_id="decision",
+        response_model=Decision,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 409, 422, 429, 503),
+    )
+    async def decision(
+        request: Request,
+        decision_id: str,
+        wait: Annotated[int, Query(ge=0, le=MOST_WAIT_S, description="Longest wait for an answer, in seconds.")] = 0,
+    ) -> Response:
+        """The decision. Answers at once unless a person is asked. A leave is used up by the answer that says allow."""
+        return await decisions.decision(request, decision_id, wait)
+
     for verb in VERBS:
         app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))
+
+    @app.get(
+        "/agent/v1/runs/{run}/sub-agents",
+        summary="List the sub-agents of the run",
+        operation_id="list-sub-agents",
+        response_model=SubAgents,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 422, 429, 503),
+    )
+    async def sub_agents(request: Request, run: str) -> Response:
+        """Those that have not been put away."""
+        return await runs.sub_agents(request, run)
 
     @app.get(
         "/agent/v1/runs/{run}/inbox",

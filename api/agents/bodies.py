@@ -22,7 +22,17 @@ _SLOT_WAIT_S = 20.0
 
 def idempotency_key(request: Request) -> str:
     """The Idempotency-Key of a write. Raises Problem (400)."""
+    return _key(request.headers.getlist("idempotency-key"))
+
+
+def named_key(request: Request) -> str | None:
+    """The Idempotency-Key of a write that may also name it in its body; None without the header. Raises Problem
+    (400)."""
     given = request.headers.getlist("idempotency-key")
+    return _key(given) if given else None
+
+
+def _key(given: list[str]) -> str:
     if len(given) != 1 or not 1 <= len(given[0]) <= _MOST_KEY or not given[0].isascii() or not given[0].isprintable():
         raise Problem(
             400,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from starlette.requests import Request
 
@@ -35,15 +37,31 @@ class Caller:
 class Callers:
     """Checks tokens."""
 
-    def __init__(self, store: Store, tokens: RunTokens, buckets: TokenBuckets, blocking: Blocking) -> None:
+    def __init__(
+        self, store: Store, tokens: RunTokens, buckets: TokenBuckets, blocking: Blocking, *, now: Callable[[], datetime]
+    ) -> None:
         self._store = store
         self._tokens = tokens
         self._buckets = buckets
         self._blocking = blocking
+        self._now = now
 
     async def admit(self, request: Request, run: str) -> Caller:
-        """The caller, who asks for ``run`` (name or uid). Raises Problem: 401 for no token, a false one or one whose
-        run is over, 429 for too many requests, 404 for any run but its own."""
+        """The caller, who asks for ``run`` (name or uid). Raises Problem as ``identify``, and 404 for any run but its
+        own."""
+        caller = await self.identify(request)
+        if run not in (caller.run.name, caller.uid):
+            raise Problem(404, "NotFound", "this token's run has nothing of that name")
+        return caller
+
+    async def identify(self, request: Request) -> Caller:
+        """The caller, by its token alone. Raises Problem: 401 for no token, a false one or one whose run is over, 429
+        for too many requests."""
+        return await self._blocking.run(self._find, self.run_of(request))
+
+    def run_of(self, request: Request) -> str:
+        """The uid of the run that a token stands for; nobody looked whether it still may speak. Raises Problem: 401
+        for no token or a false one, 429 for too many requests."""
         run_uid = self._tokens.verify(bearer(request))
         if run_uid is None:
             raise Problem(401, "TokenInvalid", "this is not a run's token", headers=CHALLENGE)
@@ -51,14 +69,15 @@ class Callers:
         wait_s = self._buckets.take(run_uid)
         if wait_s:
             raise Problem(429, "TooManyRequests", "this run asks too often", retry_after_s=wait_s)
-        caller = await self._blocking.run(self._find, run_uid)
-        if run not in (caller.run.name, caller.uid):
-            raise Problem(404, "NotFound", "this token's run has nothing of that name")
-        return caller
+        return run_uid
 
     def _find(self, run_uid: str) -> Caller:
         with self._store.snapshot() as snapshot:
-            return find(snapshot.get_by_uid(run_uid))
+            caller = find(snapshot.get_by_uid(run_uid))
+        until = caller.status.hosted_until
+        if until is not None and self._now() >= until:
+            raise dead_token("the time of its sub-agent is over")
+        return caller
 
 
 def find(run: Resource | None) -> Caller:
@@ -68,6 +87,8 @@ def find(run: Resource | None) -> Caller:
     status = RunStatus.model_validate(run.status)
     if status.state in ENDED:
         raise dead_token(f"its run has ended: {status.state}, {status.reason}")
+    if status.token_revoked_at is not None:
+        raise dead_token(f"it was revoked: {status.token_revoked_for}")
     return Caller(run, status)
 
 

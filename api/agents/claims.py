@@ -24,10 +24,13 @@ from api.agents.wakes import OFFERS, Wakes
 from api.problems import Problem
 from controllers.effects import claims
 from controllers.effects.runs import RunContext
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.runs import artifacts, records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.once import Once
 from controllers.runs.tokens import RunTokens
+from controllers.runs.verdict import Share
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas import claims as wire
@@ -35,6 +38,7 @@ from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import Refused, StoreUnavailable
 from schemas.executor import ExecutorSpec, ExecutorType
 from schemas.mission import Artifact, Spend
+from schemas.policy import Redaction
 from schemas.protocol import Receipt
 from schemas.resource import Actor, ActorKind, Resource
 from schemas.run import ENDED, RunSpec, RunState, RunStatus
@@ -95,6 +99,7 @@ class ClaimEndpoints:
         blocking: Blocking,
         limits: AgentLimits,
         wakes: Wakes,
+        stops: Stops = other.NONE,
     ) -> None:
         self._store = store
         self._worker_token = worker_token
@@ -103,7 +108,7 @@ class ClaimEndpoints:
         self._clock = clock
         self._blocking = blocking
         self._wakes = wakes
-        self._context = RunContext(tokens, lambda: "", state_dir)
+        self._context = RunContext(tokens, lambda: "", state_dir, stops)
         self._bodies = Bodies(limits, clock)
         self._polls = Places(limits.worker_polls, "long polls")
         self._refusals = TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic)
@@ -302,6 +307,7 @@ def _order(claimed: claims.Claimed) -> wire.Order:
         mission=order.mission,
         command=None if spec.program is None else spec.program.to_wire(),
         timeout_s=timeout_s if order.deadline_s is None else min(timeout_s, order.deadline_s),
+        redaction=Redaction(order.redaction),
         fence=claimed.fence,
         lease_s=claimed.lease_s,
     )
@@ -330,6 +336,7 @@ def _ending(run: Resource, message: wire.EndMessage) -> records.Ending:
         exit_code=message.exit_code,
         usage=usage,
         model="" if used is None else used.model,
+        shares=() if used is None else tuple(_share(share, used.source.value) for share in used.shares),
         artifacts=handed_in,
         session_id=message.session_id,
         started_at=message.started_at,
@@ -339,12 +346,18 @@ def _ending(run: Resource, message: wire.EndMessage) -> records.Ending:
     )
 
 
+def _share(share: wire.EndShare, source: str) -> Share:
+    usd: Decimal | None = share.usd
+    spend = Spend(usd=usd, input_tokens=share.input_tokens, output_tokens=share.output_tokens, source=source)
+    return Share(share.model, spend, share.cache_read_tokens, share.cache_write_tokens)
+
+
 def _write_part(folder: Path, name: str, offset: int, data: bytes) -> None:
     """Write a part of a log in its place. Raises Refused when a part before it is missing, StoreUnavailable."""
     try:
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-        file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
             size = os.fstat(file).st_size
             if offset > size:

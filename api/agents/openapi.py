@@ -12,6 +12,7 @@ from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimVerb
 from api.agents.runs import VERBS, Verb
 from api.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from schemas import protocol
+from schemas.authorize import AuthorizeMessage, Decision
 
 _REFS = "#/components/schemas/{model}"
 _PROBLEMS = {
@@ -60,6 +61,25 @@ def write_options(verb: Verb) -> dict[str, Any]:
     }
 
 
+def authorize_options() -> dict[str, Any]:
+    """How the question "may I?" is described to FastAPI."""
+    ref = {"$ref": _REFS.format(model=AuthorizeMessage.__name__)}
+    key = {**_KEY, "required": False, "description": "Names the call; or idempotencyKey in the body does."}
+    return {
+        "summary": "Ask before a tool is used",
+        "description": AuthorizeMessage.__doc__,
+        "operation_id": "authorize",
+        "response_model": Decision,
+        "response_model_exclude_none": True,
+        "response_description": "The decision, made now or when the call was first asked about.",
+        "responses": problems(*sorted(_PROBLEMS.keys() - {410})),
+        "openapi_extra": {
+            "parameters": [key],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": ref}}},
+        },
+    }
+
+
 def claim_options(verb: ClaimVerb) -> dict[str, Any]:
     """How a write about a claim is described to FastAPI."""
     ref = {"$ref": _REFS.format(model=verb.message.__name__)}
@@ -84,7 +104,9 @@ def document(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
     )
     _, definitions = models_json_schema(
-        [(verb.message, "validation") for verb in (*VERBS, CLAIM, *CLAIM_VERBS)] + [(protocol.Inbox, "serialization")],
+        [(verb.message, "validation") for verb in (*VERBS, CLAIM, *CLAIM_VERBS)]
+        + [(AuthorizeMessage, "validation"), (Decision, "serialization"), (protocol.Inbox, "serialization")]
+        + [(protocol.SubAgents, "serialization")],
         ref_template=_REFS,
     )
     components = found.setdefault("components", {})

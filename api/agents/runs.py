@@ -14,25 +14,36 @@ from starlette.responses import Response
 
 from api.agents.bodies import Bodies, idempotency_key, parse
 from api.agents.callers import Caller, Callers, dead_token, find
-from api.agents.limits import AgentLimits, Places, TokenBuckets
+from api.agents.limits import AgentLimits, Places
+from api.agents.sub_agents import SubAgentWrites
 from api.agents.wakes import Wakes
 from api.problems import Problem, of_error
-from controllers.runs import artifacts, inbox, output_check, reports
+from controllers.runs import artifacts, calls, inbox, messages, output_check, reports
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.once import Once
+from controllers.runs.redaction_level import redactor_of
 from controllers.runs.run_record import agent_actor
-from controllers.runs.tokens import RunTokens
+from controllers.runs.verdict import Share
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas import protocol
-from schemas.errors import Conflict, Refused, RemitError
+from schemas.errors import Conflict, OverLimit, Refused, RemitError
+from schemas.message import MessageReason, MessageStatus
 from schemas.mission import Artifact, Spend
+from schemas.redaction import Redactor
 from schemas.resource import Resource, canonical_json
 from schemas.run import RunSpec, RunStatus
 from store.contract import Store, Transaction
 
 MOST_WAIT_S = 50
-_STATUS = {"KeyReused": 422, "ArtifactTooLarge": 413, "ClaimOver": 410, "NotClaimed": 404, "LogTooLarge": 413}
+_STATUS = {
+    "KeyReused": 422,
+    "ArtifactTooLarge": 413,
+    "CallEnded": 409,
+    "ClaimOver": 410,
+    "NotClaimed": 404,
+    "LogTooLarge": 413,
+}
 _NOW = {"Cache-Control": "no-store"}
 
 
@@ -53,6 +64,9 @@ VERBS = (
     Verb("usage", protocol.UsageMessage, protocol.Receipt, "Report what was used since the last report"),
     Verb("artifacts", protocol.ContentMessage, protocol.ArtifactReceipt, "Hand in something to keep", large=True),
     Verb("tool-results", protocol.ToolResultMessage, protocol.Receipt, "Report a tool call that has ended"),
+    Verb("messages", protocol.SayMessage, protocol.SayReceipt, "Say something"),
+    Verb("sub-agents", protocol.SpawnMessage, protocol.SpawnReceipt, "Spawn another agent for a part of the mission"),
+    Verb("terminate", protocol.TerminateMessage, protocol.Receipt, "End a sub-agent of this run"),
     Verb("complete", protocol.CompleteMessage, protocol.Receipt, "Hand in the deliverable: the last word", large=True),
     Verb("fail", protocol.FailMessage, protocol.Receipt, "Give up: the last word"),
 )
@@ -64,9 +78,13 @@ class RunEndpoints:
     def __init__(
         self,
         store: Store,
-        tokens: RunTokens,
         files: ArtifactFiles,
         *,
+        sub_agents: SubAgentWrites,
+        callers: Callers,
+        bodies: Bodies,
+        places: Places,
+        polls: Places,
         clock: Clock,
         blocking: Blocking,
         limits: AgentLimits,
@@ -77,11 +95,11 @@ class RunEndpoints:
         self._clock = clock
         self._blocking = blocking
         self._wakes = wakes
-        buckets = TokenBuckets(limits.requests_per_s, limits.burst, clock.monotonic)
-        self._callers = Callers(store, tokens, buckets, blocking)
-        self._bodies = Bodies(limits, clock)
-        self._places = Places(limits.in_flight, "requests")
-        self._polls = Places(limits.polls, "long polls")
+        self._callers = callers
+        self._sub_agents = sub_agents
+        self._bodies = bodies
+        self._places = places
+        self._polls = polls
         self._completions = asyncio.Semaphore(limits.completions)
         # One upload of a run at a time: what is turned down can then be removed without taking it from another.
         self._uploads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -91,6 +109,9 @@ class RunEndpoints:
             "usage": self._usage,
             "artifacts": self._artifact,
             "tool-results": self._tool_result,
+            "messages": self._say,
+            "sub-agents": self._sub_agents.spawn,
+            "terminate": self._sub_agents.terminate,
             "complete": self._complete,
             "fail": self._fail,
         }
@@ -151,11 +172,26 @@ class RunEndpoints:
         )
 
     def _usage(self, caller: Caller, message: protocol.UsageMessage, once: Once) -> protocol.Receipt:
-        part, model = _spend(message), message.model or ""
-        return self._write(caller, lambda tx: reports.usage(tx, caller.uid, part, model=model, once=once))
+        part = _share(message)
+        return self._write(caller, lambda tx: reports.use(tx, caller.uid, part, once=once))
 
     def _tool_result(self, caller: Caller, message: protocol.ToolResultMessage, once: Once) -> protocol.Receipt:
-        return self._write(caller, lambda tx: reports.tool_result(tx, caller.uid, once=once))
+        def report(tx: Transaction) -> Resource:
+            call = None if message.decision_id is None else calls.find(tx, caller.uid, message.decision_id)
+            return reports.tool_result(tx, caller.uid, message, call=call, once=once)
+
+        return self._write(caller, report)
+
+    def _say(self, caller: Caller, message: protocol.SayMessage, once: Once) -> protocol.SayReceipt:
+        with self._store.transaction(agent_actor(caller.run)) as tx:
+            said = messages.agent_says(tx, caller.uid, message.text, message.to, message.in_reply_to or "", once=once)
+        status = MessageStatus.model_validate(said.message.status)
+        reason = MessageReason(status.conditions[0].reason)
+        if said.due_at is not None:
+            reason = MessageReason.COOLDOWN
+        return protocol.SayReceipt(
+            run=caller.run.name, message=said.message.uid, state=status.state, reason=reason, due_at=said.due_at
+        )
 
     def _fail(self, caller: Caller, message: protocol.FailMessage, once: Once) -> protocol.Receipt:
         return self._write(
@@ -201,8 +237,7 @@ class RunEndpoints:
                 deliverable,
                 message.self_review,
                 evidence=message.evidence,
-                part=None if usage is None else _spend(usage),
-                model="" if usage is None else usage.model or "",
+                part=None if usage is None else _share(usage),
                 problem=problem,
                 once=once,
             ),
@@ -221,7 +256,13 @@ class RunEndpoints:
             content.content_type,
             data,
             inline=artifacts.room_inline(status),
+            redactor=self._redactor(caller),
+            namespace=caller.run.namespace,
         )
+
+    def _redactor(self, caller: Caller) -> Redactor:
+        with self._store.snapshot() as snapshot:
+            return redactor_of(snapshot, caller.run)
 
     def _list(self, caller: Caller, artifact: Artifact, report: Callable[[Transaction], Resource]) -> None:
         """Carry out a report that speaks of a kept artifact. One that is turned down leaves no file; after an unknown
@@ -235,13 +276,31 @@ class RunEndpoints:
             self._files.drop(caller.uid, artifact, listed)
             raise
 
+    async def sub_agents(self, request: Request, run: str) -> Response:
+        """The sub-agents of a run. Raises Problem, RemitError (see ``to_problem``)."""
+        caller = await self._callers.admit(request, run)
+        with self._places.taken(caller.uid):
+            return answer_with(await self._blocking.run(self._sub_agents.listed, caller))
+
     async def inbox(self, request: Request, run: str, wait_s: int, acknowledged: frozenset[str]) -> Response:
         """What the engine asks of the agent, but for what it has ``acknowledged``; at once when there is anything, else
         as soon as there is, else after ``wait_s`` seconds. Raises Problem, RemitError (see ``to_problem``)."""
         caller = await self._callers.admit(request, run)
         with self._polls.taken(caller.uid):
+            await self._seen(caller, acknowledged)
             items = await self._wait(request, caller, wait_s, acknowledged)
         return answer_with(protocol.Inbox(items=items))
+
+    async def _seen(self, caller: Caller, acknowledged: frozenset[str]) -> None:
+        """Take in that the agent has messages: what it acknowledged once is not told again."""
+        uids = frozenset(id_.removeprefix(inbox.MESSAGE) for id_ in acknowledged if id_.startswith(inbox.MESSAGE))
+
+        def write() -> None:
+            with self._store.transaction(agent_actor(caller.run)) as tx:
+                messages.seen(tx, caller.run, uids)
+
+        if uids:
+            await self._blocking.run(write)
 
     async def _wait(
         self, request: Request, caller: Caller, wait_s: int, acknowledged: frozenset[str]
@@ -279,16 +338,19 @@ def to_problem(error: RemitError) -> Problem:
     """The answer to an error of ours."""
     if isinstance(error, Refused) and error.reason == "RunEnded":
         return dead_token(str(error))
+    if isinstance(error, OverLimit):
+        return Problem(429, error.reason, str(error), retry_after_s=error.after)
     return of_error(error, _STATUS)
 
 
-def _spend(message: protocol.UsageMessage) -> Spend:
-    return Spend(
+def _share(message: protocol.UsageMessage) -> Share:
+    spend = Spend(
         usd=message.usd,
         input_tokens=message.input_tokens or 0,
         output_tokens=message.output_tokens or 0,
         source=message.source.value,
     )
+    return Share(message.model or "", spend, message.cache_read_tokens or 0, message.cache_write_tokens or 0)
 
 
 def answer_with(model: BaseModel) -> Response:

@@ -51,7 +51,7 @@ class Wakes:
     @property
     def count(self) -> int:
         """How many wait."""
-        return sum(len(events) for events in self._waiting.values())
+        return len({id(event) for events in self._waiting.values() for event in events})
 
     def start(self) -> None:
         """Begin, also again after ``stop``; on the event loop."""
@@ -79,11 +79,12 @@ class Wakes:
             await asyncio.wait([task])
 
     @asynccontextmanager
-    async def waiting(self, run_uid: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set whenever the run or a Hold has changed, from the moment that the block begins. Clear it,
-        look, then wait. Raises StoreUnavailable."""
+    async def waiting(self, *uids: str) -> AsyncIterator[asyncio.Event]:
+        """An event that is set whenever one of these objects, such as the run, or a Hold has changed, from the moment
+        that the block begins. Clear it, look, then wait. Raises StoreUnavailable."""
         news = asyncio.Event()
-        self._waiting[run_uid].add(news)
+        for uid in uids:
+            self._waiting[uid].add(news)
         try:
             if self._cursor is None:
                 cursor = await self._blocking.run(self._store.cursor)
@@ -93,9 +94,10 @@ class Wakes:
             self._wanted.set()
             yield news
         finally:
-            self._waiting[run_uid].discard(news)
-            if not self._waiting[run_uid]:
-                del self._waiting[run_uid]
+            for uid in uids:
+                self._waiting[uid].discard(news)
+                if not self._waiting[uid]:
+                    del self._waiting[uid]
             if not self._waiting:
                 self._cursor = None
                 self._wanted.clear()
@@ -139,7 +141,7 @@ class Wakes:
         return _News(changes[-1].resource_version, uids, everybody)
 
     def _wake(self, news: _News) -> None:
-        for run_uid, events in self._waiting.items():
-            if news.everybody or run_uid in news.uids:
+        for uid, events in self._waiting.items():
+            if news.everybody or uid in news.uids:
                 for event in events:
                     event.set()

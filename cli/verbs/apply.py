@@ -11,6 +11,7 @@ import typer
 from cli import common
 from cli.common import is_given
 from cli.failures import Failure
+from cli.local_user import LocalUser
 from schemas.base import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _apply_one(tx: Transaction, item: Declared) -> str:
 def _first_status(tx: Transaction, kind: str) -> dict[str, Any]:
     """Acts carry who proved to have done them from the start."""
     if kind == "ApprovalDecision":
-        return {"subject": tx.actor.subject, "transport": tx.actor.transport}
+        return LocalUser().identify().first_status().to_wire()
     if kind == "Hold":
         return {"placedBy": tx.actor.subject, "transport": tx.actor.transport}
     if kind == "Confirmation":

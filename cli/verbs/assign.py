@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import common, completion, missions
+from cli import common, completion, held, missions
 from schemas.base import DEFAULT_NAMESPACE
 
 
@@ -26,7 +26,7 @@ def assign(
     reason: common.Reason = "",
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """Give a mission to an agent: sets spec.agentRef. An open run of another agent is stopped first.
+    """Give a mission to an agent: sets spec.agentRef. An open run of another agent is stopped first. Held ones: exit 3.
 
     Examples:
       remit assign check-links links
@@ -35,8 +35,10 @@ def assign(
         mission = missions.named(store, target, namespace)
         key = common.key_named(agent, namespace, default_kind="agent")
         with store.snapshot() as snapshot:
-            common.object_named(snapshot, key)
+            agent_ = common.object_named(snapshot, key)
         edits: list[tuple[tuple[str | int, ...], Any]] = [(("spec", "agentRef"), {"name": key.name})]
         if "agentSelector" in mission.spec:
             edits.insert(0, (("spec", "agentSelector"), None))
         missions.change(context, store, mission, edits, f"Assign {key.name} to", reason)
+        held.require_free(context, store, agent_)
+        held.require_free(context, store, mission)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import common, completion
-from cli.answers import NoWait, answer
+from cli.answers import NoWait, Push, Reply, Via, answer
 from cli.failures import Failure
 from schemas.base import DEFAULT_NAMESPACE
 
@@ -26,6 +26,11 @@ def deny(
     digest: Annotated[str | None, typer.Option("--digest", help="Digest of what you read.")] = None,
     reason: common.Reason = "",
     changes: Annotated[bool, typer.Option("--changes", help="Send it back to be changed; needs --reason.")] = False,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Take back leave that was given for an action and not used up.")
+    ] = False,
+    via: Via = "store",
+    push: Push = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
     no_wait: NoWait = False,
 ) -> None:
@@ -34,8 +39,11 @@ def deny(
     Examples:
       remit deny mission/check-links --reason "not needed"
       remit deny mission/check-links --changes --reason "name the dead links"
+      remit deny newsletter-action-3f1c2a9b04de --revoke --reason "sent by hand"
     """
     if changes and not reason.strip():
         raise Failure("--changes needs --reason: say what to change")
-    verdict = "ChangesRequested" if changes else "Deny"
-    answer(context, target, verdict, digest, reason, namespace, no_wait=no_wait)
+    if changes and revoke:
+        raise Failure("--changes and --revoke are two answers: give one")
+    verdict = "ChangesRequested" if changes else "Revoke" if revoke else "Deny"
+    answer(context, Reply(target, verdict, digest, reason, via=via, push=push, no_wait=no_wait), namespace)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import common, completion, moment
+from cli import common, completion, held, moment
 from schemas.base import DEFAULT_NAMESPACE
 
 
@@ -39,4 +39,4 @@ def describe(
     key = common.key_named(f"{target}/{name}" if name else target, namespace)
     with common.store_of(context, read_only=True) as store, store.snapshot() as snapshot:
         resource = common.object_named(snapshot, key)
-        print(describe_object(snapshot, resource, moment.now()))
+        print(describe_object(snapshot, resource, moment.now(), held.stops_of(common.project_of(context))))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cli import common, health
+from cli import common, health, held
 from cli.failures import Exit, Failure
 from cli.health import Finding
 from cli.output import safe
@@ -51,9 +51,31 @@ def _project(context: typer.Context) -> list[Finding]:
         Finding(True, f"project {project.root}"),
         *health.signatures(spec.verify if spec is not None else None, project.root),
         *health.keys(project.state),
+        *_estop_files(project),
         *_store(context, project),
         *health.ports(project.config),
     ]
+
+
+def _estop_files(project: Project) -> list[Finding]:
+    """The files that stop everything, or a tenant, while they are there."""
+    stops = held.stops_of(project)
+    found = [
+        Finding(False, f"ESTOP {facts.file} stops all, by {facts.placed_by}: {facts.spec.reason}", facts.remedy)
+        for facts in stops.of_files()
+    ]
+    place = stops.file.path if stops.file is not None else ""
+    return found or [Finding(True, f"no file {place}: nothing is stopped by it")]
+
+
+def _stopped(snapshot: Snapshot) -> list[Finding]:
+    """E-stops and quarantines that stand."""
+    from cli.moment import now
+    from controllers.holds.effective import holds
+    from decisions.holds import held_by
+
+    standing = [h for h in holds(snapshot) if h.in_force(now()) and (h.spec.is_estop or h.spec.quarantine)]
+    return [Finding(False, h.key.short, held_by(h).hint) for h in standing]
 
 
 def _store(context: typer.Context, project: Project) -> list[Finding]:
@@ -66,7 +88,7 @@ def _store(context: typer.Context, project: Project) -> list[Finding]:
             agents, missions = snapshot.count("Agent"), snapshot.count("Mission")
             found = [Finding(True, f"store {shown(project.config.store)}: {agents} agents, {missions} missions")]
             found += [_source(source) for source in snapshot.objects("Source")]
-            return found + _unready(snapshot)
+            return found + _stopped(snapshot) + _unready(snapshot)
     except RemitError as error:
         return [Finding(False, f"store {shown(project.config.store)}", str(error))]
 

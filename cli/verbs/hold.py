@@ -39,18 +39,23 @@ def hold(
     selector: Annotated[str | None, typer.Option("--selector", "-l", help="Labels of agents and missions.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything in the namespace.")] = False,
     everywhere: Annotated[bool, typer.Option("--global", help="Everything, in every namespace.")] = False,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="For agents: stop, revoke the keys of runs, block their missions.")
+    ] = False,
     name: Annotated[str | None, typer.Option("--name", help="Name of the Hold.")] = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
-    """Stop work without touching what is declared; no sync can undo it.
+    """Stop work without touching what is declared; no sync can undo it. Everything at once: remit estop.
 
     Examples:
       remit hold agent/links -r "looks wrong" --for 2h
+      remit hold agent/links --quarantine -r "it asked for keys"
       remit hold --all --mode Stop -r incident
     """
     from datetime import timedelta
 
     from cli.project import me
+    from controllers.holds.effective import facts_of
     from controllers.runtime.clock import SystemClock
     from schemas.event import EventType
     from schemas.hold import HoldScope, HoldSpec, HoldStatus
@@ -60,7 +65,9 @@ def hold(
     if not reason.strip():
         raise Failure("a Hold needs --reason: whoever meets it wants to know why")
     actor = me()
-    body: dict[str, Any] = {"mode": _mode(mode), "reason": reason}
+    body: dict[str, Any] = {"mode": _mode("Stop" if quarantine else mode), "reason": reason}
+    if quarantine:
+        body["quarantine"] = True
     if duration is not None:
         body["until"] = format_time(SystemClock().now() + timedelta(seconds=common.seconds_of(duration)))
     if everywhere or everything:
@@ -68,6 +75,8 @@ def hold(
     else:
         body["selector"] = _hold_selector(targets or [], selector, namespace)
     spec = HoldSpec.model_validate(body)
+    if everywhere:
+        namespace = DEFAULT_NAMESPACE  # where everybody looks for what concerns everybody
     wanted = name or f"hold-{digest({**spec.to_wire(), 'by': actor.subject})[7:15]}"
     if not is_name(wanted):
         raise Failure(f"{wanted[:60]!r} is no name")
@@ -83,7 +92,7 @@ def hold(
             tx.event(EventType.CREATED, placed, reason=spec.mode, message=reason)
         matched = common.wait_until(store, _WAIT_S, lambda s: _matched(s, placed.key))
     count = f"holds {matched['matched']} object(s)" if matched else "takes effect when the engine starts"
-    print(f"hold/{placed.name} {count}; release: remit release {placed.name}")
+    print(f"{placed.key.short} {count}; release: {facts_of(placed).remedy}")
 
 
 def _matched(snapshot: Snapshot, key: Key) -> dict[str, Any] | None:

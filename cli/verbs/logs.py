@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from cli.output import safe
 from schemas.base import DEFAULT_NAMESPACE, Key
 
 if TYPE_CHECKING:
+    from schemas.redaction import Redactor
     from schemas.resource import Resource
     from store.contract import Snapshot
 
@@ -45,19 +47,25 @@ def logs(
       remit logs mission/check-links -f
       remit logs run/check-links-1 --stderr --tail 20
     """
+    from controllers.runs.redaction_level import level_of
+    from schemas.redaction import Redactor
     from schemas.run import ACTIVE_STATES
 
     project = common.project_of(context)
     with common.store_of(context, read_only=True) as store:
         with store.snapshot() as snapshot:
             run = _run(snapshot, target, namespace)
+            level = level_of(snapshot, snapshot.get_by_uid(run.spec["agentUid"]))
+        redactor = Redactor((), level, octets=True)
         folder = project.state / "runs" / run.uid
         names = [n for n, on in (("stdout.log", stdout or not stderr), ("stderr.log", stderr or not stdout)) if on]
-        tails = [_Tail(folder / name) for name in names]
+        tails = [_Tail(folder / name, redactor) for name in names]
         if not any(t.path.exists() for t in tails) and not follow:
             raise Failure(f"{run.key.short} has no log here: it was not started, or its files were cleaned up")
         for t in tails:
             t.print(last=tail)
+            if not follow:
+                t.end()
         while follow:
             with store.snapshot() as snapshot:
                 current = snapshot.get_by_uid(run.uid)
@@ -65,6 +73,8 @@ def logs(
             for t in tails:
                 t.print()
             if ended:
+                for t in tails:
+                    t.end()
                 return
             common.pause(common.POLL_S)
 
@@ -83,22 +93,35 @@ def _run(snapshot: Snapshot, target: str, namespace: str) -> Resource:
 
 
 class _Tail:
-    """Prints a growing file from where it was left."""
+    """Prints a growing file from where it was left. What a worker elsewhere handed in is not trusted to be without
+    credentials, so that they are looked for once more."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, redactor: Redactor) -> None:
+        from schemas.redaction_stream import StreamRedactor
+
         self.path = path
+        self._stream = StreamRedactor(redactor)
         self._offset = 0
 
     def print(self, *, last: int = 0) -> None:
+        from controllers.runtime.beneath import open_plain
+
         try:
-            with self.path.open("rb") as file:
+            with os.fdopen(open_plain(self.path), "rb") as file:
                 file.seek(self._offset)
                 data = file.read()
                 self._offset = file.tell()
         except FileNotFoundError:
             return
-        text = data.decode("utf-8", "replace")
         if last:
-            text = "".join(text.splitlines(keepends=True)[-last:])
+            data = b"".join((self._stream.feed(data) + self._stream.finish()).splitlines(keepends=True)[-last:])
+        self._show(self._stream.feed(data))
+
+    def end(self) -> None:
+        """Print what is left of the last line."""
+        self._show(self._stream.finish())
+
+    def _show(self, data: bytes) -> None:
+        text = data.decode("utf-8", "replace")
         sys.stdout.write(safe(text, lines=True))
         sys.stdout.flush()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from cli import common, completion, missions
+from cli import common, completion, held, missions
 from cli.failures import Exit, Failure
-from schemas.base import DEFAULT_NAMESPACE, Key
-
-if TYPE_CHECKING:
-    from schemas.resource import Resource
-    from store.contract import Store
+from schemas.base import DEFAULT_NAMESPACE
 
 
 def register(app: typer.Typer) -> None:
@@ -48,27 +44,4 @@ def retry(
         token = format_time(SystemClock().now())
         path = ("metadata", "annotations", RETRY_REQUESTED_AT)
         missions.change(context, store, mission, [(path, token)], "Retry", reason)
-        hint = _held(store, mission)
-        if hint:
-            raise Failure(
-                f"recorded, but {mission.key.short} is held: {hint}",
-                hint=f"remit describe {mission.key.short}",
-                code=Exit.REFUSED,
-            )
-
-
-def _held(store: Store, mission: Resource) -> str:
-    """What the Hold says that stops a mission or its agent; "" when none does."""
-    from cli.moment import now
-    from controllers.reconcilers.facts import holds
-    from decisions.holds import strictest
-
-    with store.snapshot() as snapshot:
-        objects = [(mission.key, mission.labels)]
-        ref = mission.status.get("agent") or mission.spec.get("agentRef")
-        if ref:
-            key = Key("Agent", ref.get("namespace") or mission.namespace, ref["name"])
-            agent = snapshot.get(key)
-            objects.append((key, agent.labels if agent is not None else {}))
-        found = strictest(holds(snapshot), objects, now())
-    return found.hint if found is not None else ""
+        held.require_free(context, store, mission)

@@ -11,7 +11,8 @@ from cli import common
 from cli.failures import Exit, Failure
 
 if TYPE_CHECKING:
-    from store.contract import Snapshot
+    from schemas.resource import Actor
+    from store.contract import Snapshot, Store
 
 
 def register(app: typer.Typer) -> None:
@@ -30,25 +31,11 @@ def sync(
       remit sync
       remit sync --timeout 5m
     """
-    from dataclasses import replace
-
     from cli.project import me
-    from controllers.runtime.clock import SystemClock
     from controllers.wiring import DEFAULT_SOURCE
-    from schemas.quantities import format_time
-    from schemas.resource import RECONCILE_REQUESTED_AT, Declared
 
-    token = f"{format_time(SystemClock().now())}-{os.getpid()}"
     with common.store_of(context) as store:
-        with store.transaction(me()) as tx:
-            source = tx.get(DEFAULT_SOURCE)
-            if source is None:
-                raise Failure("no engine ever ran here: there is no source to look at", hint="remit run")
-            wanted = Declared(
-                source.kind, source.namespace, source.name, source.spec, source.labels,
-                {**source.annotations, RECONCILE_REQUESTED_AT: token}, source.provenance,
-            )  # fmt: skip
-            tx.put_spec(replace(source), wanted)
+        token = ask_for_a_look(store, me())
         if no_wait:
             print("asked for")
             return
@@ -60,6 +47,26 @@ def sync(
             done = snapshot.get(DEFAULT_SOURCE)
         assert done is not None
         raise typer.Exit(say(done.status))
+
+
+def ask_for_a_look(store: Store, actor: Actor) -> str:
+    """Have the engine look at its source; the token that it will say it handled. Raises Failure where none ever ran."""
+    from controllers.runtime.clock import SystemClock
+    from controllers.wiring import DEFAULT_SOURCE
+    from schemas.quantities import format_time
+    from schemas.resource import RECONCILE_REQUESTED_AT, Declared
+
+    token = f"{format_time(SystemClock().now())}-{os.getpid()}"
+    with store.transaction(actor) as tx:
+        source = tx.get(DEFAULT_SOURCE)
+        if source is None:
+            raise Failure("no engine ever ran here: there is no source to look at", hint="remit run")
+        wanted = Declared(
+            source.kind, source.namespace, source.name, source.spec, source.labels,
+            {**source.annotations, RECONCILE_REQUESTED_AT: token}, source.provenance,
+        )  # fmt: skip
+        tx.put_spec(source, wanted)
+    return token
 
 
 def _handled(snapshot: Snapshot, token: str) -> bool:

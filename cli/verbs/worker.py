@@ -15,6 +15,7 @@ from cli.failures import Exit, Failure
 
 if TYPE_CHECKING:
     from controllers.worker.worker import Identity
+    from schemas.secrets_config import SecretsConfig
 
 TOKEN_VARIABLE = "REMIT_WORKER_TOKEN"  # noqa: S105  the name of a variable
 
@@ -124,6 +125,21 @@ def _token(path: Path | None) -> str:
     return value
 
 
+def _secrets_config(root: Path, namespace: str) -> SecretsConfig:
+    """Where this machine's secrets lie: as its ``remit.yaml`` says, if it has one. Without grants the namespace of the
+    executor may use every one: whoever starts a worker for it lends it this machine."""
+    from cli.project import CONFIG_NAME, STATE_NAME, locate
+    from schemas.secrets_config import Grant, SecretsConfig
+
+    named = any((folder / CONFIG_NAME).is_file() for folder in (root, root / STATE_NAME))
+    config = locate(root).config.secrets if named else SecretsConfig()
+    if config.grants:
+        return config
+    every = ("**",)
+    grant = Grant(namespaces=(namespace,), env=every, files=every, vault=every, aws_secrets_manager=every)
+    return config.model_copy(update={"grants": (grant,)})
+
+
 async def _work(identity: Identity, url: str, token: str, root: Path, folder: Path, *, quiet: bool) -> int:
     import random
     import uuid
@@ -132,13 +148,14 @@ async def _work(identity: Identity, url: str, token: str, root: Path, folder: Pa
 
     from cli.output import safe
     from controllers.dispatch.command import CommandExecutor
-    from controllers.dispatch.environment import LocalSecrets
     from controllers.runtime.blocking import ThreadBlocking
     from controllers.runtime.clock import SystemClock
     from controllers.runtime.signals import drain_on_signal
+    from controllers.secrets.keeper import make_keeper
     from controllers.worker.desk import Desk
     from controllers.worker.engine_link import EngineLink
     from controllers.worker.worker import Worker, WorkerRefused
+    from schemas.base import DEFAULT_NAMESPACE
 
     def say(text: str) -> None:
         if not quiet:
@@ -150,7 +167,16 @@ async def _work(identity: Identity, url: str, token: str, root: Path, folder: Pa
     stop = asyncio.Event()
     desk = Desk(folder)
     blocking = ThreadBlocking(4, name="remit-worker")
-    commands = CommandExecutor(folder, clock, blocking, secrets=LocalSecrets(variables=variables))
+    namespace = identity.executor.rpartition("/")[0] or DEFAULT_NAMESPACE
+    secrets = make_keeper(
+        _secrets_config(root, namespace),
+        project=root,
+        closed=(folder, root / ".remit"),
+        variables=variables,
+        now=clock.now,
+        monotonic=clock.monotonic,
+    )
+    commands = CommandExecutor(folder, clock, blocking, secrets=secrets)
     try:
         link = EngineLink(url, token, clock=clock, chance=random.random)
     except NotConfigured as error:

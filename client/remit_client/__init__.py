@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Canceled,
         ClientError,
         Conflict,
+        Denied,
         EngineUnreachable,
         Failure,
         NotConfigured,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
         Rejected,
         RunOver,
     )
-    from remit_client.protocol import Notice, Usage
+    from remit_client.protocol import Decision, Notice, Usage
     from remit_client.retry import RetryPolicy
     from remit_client.run import Run
 
@@ -48,6 +49,8 @@ __all__ = [
     "ClientError",
     "Clock",
     "Conflict",
+    "Decision",
+    "Denied",
     "EngineUnreachable",
     "Failure",
     "NotConfigured",
@@ -71,6 +74,8 @@ _HOMES = {
     "ClientError": "errors",
     "Clock": "clock",
     "Conflict": "errors",
+    "Decision": "protocol",
+    "Denied": "errors",
     "EngineUnreachable": "errors",
     "Failure": "errors",
     "NotConfigured": "errors",

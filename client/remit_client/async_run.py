@@ -23,8 +23,18 @@ import httpx2
 from remit_client.assignment import Assignment
 from remit_client.clock import Clock, SystemClock
 from remit_client.connection import ANSWER_TIMEOUT_S, Connection
-from remit_client.errors import Canceled, ClientError, Failure, NotInScope, RunOver
-from remit_client.protocol import MAX_INBOX_WAIT_S, Call, Calls, Notice, Usage, read_notices
+from remit_client.errors import Canceled, ClientError, Denied, EngineUnreachable, Failure, NotInScope, RunOver
+from remit_client.protocol import (
+    MAX_DECISION_WAIT_S,
+    MAX_INBOX_WAIT_S,
+    Call,
+    Calls,
+    Decision,
+    Notice,
+    Usage,
+    read_decision,
+    read_notices,
+)
 from remit_client.retry import RetryPolicy
 
 DEFAULT_HEARTBEAT_S = 15.0
@@ -180,15 +190,99 @@ class AsyncRun:
         output_tokens: int | None = None,
         model: str | None = None,
         source: str = "Reported",
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
     ) -> None:
-        """Report what was used since the last report; amounts add up. Leave out what is not known."""
-        usage = Usage(usd, input_tokens, output_tokens, model, source)
+        """Report what was used since the last report; amounts add up. Leave out what is not known: of tokens without
+        money the engine looks up the price, by the name of the model."""
+        usage = Usage(usd, input_tokens, output_tokens, model, source, cache_read_tokens, cache_write_tokens)
         await self._send(self._calls.usage(self._new_key(), usage))
+
+    async def authorize(
+        self,
+        tool: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        target: str = "",
+        usd: Decimal | float | int | str | None = None,
+        key: str | None = None,
+        wait_s: float | None = None,
+    ) -> Decision:
+        """Ask before a tool is used, and wait for as long as a person is asked (``wait_s`` at most). Returns the
+        decision that allows the call, which then may be made once; tell what came of it with ``tool_result``.
+
+        ``target`` and ``usd`` (an estimate) are shown to whoever is asked. ``key`` names the call: give one that comes
+        out the same when the program is started again, and an answer that was given meanwhile is not lost. Raises
+        Denied, Canceled when the run is to stop meanwhile, TimeoutError after ``wait_s``, and what reporting raises.
+        """
+        call = self._calls.authorize(key or self._new_key(), tool, args or {}, target, usd)
+        until = None if wait_s is None else self._clock.monotonic() + wait_s
+        decision = read_decision(await self._send(call))
+        while decision.decision == "ask":
+            self.check()
+            left = MAX_DECISION_WAIT_S if until is None else until - self._clock.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"nobody answered whether {tool} may be used: {decision.approval_request}")
+            if decision.again:
+                decision = read_decision(await self._send(call))
+            else:
+                decision = await self._decided(decision, min(MAX_DECISION_WAIT_S, max(1, int(left))))
+        if not decision.allowed:
+            raise Denied(
+                f"{tool} was refused: {decision.reason}" + (f" ({decision.remedy})" if decision.remedy else ""),
+                code=decision.code,
+                rule=decision.rule,
+                remedy=decision.remedy,
+                decision_id=decision.id,
+            )
+        return decision
+
+    async def _decided(self, decision: Decision, wait_s: int) -> Decision:
+        asked = self._clock.monotonic()
+        try:
+            found = read_decision(await self._send(self._calls.decision(decision.id, wait_s)))
+        except EngineUnreachable:
+            found = decision  # a question outlives the engine that asked it
+        # An engine that answers at once, as one that stops does, is not asked again in a tight circle.
+        if found.decision == "ask" and not found.again and self._clock.monotonic() - asked < _INBOX_PAUSE_S:
+            await self._clock.sleep(_INBOX_PAUSE_S)
+        return found
+
+    async def tool_result(
+        self,
+        tool: str,
+        *,
+        ok: bool = True,
+        error: str = "",
+        decision: Decision | None = None,
+        output_digest: str = "",
+        usd: Decimal | float | int | str | None = None,
+    ) -> None:
+        """Tell what came of a call, and what it cost; ``decision`` is the one that allowed it."""
+        id_ = "" if decision is None else decision.id
+        await self._send(self._calls.tool_result(self._new_key(), tool, ok, error, id_, output_digest, usd))
 
     async def artifact(self, name: str, content: str | bytes, media_type: str | None = None) -> None:
         """Keep something beside the deliverable. ``name`` is unique within the run; cite it as evidence. The media
         type is text/plain for text and application/octet-stream for bytes unless given."""
         await self._send(self._calls.artifact(self._new_key(), name, content, media_type))
+
+    async def say(self, text: str, *, to: Sequence[str] = (), in_reply_to: Notice | None = None) -> dict[str, Any]:
+        """Say something. ``in_reply_to`` is the notice of type Message that it answers. ``state`` in the answer is
+        Delivered, Pending (it goes out after a pause) or Blocked (too many without a person: it never does)."""
+        answered = in_reply_to.id.removeprefix("message/") if in_reply_to is not None else None
+        return await self._send(self._calls.say(self._new_key(), text, to, answered))
+
+    async def spawn(self, name: str, title: str, **wish: Any) -> dict[str, Any]:
+        """Have another agent do a part of the mission. ``wish`` are further fields of the protocol, such as
+        ``input={...}``, ``tools=[...]``, ``budget={"usd": "0.5"}``, ``ttlSeconds=600``; with ``hosted=True`` this
+        program does the work itself, and the answer holds ``hostedRun`` and ``key``. Raises Conflict where asking again
+        is no use, RateLimited while too many are alive."""
+        return await self._send(self._calls.spawn(self._new_key(), name, title, wish))
+
+    async def terminate(self, name: str, reason: str = "") -> None:
+        """End a sub-agent of this run."""
+        await self._send(self._calls.terminate(self._new_key(), name, reason))
 
     async def complete(
         self,

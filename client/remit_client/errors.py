@@ -14,7 +14,8 @@
         └── Rejected       any other refusal: the request itself is wrong, repeating it is no help
 
     Failure                raised by an agent's own code: ends the run as failed, in the agent's own words
-    └── Canceled           the run was asked to stop
+    ├── Canceled           the run was asked to stop
+    └── Denied             the gate, or a person, refused a call; ``decision_id`` names the decision
 """
 
 from __future__ import annotations
@@ -98,3 +99,17 @@ class Canceled(Failure):
 
     def __init__(self, message: str = "stopped on request") -> None:
         super().__init__("Canceled", message, retryable=False)
+
+
+class Denied(Failure):
+    """A call was refused. Catch it to go on without the call; uncaught, it ends the run as failed, and another attempt
+    would be refused as well."""
+
+    def __init__(
+        self, message: str, *, code: str = "", rule: str = "", remedy: str = "", decision_id: str = ""
+    ) -> None:
+        self.code = code
+        self.rule = rule
+        self.remedy = remedy
+        self.decision_id = decision_id
+        super().__init__("Denied", message, retryable=False)

@@ -17,6 +17,7 @@ PASSING_STATUSES = frozenset({502, 503, 504})
 """What a proxy or the engine itself answers while it restarts: tried again for the whole retry window."""
 
 MAX_INBOX_WAIT_S = 50
+MAX_DECISION_WAIT_S = 50
 _REFUSALS: dict[int, tuple[type[Problem], str]] = {
     401: (RunOver, "the run is over"),
     404: (NotInScope, "not within this run's scope"),
@@ -46,20 +47,28 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a piece of work used. ``usd`` None means not known, which is not 0. ``source`` is Reported (measured by the
-    agent or its provider), Estimated or Unknown."""
+    agent or its provider), Estimated or Unknown. Tokens that a cache took part in count among the input too."""
 
     usd: Decimal | float | int | str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     model: str | None = None
     source: str = "Reported"
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """JSON form, absent fields left out. Raises ValueError for amounts that are negative or not finite."""
         wire: dict[str, Any] = {"source": self.source}
         if self.usd is not None:
             wire["usd"] = _amount(self.usd)
-        for name, count in (("inputTokens", self.input_tokens), ("outputTokens", self.output_tokens)):
+        counts = {
+            "inputTokens": self.input_tokens,
+            "outputTokens": self.output_tokens,
+            "cacheReadTokens": self.cache_read_tokens,
+            "cacheWriteTokens": self.cache_write_tokens,
+        }
+        for name, count in counts.items():
             if count is not None:
                 if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                     raise ValueError(f"{name} is a whole number of at least 0, not {count!r}")
@@ -92,11 +101,56 @@ class Notice:
     @property
     def text(self) -> str:
         """Its words for people, "" when it has none."""
-        for field in ("reason", "text", "message"):
+        for field in ("text", "reason", "message"):
             value = self.body.get(field)
             if isinstance(value, str) and value:
                 return value
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the gate answered. ``decision`` is allow, deny or ask; ``code`` a word to program against, ``reason`` and
+    ``remedy`` are for people. ``again``: an answer is there, and the call has to be sent once more."""
+
+    id: str
+    decision: str
+    code: str = ""
+    reason: str = ""
+    remedy: str = ""
+    rule: str = ""
+    approval_request: str = ""
+    retry_after_s: float = 0.0
+    again: bool = False
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the call may be made, once."""
+        return self.decision == "allow"
+
+
+def read_decision(answer: Mapping[str, Any]) -> Decision:
+    """The decision in an answer. Raises BadAnswer for what is none."""
+
+    def text(name: str) -> str:
+        value = answer.get(name)
+        return clean_text(value, _MAX_TEXT) if isinstance(value, str) else ""
+
+    word, id_ = text("decision"), text("decisionId")
+    if word not in ("allow", "deny", "ask") or not id_:
+        raise BadAnswer("authorize: the answer is not a decision; is REMIT_URL the agent port?")
+    after = answer.get("retryAfterMs")
+    return Decision(
+        id_,
+        word,
+        text("code"),
+        text("reason"),
+        text("remedy"),
+        text("rule"),
+        text("approvalRequest"),
+        after / 1000 if isinstance(after, int) and not isinstance(after, bool) and after > 0 else 0.0,
+        answer.get("authorizeAgain") is True,
+    )
 
 
 class Calls:
@@ -154,6 +208,59 @@ class Calls:
         body = {"reason": reason, "message": clean_text(message, _MAX_TEXT), "retryable": retryable}
         return self._write("fail", body, f"{self._run}:fail")
 
+    def say(self, key: str, text: str, to: Sequence[str], in_reply_to: str | None) -> Call:
+        """Say something in the session."""
+        body: dict[str, Any] = {"text": clean_text(text), "to": list(to)}
+        if in_reply_to:
+            body["inReplyTo"] = in_reply_to
+        return self._write("messages", body, key)
+
+    def spawn(self, key: str, name: str, title: str, wish: Mapping[str, Any]) -> Call:
+        """Spawn a sub-agent; ``wish`` holds the other fields as on the wire."""
+        return self._write("sub-agents", {**wish, "name": name, "title": clean_text(title)}, key)
+
+    def terminate(self, key: str, name: str, reason: str) -> Call:
+        """End a sub-agent."""
+        return self._write("terminate", {"subAgent": name, "reason": clean_text(reason)}, key)
+
+    def authorize(
+        self, key: str, tool: str, args: Mapping[str, Any], target: str, usd: Decimal | float | int | str | None
+    ) -> Call:
+        """May this call be made? ``key`` names the call. Raises ValueError for arguments that are not JSON."""
+        body: dict[str, Any] = {"tool": tool, "args": args}
+        if target:
+            body["target"] = clean_text(target, _MAX_TEXT)
+        if usd is not None:
+            body["estimate"] = {"usd": _amount(usd)}
+        return Call("POST", "/agent/v1/authorize", _encoded(body), key)
+
+    def decision(self, id_: str, wait_s: int) -> Call:
+        """Ask what was decided; the engine answers at once when it was, else after ``wait_s`` seconds."""
+        wait_s = max(0, min(MAX_DECISION_WAIT_S, wait_s))
+        return Call("GET", f"/agent/v1/decisions/{quote(id_, safe='')}?wait={wait_s}", wait_s=wait_s)
+
+    def tool_result(
+        self,
+        key: str,
+        tool: str,
+        ok: bool,
+        error: str,
+        decision: str,
+        output_digest: str,
+        usd: Decimal | float | int | str | None,
+    ) -> Call:
+        """What came of a call."""
+        body: dict[str, Any] = {"tool": tool, "ok": ok}
+        if error:
+            body["error"] = clean_text(error, _MAX_TEXT)
+        if decision:
+            body["decisionId"] = decision
+        if output_digest:
+            body["outputDigest"] = output_digest
+        if usd is not None:
+            body["usd"] = _amount(usd)
+        return self._write("tool-results", body, key)
+
     def inbox(self, wait_s: int, known: Sequence[str] = ()) -> Call:
         """Ask for notices other than the ``known`` ones (the latest 20 ids are named); the engine answers at once when
         there are some, else after ``wait_s`` seconds."""
@@ -162,9 +269,12 @@ class Calls:
         return Call("GET", f"{self._base}/inbox?wait={wait_s}{query}", wait_s=wait_s)
 
     def _write(self, verb: str, body: dict[str, Any], key: str) -> Call:
-        # ASCII output: a lone surrogate that clean_text missed cannot break the encoding.
-        text = json.dumps(body, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-        return Call("POST", f"{self._base}/{verb}", text.encode("ascii"), key)
+        return Call("POST", f"{self._base}/{verb}", _encoded(body), key)
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    # ASCII output: a lone surrogate that clean_text missed cannot break the encoding.
+    return json.dumps(body, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def clean_text(text: str, limit: int | None = None) -> str:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Self, TypeVar, Unpack
 
 from remit_client.assignment import Assignment
 from remit_client.async_run import AsyncRun, Options, own_assignment
-from remit_client.protocol import Notice, Usage
+from remit_client.protocol import Decision, Notice, Usage
 
 T = TypeVar("T")
 
@@ -102,17 +102,65 @@ class Run:
         output_tokens: int | None = None,
         model: str | None = None,
         source: str = "Reported",
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
     ) -> None:
         """See AsyncRun.usage."""
         self._wait(
             self._inner.usage(
-                usd=usd, input_tokens=input_tokens, output_tokens=output_tokens, model=model, source=source
+                usd=usd,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                model=model,
+                source=source,
+                cache_read_tokens=cache_read_tokens,
+                cache_write_tokens=cache_write_tokens,
             )
+        )
+
+    def authorize(
+        self,
+        tool: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        target: str = "",
+        usd: Decimal | float | int | str | None = None,
+        key: str | None = None,
+        wait_s: float | None = None,
+    ) -> Decision:
+        """See AsyncRun.authorize."""
+        return self._wait(self._inner.authorize(tool, args, target=target, usd=usd, key=key, wait_s=wait_s))
+
+    def tool_result(
+        self,
+        tool: str,
+        *,
+        ok: bool = True,
+        error: str = "",
+        decision: Decision | None = None,
+        output_digest: str = "",
+        usd: Decimal | float | int | str | None = None,
+    ) -> None:
+        """See AsyncRun.tool_result."""
+        self._wait(
+            self._inner.tool_result(tool, ok=ok, error=error, decision=decision, output_digest=output_digest, usd=usd)
         )
 
     def artifact(self, name: str, content: str | bytes, media_type: str | None = None) -> None:
         """See AsyncRun.artifact."""
         self._wait(self._inner.artifact(name, content, media_type))
+
+    def say(self, text: str, *, to: Sequence[str] = (), in_reply_to: Notice | None = None) -> dict[str, Any]:
+        """See AsyncRun.say."""
+        return self._wait(self._inner.say(text, to=to, in_reply_to=in_reply_to))
+
+    def spawn(self, name: str, title: str, **wish: Any) -> dict[str, Any]:
+        """See AsyncRun.spawn."""
+        return self._wait(self._inner.spawn(name, title, **wish))
+
+    def terminate(self, name: str, reason: str = "") -> None:
+        """See AsyncRun.terminate."""
+        self._wait(self._inner.terminate(name, reason))
 
     def complete(
         self,

@@ -38,6 +38,7 @@ from controllers.dispatch.supervision.wire import StartRequest
 from controllers.dispatch.supervisor_client import SupervisorClient
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
+from schemas.base import DEFAULT_NAMESPACE
 from schemas.errors import Refused, Retry, Terminal
 from schemas.executor import Capabilities, Command, ExecutorSpec, OutputFormat
 from schemas.resource import canonical_json
@@ -109,6 +110,14 @@ class CommandExecutor:
             await self._client.seal(run_uid, RunReason.CANCELED.value, "canceled before it was started", canceled=True)
         await self._watch(run_uid)
 
+    async def stop_all(self, namespaces: frozenset[str] | None) -> int:
+        """Tell every program that runs (of these namespaces; None: of all) to stop; returns how many. Asks neither the
+        store nor, while nothing runs, the supervisor. The ends are reported as any other."""
+        runs = await self._blocking.run(self._open_runs, namespaces)
+        for run in runs:
+            await self._client.cancel(run)
+        return len(runs)
+
     async def outcomes(self) -> AsyncIterator[EndedRun]:
         """See ``Executor.outcomes``."""
         while True:
@@ -151,15 +160,18 @@ class CommandExecutor:
                 await self._blocking.run(shutil.rmtree, self._workspace(run), ignore_errors=True)
         return len(runs)
 
-    def problem(self, executor_spec: Mapping[str, Any], project_root: Path) -> CannotStart | None:
-        """What would keep a run with this spec from starting, None when nothing is known to. Blocks, reads files."""
+    def problem(
+        self, executor_spec: Mapping[str, Any], project_root: Path, namespace: str = DEFAULT_NAMESPACE
+    ) -> CannotStart | None:
+        """What would keep a run with this spec, declared in ``namespace``, from starting; None when nothing is known
+        to. Blocks, reads files; asks no service."""
         command = ExecutorSpec.model_validate(executor_spec).command
         try:
             if command is None:
                 raise CannotStart(RunReason.EXECUTOR_UNSUPPORTED, "the executor has no block command")
             for variable in command.env:
                 if variable.value_from is not None:
-                    self._secrets.resolve(variable.value_from, project_root)
+                    self._secrets.of(namespace).check(variable.value_from, project_root)
             directory = project_root if command.working_dir == WORKSPACE else _working_dir(command, project_root)
             path = next((v.value for v in command.env if v.name == "PATH" and v.value), environment.default_path())
             program = command.argv[0]
@@ -218,6 +230,8 @@ class CommandExecutor:
             stdout_cap=command.max_output,
             stderr_cap=command.max_output,
             note=_note(order),
+            hidden=environment.hidden(command.env),
+            redaction=order.redaction,
         )
 
     def _directory(self, command: Command, order: RunOrder) -> Path:
@@ -234,6 +248,18 @@ class CommandExecutor:
         return [
             folder.path.name for folder in self._folders() if folder.started.exists() and not _mark(folder).exists()
         ]
+
+    def _open_runs(self, namespaces: frozenset[str] | None) -> list[str]:
+        """Runs that were started and have no end on the disk, of these namespaces."""
+        found = []
+        for folder in self._folders():
+            if folder.exit.exists() or not folder.started.exists():
+                continue
+            note = (read_record(folder.started) or {}).get("note")
+            namespace = str(note.get("namespace", "")) if isinstance(note, dict) else ""
+            if namespaces is None or namespace in namespaces:
+                found.append(folder.path.name)
+        return found
 
     def _outdated(self, before: datetime) -> list[str]:
         return [folder.path.name for folder in self._folders() if _is_outdated(folder, before)]

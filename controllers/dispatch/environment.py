@@ -5,57 +5,20 @@ Secrets are looked up when a run starts, go to the program, and stay nowhere els
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from controllers.dispatch.executor import RunOrder
-from schemas.secret import EnvVar, ValueFrom
+from controllers.secrets.keeper import local_secrets
+from controllers.secrets.source import SecretMissing as SecretMissing
+from controllers.secrets.source import SecretSource as SecretSource
+from controllers.secrets.source import SecretUnavailable as SecretUnavailable
+from schemas.secret import EnvVar
 
+LocalSecrets = local_secrets
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_MAX_SECRET = 65_536
-
-
-class SecretMissing(Exception):
-    """A reference leads to no value. The message names the reference and never a value."""
-
-
-class SecretSource(Protocol):
-    """Looks up references."""
-
-    def resolve(self, reference: ValueFrom, project_root: Path) -> str:
-        """The value. May block. Raises SecretMissing."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LocalSecrets:
-    """Secrets from the engine's environment and from files; a relative path counts from the project.
-
-    ``variables`` is the environment that ``env`` references may read. Kinds of reference that need a service are
-    passed to ``others``; without it they are missing.
-    """
-
-    variables: Mapping[str, str] = field(repr=False)
-    others: SecretSource | None = None
-
-    def resolve(self, reference: ValueFrom, project_root: Path) -> str:
-        """See ``SecretSource.resolve``."""
-        if reference.env is not None:
-            value = self.variables.get(reference.env)
-            if value is None:
-                raise SecretMissing(f"the engine has no environment variable {reference.env}")
-            return value
-        if reference.file is not None:
-            return _read_secret(project_root / reference.file, reference.file)
-        if self.others is not None:
-            return self.others.resolve(reference, project_root)
-        (kind,) = reference.to_wire()
-        raise SecretMissing(f"this engine has no source for secrets of the kind {kind}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +36,12 @@ def default_path() -> str:
 
 
 def build(order: RunOrder, declared: Sequence[EnvVar], secrets: SecretSource, paths: PrivatePaths) -> dict[str, str]:
-    """The whole environment of a program. Raises SecretMissing.
+    """The whole environment of a program. Raises SecretMissing, SecretUnavailable.
 
     Later entries win: fixed ones, then what the spec declares (so HOME or PATH can be set there), then the REMIT_
     variables, which nothing can replace.
     """
+    granted = secrets.of(order.executor_namespace or order.namespace, order.namespace)
     environment = {
         "PATH": default_path(),
         "LANG": "C.UTF-8",
@@ -87,13 +51,18 @@ def build(order: RunOrder, declared: Sequence[EnvVar], secrets: SecretSource, pa
         "TMPDIR": str(paths.temporary),
     }
     for variable in declared:
-        environment[variable.name] = _value(variable, secrets, order.project_root)
+        environment[variable.name] = _value(variable, granted, order.project_root)
     return environment | {
         "REMIT_URL": order.agent_url,
         "REMIT_RUN": order.run_uid,
         "REMIT_TOKEN": order.token,
         "REMIT_MISSION_FILE": str(paths.mission),
     }
+
+
+def hidden(declared: Sequence[EnvVar]) -> list[str]:
+    """Names of the variables whose values are secrets."""
+    return ["REMIT_TOKEN", *(variable.name for variable in declared if variable.value_from is not None)]
 
 
 def _value(variable: EnvVar, secrets: SecretSource, project_root: Path) -> str:
@@ -103,30 +72,8 @@ def _value(variable: EnvVar, secrets: SecretSource, project_root: Path) -> str:
         value = secrets.resolve(variable.value_from, project_root)
     except SecretMissing as missing:
         raise SecretMissing(f"the variable {variable.name} has no value: {missing}") from None
+    except SecretUnavailable as passing:
+        raise SecretUnavailable(f"the variable {variable.name} has no value yet: {passing}") from None
     if "\0" in value:
         raise SecretMissing(f"the variable {variable.name} has no value: what its reference names holds a NUL byte")
     return value
-
-
-def _read_secret(path: Path, shown: str) -> str:
-    """The text of a regular file, without one final newline. Never waits for a pipe or a device."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        detail = error.strerror if isinstance(error, OSError) else "not a path"
-        raise SecretMissing(f"cannot read the file {shown}: {detail}") from None
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise SecretMissing(f"{shown} is not a regular file")
-        with os.fdopen(fd, "rb", closefd=False) as file:
-            data = file.read(_MAX_SECRET + 1)
-    except OSError as error:
-        raise SecretMissing(f"cannot read the file {shown}: {error.strerror}") from None
-    finally:
-        os.close(fd)
-    if len(data) > _MAX_SECRET:
-        raise SecretMissing(f"the file {shown} is larger than {_MAX_SECRET} bytes")
-    try:
-        return data.decode("utf-8").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
-        raise SecretMissing(f"the file {shown} is not UTF-8 text") from None

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from controllers.dispatch.usage import UsageReport
 from schemas.executor import Capabilities
 from schemas.mission import Artifact
+from schemas.redaction import STANDARD
 from schemas.run import RunReason, RunState
 
 
@@ -20,7 +21,9 @@ class RunOrder:
 
     ``run_uid`` is the idempotency key. ``executor_spec`` is a canonical Executor spec. ``mission`` is the document
     handed to the agent. ``token`` is a secret: it is given to the agent and stored nowhere. ``deadline_s`` counts
-    from the start and tightens the executor's timeout; None leaves that alone.
+    from the start and tightens the executor's timeout; None leaves that alone. ``executor_namespace`` is where the
+    executor is declared, "" for that of the run: a secret must be granted to both. ``redaction`` is the level for
+    what the program prints.
     """
 
     run_uid: str
@@ -34,6 +37,8 @@ class RunOrder:
     agent_url: str
     project_root: Path
     deadline_s: float | None = None
+    executor_namespace: str = ""
+    redaction: str = STANDARD
 
     def __repr__(self) -> str:
         return f"RunOrder({self.namespace}/{self.run_name}, uid {self.run_uid}, attempt {self.attempt})"

@@ -13,6 +13,7 @@ from typing import Any
 from controllers.dispatch.executor import RunOutcome
 from controllers.dispatch.output.parsed import Failed, Parsed, Parser
 from controllers.dispatch.supervision.records import ExitRecord, gap_line
+from controllers.runtime.beneath import open_plain
 from schemas.mission import Artifact
 from schemas.quantities import parse_time
 from schemas.run import RunReason, RunState
@@ -25,7 +26,7 @@ _RETRYABLE_STARTS = {"ResourceExhausted"}
 def read_log(path: Path, limit: int = MAX_READ) -> bytes:
     """A log; of one beyond ``limit`` the first and the last half of that. Empty when there is none."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_plain(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size <= limit:
                 return file.read()

@@ -14,7 +14,9 @@ from typing import Any
 from controllers.dispatch.environment import SecretMissing, SecretSource
 from controllers.dispatch.executor import EndedRun, RunOrder
 from controllers.runtime.blocking import Blocking
+from schemas.base import DEFAULT_NAMESPACE
 from schemas.executor import Capabilities, ExecutorSpec, OutputFormat
+from schemas.secret import ValueFrom
 
 SHORTEST_TOKEN = 20
 """Characters of a worker token; one that is shorter could be guessed."""
@@ -58,18 +60,29 @@ class PullExecutor:
     async def close(self) -> None:
         """See ``Executor.close``."""
 
-    def token(self, executor_spec: Mapping[str, Any], project_root: Path) -> str:
-        """The token of its workers. Blocks. Raises SecretMissing, which says what to do and holds no value."""
-        pull = ExecutorSpec.model_validate(executor_spec).pull
-        if pull is None or pull.auth is None:
-            raise SecretMissing(
-                "spec.pull.auth names no token, so that no worker can prove itself: declare auth: {env: NAME} or"
-                " {file: PATH}"
-            )
-        value = self._secrets.resolve(pull.auth, project_root)
+    def check(self, executor_spec: Mapping[str, Any], project_root: Path, namespace: str = DEFAULT_NAMESPACE) -> None:
+        """Raise SecretMissing where ``token`` would, as far as it can be told without asking a service."""
+        auth = self._auth(executor_spec)
+        self._secrets.of(namespace).check(auth, project_root)
+        if auth.env is not None or auth.file is not None:
+            self.token(executor_spec, project_root, namespace)
+
+    def token(self, executor_spec: Mapping[str, Any], project_root: Path, namespace: str = DEFAULT_NAMESPACE) -> str:
+        """The token of its workers; ``namespace`` is where the executor is declared. Blocks. Raises SecretMissing,
+        which says what to do and holds no value, and SecretUnavailable."""
+        value = self._secrets.of(namespace).resolve(self._auth(executor_spec), project_root)
         if len(value) < SHORTEST_TOKEN or not value.isascii() or not value.isprintable() or " " in value:
             raise SecretMissing(
                 f"what spec.pull.auth names is no token: it takes at least {SHORTEST_TOKEN} printable ASCII characters"
                 " without spaces"
             )
         return value
+
+    def _auth(self, executor_spec: Mapping[str, Any]) -> ValueFrom:
+        pull = ExecutorSpec.model_validate(executor_spec).pull
+        if pull is None or pull.auth is None:
+            raise SecretMissing(
+                "spec.pull.auth names no token, so that no worker can prove itself: declare auth: {env: NAME} or"
+                " {file: PATH}"
+            )
+        return pull.auth

@@ -86,9 +86,10 @@ class SupervisorClient:
         fields = {"reason": reason, "message": message, "canceled": canceled, "note": dict(note or {})}
         return _status(await self._ask("seal", run, fields))
 
-    async def cancel(self, run: str, grace_s: float) -> RunStatus:
-        """Ask a run to end, kill it after ``grace_s``. Returns at once; the end is reported as any other."""
-        return _status(await self._ask("cancel", run, {"grace_s": grace_s}))
+    async def cancel(self, run: str, grace_s: float | None = None) -> RunStatus:
+        """Ask a run to end, kill it after ``grace_s`` (None: what it was started with). Returns at once; the end is
+        reported as any other."""
+        return _status(await self._ask("cancel", run, {} if grace_s is None else {"grace_s": grace_s}))
 
     async def status(self, run: str) -> RunStatus:
         """Where a run stands."""

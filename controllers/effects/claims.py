@@ -66,6 +66,8 @@ def offered(snapshot: Snapshot, executor: Key, now: datetime) -> list[Resource]:
         status = RunStatus.model_validate(run.status)
         if _executor_of(run) != executor or status.claim is not None or status.cancel_requested_at is not None:
             continue
+        if status.hosted_until is not None:
+            continue  # the program of its parent does it
         mission = snapshot.get_by_uid(run.owner_uid)
         priority = int(mission.spec.get("priority", 50)) if mission is not None else 0
         found[run.key] = run
@@ -91,7 +93,7 @@ def claim(tx: Transaction, executor: Resource, worker: str, key: str, context: R
         assert status.claim is not None
         return Claimed(order_of(tx, before, context), status.claim.fence, _renew(tx, before, status.claim))
     for run in offered(tx, executor.key, tx.now):
-        if inbox.held(tx, run, tx.now) is not None:
+        if inbox.held(tx, run, tx.now, context.stops) is not None:
             continue
         try:
             order = order_of(tx, run, context)

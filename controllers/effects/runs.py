@@ -11,16 +11,21 @@ from typing import Any
 
 from controllers.dispatch.executor import EndedRun, Executor, RunOrder
 from controllers.effects.runner import Commit
-from controllers.runs import health, records
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
+from controllers.runs import health, inbox, records
 from controllers.runs.artifacts import ArtifactFiles
+from controllers.runs.redaction_level import level_of
 from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from controllers.runtime.lifecycle import Lifecycle
+from decisions.holds import Held
 from schemas.agent import AgentSpec, AgentStatus
 from schemas.base import API_VERSION, Key
 from schemas.errors import StoreError, Terminal
 from schemas.executor import ExecutorSpec, ExecutorType
+from schemas.hold import HoldMode
 from schemas.mission import MissionSpec, MissionStatus
 from schemas.quantities import format_duration
 from schemas.resource import SYSTEM, Resource
@@ -35,11 +40,13 @@ _RECORD_RETRY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What every run of this engine is started with. ``agent_url`` is asked when a run starts."""
+    """What every run of this engine is started with. ``agent_url`` is asked when a run starts; ``stops`` may keep it
+    from starting."""
 
     tokens: RunTokens
     agent_url: Callable[[], str]
     project_root: Path
+    stops: Stops = other.NONE
 
 
 class RunEffects:
@@ -71,6 +78,9 @@ class RunEffects:
         if isinstance(prepared, records.Ending):
             ending = prepared
             return lambda tx: end_run(tx, uid, ending)
+        if isinstance(prepared, Held):  # an earlier delivery may have started it, so it is stopped rather than ended
+            log.info("%s: not started: %s", effect.key, prepared.hint)
+            return await self.cancel(effect)
         executor = self._executors.get(str(prepared.executor_spec["type"]))
         if executor is None:
             ending = records.Ending(
@@ -85,7 +95,7 @@ class RunEffects:
             return None  # it is offered: it starts when a worker says so
         return lambda tx: _begun(tx, uid)
 
-    def _prepare(self, uid: str) -> RunOrder | records.Ending | None:
+    def _prepare(self, uid: str) -> RunOrder | records.Ending | Held | None:
         with self._store.snapshot() as snapshot:
             run = snapshot.get_by_uid(uid)
             if run is None:
@@ -97,6 +107,9 @@ class RunEffects:
                 return records.Ending(
                     state=RunState.CANCELED, reason=RunReason.CANCELED, message=f"not started: {status.cancel_reason}"
                 )
+            held = inbox.held(snapshot, run, self._clock.now(), self._context.stops)
+            if held is not None and held.mode is HoldMode.STOP:
+                return held
             return order_of(snapshot, run, self._context)
 
     async def cancel(self, effect: Effect) -> Commit | None:
@@ -189,6 +202,8 @@ def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder
         agent_url=context.agent_url(),
         project_root=context.project_root,
         deadline_s=spec.timeout.total_seconds(),
+        executor_namespace=executor_key.namespace,
+        redaction=level_of(snapshot, snapshot.get_by_uid(spec.agent_uid)).value,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from controllers.reconcilers import facts, spending, writing
+from controllers.holds import effective
+from controllers.reconcilers import breaches, facts, spending, writing
 from controllers.runs import records
 from controllers.runtime.result import DONE, Result
 from decisions import agent as decisions
@@ -67,6 +68,9 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
     reports = command is None or command.get("outputFormat") == OutputFormat.REMIT
     objects = [(agent.key, agent.labels), (executor_key, executor.labels if executor is not None else {})]
     used_share, fullest = spending.fullest(tx, agent)
+    if fullest is not None and fullest.budget is None:
+        breaches.warn(tx, agent, fullest, used_share)
+    breaches.clear_past(tx, agent)
     return decisions.AgentFacts(
         key=agent.key,
         generation=agent.generation,
@@ -77,7 +81,7 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
         executor=executor_key,
         executor_ready=ready,
         executor_message=message,
-        held=strictest(facts.holds(tx), objects, tx.now),
+        held=strictest(effective.holds(tx), objects, tx.now),
         runs=tuple(_open_run(r, reports=reports) for r in runs),
         disruption=_disruption(tx, agent, status),
         trial=found,

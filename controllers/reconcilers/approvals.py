@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controllers.reconcilers import writing
+from controllers.reconcilers import consent, writing
 from controllers.runtime.result import DONE, Result
-from decisions.approvals import Answer, Question, Ruling, rule
-from schemas.approval_decision import ApprovalDecisionReason, ApprovalDecisionSpec, ApprovalDecisionStatus
+from decisions.approvals import Answer, Question, Ruling, ends_at, reach, rule
+from schemas.approval_decision import (
+    ApprovalDecisionReason,
+    ApprovalDecisionSpec,
+    ApprovalDecisionStatus,
+    DecisionScope,
+    DecisionVerdict,
+)
 from schemas.approval_request import (
     ApprovalRequestReason,
     ApprovalRequestSpec,
     ApprovalRequestStatus,
+    GivenApproval,
     RequestState,
+    RequestType,
 )
 from schemas.base import Key
 from schemas.conditions import find, set_condition
@@ -42,100 +50,138 @@ def reconcile_decision(tx: Transaction, key: Key) -> Result:
         return DONE
     spec = ApprovalDecisionSpec.model_validate(decision.spec)
     request = tx.get(Key("ApprovalRequest", key.namespace, spec.request_ref.name))
-    answer = Answer(decision.name, spec, status.subject, status.transport, decision.created_at)
-    ruling = rule(answer, _question(tx, request), tx.now)
+    roles = consent.roles_of(tx, key.namespace, status.subject, status.groups)
+    answer = Answer(decision.name, spec, status.subject, status.transport, decision.created_at, roles)
+    question = consent.question_of(tx, request) if request is not None else None
+    ruling = rule(answer, question, tx.now)
     if ruling.reason is ApprovalDecisionReason.IDENTITY_UNPROVEN and status.unproven:
         ruling = replace(ruling, message=status.unproven)
     conditions = set_condition(
         status.conditions, "Succeeded", ruling.counts, ruling.reason, ruling.message, now=tx.now,
         generation=decision.generation,
     )  # fmt: skip
-    decision = writing.put_status(
-        tx,
-        decision,
-        status.model_copy(update={"conditions": conditions, "observed_generation": decision.generation}),
-    )
-    _record(tx, decision, request, answer, ruling)
+    status = status.model_copy(update={"conditions": conditions, "observed_generation": decision.generation})
+    decision = writing.put_status(tx, decision, status)
+    if ruling.counts and request is not None and question is not None:
+        _count(tx, decision, request, question, answer, ruling)
+    else:
+        _refuse(tx, decision, request, answer, ruling)
     return DONE
 
 
-def _question(tx: Transaction, request: Resource | None) -> Question | None:
-    if request is None:
-        return None
-    status = ApprovalRequestStatus.model_validate(request.status)
-    subjects = []
-    for name in status.decisions:
-        decision = tx.get(Key("ApprovalDecision", request.namespace, name))
-        if decision is not None:
-            subjects.append(str(decision.status.get("subject", "")))
-    return Question(
-        uid=request.uid,
-        spec=ApprovalRequestSpec.model_validate(request.spec),
-        state=status.state,
-        approvals=tuple(subjects),
-        consumed=status.consumed_at is not None,
-    )
+def _person(answer: Answer) -> Actor:
+    return Actor(ActorKind.HUMAN, answer.subject or "unproven", answer.transport or "Unknown")
 
 
-def _record(tx: Transaction, decision: Resource, request: Resource | None, answer: Answer, ruling: Ruling) -> None:
-    person = Actor(ActorKind.HUMAN, answer.subject or "unproven", answer.transport or "Unknown")
-    related = [decision.uid, *([request.uid, request.owner_uid] if request is not None else [])]
-    data = {"related": related, "request": answer.spec.request_ref.name, "verdict": answer.spec.verdict.value}
-    if not ruling.counts or request is None:
-        tx.event(
-            EventType.DECISION_REFUSED, decision, reason=ruling.reason, message=ruling.message, data=data, actor=person
-        )
-        return
+def _data(answer: Answer, request: Resource | None, uid: str) -> dict[str, object]:
+    related = [uid, *([request.uid, request.owner_uid] if request is not None else [])]
+    return {"related": related, "request": answer.spec.request_ref.name, "verdict": answer.spec.verdict.value}
+
+
+def _refuse(tx: Transaction, decision: Resource, request: Resource | None, answer: Answer, ruling: Ruling) -> None:
+    tx.event(
+        EventType.DECISION_REFUSED, decision, reason=ruling.reason, message=ruling.message,
+        data=_data(answer, request, decision.uid), actor=_person(answer),
+    )  # fmt: skip
+
+
+def _count(
+    tx: Transaction, decision: Resource, request: Resource, question: Question, answer: Answer, ruling: Ruling
+) -> None:
+    """Bring the request to what the answer makes of it."""
+    said = ApprovalDecisionStatus.model_validate(decision.status)
     status = ApprovalRequestStatus.model_validate(request.status)
-    update: dict[str, object] = {"decisions": (*status.decisions, decision.name)}
+    spec = answer.spec
+    if spec.verdict is DecisionVerdict.APPROVE:
+        given = GivenApproval(
+            subject=answer.subject, groups=said.groups, transport=answer.transport, scope=spec.scope, until=spec.until,
+            at=tx.now, decision=answer.name, reason=spec.reason[:500],
+        )  # fmt: skip
+        status = status.model_copy(update={"approvals": (*status.approvals, given)})
+    counted = consent.approvals_of(tx, request.namespace, status)
+    update: dict[str, object] = {
+        "decisions": (*status.decisions, answer.name),
+        "quorum": consent.shown_quorum(counted, question.rules),
+        "may_answer": consent.in_words(question.rules),
+    }
     if ruling.state is not None:
-        reason = _REASONS[ruling.state]
-        update |= {
-            "state": ruling.state,
-            "decided_by": answer.subject,
-            "decided_at": tx.now,
-            "conditions": set_condition(
-                status.conditions,
-                "Succeeded",
-                ruling.state is RequestState.APPROVED,
-                reason,
-                answer.spec.reason[:500],
-                now=tx.now,
-                generation=request.generation,
-            ),
-        }
-        tx.clear_timer(request.key, writing.WAKE)
+        update |= _decided(tx, request, status, answer, ruling.state)
+    if ruling.state is RequestState.APPROVED:
+        scope, until = reach(counted)
+        update |= {"scope": scope, "until": until}
     request = writing.put_status(tx, request, status.model_copy(update=update))
-    message = answer.spec.reason or f"{answer.spec.verdict} by {answer.subject}"
-    tx.event(EventType.APPROVAL_DECIDED, request, reason=ruling.reason, message=message, data=data, actor=person)
+    tx.event(
+        EventType.APPROVAL_DECIDED, request, reason=ruling.reason,
+        message=spec.reason or f"{spec.verdict} by {answer.subject}",
+        data=_data(answer, request, decision.uid), actor=_person(answer),
+    )  # fmt: skip
+
+
+def _decided(
+    tx: Transaction, request: Resource, status: ApprovalRequestStatus, answer: Answer, state: RequestState
+) -> dict[str, object]:
+    conditions = set_condition(
+        status.conditions, "Succeeded", state is RequestState.APPROVED, _REASONS[state], answer.spec.reason[:500],
+        now=tx.now, generation=request.generation,
+    )  # fmt: skip
+    return {
+        "state": state,
+        "decided_by": answer.subject,
+        "decided_via": answer.transport,
+        "decided_at": tx.now,
+        "conditions": conditions,
+    }
 
 
 def reconcile_request(tx: Transaction, key: Key) -> Result:
-    """Remind once at half time; expire at the end. Never granted by time."""
+    """Remind once at half time; expire at the end, also a leave that was given. Never granted by time."""
     request = tx.get(key)
     if request is None:
         return writing.gone(tx, key)
     status = ApprovalRequestStatus.model_validate(request.status)
+    spec = ApprovalRequestSpec.model_validate(request.spec)
+    if status.state is RequestState.APPROVED and spec.type is RequestType.ACTION:
+        return _keep_leave(tx, request, spec, status)
     if status.state is not RequestState.PENDING:
         return writing.wake_at(tx, request, None)
-    spec = ApprovalRequestSpec.model_validate(request.spec)
-    related = {"related": [request.owner_uid], "subject": spec.subject}
     if tx.now >= spec.expires_at:
-        conditions = set_condition(
-            status.conditions, "Succeeded", False, ApprovalRequestReason.EXPIRED, "nobody answered in time",
-            now=tx.now, generation=request.generation,
-        )  # fmt: skip
-        expired = status.model_copy(update={"state": RequestState.EXPIRED, "conditions": conditions})
-        request = writing.put_status(tx, request, expired)
-        tx.event(
-            EventType.APPROVAL_EXPIRED, request, reason=spec.on_timeout, message="nobody answered in time", data=related
-        )
+        request = _expire(tx, request, spec, status, "nobody answered in time")
         return writing.wake_at(tx, request, None)
     if spec.remind_at is not None and status.reminded_at is None:
         if tx.now < spec.remind_at:
             return writing.wake_at(tx, request, spec.remind_at)
         request = writing.put_status(tx, request, status.model_copy(update={"reminded_at": tx.now}))
         tx.event(
-            EventType.APPROVAL_REQUESTED, request, reason="Reminder", message=f"still waits: {spec.title}", data=related
-        )
+            EventType.APPROVAL_REQUESTED, request, reason="Reminder", message=f"still waits: {spec.title}",
+            data={"related": [request.owner_uid], "subject": spec.subject},
+        )  # fmt: skip
     return writing.wake_at(tx, request, spec.expires_at)
+
+
+def _keep_leave(tx: Transaction, request: Resource, spec: ApprovalRequestSpec, status: ApprovalRequestStatus) -> Result:
+    """A leave ends by its use, or by time; one that was used stays Approved in the record."""
+    scope = status.scope or DecisionScope.ONCE
+    if scope is DecisionScope.ONCE and status.uses:
+        return writing.wake_at(tx, request, None)
+    end = ends_at(scope, status.until, spec.expires_at)
+    if tx.now < end:
+        return writing.wake_at(tx, request, end)
+    if status.uses == 0:
+        request = _expire(tx, request, spec, status, "the leave was not used in time")
+    return writing.wake_at(tx, request, None)
+
+
+def _expire(
+    tx: Transaction, request: Resource, spec: ApprovalRequestSpec, status: ApprovalRequestStatus, why: str
+) -> Resource:
+    conditions = set_condition(
+        status.conditions, "Succeeded", False, ApprovalRequestReason.EXPIRED, why,
+        now=tx.now, generation=request.generation,
+    )  # fmt: skip
+    expired = status.model_copy(update={"state": RequestState.EXPIRED, "conditions": conditions})
+    request = writing.put_status(tx, request, expired)
+    tx.event(
+        EventType.APPROVAL_EXPIRED, request, reason=spec.on_timeout, message=why,
+        data={"related": [request.owner_uid], "subject": spec.subject},
+    )  # fmt: skip
+    return request

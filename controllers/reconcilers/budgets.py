@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from decimal import Decimal
 
-from controllers.reconcilers import spending, writing
+from controllers.reconcilers import breaches, counting, spending, writing
 from controllers.runtime.result import DONE, Result
-from decisions.meters import Cap, Meter, Reading, share
+from decisions.meters import Cap, Meter, Reading, room, share
 from decisions.windows import Span, span
 from schemas.amounts import NOTHING
 from schemas.amounts import Amounts as Counted
 from schemas.base import Key
-from schemas.budget import Amounts, BudgetReason, BudgetSpec, BudgetStatus, Counting, Window
+from schemas.budget import Amounts, BudgetReason, BudgetSpec, BudgetStatus, Counting, OnBreach, Window
 from schemas.conditions import Conditions, set_condition
 from schemas.event import EventType
 from schemas.mission import TERMINAL_STATES, MissionState
@@ -29,14 +30,23 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     if budget is None:
         return writing.gone(tx, key)
     if budget.deletion_at is not None:
+        breaches.clear_past(tx, budget, everything=True)
         tx.event(EventType.DELETED, budget, reason="Finalized", message="nothing to undo")
         tx.clear_timer(key, writing.WAKE)
         tx.remove(tx.put_finalizers(budget, ()) if budget.finalizers else budget)
         return DONE
     spec, old = BudgetSpec.model_validate(budget.spec), BudgetStatus.model_validate(budget.status)
     window = span(spec.window, spec.time_zone, tx.now)
-    meter = Meter("", Cap.of(spec.limits), budget.key.short, spec.on_breach, window, spec.warn_at)
-    fullest = max(_readings(tx, budget.key, spec, window), key=lambda r: share(meter, r), default=_EMPTY)
+    meter = _meter(budget.key, spec, "", window)
+    fullest = _EMPTY
+    for account, reading in _readings(tx, budget, spec, window):
+        limit = _meter(budget.key, spec, account, window)
+        breaches.warn(tx, budget, limit, share(meter, reading))
+        over = room(limit, reading, NOTHING) if spec.on_breach is OnBreach.WARN else None
+        if over is not None:
+            breaches.passed(tx, over, budget)
+        fullest = max(fullest, reading, key=lambda r: share(meter, r))
+    breaches.clear_past(tx, budget)
     used = share(meter, fullest)
     problem = _missing(tx, budget.key, spec)
     conditions = _conditions(old.conditions, spec, used, fullest, problem, tx.now, budget.generation)
@@ -50,6 +60,7 @@ def reconcile(tx: Transaction, key: Key) -> Result:
             "reserved": _shown(fullest.reserved),
             "granted": _shown(fullest.granted),
             "remaining": _remaining(meter.cap, fullest),
+            "burn_per_hour": _burn(fullest, window, tx.now),
             "forecast_breach_time": _forecast(meter, fullest, window, tx.now),
             "last_handled_reconcile": budget.annotations.get(RECONCILE_REQUESTED_AT, old.last_handled_reconcile),
         }
@@ -62,29 +73,41 @@ def reconcile(tx: Transaction, key: Key) -> Result:
 _EMPTY = Reading(NOTHING, NOTHING, NOTHING)
 
 
-def _readings(tx: Snapshot, key: Key, spec: BudgetSpec, window: Span) -> Iterable[Reading]:
-    """What the accounts hold that it limits: one, or that of each agent or mission it picks."""
+def _meter(key: Key, spec: BudgetSpec, account: str, window: Span) -> Meter:
+    cap = Cap.of(spec.limits)
+    return Meter(account, cap, key.short, spec.on_breach, window, spec.warn_at, key, spec.also_warn_at)
+
+
+def _readings(tx: Transaction, budget: Resource, spec: BudgetSpec, window: Span) -> Iterable[tuple[str, Reading]]:
+    """The accounts that it limits, with what they hold."""
+    for account in _accounts(tx, budget.key, spec, window):
+        counting.count_in(tx, budget, spec, account, window)
+        yield account, spending.reading(tx, account)
+
+
+def _accounts(tx: Snapshot, key: Key, spec: BudgetSpec, window: Span) -> Iterable[str]:
+    """The accounts that it limits: one, or that of each agent or mission it picks."""
     scope = spec.scope
     if spec.window is Window.RUN:
         return []
     if scope.tenant is not None:
-        return [spending.reading(tx, f"tenant/{key.namespace}/{window.name}")]
+        return [f"tenant/{key.namespace}/{window.name}"]
     if scope.project_ref is not None:
         project = scope.project_ref.key("Project", key.namespace)
-        return [spending.reading(tx, f"project/{project.namespace}/{project.name}/{window.name}")]
+        return [f"project/{project.namespace}/{project.name}/{window.name}"]
     if scope.agent_ref is not None:
         agent = tx.get(scope.agent_ref.key("Agent", key.namespace))
-        return [] if agent is None else [spending.reading(tx, f"agent/{agent.uid}/{window.name}")]
+        return [] if agent is None else [f"agent/{agent.uid}/{window.name}"]
     if spec.counting is Counting.TOGETHER:
-        return [spending.reading(tx, f"budget/{key.namespace}/{key.name}/{window.name}")]
+        return [f"budget/{key.namespace}/{key.name}/{window.name}"]
     if scope.agent_selector is not None:
         agents = tx.objects("Agent", namespace=key.namespace, labels=scope.agent_selector.match_labels)
-        return [spending.reading(tx, f"agent/{a.uid}/{window.name}") for a in agents]
+        return [f"agent/{a.uid}/{window.name}" for a in agents]
     labels = scope.mission_selector.match_labels if scope.mission_selector is not None else None
     missions: Iterable[Resource] = tx.objects("Mission", namespace=key.namespace, labels=labels, states=_UNFINISHED)
     if scope.mission_type is not None:
         missions = [m for m in missions if m.spec.get("type", "Ops") == str(scope.mission_type)]
-    return [spending.reading(tx, f"mission/{m.uid}/{window.name}") for m in missions]
+    return [f"mission/{m.uid}/{window.name}" for m in missions]
 
 
 def _missing(tx: Snapshot, key: Key, spec: BudgetSpec) -> str:
@@ -139,6 +162,16 @@ def _remaining(cap: Cap, reading: Reading) -> Amounts:
         tool_calls=left("tool_calls"),
         wall_time=None if wall is None else timedelta(milliseconds=wall),
     )
+
+
+def _burn(reading: Reading, window: Span, now: datetime) -> Decimal | None:
+    """USD in an hour, on average since the window began; rounded up to a cent of a cent. None for a window without
+    beginning, and in its first minute, which tells nothing."""
+    passed = timedelta(0) if window.start is None else now - window.start
+    if passed < timedelta(minutes=1):
+        return None
+    micros = -(-reading.spent.usd_micros * 3_600_000 // (passed // timedelta(milliseconds=1)))
+    return from_micros(-(-micros // 100) * 100)
 
 
 def _forecast(meter: Meter, reading: Reading, window: Span, now: datetime) -> datetime | None:

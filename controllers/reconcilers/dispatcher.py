@@ -6,10 +6,14 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timedelta
 
-from controllers.reconcilers import facts, missions, spending, writing
+from controllers.holds import effective
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
+from controllers.reconcilers import breaches, facts, missions, spending, writing
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch
 from decisions import mission as decisions
+from decisions.holds import HoldFacts, strictest
 from decisions.mission_facts import MissionFacts
 from schemas.agent import AgentSpec, AgentStatus
 from schemas.base import Key, ObjectRef
@@ -29,6 +33,8 @@ SPARE = 8
 MOST = 500
 """So many at most in one pass; beyond them it looks again when their own passes have sorted them out."""
 STALE_S = 0.5
+HELD_S = 5.0
+"""How soon it looks again while a stop is in force that the store does not know of."""
 
 
 def key_of(agent: Key) -> Key:
@@ -82,14 +88,17 @@ class ReadyMissions:
 class Dispatcher:
     """Reconciles the places of agents."""
 
-    def __init__(self, ready: ReadyMissions) -> None:
+    def __init__(self, ready: ReadyMissions, stops: Stops = other.NONE) -> None:
         self._ready = ready
+        self._stops = stops
 
     def __call__(self, tx: Transaction, key: Key) -> Result:
         """Give out the free places of one agent."""
         agent = tx.get(Key("Agent", key.namespace, key.name))
         if agent is None or agent.deletion_at is not None:
             return DONE
+        if (agent.status.get("spawned") or {}).get("hosted"):
+            return DONE  # its parent's program does its one run
         status = AgentStatus.model_validate(agent.status)
         if not is_true(status.conditions, "Ready") or status.observed_generation != agent.generation:
             return DONE  # a changed spec may ask for a drain: the agent is looked at first, which wakes this key
@@ -99,8 +108,10 @@ class Dispatcher:
         places = min(free, BATCH)
         if places <= 0:
             return DONE
+        all_holds = effective.taken_in(tx, self._stops)
+        if _all_held(tx, agent, all_holds):
+            return RequeueAfter(HELD_S) if self._stops.committed else DONE  # the end of a Hold wakes this key
         started = seen = 0
-        all_holds = facts.holds(tx)
         count = places + SPARE
         while True:
             candidates = self._ready.first(agent.key, tx.now, count)
@@ -112,7 +123,7 @@ class Dispatcher:
                 if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
                     tx.set_timer(mission.key, writing.WAKE, tx.now)
                     continue  # it changed since; its own pass says why it does not wait any more
-                _start(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
+                order_run(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
                 started += 1
                 if started == places:
                     return RequeueAfter(0.0) if started < free else DONE
@@ -123,6 +134,12 @@ class Dispatcher:
             seen, count = count, count * 4  # all of them were noted before they changed: behind them somebody may wait
 
 
+def _all_held(tx: Transaction, agent: Resource, holds: list[HoldFacts]) -> bool:
+    """Whether nothing at all may start on the agent, so that no mission needs to be looked at."""
+    whole = [hold for hold in holds if hold.spec.released is None or not hold.spec.released.tenants]
+    return bool(whole) and strictest(whole, effective.objects(tx, agent, None), tx.now) is not None
+
+
 def _executor_seen(tx: Transaction, agent: Resource, status: AgentStatus) -> bool:
     """Whether it is known which generation of the executor serves. One that is gone is the agent's matter."""
     pinned = tx.spec_at(agent.uid, status.effective_generation or agent.generation)
@@ -131,7 +148,7 @@ def _executor_seen(tx: Transaction, agent: Resource, status: AgentStatus) -> boo
     return executor is None or executor.status.get("observedGeneration", 0) == executor.generation
 
 
-def _start(
+def order_run(
     tx: Transaction,
     agent: Resource,
     status: AgentStatus,
@@ -140,7 +157,7 @@ def _start(
     priority: int,
     position: int,
 ) -> None:
-    """Order one run: record, reservation, effect, event and the mission's move, together."""
+    """Order one run of a mission that ``may_start``: record, reservation, effect, event and the mission's move."""
     generation = status.effective_generation or agent.generation
     pinned = tx.spec_at(agent.uid, generation)
     agent_spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
@@ -189,9 +206,11 @@ def _start(
             accounts=quoted.accounts,
             amounts=quoted.want,
             at=tx.now,
-            note={"run": run.name},
+            note={"run": run.name, **quoted.note},
         )
     )
+    for warning in quoted.warnings:
+        breaches.tell(tx, warning, mission, agent)
     tx.enqueue("StartRun", f"start/{run.uid}", run.key, {"runUid": run.uid})
     waited = tx.now - (found.status.ready_since or tx.now)
     tx.event(

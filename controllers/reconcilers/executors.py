@@ -28,8 +28,9 @@ class Probe:
     capabilities: Capabilities
 
 
-Prober = Callable[[ExecutorSpec], Probe]
-"""Looks whether the program, folder and secrets are there; quick, and writes nothing."""
+Prober = Callable[[ExecutorSpec, str], Probe]
+"""Looks whether the program, folder and secrets of an executor in a namespace are there; quick, asks no service, and
+writes nothing."""
 
 SHORTEST_SILENCE = timedelta(seconds=90)
 """A worker is taken for gone after this time without a word, or after two leases where that is longer. A waiting one
@@ -57,7 +58,7 @@ class ExecutorReconciler:
             tx.clear_timer(key, writing.WAKE)
             tx.remove(tx.put_finalizers(executor, ()))
             return DONE
-        probe = self._probe(spec)
+        probe = self._probe(spec, executor.namespace)
         probe, status, next_look = _workers(spec, status, probe, tx.now)
         ready = probe.reason is ExecutorReason.RECONCILED
         found = self._trial(executor, status, tx)
@@ -102,7 +103,7 @@ class ExecutorReconciler:
         pinned = tx.spec_at(executor.uid, generation) if generation else None
         if pinned is None or narrowings("Executor", pinned.spec, executor.spec):
             return None
-        probe = self._probe(ExecutorSpec.model_validate(pinned.spec))
+        probe = self._probe(ExecutorSpec.model_validate(pinned.spec), executor.namespace)
         return probe if probe.reason is ExecutorReason.RECONCILED else None
 
 

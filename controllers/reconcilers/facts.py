@@ -6,41 +6,26 @@ from collections.abc import Iterable, Mapping
 
 import pydantic
 
+from controllers.holds import effective
 from controllers.reconcilers import spending
+from controllers.runs import thresholds
+from decisions import loops
 from decisions.holds import Held, HoldFacts, strictest
-from decisions.mission_facts import AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
+from decisions.mission_facts import ActionFacts, AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
 from schemas import user_schema
 from schemas.agent import AgentStatus
 from schemas.amounts import NOTHING
 from schemas.approval_decision import ApprovalDecisionSpec
-from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus
+from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus, RequestState, RequestType
 from schemas.base import Key, LabelSelector
-from schemas.conditions import find, is_true
-from schemas.hold import HoldSpec, HoldStatus
+from schemas.conditions import ConditionStatus, find, is_true
 from schemas.mission import MissionSpec, MissionState, MissionStatus
 from schemas.resource import Resource
 from schemas.run import ACTIVE_STATES, ENDED, RunSpec, RunStatus
-from store.contract import Snapshot, Transaction
+from store.contract import Transaction
 
 _MAX_WALK = 1000
 _BUDGETED = (MissionState.ASSIGNED, MissionState.IN_PROGRESS, MissionState.BLOCKED)
-
-
-def holds(tx: Snapshot) -> list[HoldFacts]:
-    """Every Hold there is."""
-    found = []
-    for resource in tx.objects("Hold"):
-        status = HoldStatus.model_validate(resource.status)
-        found.append(
-            HoldFacts(
-                key=resource.key,
-                spec=HoldSpec.model_validate(resource.spec),
-                placed_by=status.placed_by or resource.manager,
-                since=resource.created_at,
-                deleting=resource.deletion_at is not None,
-            )
-        )
-    return found
 
 
 def active_runs(tx: Transaction, agent: Resource) -> list[Resource]:
@@ -60,6 +45,7 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
     waiting_for_run = status.current_run is None and status.state in _BUDGETED
     quoted = _quote(tx, mission, agent) if waiting_for_run and agent is not None else None
     unfinished = any(d.state is not MissionState.DONE for d in dependencies)
+    run = _run_facts(tx, mission, status)
     return MissionFacts(
         key=mission.key,
         uid=mission.uid,
@@ -74,13 +60,48 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
         input_error=_input_error(agent, spec.input) if waiting and agent is not None else "",
         cycle=_cycle(tx, mission) if waiting and unfinished else (),
         dependencies=dependencies,
-        held=_held(tx, mission, agent, spec, all_holds),
-        run=_run_facts(tx, mission, status),
+        held=_held(tx, mission, agent, all_holds),
+        run=run,
         review=_review_facts(tx, mission, status),
         place=mission.provenance.place if mission.provenance else "",
         declared=bool(mission.unit),
         breach=quoted.breach if quoted is not None else None,
         want=quoted.want if quoted is not None else NOTHING,
+        # Asked for only where a run has ended: that is when the counts of a mission move.
+        loop_limits=thresholds.loop_limits(tx, agent) if run is not None and not run.active else loops.DEFAULT,
+        actions=_actions(tx, mission, status),
+    )
+
+
+def _actions(tx: Transaction, mission: Resource, status: MissionStatus) -> tuple[ActionFacts, ...]:
+    """Open questions about its actions, and those it waits for; looked for only where they can matter."""
+    if status.state not in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
+        return ()
+    pending = (RequestState.PENDING.value,)
+    found = {
+        r.key: r
+        for r in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=pending)
+        if r.spec["type"] == RequestType.ACTION
+    }
+    found |= tx.get_many([Key("ApprovalRequest", mission.namespace, name) for name in status.action_requests])
+    return tuple(_action(r) for r in sorted(found.values(), key=lambda r: (r.created_at, r.name)))
+
+
+def _action(request: Resource) -> ActionFacts:
+    spec = ApprovalRequestSpec.model_validate(request.spec)
+    status = ApprovalRequestStatus.model_validate(request.status)
+    succeeded = find(status.conditions, "Succeeded")
+    return ActionFacts(
+        name=request.name,
+        uid=request.uid,
+        title=spec.title,
+        state=status.state,
+        on_timeout=spec.on_timeout,
+        expires_at=spec.expires_at,
+        decided_by=status.decided_by,
+        transport=status.decided_via,
+        reason=succeeded.message if succeeded is not None and succeeded.status is ConditionStatus.FALSE else "",
+        decided_at=status.decided_at,
     )
 
 
@@ -104,7 +125,7 @@ def _select(tx: Transaction, namespace: str, selector: LabelSelector, status: Mi
     agents = [
         a
         for a in tx.objects("Agent", namespace=namespace, labels=selector.match_labels)
-        if a.deletion_at is None and not a.spec.get("suspend")
+        if a.deletion_at is None and not a.spec.get("suspend") and not a.status.get("spawned")
     ]
     names = {a.name for a in agents}
     waiting = status.state in (MissionState.INBOX, MissionState.ASSIGNED) and status.current_run is None
@@ -178,24 +199,11 @@ def _input_error(agent: Resource | None, value: Mapping[str, object]) -> str:
     return f"spec.input: {found[0]}" if found else ""
 
 
-def _held(
-    tx: Transaction, mission: Resource, agent: Resource | None, spec: MissionSpec, all_holds: Iterable[HoldFacts]
-) -> Held | None:
+def _held(tx: Transaction, mission: Resource, agent: Resource | None, all_holds: Iterable[HoldFacts]) -> Held | None:
     all_holds = list(all_holds)
     if not all_holds:
         return None
-    objects: list[tuple[Key, Mapping[str, str]]] = [(mission.key, mission.labels)]
-    if agent is not None:
-        objects.append((agent.key, agent.labels))
-        executor = Key("Executor", agent.namespace, agent.spec["executorRef"]["name"])
-        found = tx.get(executor)
-        objects.append((executor, found.labels if found is not None else {}))
-    for kind, ref in (("Project", spec.project_ref), ("Goal", spec.goal_ref)):
-        if ref is not None:
-            key = ref.key(kind, mission.namespace)
-            found = tx.get(key)
-            objects.append((key, found.labels if found is not None else {}))
-    return strictest(all_holds, objects, tx.now)
+    return strictest(all_holds, effective.objects(tx, agent, mission), tx.now)
 
 
 def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> RunFacts | None:
@@ -230,6 +238,19 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
     )
 
 
+def _last_answer(tx: Transaction, namespace: str, request: ApprovalRequestStatus) -> tuple[str, str]:
+    """Reason and transport of the decision that counted last."""
+    name = request.decisions[-1] if request.decisions else ""
+    answer = tx.get(Key("ApprovalDecision", namespace, name)) if name else None
+    if answer is None:
+        return "", ""
+    try:
+        reason = ApprovalDecisionSpec.model_validate(answer.spec).reason
+    except pydantic.ValidationError:
+        reason = ""
+    return reason, str(answer.status.get("transport", ""))
+
+
 def _review_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> ReviewFacts | None:
     if not status.review_request:
         return None
@@ -238,16 +259,8 @@ def _review_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> 
         return None
     spec = ApprovalRequestSpec.model_validate(resource.spec)
     request = ApprovalRequestStatus.model_validate(resource.status)
-    reason = transport = ""
     decision = request.decisions[-1] if request.decisions else ""
-    if decision:
-        answer = tx.get(Key("ApprovalDecision", mission.namespace, decision))
-        if answer is not None:
-            try:
-                reason = ApprovalDecisionSpec.model_validate(answer.spec).reason
-            except pydantic.ValidationError:
-                reason = ""
-            transport = str(answer.status.get("transport", ""))
+    reason, transport = _last_answer(tx, mission.namespace, request)
     return ReviewFacts(
         name=resource.name,
         uid=resource.uid,

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import asdict
 
-from controllers.reconcilers import facts, writing
+from controllers.holds import effective
+from controllers.reconcilers import alerts, breaches, consent, containing, facts, leaves, writing
 from controllers.runs import records
+from controllers.runs.settlement import end_companions
 from controllers.runtime.result import DONE, Result
 from decisions import mission as decisions
-from decisions.mission_facts import AskPerson, Decision
+from decisions.mission_facts import AskPerson, Decision, MissionFacts
+from schemas.approval_decision import DecisionScope
 from schemas.approval_request import (
     ApprovalRequestReason,
     ApprovalRequestSpec,
     ApprovalRequestStatus,
-    OnTimeout,
     RequestState,
+    RequestType,
 )
 from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.event import EventType
 from schemas.mission import TERMINAL_STATES, MissionStatus
+from schemas.policy import DEFAULT_APPROVALS
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunState
 from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
 
-APPROVAL_LIFE = timedelta(hours=111)
+APPROVAL_LIFE = DEFAULT_APPROVALS.timeout
 REMIND_AFTER = APPROVAL_LIFE / 2
 
 
@@ -33,13 +37,24 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     mission = tx.get(key)
     if mission is None:
         return writing.gone(tx, key)
-    found = facts.mission_facts(tx, mission, facts.holds(tx))
+    found = facts.mission_facts(tx, mission, effective.holds(tx))
+    _tell_breach(tx, mission, found)
     return carry_out(tx, mission, decisions.decide(found, tx.now))
+
+
+def _tell_breach(tx: Transaction, mission: Resource, found: MissionFacts) -> None:
+    agent = tx.get(found.agent_key) if found.breach is not None and found.agent_key is not None else None
+    if found.breach is not None and agent is not None:
+        breaches.tell(tx, found.breach, mission, agent)
 
 
 def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
     """Write what was decided."""
     status = decision.status
+    if decision.contained is not None:
+        status = containing.contain(tx, mission, status, decision.contained)
+    if decision.settled_alert:
+        alerts.clear(tx, Key("Alert", mission.namespace, decision.settled_alert), "the mission goes on or has ended")
     if decision.cancel_run is not None and status.current_run is not None:
         run = tx.get(Key("Run", mission.namespace, status.current_run))
         if run is not None:
@@ -52,6 +67,13 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
         _ask(tx, mission, decision.ask)
     if decision.grant is not None:
         _grant(tx, mission, decision.grant)
+    if decision.consume is not None:
+        request = tx.get(Key("ApprovalRequest", mission.namespace, decision.consume))
+        if request is not None:
+            moved = status.transitions[-1]
+            leaves.use_up(tx, request, moved.key, f"{mission.key.short} went to {moved.to_state}")
+    if decision.close_actions:
+        _close_actions(tx, mission)
     if decision.withdraw is not None:
         withdraw(tx, Key("ApprovalRequest", mission.namespace, decision.withdraw), "the question no longer stands")
     mission = writing.put_status(tx, mission, status)
@@ -80,32 +102,29 @@ def _ask(tx: Transaction, mission: Resource, ask: AskPerson) -> None:
     key = Key("ApprovalRequest", mission.namespace, ask.name)
     if tx.get(key) is not None:
         return
-    agent = mission.status.get("agent") or {}
+    named = mission.status.get("agent") or {}
+    agent = tx.get(Key("Agent", named.get("namespace", mission.namespace), named["name"])) if named else None
+    authored = mission if ask.type is RequestType.BUDGET else None
+    terms = consent.terms(tx, mission.namespace, agent, tx.now, authored=authored)
     spec = ApprovalRequestSpec(
         type=ask.type,
         subject=str(mission.key),
         subject_uid=mission.uid,
         run=str(ask.action.get("run", "")),
-        requester=f"agent:{agent.get('namespace', mission.namespace)}/{agent['name']}"
-        if agent
+        requester=f"agent:{named.get('namespace', mission.namespace)}/{named['name']}"
+        if named
         else "controller:engine",
         title=ask.title,
         action=ask.action,
         action_digest=digest(ask.action),
         rule=f"spec.review ({mission.provenance.place})" if mission.provenance else "spec.review",
-        separation_of_duties=False,
-        expires_at=tx.now + APPROVAL_LIFE,
-        remind_at=tx.now + REMIND_AFTER,
-        on_timeout=OnTimeout.PARK,
-    )
-    conditions = set_condition(
-        (), "Succeeded", None, ApprovalRequestReason.PENDING, "waits for an answer", now=tx.now, generation=1
+        **asdict(terms),
     )
     request = tx.create(
         Declared("ApprovalRequest", mission.namespace, ask.name, spec.to_wire()),
         manager="controller/missions",
         owner_uid=mission.uid,
-        status=ApprovalRequestStatus(conditions=conditions).to_wire(),
+        status=consent.first_status(spec, tx.now).to_wire(),
     )
     tx.event(
         EventType.APPROVAL_REQUESTED,
@@ -141,12 +160,24 @@ def _grant(tx: Transaction, mission: Resource, name: str) -> None:
         )
 
 
+def _close_actions(tx: Transaction, mission: Resource) -> None:
+    """The round is over, or its result handed in: nobody is to answer for its actions any more, and a leave for one act
+    that was not used ends."""
+    states = (RequestState.PENDING.value, RequestState.APPROVED.value)
+    for request in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=states):
+        if request.spec["type"] == RequestType.ACTION:
+            withdraw(tx, request.key, "the work that asked for it has ended")
+
+
 def withdraw(tx: Transaction, key: Key, why: str) -> None:
-    """Take an open question back."""
+    """Take an open question back, or a leave for one act that nobody used."""
     request = tx.get(key)
-    if request is None or request.state != RequestState.PENDING:
+    if request is None:
         return
     status = ApprovalRequestStatus.model_validate(request.status)
+    unused = status.uses == 0 and status.scope in (None, DecisionScope.ONCE)
+    if status.state is not RequestState.PENDING and not (status.state is RequestState.APPROVED and unused):
+        return
     conditions = set_condition(
         status.conditions, "Succeeded", False, ApprovalRequestReason.WITHDRAWN, why, now=tx.now,
         generation=request.generation,
@@ -179,8 +210,11 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
                 reservation=entry.key,
             )
         )
-    for kind in ("Run", "ApprovalRequest"):
+        end_companions(tx, entry.key, Amounts())
+    for kind in ("Run", "ApprovalRequest", "Message", "Session", "Alert"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
+            for call in tx.objects("ToolCall", namespace=mission.namespace, owner_uid=record.uid):
+                tx.remove(call)
             tx.clear_timer(record.key, writing.WAKE)
             tx.remove(record)
     tx.clear_timer(mission.key, writing.WAKE)

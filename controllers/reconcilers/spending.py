@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
+from controllers.reconcilers import counting
 from decisions import meters
 from decisions.meters import Breach, Meter, Reading, Work
 from schemas.agent import AgentSpec, AgentStatus
@@ -25,12 +27,13 @@ _FREE = (OutputFormat.TEXT, OutputFormat.REMIT)
 @dataclass(frozen=True, slots=True)
 class Quote:
     """What a run of some work would reserve, where it counts, and what stands in its way, if anything does.
-    ``warnings`` are limits that people are only told of."""
+    ``warnings`` are limits that people are only told of. ``note`` goes with the reservation."""
 
     want: Amounts
     accounts: tuple[str, ...]
     breach: Breach | None
     warnings: tuple[Breach, ...]
+    note: dict[str, Any] = field(default_factory=dict)
 
 
 def quote(tx: Transaction, mission: Resource, agent: Resource, executor: Resource) -> Quote:
@@ -39,18 +42,19 @@ def quote(tx: Transaction, mission: Resource, agent: Resource, executor: Resourc
     pinned = tx.spec_at(agent.uid, status.effective_generation or agent.generation)
     spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
     program = serving(tx, executor)
-    work = _work(tx, mission, agent, spec, program)
+    work = work_of(tx, mission, agent, spec, program)
     budgets = budgets_of(tx, mission.namespace)
     want = meters.worst_case(work, budgets, program.timeout)
-    found = meters.meters(work, budgets, tx.now)
+    found = limits(tx, work, budgets)
     breaches = [b for m in found if (b := meters.room(m, reading(tx, m.account), want)) is not None]
-    limits = [b for b in breaches if b.meter.on_breach is not OnBreach.WARN]
+    hard = [b for b in breaches if b.meter.on_breach is not OnBreach.WARN]
     alone = meters.refused_run(work, budgets, tx.now)
     return Quote(
         want,
         tuple(dict.fromkeys([*standing_accounts(mission, agent, f"{tx.now:%Y-%m-%d}"), *(m.account for m in found)])),
-        alone or _hardest(limits),
+        alone or _hardest(hard),
         tuple(b for b in breaches if b.meter.on_breach is OnBreach.WARN),
+        {"for": counting.about(work)},
     )
 
 
@@ -79,9 +83,21 @@ def fullest(tx: Transaction, agent: Resource) -> tuple[float, Meter | None]:
         built_in=built_in(tx, agent.namespace),
     )
     budgets = [(key, b) for key, b in budgets_of(tx, agent.namespace) if b.scope.mission_selector is None]
-    found = [m for m in meters.meters(work, budgets, tx.now) if not m.account.startswith("mission/")]
+    found = [m for m in limits(tx, work, budgets) if not m.account.startswith("mission/")]
     shares = ((meters.share(meter, reading(tx, meter.account)), meter) for meter in found)
     return max(shares, key=lambda pair: pair[0], default=(0.0, None))
+
+
+def limits(tx: Transaction, work: Work, budgets: Iterable[tuple[Key, BudgetSpec]]) -> list[Meter]:
+    """Every limit over an account that the work falls under. What was spent in its window before a Budget was declared
+    or changed is counted in first, in this transaction."""
+    specs = dict(budgets)
+    found = meters.meters(work, specs.items(), tx.now)
+    for meter in found:
+        declared = None if meter.budget is None else tx.get(meter.budget)
+        if declared is not None:
+            counting.count_in(tx, declared, specs[declared.key], meter.account, meter.span)
+    return found
 
 
 def reading(tx: Snapshot, account: str) -> Reading:
@@ -111,7 +127,8 @@ def built_in(tx: Snapshot, namespace: str) -> bool:
     return True if tenant is None else TenantSpec.model_validate(tenant.spec).defaults.built_in_budgets
 
 
-def _work(tx: Snapshot, mission: Resource, agent: Resource, spec: AgentSpec, program: ExecutorSpec) -> Work:
+def work_of(tx: Snapshot, mission: Resource, agent: Resource, spec: AgentSpec, program: ExecutorSpec) -> Work:
+    """What is done, and for whom it counts, as the limits see it."""
     declared = MissionSpec.model_validate(mission.spec)
     command = program.command or (program.pull.command if program.pull is not None else None)
     free = command is not None and command.output_format in _FREE

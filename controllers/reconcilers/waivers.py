@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from controllers.reconcilers import writing
 from controllers.runtime.result import DONE, Result
 from decisions.policy.compiled import WaiverDocument, compile_waiver
 from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.event import EventType
+from schemas.quantities import format_time
 from schemas.resource import RECONCILE_REQUESTED_AT, Resource
 from schemas.waiver import WaiverReason, WaiverSpec, WaiverStatus
 from store.contract import Transaction
+
+WARN_BEFORE = timedelta(hours=24)
 
 
 def reconcile(tx: Transaction, key: Key) -> Result:
@@ -43,9 +48,25 @@ def reconcile(tx: Transaction, key: Key) -> Result:
             "last_handled_reconcile": token or status.last_handled_reconcile,
         }
     )
+    warn_at = warning_time(waiver.created_at, spec.expires)
+    warns = reason is WaiverReason.IN_FORCE and warn_at <= tx.now and status.warned_of != spec.expires
+    if warns:
+        new = new.model_copy(update={"warned_of": spec.expires})
     waiver = writing.put_status(tx, waiver, new)
     writing.note_ready(tx, waiver, status.conditions, conditions)
-    return writing.wake_at(tx, waiver, None if over else spec.expires)
+    if warns:
+        tx.event(
+            EventType.WAIVER_ENDING, waiver, reason="Expires", message=f"ends soon; {spec.owner}: {spec.reason}",
+            data={"expires": format_time(spec.expires), "owner": spec.owner},
+        )  # fmt: skip
+    if over:
+        return writing.wake_at(tx, waiver, None)
+    return writing.wake_at(tx, waiver, warn_at if tx.now < warn_at else spec.expires)
+
+
+def warning_time(created_at: datetime, expires: datetime) -> datetime:
+    """When its end is announced: a day before, and for a short one at half of its life."""
+    return expires - min(WARN_BEFORE, (expires - created_at) / 2)
 
 
 def document(waiver: Resource) -> WaiverDocument:

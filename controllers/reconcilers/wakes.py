@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from controllers.reconcilers import dispatcher
+from controllers.reconcilers import dispatcher, sub_agents
 from controllers.runtime.workqueue import Priority
 from decisions.references import references
 from schemas.base import Key
@@ -69,6 +69,7 @@ class Wakes:
         self._shown: dict[Key, tuple[object, ...]] = {}  # what missions and others go by in an agent
         self._over: dict[str, set[Key]] = defaultdict(set)  # missions that wait for room in a budget, by namespace
         self._labels: dict[Key, tuple[object, ...]] = {}  # what Policies select agents by
+        self._watched: dict[str, set[Key]] = defaultdict(set)  # sub-agents, by what their life depends on
         self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
@@ -81,6 +82,8 @@ class Wakes:
                 yield resource.key, Priority.URGENT if kind in _URGENT else Priority.RESYNC
                 if kind == "Agent":
                     yield dispatcher.key_of(resource.key), Priority.RESYNC
+                    if resource.status.get("spawned"):
+                        yield sub_agents.key_of(resource.key), Priority.RESYNC
 
     def of(self, snapshot: Snapshot, changes: Iterable[Change]) -> list[Wake]:
         """Keys that the changes concern, most urgent first, without duplicates."""
@@ -105,6 +108,8 @@ class Wakes:
                     wake(hold, Priority.CHANGE)
             for key, priority in self._concerned(snapshot, change, resource):
                 wake(key, priority)
+            for key in self._sub_agents(change, resource):
+                wake(key, Priority.CHANGE)
         return sorted(wakes.items(), key=lambda item: -item[1])
 
     def _holds(self, snapshot: Snapshot, key: Key) -> Iterator[Key]:
@@ -124,10 +129,29 @@ class Wakes:
         self._forget(before)
         return self._index.referrers(before)
 
+    def _sub_agents(self, change: Change, resource: Resource | None) -> Iterator[Key]:
+        """Sub-agents whose life depends on what changed: themselves, their parent's run, their mission and its run."""
+        if change.key.kind == "Agent":
+            if resource is not None and resource.status.get("spawned"):
+                yield sub_agents.key_of(change.key)
+            yield from sorted(self._watched.get(change.uid, ()))
+            return
+        if change.key.kind not in ("Run", "Mission"):
+            return
+        if change.key.kind == "Run" and resource is not None and _works_on(resource):
+            return
+        for uid in (change.uid, change.owner_uid):
+            yield from sorted(self._watched.get(uid, ()))
+
     def _forget(self, key: Key) -> frozenset[Key]:
         self._ready.forget(key)
         self._selecting.discard(key)
         self._over[key.namespace].discard(key)
+        if key.kind == "Agent":
+            for uid in [uid for uid, watching in self._watched.items() if sub_agents.key_of(key) in watching]:
+                self._watched[uid].discard(sub_agents.key_of(key))
+                if not self._watched[uid]:
+                    del self._watched[uid]
         return self._index.put(key, ())
 
     def _learn(self, resource: Resource) -> frozenset[Key]:
@@ -139,6 +163,10 @@ class Wakes:
                 self._selecting.discard(resource.key)
             waits = any(b.get("type") == "Budget" for b in resource.status.get("blockedOn", ()))
             (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(resource.key)
+        spawned = resource.status.get("spawned") if resource.kind == "Agent" else None
+        if spawned:
+            for uid in (spawned["runUid"], spawned["missionUid"], resource.labels.get(sub_agents.PARENT, "")):
+                self._watched[uid].add(sub_agents.key_of(resource.key))
         if resource.kind in ("Mission", "Agent", "Executor", "Tenant", "Waiver"):
             # A Tenant has no namespace: it means the one that it owns, which is called like it.
             targets = {r.target for r in references(resource.namespace or resource.name, resource.spec)}
@@ -153,7 +181,8 @@ class Wakes:
 
     def _concerned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         key = change.key
-        if key.kind not in RECORDS_WITHOUT_PASS:
+        waits = key.kind == "Session" and resource is not None and resource.status.get("queue")
+        if key.kind not in RECORDS_WITHOUT_PASS or waits:
             yield key, Priority.URGENT if key.kind in _URGENT else Priority.CHANGE
         handler = {
             "Mission": self._mission,
@@ -286,14 +315,21 @@ class Wakes:
             yield Key("ApprovalRequest", change.key.namespace, name), Priority.URGENT
 
     def _hold(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        """Everybody it may concern; first those that are at work where it stops them."""
         stop = resource is not None and resource.spec.get("mode") == HoldMode.STOP
-        priority = Priority.URGENT if stop else Priority.OPERATOR
         for agent in snapshot.objects("Agent"):
-            yield agent.key, priority
-            yield dispatcher.key_of(agent.key), priority
+            yield agent.key, Priority.OPERATOR
+            yield dispatcher.key_of(agent.key), Priority.OPERATOR
         for mission in snapshot.objects("Mission", states=_UNFINISHED):
-            yield mission.key, priority
+            at_work = stop and mission.status.get("currentRun")
+            yield mission.key, Priority.URGENT if at_work else Priority.OPERATOR
 
     def _sources(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         for source in snapshot.objects("Source"):
             yield source.key, Priority.URGENT
+
+
+def _works_on(run: Resource) -> bool:
+    """Whether a run is at work, and has not said its last word."""
+    status = run.status
+    return run.state == RunState.RUNNING and not status.get("report") and not status.get("cancelRequestedAt")

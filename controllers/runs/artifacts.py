@@ -1,8 +1,8 @@
 """What agents hand in, kept before the store speaks of it.
 
 Text of up to 256 KiB stays in the run's status, readable at once; everything else lies in a file named by its content,
-``<state_dir>/artifacts/<run uid>/<sha256>``. Text that had to be cleaned for its readers is in both: cleaned inline,
-and byte for byte in the file, which is what the digest speaks of.
+``<state_dir>/artifacts/<run uid>/<sha256>``. Text that had to be cleaned for its readers, of credentials too, is in
+both: cleaned inline, and byte for byte in the file, which is what the digest speaks of.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import re
 import secrets
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from controllers.runs.text import clean
 from schemas.errors import NotFound, Refused, StoreUnavailable
 from schemas.mission import Artifact
+from schemas.redaction import Redactor
 from schemas.run import RunStatus
 
 LARGEST = 32 * 1024 * 1024
@@ -31,6 +32,7 @@ INLINE = 256 * 1024
 INLINE_IN_ALL = 1024 * 1024
 """Bytes of all texts of a run that stay in its status, which is written anew with each report."""
 
+_SHAPES = Redactor()
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -45,17 +47,25 @@ def room_inline(status: RunStatus) -> int:
     return max(0, min(INLINE, INLINE_IN_ALL - used))
 
 
+def _as_it_is(text: str, _: str) -> str:
+    return text
+
+
 class ArtifactFiles:
     """The artifacts below one state directory. Safe to use from several threads and processes."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, *, mask: Callable[[str, str], str] = _as_it_is) -> None:
+        """``mask`` takes the values of secrets of a namespace out of a text that goes into a status."""
         self._root = state_dir / "artifacts"
+        self._mask = mask
 
     def keep(
-        self, run_uid: str, run: str, name: str, media_type: str, data: bytes, *, inline: int = INLINE
-    ) -> Artifact:
+        self, run_uid: str, run: str, name: str, media_type: str, data: bytes, *, inline: int = INLINE,
+        redactor: Redactor = _SHAPES, namespace: str = "",
+    ) -> Artifact:  # fmt: skip
         """Keep ``data`` for good and describe it; once this returns it survives a crash. ``run`` is the run's name,
-        ``inline`` the bytes of text that may stay in the status. Keeping the same content again changes nothing.
+        ``inline`` the bytes of text that may stay in the status, without what ``redactor`` takes out and without
+        secrets of ``namespace``. Keeping the same content again changes nothing.
 
         Raises Refused (ArtifactTooLarge), StoreUnavailable when the disk does not take it.
         """
@@ -65,7 +75,8 @@ class ArtifactFiles:
                 reason="ArtifactTooLarge",
             )
         digest = digest_of(data)
-        text = _readable(data) if len(data) <= inline else None
+        text = _readable(data, redactor) if len(data) <= inline else None
+        text = None if text is None else self._mask(text, namespace)
         if text is None or text.encode() != data:
             self._write(run_uid, digest, data)
         return Artifact(name=name, media_type=media_type, size=len(data), digest=digest, text=text, run=run)
@@ -140,12 +151,12 @@ class ArtifactFiles:
             ) from error
 
 
-def _readable(data: bytes) -> str | None:
+def _readable(data: bytes, redactor: Redactor) -> str | None:
     """The text that ``data`` is, cleaned; None when it is not UTF-8 or holds a NUL."""
     if b"\0" in data:
         return None
     try:
-        return clean(data.decode())
+        return clean(data.decode(), redactor=redactor)
     except UnicodeDecodeError:
         return None
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from controllers.holds import effective, lineage
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
+from controllers.runs import sessions
 from controllers.runs.run_record import agent_of
 from decisions.holds import Held, HoldFacts, strictest
 from schemas.base import Key
-from schemas.hold import HoldMode, HoldSpec, HoldStatus
+from schemas.hold import HoldMode
 from schemas.mission import MissionSpec
 from schemas.protocol import Notice, NoticeType
 from schemas.resource import Resource
 from schemas.run import RunSpec, RunStatus
 from store.contract import Snapshot
+
+MESSAGE = "message/"
+"""How the ids of notices that are messages begin."""
 
 
 def notices(snapshot: Snapshot, run: Resource, now: datetime) -> tuple[Notice, ...]:
@@ -31,16 +39,39 @@ def notices(snapshot: Snapshot, run: Resource, now: datetime) -> tuple[Notice, .
     drain = _drain(snapshot, run, now)
     if drain is not None:
         found.append(drain)
-    return tuple(found)
+    return (*found, *_messages(snapshot, run))
 
 
-def held(snapshot: Snapshot, run: Resource, now: datetime) -> Held | None:
+def _messages(snapshot: Snapshot, run: Resource) -> list[Notice]:
+    """What people said and the agent has not acknowledged, oldest first."""
+    session = sessions.find(snapshot, run)
+    names = session.status.get("inbound", ()) if session is not None else ()
+    keys = [Key("Message", run.namespace, str(name)) for name in names]
+    there = snapshot.get_many(keys) if keys else {}
+    return [
+        Notice(
+            id=f"{MESSAGE}{message.uid}",
+            type=NoticeType.MESSAGE,
+            reason="a person said something",
+            since=message.created_at,
+            author=str(message.spec["author"]),
+            text=str(message.spec["text"]),
+        )
+        for message in (there[key] for key in keys if key in there)
+    ]
+
+
+def held(snapshot: Snapshot, run: Resource, now: datetime, stops: Stops = other.NONE) -> Held | None:
     """The strictest Hold in force on the run: on its mission, agent, executor, project or goal."""
-    holds = [_facts(hold) for hold in snapshot.objects("Hold")]
+    return strictest_on(snapshot, run, effective.holds(snapshot, stops), now)
+
+
+def strictest_on(snapshot: Snapshot, run: Resource, holds: Iterable[HoldFacts], now: datetime) -> Held | None:
+    """The strictest of ``holds`` in force on the run; what it works with is only read when there is any."""
     in_force = [hold for hold in holds if hold.in_force(now)]
     if not in_force:
         return None
-    return strictest(in_force, _held_with(snapshot, run), now)
+    return strictest(in_force, held_with(snapshot, run), now)
 
 
 def _drain(snapshot: Snapshot, run: Resource, now: datetime) -> Notice | None:
@@ -52,18 +83,7 @@ def _drain(snapshot: Snapshot, run: Resource, now: datetime) -> Notice | None:
     return Notice(id=f"drain/{uid}", type=NoticeType.DRAIN, reason=found.reason, since=found.since, until=found.until)
 
 
-def _facts(hold: Resource) -> HoldFacts:
-    status = HoldStatus.model_validate(hold.status)
-    return HoldFacts(
-        key=hold.key,
-        spec=HoldSpec.model_validate(hold.spec),
-        placed_by=status.placed_by or hold.manager,
-        since=hold.created_at,
-        deleting=hold.deletion_at is not None,
-    )
-
-
-def _held_with(snapshot: Snapshot, run: Resource) -> list[tuple[Key, dict[str, str]]]:
+def held_with(snapshot: Snapshot, run: Resource) -> list[tuple[Key, Mapping[str, str]]]:
     """The objects whose Hold is also one on this run, with their labels."""
     spec = RunSpec.model_validate(run.spec)
     mission = spec.mission_ref.key("Mission", run.namespace)
@@ -74,5 +94,7 @@ def _held_with(snapshot: Snapshot, run: Resource) -> list[tuple[Key, dict[str, s
         for kind, ref in (("Project", declared.project_ref), ("Goal", declared.goal_ref)):
             if ref is not None:
                 keys.append(ref.key(kind, mission.namespace))
+    agent = snapshot.get(agent_of(run))
+    above = lineage.ancestors(snapshot, agent) if agent is not None else []
     found = snapshot.get_many(keys)
-    return [(key, dict(found[key].labels) if key in found else {}) for key in keys]
+    return above + [(key, dict(found[key].labels) if key in found else {}) for key in keys]

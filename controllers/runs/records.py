@@ -6,9 +6,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from controllers.runs import calls, usage
 from controllers.runs.artifacts import ArtifactFiles, room_inline
 from controllers.runs.output_check import check_output, output_schema
-from controllers.runs.run_record import RunRecord, find_run
+from controllers.runs.redaction_level import redactor_of
+from controllers.runs.run_record import UNPRICED, RunRecord, find_run, unpriced
 from controllers.runs.settlement import settle
 from controllers.runs.text import MESSAGE, WORD, clean, line
 from controllers.runs.verdict import COMPLETE, NEVER_STARTED, Verdict, judge, touched
@@ -50,6 +52,17 @@ def request_cancel(tx: Transaction, run: Resource, reason: str) -> Resource:
     return saved
 
 
+def revoke_token(tx: Transaction, run: Resource, why: str) -> Resource:
+    """Let the run's token count no more: whoever works on it can neither ask nor report from now on. Once; no effect on
+    a run that has ended. Raises Conflict when ``run`` is stale."""
+    record = RunRecord(tx, run)
+    if record.ended or record.status.token_revoked_at is not None:
+        return run
+    record.put(token_revoked_at=tx.now, token_revoked_for=line(why, MESSAGE))
+    record.note(EventType.KEY_REVOKED, "Quarantine", record.status.token_revoked_for)
+    return record.save()
+
+
 def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) -> Ending:
     """Do the slow part of an ending before its transaction: keep the deliverable that the output holds, and check it
     against the agent's outputSchema. The result is what ``finish`` takes. Idempotent; blocks for up to some seconds.
@@ -61,6 +74,7 @@ def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) ->
     with store.snapshot() as snapshot:
         run = find_run(snapshot, run_uid)
         schema = output_schema(snapshot, RunSpec.model_validate(run.spec))
+        redactor = redactor_of(snapshot, run)
     status = RunStatus.model_validate(run.status)
     if status.state in ENDED or status.report is not None:
         return ending
@@ -69,7 +83,18 @@ def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) ->
         data = (artifact.text or "").encode()
         try:
             inline = room_inline(status)
-            kept.append(files.keep(run_uid, run.name, artifact.name, artifact.media_type, data, inline=inline))
+            kept.append(
+                files.keep(
+                    run_uid,
+                    run.name,
+                    artifact.name,
+                    artifact.media_type,
+                    data,
+                    inline=inline,
+                    redactor=redactor,
+                    namespace=run.namespace,
+                )
+            )
         except Refused as error:
             return replace(ending, artifacts=(), problem=str(error))
     return replace(
@@ -94,20 +119,40 @@ def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
         record.start(ending.started_at or ended_at)
     output_format = _output_format(tx, record)
     verdict = judge(record.status, ending, output_format, idempotent=_idempotent(tx, record))
-    if ending.usage is not None:
-        record.spend(ending.usage, line(ending.model, 2 * WORD))
+    _take_usage(record, ending)
     if ending.session_id and record.status.session_id is None:
         record.put(session_id=line(ending.session_id, 2 * WORD))
     _take_output(record, ending, ended_at, verdict, output_format)
+    _end_calls(tx, record)
     _close(record, ending, ended_at, verdict)
     settled = settle(tx, run_uid, record.run.name, record.status, ran=not never)
+    if settled is not None and not never:
+        usage.write(record, settled)
     data = {"state": verdict.state.value, "attempt": record.spec.attempt, "retryable": verdict.retryable}
     if ending.exit_code is not None:
         data["exitCode"] = ending.exit_code
     if settled is not None:
         data |= {"settledUsdMicros": settled.usd_micros, "usageSource": record.status.spend.source}
+        if any(unpriced(used) for used in record.status.usage):
+            data["usageReason"] = UNPRICED
     record.note(EventType.RUN_FINISHED, verdict.reason, record.status.message, **data)
     return record.save()
+
+
+def _end_calls(tx: Transaction, record: RunRecord) -> None:
+    """Calls without a result end with the run; what they are booked with counts as its own."""
+    booked = calls.end_with_run(tx, record.run.uid)
+    if booked is not None:
+        record.spend(booked)
+
+
+def _take_usage(record: RunRecord, ending: Ending) -> None:
+    if ending.usage is None:
+        return
+    if not ending.shares:
+        record.spend(ending.usage, line(ending.model, 2 * WORD))
+    for share in ending.shares:
+        record.take(share)
 
 
 def _checked(tx: Transaction, record: RunRecord, ending: Ending) -> Ending:
@@ -184,4 +229,4 @@ def _close(record: RunRecord, ending: Ending, ended_at: datetime, verdict: Verdi
         log_bytes=max(0, ending.log_bytes),
         log_truncated=ending.log_truncated,
     )
-    record.judge(_SUCCEEDED.get(verdict.state, False), verdict.reason, clean(verdict.message, MESSAGE))
+    record.judge(_SUCCEEDED.get(verdict.state, False), verdict.reason, clean(verdict.message, MESSAGE, record.redactor))

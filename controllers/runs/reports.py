@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from decimal import Decimal
 
-from controllers.runs import artifacts
+from controllers.runs import artifacts, calls, loop_facts
+from controllers.runs.calls import CallResult
 from controllers.runs.once import Once
 from controllers.runs.records import request_cancel
 from controllers.runs.run_record import MOST_TOKENS, RunRecord
 from controllers.runs.settlement import exceeds
 from controllers.runs.text import MESSAGE, SELF_REVIEW, WORD, WORK_PLAN, clean, line
-from controllers.runs.verdict import COMPLETE, FAIL
+from controllers.runs.verdict import COMPLETE, FAIL, Share
 from schemas.errors import Conflict, Refused
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
+from schemas.protocol import ToolResultMessage
+from schemas.quantities import from_micros, to_micros
 from schemas.resource import Resource
 from schemas.run import ENDED, Report, RunReason, RunState, RunStatus
 from store.contract import Transaction
@@ -57,8 +61,9 @@ def require_open(status: RunStatus) -> None:
         raise Refused(f"the run's outcome was reported already: {status.report.outcome}", reason="AlreadyReported")
 
 
-def _begin(tx: Transaction, run_uid: str, once: Once) -> tuple[RunRecord, bool]:
-    """The record, and whether the request was carried out before."""
+def begin_report(tx: Transaction, run_uid: str, once: Once) -> tuple[RunRecord, bool]:
+    """The record, with this sign of life in it, and whether the request was carried out before. Who goes on saves the
+    record. Raises Refused."""
     record = RunRecord.load(tx, run_uid)
     if record.ended:
         require_open(record.status)
@@ -80,42 +85,66 @@ def progress(
     once: Once,
 ) -> Resource:
     """What the agent does; absent parts stay as they were. No event when nothing is new. Raises Refused."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     before = record.status
-    text = clean(message, MESSAGE)
+    text = clean(message, MESSAGE, record.redactor)
     record.put(
         progress=text,
         percent=before.percent if percent is None else percent,
-        work_plan=before.work_plan if work_plan is None else clean(work_plan, WORK_PLAN),
+        work_plan=before.work_plan if work_plan is None else clean(work_plan, WORK_PLAN, record.redactor),
     )
     after = record.status
     if (after.progress, after.percent, after.work_plan) != (before.progress, before.percent, before.work_plan):
         data = {} if after.percent is None else {"percent": after.percent}
         plan = "WorkPlan" if after.work_plan != before.work_plan else "Progress"
         record.note(EventType.RUN_PROGRESSED, plan, text, **data)
+    if (after.percent or 0) > (before.percent or 0):
+        loop_facts.progressed(tx, record.run)
     return record.save()
 
 
 def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: Once) -> Resource:
+    """As ``use``, of figures without a cache."""
+    return use(tx, run_uid, Share(model, part), once=once)
+
+
+def use(tx: Transaction, run_uid: str, part: Share, *, once: Once) -> Resource:
     """What was used since the last report; it adds up. The ledger hears of it when the run ends. Raises Refused."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
-    record.spend(part, line(model, 2 * WORD))
+    before = record.status.spend.usd or Decimal(0)
+    record.take(part)
+    loop_facts.spent(tx, record.run, to_micros((record.status.spend.usd or Decimal(0)) - before))
     if exceeds(tx, run_uid, record.status):
         record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
         return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)
     return record.save()
 
 
-def tool_result(tx: Transaction, run_uid: str, *, once: Once) -> Resource:
-    """A tool call has ended: it is counted. Raises Refused."""
-    record, known = _begin(tx, run_uid, once)
+def tool_result(
+    tx: Transaction, run_uid: str, message: ToolResultMessage, *, call: Resource | None = None, once: Once
+) -> Resource:
+    """A tool call has ended: it is counted, compared with those before, and, when it is one that the gate allowed,
+    booked and closed. Raises Refused, also CallEnded for a call that has a result already or was never allowed."""
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     record.put(tool_calls=min(record.status.tool_calls + 1, MOST_TOKENS))
+    usd_micros = None if message.usd is None else to_micros(message.usd)
+    if call is not None:
+        result = CallResult(message.ok, message.error or "", message.output_digest or "", usd_micros)
+        spent = calls.report(tx, call, result)
+        if spent is not None:
+            record.spend(spent)
+    elif usd_micros:
+        record.spend(Spend(usd=from_micros(usd_micros), source="Reported"))
+    loop_facts.tool_ended(tx, record.run, message, call, number=record.status.tool_calls)
+    if exceeds(tx, run_uid, record.status):
+        record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
+        return request_cancel(tx, record.save(), RunReason.BUDGET_EXCEEDED)
     return record.save()
 
 
@@ -138,11 +167,12 @@ def check_artifact(status: RunStatus, name: str, digest: str, *, most: int = art
 def add_artifact(tx: Transaction, run_uid: str, artifact: Artifact, *, once: Once) -> Resource:
     """List an artifact that ``ArtifactFiles.keep`` has kept. The same content under the same name again changes
     nothing. Raises Refused, Conflict (see ``check_artifact``)."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     if not check_artifact(record.status, artifact.name, artifact.digest):
         record.attach(artifact)
+        loop_facts.progressed(tx, record.run)
     return record.save()
 
 
@@ -164,14 +194,13 @@ def complete(
     self_review: str,
     *,
     evidence: tuple[str, ...] = (),
-    part: Spend | None = None,
-    model: str = "",
+    part: Share | None = None,
     problem: str = "",
     once: Once,
 ) -> Resource:
     """The agent's last word: done. The run ends when its program does. ``deliverable`` is kept already, ``problem`` is
     what ``check_output`` says of it. Raises Refused, Conflict."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     # However much evidence there is, the deliverable has its place.
@@ -179,13 +208,13 @@ def complete(
     record.hand_in(deliverable)
     check_evidence(record.status, evidence)
     if part is not None:
-        record.spend(part, line(model, 2 * WORD))
+        record.take(part)
     report = Report(
         outcome=COMPLETE,
         at=tx.now,
-        self_review=clean(self_review, SELF_REVIEW),
+        self_review=clean(self_review, SELF_REVIEW, record.redactor),
         reason=RunReason.OUTPUT_INVALID if problem else "",
-        message=clean(problem, MESSAGE),
+        message=clean(problem, MESSAGE, record.redactor),
     )
     record.put(report=report)
     record.note(
@@ -201,11 +230,15 @@ def complete(
 
 def fail(tx: Transaction, run_uid: str, reason: str, message: str, *, retryable: bool, once: Once) -> Resource:
     """The agent's last word: it cannot be done. The run ends when its program does. Raises Refused."""
-    record, known = _begin(tx, run_uid, once)
+    record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
     report = Report(
-        outcome=FAIL, at=tx.now, reason=line(reason, WORD), message=clean(message, MESSAGE), retryable=retryable
+        outcome=FAIL,
+        at=tx.now,
+        reason=line(reason, WORD, record.redactor),
+        message=clean(message, MESSAGE, record.redactor),
+        retryable=retryable,
     )
     record.put(report=report)
     record.note(

@@ -5,23 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
+from controllers.runs import pricing
+from controllers.runs.redaction_level import redactor_of
+from controllers.runs.text import WORD, line
+from controllers.runs.verdict import Share
 from decisions.mission import add_spend
+from decisions.prices import Tokens
 from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.errors import NotFound
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
-from schemas.quantities import format_money
+from schemas.quantities import format_money, from_micros
+from schemas.redaction import Redactor
 from schemas.resource import Actor, ActorKind, Resource
-from schemas.run import ENDED, RunReason, RunSpec, RunState, RunStatus
+from schemas.run import ENDED, ModelUsage, RunReason, RunSpec, RunState, RunStatus
+from schemas.usage_record import UsageSource
 from store.contract import Snapshot, Transaction
 
 MOST_USD = Decimal(10) ** 6
 MOST_TOKENS = 10**12
 """What a run is booked with at most (tokens: of each kind). An agent may report any nonsense, and whatever adds up its
 runs has limits of its own."""
+MOST_MODELS = 50
+UNPRICED = "Unpriced"
+"""Reason of a usage event whose tokens have no price."""
 
 
 def find_run(snapshot: Snapshot, run_uid: str) -> Resource:
@@ -58,10 +69,20 @@ class RunRecord:
         """Raises NotFound."""
         return cls(tx, find_run(tx, run_uid))
 
+    @cached_property
+    def redactor(self) -> Redactor:
+        """What takes credentials out of what its agent writes."""
+        return redactor_of(self.tx, self.run)
+
     @property
     def ended(self) -> bool:
         """Whether it is immutable."""
         return self.status.state in ENDED
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to save."""
+        return bool(self._events) or self.status.to_wire() != self.run.status
 
     def put(self, **fields: Any) -> None:
         """Change fields of the status."""
@@ -97,23 +118,59 @@ class RunRecord:
         self.judge(None, RunReason.STARTED, "its program runs")
         self.note(EventType.RUN_STARTED, RunReason.STARTED, f"attempt {self.spec.attempt}", attempt=self.spec.attempt)
 
-    def spend(self, part: Spend, model: str = "") -> None:
-        """Add what was used. A part without figures says nothing, unless it says that they are unknown."""
+    def take(self, share: Share) -> None:
+        """Add what an agent or its program said it used."""
+        name = line(share.model, 2 * WORD)
+        self.spend(share.spend, name, cache_read=share.cache_read, cache_write=share.cache_write)
+
+    def spend(self, part: Spend, model: str = "", *, cache_read: int = 0, cache_write: int = 0) -> None:
+        """Add what was used. Tokens without money are priced; where there is no price their source is Unknown, and the
+        run counts as its worst case. ``cache_read`` and ``cache_write`` are parts of the input tokens. A part without
+        figures says nothing, unless it says that they are unknown."""
         if part.usd is None and not part.input_tokens and not part.output_tokens and part.source != "Unknown":
             return
         total = self.status.spend
-        fitting = part.model_copy(
+        part = part.model_copy(
             update={
                 "usd": None if part.usd is None else min(part.usd, MOST_USD - (total.usd or 0)),
                 "input_tokens": min(part.input_tokens, MOST_TOKENS - total.input_tokens),
                 "output_tokens": min(part.output_tokens, MOST_TOKENS - total.output_tokens),
             }
         )
-        self.put(spend=add_spend(total, fitting, first=total == Spend()))
+        used = ModelUsage(
+            model=model,
+            source=part.source,
+            usd=part.usd,
+            input_tokens=part.input_tokens,
+            output_tokens=part.output_tokens,
+            cache_read_tokens=min(cache_read, part.input_tokens),
+            cache_write_tokens=min(cache_write, part.input_tokens),
+        )
+        if part.usd is None and (part.input_tokens or part.output_tokens):
+            used = self._priced(used, MOST_USD - (total.usd or Decimal(0)))
+            part = part.model_copy(update={"usd": used.usd, "source": used.source})
+        self.put(spend=add_spend(total, part, first=total == Spend()), usage=_added(self.status.usage, used))
         data: dict[str, Any] = part.to_wire()
-        if model:
-            data["model"] = model
-        self.note(EventType.USAGE_RECORDED, part.source, _spoken(part), **data)
+        data |= {name: value for name, value in (("model", model), ("price", used.price)) if value}
+        reason = UNPRICED if unpriced(used) else part.source
+        self.note(EventType.USAGE_RECORDED, reason, _spoken(part, model), **data)
+
+    def _priced(self, used: ModelUsage, most: Decimal) -> ModelUsage:
+        tokens = Tokens(used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens)
+        found = pricing.price(self.tx, self.run, self.spec, used.model, tokens)
+        if found is None:
+            return used.model_copy(update={"source": UsageSource.UNKNOWN.value})
+        cost, guessed = found
+        guessed |= used.source == UsageSource.ESTIMATED
+        provider = cost.listed.provider
+        return used.model_copy(
+            update={
+                "usd": min(from_micros(cost.micros), most),
+                "source": (UsageSource.ESTIMATED if guessed else UsageSource.PRICED).value,
+                "price": cost.listed.version,
+                "provider": f"{provider.namespace}/{provider.name}",
+            }
+        )
 
     def attach(self, artifact: Artifact, *, reason: str = "HandedIn") -> None:
         """List an artifact, unless one of that name is there."""
@@ -149,8 +206,44 @@ class RunRecord:
         return self.run
 
 
-def _spoken(part: Spend) -> str:
+def unpriced(used: ModelUsage) -> bool:
+    """Whether its tokens are known, but nothing says what they cost."""
+    return used.usd is None and bool(used.input_tokens or used.output_tokens)
+
+
+def _added(usage: tuple[ModelUsage, ...], used: ModelUsage) -> tuple[ModelUsage, ...]:
+    """``usage`` with one more part. Parts of the same model, source and price are one; beyond MOST_MODELS, models are
+    not told apart any more."""
+    if len(usage) >= MOST_MODELS and not any(_same(known, used) for known in usage):
+        used = used.model_copy(update={"model": "", "price": "", "provider": ""})
+    joined = []
+    for known in usage:
+        if not _same(known, used):
+            joined.append(known)
+            continue
+        used = used.model_copy(
+            update={
+                "usd": None if used.usd is None or known.usd is None else used.usd + known.usd,
+                "input_tokens": used.input_tokens + known.input_tokens,
+                "output_tokens": used.output_tokens + known.output_tokens,
+                "cache_read_tokens": used.cache_read_tokens + known.cache_read_tokens,
+                "cache_write_tokens": used.cache_write_tokens + known.cache_write_tokens,
+            }
+        )
+    return (*joined, used)
+
+
+def _same(one: ModelUsage, other: ModelUsage) -> bool:
+    return (one.model, one.source, one.price, one.usd is None) == (
+        other.model, other.source, other.price, other.usd is None
+    )  # fmt: skip
+
+
+def _spoken(part: Spend, model: str) -> str:
     words = [] if part.usd is None else [f"{format_money(part.usd)} USD"]
     if part.input_tokens or part.output_tokens:
         words.append(f"{part.input_tokens:,} + {part.output_tokens:,} tokens")
+        if part.usd is None:
+            of = f"of {model}" if model else "of a model that was not named"
+            return f"{', '.join(words)} {of}, for which no Provider has a price: the worst case counts"
     return f"{', '.join(words) or 'an amount that nobody knows'} ({part.source.lower()})"

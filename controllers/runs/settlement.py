@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from controllers.runs import calls
 from schemas.mission import Spend
 from schemas.quantities import to_micros
 from schemas.run import RunStatus
@@ -22,14 +23,38 @@ def settlement_key(run_uid: str) -> str:
     return f"settle/run/{run_uid}"
 
 
+def companions_account(reservation: str) -> str:
+    """Account of what is reserved for the same thing in limits that were declared since."""
+    return f"companions/{reservation}"
+
+
+def end_companions(tx: Transaction, reservation: str, used: Amounts) -> None:
+    """Settle what is reserved for the same thing in limits that were declared since. Idempotent."""
+    account = companions_account(reservation)
+    if tx.balance(account).reserved == Amounts():
+        return
+    for entry in tx.open_reservations(account=account):
+        tx.post(
+            LedgerEntry(
+                key=f"settle/{entry.key}",
+                kind=EntryKind.SETTLE,
+                accounts=entry.accounts,
+                amounts=used,
+                at=tx.now,
+                reservation=entry.key,
+            )
+        )
+
+
 def settle(tx: Transaction, run_uid: str, name: str, status: RunStatus, *, ran: bool) -> Amounts | None:
     """End the reservation of a run: Settle what it used, or Release it when it never ``ran``. Returns what was
     settled; None when nothing was reserved or the reservation has ended. ``status`` is the terminal one."""
-    wanted = reservation_key(run_uid)
-    reserved = next((entry for entry in tx.open_reservations() if entry.key == wanted), None)
+    reserved = tx.open_reservation(reservation_key(run_uid))
     if reserved is None:
         return None
-    used = used_amounts(status, reserved.amounts) if ran else Amounts()
+    # What its calls booked by themselves is part of what it used, and is not booked twice.
+    booked = tx.balance(calls.on_top_account(run_uid)).spent
+    used = _less(used_amounts(status, reserved.amounts), booked) if ran else Amounts()
     tx.post(
         LedgerEntry(
             key=settlement_key(run_uid),
@@ -41,20 +66,30 @@ def settle(tx: Transaction, run_uid: str, name: str, status: RunStatus, *, ran: 
             note={"run": name, "source": status.spend.source if ran else "NeverStarted"},
         )
     )
+    end_companions(tx, reserved.key, used)
     return used
 
 
 def exceeds(tx: Snapshot, run_uid: str, status: RunStatus) -> bool:
     """Whether an open run reported more than was reserved for it. Where nothing was reserved, nothing was limited."""
-    wanted = reservation_key(run_uid)
-    reserved = next((entry.amounts for entry in tx.open_reservations() if entry.key == wanted), None)
-    if reserved is None or status.cancel_requested_at is not None:
+    entry = tx.open_reservation(reservation_key(run_uid))
+    if entry is None or status.cancel_requested_at is not None:
         return False
+    reserved = entry.amounts
     spend = status.spend
     money = 0 if spend.usd is None else to_micros(spend.usd)
     tokens = spend.input_tokens + spend.output_tokens
     over = ((money, reserved.usd_micros), (tokens, reserved.tokens), (status.tool_calls, reserved.tool_calls))
     return any(limit and used > limit for used, limit in over)
+
+
+def _less(used: Amounts, booked: Amounts) -> Amounts:
+    return Amounts(
+        usd_micros=max(0, used.usd_micros - booked.usd_micros),
+        tokens=max(0, used.tokens - booked.tokens),
+        tool_calls=max(0, used.tool_calls - booked.tool_calls),
+        wall_ms=used.wall_ms,
+    )
 
 
 def used_amounts(status: RunStatus, reserved: Amounts) -> Amounts:

@@ -83,13 +83,24 @@ class Outcome(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What one model has in the usage of a run. ``spend`` counts cached tokens as input."""
+
+    model: str
+    spend: Spend
+    cache_read: int = 0
+    cache_write: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """The end of a run as its executor saw it, without what the agent had said.
 
     ``state`` is a terminal one; Succeeded means that the program ended well. ``exit_code`` is None when a signal ended
     it, or nothing is known. ``artifacts`` holds the deliverable that was read from the output of a program that does
     not report. ``started_at`` and ``ended_at`` are None when nobody knows. ``problem`` says why the deliverable
-    does not count, "" when it does, None when that was not looked at yet (see ``records.prepare``).
+    does not count, "" when it does, None when that was not looked at yet (see ``records.prepare``). ``shares`` add up
+    to ``usage`` by model, or are empty.
     """
 
     state: RunState
@@ -106,6 +117,7 @@ class Ending:
     log_bytes: int = 0
     log_truncated: bool = False
     problem: str | None = None
+    shares: tuple[Share, ...] = ()
 
     @classmethod
     def of(cls, outcome: Outcome) -> Self:
@@ -126,16 +138,31 @@ class Ending:
             ended_at=outcome.ended_at,
             log_bytes=outcome.log_bytes,
             log_truncated=outcome.log_truncated,
+            shares=() if figures is None else _shares(figures),
         )
 
 
 def _spend(figures: Figures) -> Spend:
-    tokens = figures.tokens
+    return _spent(figures.usd, figures.tokens, figures.source)
+
+
+def _spent(usd: Decimal | None, tokens: Tokens, source: str) -> Spend:
     return Spend(
-        usd=figures.usd,
+        usd=usd,
         input_tokens=tokens.input + tokens.cache_read + tokens.cache_write,
         output_tokens=tokens.output,
-        source=str(figures.source),
+        source=str(source),
+    )
+
+
+def _shares(figures: Figures) -> tuple[Share, ...]:
+    """What each model has in it. Where money is named for the whole, but not so for its parts, there are none."""
+    parts = [m.usd for m in figures.models]
+    if figures.usd is not None and (None in parts or sum(parts, Decimal(0)) != figures.usd):
+        return ()
+    return tuple(
+        Share(str(m.model), _spent(m.usd, m.tokens, figures.source), m.tokens.cache_read, m.tokens.cache_write)
+        for m in figures.models
     )
 
 
@@ -165,6 +192,8 @@ def judge(status: RunStatus, ending: Ending, output_format: OutputFormat, *, ide
         return _completed(status, report, ending)
     if report is not None and not _after_stop(status, report):
         text = f"{report.reason}: {report.message}" if report.message else report.reason
+        if report.reason == RunReason.AWAITING_APPROVAL and report.retryable:
+            return Verdict(RunState.FAILED, RunReason.AWAITING_APPROVAL, text)
         return Verdict(RunState.FAILED, RunReason.REPORTED_FAILURE, text, report.retryable)
     if lost:
         return _lost(status, ending, mute=output_format is not OutputFormat.REMIT, idempotent=idempotent)

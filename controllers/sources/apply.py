@@ -73,6 +73,7 @@ def apply(
     """
     counts = dict.fromkeys(Action, 0)
     drift = waiting = 0
+    created = _create_all(tx, plan, declared, live, manager, blocked, statuses or {})
     for entry in plan.entries:
         if entry.key in blocked:
             continue
@@ -87,7 +88,9 @@ def apply(
                 waiting += 1  # its predecessor of the same name still ends; a later pass creates it
                 counts[entry.action] -= 1
                 continue
-            _create(tx, want, manager, plan.unit, (statuses or {}).get(entry.key))
+            tx.event(
+                EventType.CREATED, created[entry.key], reason="Declared", message="declared", data=_place(want)
+            )  # fmt: skip
         else:
             _change(tx, entry, want, live[entry.renamed_from or entry.key], manager, plan.unit)
         if entry.widens:
@@ -112,11 +115,21 @@ def apply(
     )
 
 
-def _create(tx: Transaction, want: Declared, manager: str, unit: str, status: dict[str, Any] | None) -> None:
-    resource = tx.create(
-        want, manager=manager, unit=unit, finalizers=finalizers(want.kind), status=status or initial_status(want.kind)
-    )
-    tx.event(EventType.CREATED, resource, reason="Declared", message="declared", data=_place(want))
+def _create_all(
+    tx: Transaction, plan: Plan, declared: Mapping[Key, Declared], live: Mapping[Key, Resource], manager: str,
+    blocked: frozenset[Key], statuses: Mapping[Key, dict[str, Any]],
+) -> dict[Key, Resource]:  # fmt: skip
+    """Everything that is new, at once: row by row a first sync would take twice as long."""
+    new = [
+        declared[e.key]
+        for e in plan.entries
+        if e.action is Action.CREATE and e.key not in blocked and e.key not in live
+    ]
+    made = tx.create_many(
+        new, manager=manager, unit=plan.unit, finalizers=finalizers,
+        status=lambda key: statuses.get(key) or initial_status(key.kind),
+    )  # fmt: skip
+    return {resource.key: resource for resource in made}
 
 
 def _change(tx: Transaction, entry: Entry, want: Declared, current: Resource, manager: str, unit: str) -> None:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Protocol
 
-from controllers.sources import diagnose, yaml
+from controllers.sources import yaml
 from controllers.sources.tree import Entry, SourceReader, Tree
 from controllers.sources.units import UnitFiles, unit_id
+from controllers.sources.yaml_document import Entry as Place
+from controllers.sources.yaml_document import below, position
 from decisions import cross_check
 from schemas import registry
 from schemas.base import DEFAULT_NAMESPACE, Key
@@ -63,6 +65,8 @@ class CompiledUnit:
     path: str
     declared: tuple[Declared, ...]
     diagnostics: tuple[Diagnostic, ...]
+    prompts: tuple[str, ...] = ()
+    """The files beside the listed ones that it draws in."""
 
     @property
     def by_key(self) -> dict[Key, Declared]:
@@ -99,6 +103,9 @@ def compile_blob(data: bytes, path: str, *, default_namespace: str = DEFAULT_NAM
 def _located(problem: registry.Problem, document: yaml.Document, path: str) -> list[Diagnostic]:
     """One problem of a document, with its place in the file."""
     if isinstance(problem, registry.ModelProblem):
+        # Imported here: only a file with a mistake in it needs the words for mistakes.
+        from controllers.sources import diagnose
+
         return diagnose.from_validation(problem.error, document, path, problem.prefix, problem.model)
     position = document.nearest(problem.path)
     field = field_text(problem.path)
@@ -108,13 +115,16 @@ def _located(problem: registry.Problem, document: yaml.Document, path: str) -> l
 def declared_fields(document: yaml.Document) -> dict[str, Any]:
     """The leaves below ``spec`` that a document writes down, before defaults, with their lines. A list is one leaf."""
 
-    def walk(value: Any, path: tuple[str, ...]) -> Any:
+    def walk(value: Any, entry: Place) -> Any:
         if isinstance(value, dict) and value:
-            return {name: walk(inner, (*path, name)) for name, inner in value.items()}
-        return document.nearest(path).line
+            return {name: walk(inner, below(entry, name)) for name, inner in value.items()}
+        return position(entry[0]).line
 
     spec = document.value.get("spec") if isinstance(document.value, dict) else None
-    return {name: walk(inner, ("spec", name)) for name, inner in spec.items()} if isinstance(spec, dict) else {}
+    if not isinstance(spec, dict):
+        return {}
+    place = below(document.root, "spec")
+    return {name: walk(inner, below(place, name)) for name, inner in spec.items()}
 
 
 def field_text(path: Iterable[str | int]) -> str:
@@ -127,29 +137,33 @@ def field_text(path: Iterable[str | int]) -> str:
 
 def compile_unit(
     source: str, files: UnitFiles, tree: Tree, reader: SourceReader, cache: BlobCache, *, signer: str = "",
-    default_namespace: str = DEFAULT_NAMESPACE,
+    default_namespace: str = DEFAULT_NAMESPACE, beside: Iterable[Declared] = (),
 ) -> CompiledUnit:  # fmt: skip
     """Compile a unit of a tree. ``signer`` is who vouches for the tree's revision, as verified;
-    ``default_namespace`` is that of documents without one, and a cache holds files of one such namespace only. Raises
-    SourceUnreadable when a blob cannot be read."""
+    ``default_namespace`` is that of documents without one, and a cache holds files of one such namespace only.
+    ``beside`` are declarations of other files to check these against. Raises SourceUnreadable when a blob cannot be
+    read."""
     blobs = _compile_blobs(files.entries, reader, cache, default_namespace)
     diagnostics = list(files.problems)
     declared: list[Declared] = []
+    unit = unit_id(source, files.path)
     for entry in files.entries:
         blob = blobs[entry.blob]
-        diagnostics += [d.at_path(entry.path) for d in blob.diagnostics]
+        if blob.diagnostics:
+            diagnostics += [d.at_path(entry.path) for d in blob.diagnostics]
         for item, line in blob.declared:
-            provenance = Provenance(
-                source, unit_id(source, files.path), tree.revision, entry.path, line, entry.blob, signer
-            )
-            declared.append(replace(item, provenance=provenance))
+            provenance = Provenance(source, unit, tree.revision, entry.path, line, entry.blob, signer)
+            declared.append(
+                Declared(*item.key, item.spec, item.labels, item.annotations, provenance, item.ownership)
+            )  # fmt: skip
+    prompts = tuple(str(d.spec["systemPromptFrom"]["path"]) for d in declared if d.spec.get("systemPromptFrom"))
     if not diagnostics:
         declared, found = _with_prompts(declared, tree, reader)
         diagnostics += found
-    faults = cross_check.check(declared)
+    faults = cross_check.check([*declared, *beside])
     if faults:
         diagnostics += locate(faults, files.entries, reader)
-    return CompiledUnit(files.path, tuple(declared), tuple(sorted(set(diagnostics))[:MAX_ERRORS]))
+    return CompiledUnit(files.path, tuple(declared), tuple(sorted(set(diagnostics))[:MAX_ERRORS]), prompts)
 
 
 def _compile_blobs(
@@ -170,12 +184,15 @@ def _compile_blobs(
     return done
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def _pack(compiled: CompiledBlob) -> bytes:
     rows = [
         [d.kind, d.namespace, d.name, d.spec, d.labels, d.annotations, d.ownership.fields if d.ownership else {}, line]
         for d, line in compiled.declared
     ]
-    return json.dumps(rows, separators=(",", ":")).encode()
+    return _encode(rows).encode()
 
 
 def _unpack(data: bytes) -> CompiledBlob:

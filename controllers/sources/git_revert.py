@@ -7,11 +7,8 @@ thing. The order makes a crash harmless, as in `git_edit`: objects first, then f
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +16,9 @@ from typing import Final
 
 from controllers.sources import (
     git_address,
+    git_away,
     git_bringer,
     git_commit,
-    git_environment,
     git_objects,
     git_place,
     git_process,
@@ -37,10 +34,9 @@ from schemas.errors import Refused, SourceUnreadable
 
 BRANCH_EXISTS: Final = "BranchExists"
 COMMIT_NOT_FOUND: Final = "CommitNotFound"
-PUSH_REFUSED: Final = "PushRefused"
+PUSH_REFUSED: Final = git_away.PUSH_REFUSED
 
 _ATTEMPTS: Final = 5
-_PUSH_S: Final = 120.0
 _UNDOES = re.compile(rb"^This reverts commit ([0-9a-f]{40}|[0-9a-f]{64})\b", re.MULTILINE)
 _SHORT = re.compile(r"[0-9a-f]{4,64}")
 _STEPS: Final = re.compile(r"(?P<start>[^~^]+)(?P<steps>(?:~[0-9]{0,6}|\^[0-9]?){1,20})")
@@ -127,7 +123,7 @@ def revert(path: Path, ref: str, order: Order) -> Reverted | None:
     Refused, as the modules that take part say; then nothing has changed.
     """
     branch = git_commit.branch_name(ref)
-    with _opened(path) as repository:
+    with git_away.opened(path) as repository:
         for _ in range(_ATTEMPTS):
             head = _tip(repository, branch)
             made = _make(repository, head, order)
@@ -140,8 +136,8 @@ def revert(path: Path, ref: str, order: Order) -> Reverted | None:
 
 def revert_beside(path: Path, ref: str, name: str, order: Order) -> Reverted | None:
     """Put the undoing commit of ``ref`` on the new branch ``name`` of a local repository; no file changes."""
-    branch = _new_branch(name)
-    with _opened(path) as repository:
+    branch = git_away.new_branch(name)
+    with git_away.opened(path) as repository:
         head = _tip(repository, git_commit.branch_name(ref))
         made = _make(repository, head, order)
         if made is None:
@@ -162,12 +158,12 @@ def revert_and_push(
     commit at which the branch has to be, "" for a branch that must not exist: nobody's work is overwritten. Raises
     Refused with PushRefused, SourceUnreadable when the other repository cannot be reached.
     """
-    branch = _new_branch(name)
-    with _opened(path) as source, _borrowing(source) as repository:
+    branch = git_away.new_branch(name)
+    with git_away.opened(path) as source, git_away.borrowing(source) as repository:
         made = _make(repository, head, order)
         if made is None:
             return None
-        _push(repository, address, branch, made.commit, expected)
+        git_away.push(repository, address, branch, made.commit, expected)
         return _reverted(repository, head, made, order, branch, str(address))
 
 
@@ -269,74 +265,7 @@ def _file(objects: git_objects.ObjectReader, side: git_tree.Place, path: str) ->
     return git_place.File(mode, row.oid, content)
 
 
-def _push(
-    repository: git_repository.Repository, address: git_address.Address, branch: str, commit: str, expected: str
-) -> None:
-    url = str(address.local) if address.local is not None else address.url
-    protocols = "file" if address.local is not None else address.protocols
-    lease = f"--force-with-lease={branch}:{expected}"
-    config = ("-c", "push.gpgSign=false", "-c", "push.followTags=false", "-c", "push.recurseSubmodules=no")
-    command = (*config, "push", "--porcelain", "--no-verify", lease, "--", url, f"{commit}:{branch}")
-    try:
-        done = git_process.run(
-            command,
-            git_dir=repository.layout.git_dir,
-            environment=git_environment.remote(protocols),
-            deadline_s=_PUSH_S,
-        )
-    except git_process.GitSilent as error:
-        raise SourceUnreadable(
-            f"{address} did not answer within {_PUSH_S:g} s; whether it took {branch} is not known",
-            reason=tree.FETCH_TIMEOUT,
-        ) from error
-    refused = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.startswith("!")]
-    if refused:
-        why = tree.printable(refused[0].rpartition("\t")[2])[:200]
-        raise Refused(
-            f"{address} did not take {branch}: {why}; choose another name, or see whether it is protected",
-            reason=PUSH_REFUSED,
-        )
-    if done.status:
-        words = git_address.redact(done.last_words)
-        raise SourceUnreadable(f"{address} cannot be pushed to: {words}", reason=tree.REPOSITORY_UNREACHABLE)
-
-
 # Repositories.
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[git_repository.Repository]:
-    try:
-        with contextlib.closing(git_repository.Repository(path.absolute())) as repository:
-            yield repository
-    except git_process.GitSilent as error:
-        raise git_commit.silent(path) from error
-
-
-@contextlib.contextmanager
-def _borrowing(source: git_repository.Repository) -> Iterator[git_repository.Repository]:
-    """A throw-away bare repository that reads the objects of ``source`` and keeps its own."""
-    layout = source.layout
-    objects = str(layout.common_dir / "objects")
-    if "\n" in objects or objects.startswith(("#", '"')):
-        raise Refused(f"{source.path} has a name that git cannot borrow from", reason=git_worktree.PATH_REFUSED)
-    with tempfile.TemporaryDirectory(prefix="remit-revert-") as folder:
-        git_dir = Path(folder) / "repository"
-        options = ("--quiet", "--bare", "--template=", f"--object-format={layout.algorithm}")
-        git_commit.must(("init", *options), git_dir)
-        (git_dir / "objects" / "info").mkdir(parents=True, exist_ok=True)
-        (git_dir / "objects" / "info" / "alternates").write_bytes(os.fsencode(objects) + b"\n")
-        if source.is_shallow:
-            shutil.copyfile(layout.common_dir / "shallow", git_dir / "shallow")
-        _keep_person(layout.git_dir, git_dir)
-        with contextlib.closing(git_repository.Repository(git_dir)) as repository:
-            yield repository
-
-
-def _keep_person(source: Path, into: Path) -> None:
-    """The name that the repository itself knows its user by."""
-    for name, value in git_signing.settings(source, r"^user\.(name|email)$", ("--local",)).items():
-        git_commit.must(("config", "--local", name, value), into)
 
 
 def _tip(repository: git_repository.Repository, branch: str) -> str:
@@ -348,13 +277,6 @@ def _tip(repository: git_repository.Repository, branch: str) -> str:
         raise
 
 
-def _new_branch(name: str) -> str:
-    try:
-        return git_commit.branch_name(name)
-    except SourceUnreadable as error:
-        raise Refused(str(error), reason=git_commit.BRANCH_NOT_FOUND) from error
-
-
 def _exists(name: str, where: Path) -> Refused:
     return Refused(f"{where} has a branch {name} already; choose another name", reason=BRANCH_EXISTS)
 
@@ -362,7 +284,7 @@ def _exists(name: str, where: Path) -> Refused:
 def push_url(path: Path, ref: str) -> str:
     """Where a local repository pushes a branch to, by its own configuration; "" when it has no remote. Nobody has
     judged it yet."""
-    with _opened(path) as repository:
+    with git_away.opened(path) as repository:
         short = git_commit.branch_name(ref).removeprefix("refs/heads/")
         pattern = r"^(branch\..*\.remote|remote\..*\.(url|pushurl))$"
         known = git_signing.settings(repository.layout.git_dir, pattern, ("--local",))

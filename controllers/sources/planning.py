@@ -22,6 +22,8 @@ from schemas.run import ACTIVE_STATES
 from schemas.source import PruneMode, SourceSpec, WideningMode
 from store.contract import Snapshot
 
+_FEW = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -47,11 +49,16 @@ def plan_unit(
     spec: SourceSpec | None,
     *,
     keep: frozenset[Key] = frozenset(),
+    whole: bool = True,
 ) -> Planned:
-    """Plan one unit against the store."""
+    """Plan one unit against the store. With ``whole`` unset it holds some declarations of the unit only, and nothing
+    is concluded from what it does not declare."""
     name = unit_id(source, unit.path)
     declared = unit.by_key
-    inventory = inventory_of(snapshot, name, declared)
+    if whole:
+        inventory = inventory_of(snapshot, name, declared)
+    else:
+        inventory = [r for r in snapshot.get_many(declared).values() if r.unit == name]
     owned = {r.key for r in inventory}
     elsewhere = snapshot.get_many([k for k in declared if k not in owned])
     live = {**{r.key: r for r in inventory}, **elsewhere}
@@ -93,6 +100,11 @@ def inventory_of(snapshot: Snapshot, unit: str, declared: Mapping[Key, Declared]
     """What a unit owns, as far as a plan may touch it. An answer that was given stays given: who takes its file away
     changes nothing, so it is no deletion to plan."""
     return [r for r in snapshot.list_unit(unit) if r.kind != "ApprovalDecision" or r.key in declared]
+
+
+def inventory_size(snapshot: Snapshot, unit: str, declared: Mapping[Key, Declared]) -> int:
+    """How many inventory_of would find."""
+    return sum(key.kind != "ApprovalDecision" or key in declared for key in snapshot.unit_keys(unit))
 
 
 def active_runs(snapshot: Snapshot) -> Mapping[Key, int]:
@@ -171,11 +183,11 @@ def _claimed_twice(snapshot: Snapshot, source: str, units: Sequence[CompiledUnit
             path, line = (place.path, place.line) if place is not None else (unit.path, 0)
             found.setdefault(unit.path, []).append(Diagnostic(path, line, 1, "metadata.name", message))
     # An object that another source or another unit still owns is not taken over silently either.
+    ours = {unit_id(source, u.path) for u in units}
     for unit in units:
-        foreign = snapshot.get_many(unit.by_key)
-        for key, resource in foreign.items():
-            owner = resource.unit
-            ours = {unit_id(source, u.path) for u in units}
+        few = len(unit.by_key) < _FEW  # asked for one by one, rather than sorted out among all there are
+        standing = set() if few else set(snapshot.unit_keys(unit_id(source, unit.path)))
+        for key, owner in snapshot.units_of(k for k in unit.by_key if k not in standing).items():
             if owner and owner not in ours and not owner.startswith(f"{source}:") and _follows(snapshot, owner):
                 place = unit.by_key[key].provenance
                 path, line = (place.path, place.line) if place is not None else (unit.path, 0)

@@ -10,14 +10,13 @@ from typing import Any
 from controllers.sources.git import GitReader
 from controllers.sources.git_trust import Trust
 from controllers.sources.tree import OBJECT_MISSING, Entry, SourceReader, Tree
+from decisions.identity import Identity, Prover
 from decisions.plan import Action, Plan
-from schemas.approval_decision import ApprovalDecisionStatus
+from schemas.approval_decision import Transport
 from schemas.base import Key
 from schemas.errors import SourceUnreadable
 from schemas.resource import Declared
 from schemas.source import SourceReason, SourceSpec
-
-TRANSPORT = "Git"
 
 
 def trusted(reader: SourceReader, spec: SourceSpec) -> Trust | None:
@@ -70,42 +69,63 @@ def rewritten(reader: SourceReader, old: str | None, new: str) -> str:
     return f"the history was rewritten: {old} is no part of {new}"
 
 
+def follows(reader: SourceReader, old: str, new: str) -> bool:
+    """Whether the history of ``new`` is known to go on from ``old``, as it nearly always does."""
+    try:
+        return isinstance(reader, GitReader) and reader.is_ancestor(old, new)
+    except SourceUnreadable:
+        return False  # whoever asks more closely is told why
+
+
+class GitProver:
+    """Proves by the signature of the commit that brought a file. What the file, or the author field of the commit, says
+    counts for nothing."""
+
+    transport = Transport.GIT
+
+    def __init__(self, reader: GitReader, trust: Trust | None, tree: Tree, now: datetime) -> None:
+        self._reader = reader
+        self._trust = trust
+        self._tree = tree
+        self._now = now
+
+    def identify(self, evidence: Entry | None) -> Identity:
+        """Who signed the commit that brought this file of the tree."""
+        if self._trust is None:
+            return self._unproven("its source has no spec.verify, so no signature is checked")
+        if evidence is None:
+            return self._unproven("its file is not in the tree")
+        verdict = self._reader.bringer(self._tree, evidence, self._trust, self._now)
+        if verdict.problem is not None:
+            return self._unproven(f"{verdict.message} ({verdict.problem})")
+        if not verdict.person:
+            return self._unproven(
+                f"the commit {verdict.oid[:12]} that brought it is signed by {verdict.principal}, no person"
+            )
+        return Identity(self.transport, f"user:{verdict.principal}", proof=f"commit {verdict.oid}")
+
+    def _unproven(self, why: str) -> Identity:
+        advice = "make a new one, under another name, in a commit that you sign"
+        return Identity(self.transport, unproven=f"{why}; {advice}")
+
+
 def act_statuses(
     reader: SourceReader, trust: Trust | None, tree: Tree, plan: Plan, declared: Mapping[Key, Declared], now: datetime
 ) -> dict[Key, dict[str, Any]]:
     """The first status of each ApprovalDecision that the plan creates: who made it, as git proves it, or why nobody is
-    proven. What the file or the author field of the commit says counts for nothing."""
+    proven."""
     if not isinstance(reader, GitReader):
         return {}
-    entries = {e.path: e for e in tree.entries}
+    new = list(_new_decisions(plan))
+    entries = {e.path: e for e in tree.entries} if new else {}
+    prover: Prover[Entry | None] = GitProver(reader, trust, tree, now)
     statuses = {}
-    for key in _new_decisions(plan):
+    for key in new:
         origin = declared[key].provenance
         entry = entries.get(origin.path) if origin is not None else None
-        statuses[key] = _identity(reader, trust, tree, entry, now).to_wire()
+        statuses[key] = prover.identify(entry).first_status().to_wire()
     return statuses
 
 
 def _new_decisions(plan: Plan) -> Iterable[Key]:
     return (e.key for e in plan.entries if e.action is Action.CREATE and e.key.kind == "ApprovalDecision")
-
-
-def _identity(
-    reader: GitReader, trust: Trust | None, tree: Tree, entry: Entry | None, now: datetime
-) -> ApprovalDecisionStatus:
-    if trust is None:
-        return _unproven("its source has no spec.verify, so no signature is checked")
-    if entry is None:
-        return _unproven("its file is not in the tree")
-    verdict = reader.bringer(tree, entry, trust, now)
-    if verdict.problem is not None:
-        return _unproven(f"{verdict.message} ({verdict.problem})")
-    if not verdict.person:
-        return _unproven(f"the commit {verdict.oid[:12]} that brought it is signed by {verdict.principal}, no person")
-    return ApprovalDecisionStatus(subject=f"user:{verdict.principal}", transport=TRANSPORT)
-
-
-def _unproven(why: str) -> ApprovalDecisionStatus:
-    return ApprovalDecisionStatus(
-        transport=TRANSPORT, unproven=f"{why}; make a new one, under another name, in a commit that you sign"
-    )

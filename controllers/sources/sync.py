@@ -7,20 +7,21 @@ Each unit is applied whole, in one transaction with its events, or not at all; a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from controllers.runtime.result import DONE, RequeueAfter, Result
-from controllers.sources import planning, provenance
+from controllers.sources import collector, increment, planning, provenance
 from controllers.sources.apply import Applied, apply
+from controllers.sources.checked import Checked, keep, recall
 from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit
 from controllers.sources.git_trust import Trust
 from controllers.sources.tree import SourceReader, Tree
 from controllers.sources.units import UnitFiles, source_id, split, unit_id
 from decisions.plan import Guard
 from schemas.base import Key
-from schemas.conditions import find, set_condition
+from schemas.conditions import find, is_true, set_condition
 from schemas.confirmation import ConfirmationReason, ConfirmationStatus
 from schemas.errors import Conflict, Diagnostic, SourceUnreadable, StoreUnavailable
 from schemas.event import EventType
@@ -46,13 +47,9 @@ ReaderOf = Callable[[Resource, SourceSpec], SourceReader]
 class _Memory:
     """What this process knows of a source: enough to leave an unchanged one alone."""
 
-    tree_id: str = ""
-    generation: int = 0
-    checked_at: datetime | None = None
-    settled: bool = False
-    confirmations: frozenset[str] = frozenset()
-    trust: Trust | None = None
+    checked: Checked | None = None
     head: str = ""
+    index: increment.Index | None = None
 
 
 @dataclass(slots=True)
@@ -108,21 +105,16 @@ class SourceSync:
         self, source: Resource, spec: SourceSpec, status: SourceStatus, confirmed: dict[str, Resource],
         *, asked: bool, token: str | None,
     ) -> None:  # fmt: skip
-        memory = self._memory.setdefault(source.uid, _Memory())
+        memory = self._memory.get(source.uid)
+        if memory is None:
+            ready = is_true(status.conditions, "Ready")
+            memory = self._memory[source.uid] = _Memory(recall(self._cache, source.uid) if ready else None)
         memory.head = ""
         reader = self._reader_of(source, spec)
         reader.fetch()
         head = memory.head = reader.head()
         trust = provenance.trusted(reader, spec)
-        rested = memory.checked_at is not None and self._now() - memory.checked_at < RECHECK
-        same = (
-            head == status.revision
-            and memory.settled
-            and memory.generation == source.generation
-            and memory.confirmations == frozenset(confirmed)
-            and memory.trust == trust
-        )
-        if same and rested and not asked:
+        if not asked and self._rests(memory.checked, source, status, head, confirmed, trust):
             return
         commit = head.rpartition(":")[2]
         if any(commit.startswith(q) for q in spec.quarantine):
@@ -133,13 +125,67 @@ class SourceSync:
         signer = provenance.signer(reader, trust, head, self._now())
         rewritten = self._check_history(source, reader, status, head)
         tree = reader.read_tree(head)
-        outcomes = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
+        with collector.paused():
+            narrow = None
+            if not asked:
+                narrow = self._narrow(source, spec, status, tree, reader, confirmed, trust, signer, memory)
+            if narrow is None:
+                memory.index = None
+                outcomes, compiled = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
+            else:
+                outcomes = narrow
         units = tuple(o.status for o in sorted(outcomes, key=lambda o: o.status.path))
         settled = not any(u.pending for u in units) and not any(o.resting or o.applied.waiting for o in outcomes)
         self._finish(source.key, status, tree.revision, units, token, confirmed, signer, rewritten)
-        self._memory[source.uid] = _Memory(
-            tree.tree_id, source.generation, self._now(), settled, frozenset(confirmed), trust
-        )
+        if narrow is None:
+            known = increment.index(tree, compiled, reader)
+            at = self._now()
+        else:
+            assert memory.checked is not None
+            known, at = memory.index, memory.checked.at
+        checked = Checked(tree.revision, source.generation, at, settled, frozenset(confirmed), _digest(trust))
+        self._memory[source.uid] = _Memory(checked, index=known)
+        if settled:
+            keep(self._cache, source.uid, checked)
+
+    def _narrow(
+        self, source: Resource, spec: SourceSpec, status: SourceStatus, tree: Tree, reader: SourceReader,
+        confirmed: dict[str, Resource], trust: Trust | None, signer: str, memory: _Memory,
+    ) -> list[_Outcome] | None:  # fmt: skip
+        """Apply only what changed since the last pass; None when everything has to be looked at."""
+        known, name = memory.index, source_id(source.key)
+        if known is None or not self._rests(
+            memory.checked, source, status, known.tree.revision, confirmed, trust
+        ):  # fmt: skip
+            return None
+        parts = increment.narrow(name, known, tree, reader, self._cache, signer=signer)
+        before = {u.path: u for u in status.units}
+        if parts is None or any(part.unit.path not in before for part in parts):
+            return None
+        with self._store.snapshot() as snapshot:
+            if planning.refused(snapshot, source.key, [part.unit for part in parts]):
+                return None
+            for part in parts:
+                if set(snapshot.units_of(part.unit.by_key).values()) - {unit_id(name, part.unit.path)}:
+                    return None
+        outcomes = {p: self._unit_done(source, old, tree, Applied(), (), old.objects) for p, old in before.items()}
+        for part in parts:
+            outcome = outcomes[part.unit.path] = self._apply(
+                source, spec, before[part.unit.path], tree, part.unit, (), reader, confirmed, frozenset(), trust,
+                whole=False,
+            )  # fmt: skip
+            if outcome.status.errors:
+                return None
+        increment.follow(known, tree, parts)
+        return list(outcomes.values())
+
+    def _rests(
+        self, checked: Checked | None, source: Resource, status: SourceStatus, head: str, confirmed: Iterable[str],
+        trust: Trust | None,
+    ) -> bool:  # fmt: skip
+        """Whether nothing changed since the last full comparison, and that one is not long ago."""
+        now = Checked(head, source.generation, self._now(), True, frozenset(confirmed), _digest(trust))
+        return checked is not None and head == status.revision and checked.stands(now, RECHECK)
 
     def _check_history(self, source: Resource, reader: SourceReader, status: SourceStatus, head: str) -> str:
         """A new head that shares no history with the applied one is not taken: it may be another repository. One that
@@ -149,13 +195,15 @@ class SourceSync:
             return ""
         if status.observed_generation != source.generation:
             return ""  # another repository was configured: its history is another one
+        if provenance.follows(reader, status.revision, head):
+            return ""
         check(status.revision, head)
         return provenance.rewritten(reader, status.revision, head)
 
     def _units(
         self, source: Resource, spec: SourceSpec, status: SourceStatus, tree: Tree, reader: SourceReader,
         confirmed: dict[str, Resource], trust: Trust | None, signer: str,
-    ) -> list[_Outcome]:  # fmt: skip
+    ) -> tuple[list[_Outcome], list[tuple[UnitFiles, CompiledUnit]]]:  # fmt: skip
         files = split(tree)
         compiled = [
             (f, compile_unit(source_id(source.key), f, tree, reader, self._cache, signer=signer)) for f in files
@@ -179,20 +227,21 @@ class SourceSync:
             empty = CompiledUnit(old.path, (), ())
             elsewhere = frozenset(k for other in good for k in other.by_key)
             outcomes.append(self._apply(source, spec, old, tree, empty, failed, reader, confirmed, elsewhere, trust))
-        return [o for o in outcomes if o.status.path in {f.path for f in files} or o.status.objects]
+        paths = {f.path for f in files}
+        return [o for o in outcomes if o.status.path in paths or o.status.objects], compiled
 
     def _apply(
         self, source: Resource, spec: SourceSpec, old: UnitStatus, tree: Tree, unit: CompiledUnit,
         failed: Sequence[UnitFiles], reader: SourceReader, confirmed: dict[str, Resource], elsewhere: frozenset[Key],
-        trust: Trust | None,
+        trust: Trust | None, *, whole: bool = True,
     ) -> _Outcome:  # fmt: skip
         """Plan and apply one unit that compiles; a lost race plans again. ``elsewhere`` is what other units declare:
-        what moved there is theirs, not gone."""
+        what moved there is theirs, not gone. ``whole`` as in plan_unit."""
         name = source_id(source.key)
         for attempt in range(5):
             with self._store.snapshot() as snapshot:
                 keep = elsewhere | planning.may_have_moved(snapshot, name, unit, failed, reader)
-                planned = planning.plan_unit(snapshot, name, unit, tree.revision, spec, keep=keep)
+                planned = planning.plan_unit(snapshot, name, unit, tree.revision, spec, keep=keep, whole=whole)
             if planned.faults:
                 return self._unit_failed(source, old, tree.revision, planned.faults)
             plan = planned.plan
@@ -201,7 +250,8 @@ class SourceSync:
             resting = planning.resting(planned, self._now())
             blocked |= resting
             if not plan.entries and not plan.relocations:
-                return self._unit_done(source, old, tree, Applied(), (), plan.inventory)
+                count = plan.inventory if whole else old.objects
+                return self._unit_done(source, old, tree, Applied(), (), count)
             statuses = provenance.act_statuses(reader, trust, tree, plan, planned.declared, self._now())
             actor = Actor(ActorKind.SYSTEM, f"source:{name}", spec.type)
             try:
@@ -224,7 +274,10 @@ class SourceSync:
                         if not _known(old, guard):
                             tx.event(EventType.GUARD_RAISED, source, reason=guard.reason, message=guard.message,
                                      data={"unit": unit.path, "planDigest": guard.digest})  # fmt: skip
-                    count = len(planning.inventory_of(tx, unit_id(name, unit.path), unit.by_key))
+                    if whole:
+                        count = planning.inventory_size(tx, unit_id(name, unit.path), unit.by_key)
+                    else:
+                        count = old.objects + applied.created
             except Conflict:
                 if attempt == 4:
                     raise
@@ -440,3 +493,7 @@ def _short(revision: str | None) -> str:
         return "nothing"
     name, _, rest = revision.rpartition(":")
     return f"{name.partition('@')[0]}@{rest[:10]}"
+
+
+def _digest(trust: Trust | None) -> str:
+    return "" if trust is None else trust.digest

@@ -5,7 +5,7 @@ does not parse cannot move objects from one unit to another."""
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 from controllers.sources.tree import Entry, Tree
@@ -52,7 +52,7 @@ def split(tree: Tree) -> list[UnitFiles]:
 
 def unit_of(path: str, folders: Iterable[str]) -> str:
     """The innermost unit folder above a file."""
-    folders = frozenset(folders)
+    folders = folders if isinstance(folders, Set) else frozenset(folders)
     folder = posixpath.dirname(path)
     while folder:
         if folder in folders:

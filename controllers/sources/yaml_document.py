@@ -27,6 +27,11 @@ def position(place: int) -> Position:
     return Position((place >> SHIFT) + 1, (place & _COLUMN) + 1)
 
 
+def below(entry: Entry, part: PathPart) -> Entry:
+    """The entry of ``part`` inside ``entry``; where the file has none, ``entry`` itself with nothing inside."""
+    return Document.step(entry, part) or (entry[0], entry[1], None)
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One document of a file.
@@ -57,7 +62,7 @@ class Document:
         """Where the key at ``path`` stands, or else the nearest key around it that the file has."""
         entry = self.root
         for part in path:
-            inner = self._step(entry, part)
+            inner = self.step(entry, part)
             if inner is None:
                 break
             entry = inner
@@ -89,11 +94,12 @@ class Document:
         for part in path:
             if entry is None:
                 return None
-            entry = self._step(entry, part)
+            entry = self.step(entry, part)
         return entry
 
     @staticmethod
-    def _step(entry: Entry, part: PathPart) -> Entry | None:
+    def step(entry: Entry, part: PathPart) -> Entry | None:
+        """The entry of one key or item; None when there is none."""
         inside = entry[2]
         if inside is None:
             return None

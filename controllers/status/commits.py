@@ -125,7 +125,7 @@ class CommitStatusEffects:
             spec.forge.context,
         )
         try:
-            token = self._secrets.resolve(spec.forge.token, self._project)
+            token = self._secrets.of(key.namespace).resolve(spec.forge.token, self._project)
             self._connect(spec.forge.type, spec.forge.url, spec.forge.repository, token).set_status(status)
         except SecretMissing as error:
             self._say(key, SourceReason.FORGE_CREDENTIAL_NOT_FOUND, f"spec.forge.token: {error}")

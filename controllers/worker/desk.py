@@ -38,7 +38,9 @@ class Desk:
         try:
             for path in (folder, self._asks, self._claims):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(folder / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(
+                folder / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600
+            )
         except OSError as error:
             text = f"the folder of the worker {folder} cannot be used: {error.strerror}. Give another one: --state DIR"
             raise Stalled(text, reason="StateUnusable") from error

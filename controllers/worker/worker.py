@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,11 +22,13 @@ from remit_client.errors import BadAnswer, ClientError, EngineUnreachable, NotIn
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.executor import EndedRun, RunOrder, RunOutcome
 from controllers.runs.verdict import Ending
+from controllers.runtime.beneath import open_plain
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from controllers.worker.desk import Desk, HeldClaim
 from controllers.worker.engine_link import EngineLink
 from schemas import claims as wire
+from schemas.base import DEFAULT_NAMESPACE
 from schemas.errors import Retry, Terminal
 from schemas.executor import Command, ExecutorSpec
 from schemas.protocol import UsageSource
@@ -238,6 +241,8 @@ class Worker:
             agent_url=self._link.url,
             project_root=self._project,
             deadline_s=order.timeout_s,
+            redaction=order.redaction.value,
+            executor_namespace=self._me.executor.rpartition("/")[0] or DEFAULT_NAMESPACE,
         )
 
     # Keeping.
@@ -351,7 +356,7 @@ class Worker:
 
 def _part(path: Path, offset: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_plain(path), "rb") as file:
             file.seek(offset)
             return file.read(wire.MAX_LOG_PART)
     except OSError:
@@ -373,6 +378,17 @@ def _end_message(outcome: RunOutcome, fence: int, *, late: bool) -> wire.EndMess
             output_tokens=used.output_tokens,
             source=UsageSource(used.source),
             model=ending.model[:1000],
+            shares=tuple(
+                wire.EndShare(
+                    model=share.model[:1000],
+                    usd=share.spend.usd,
+                    input_tokens=share.spend.input_tokens,
+                    output_tokens=share.spend.output_tokens,
+                    cache_read_tokens=share.cache_read,
+                    cache_write_tokens=share.cache_write,
+                )
+                for share in ending.shares[:50]
+            ),
         )
     return wire.EndMessage(
         fence=fence,

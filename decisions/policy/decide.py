@@ -97,7 +97,7 @@ def _barred(call: Call, agent: AgentFacts, profile: Profile, around: Circumstanc
             ToolCallReason.HELD,
             held.hold.short,
             f"stopped by {held.placed_by}: {held.reason}",
-            remedy=f"remit release {held.hold.short}",
+            remedy=held.remedy or f"remit release {held.hold.short}",
         )
     granted = profile.ready.get(agent.tools)
     if granted is None:

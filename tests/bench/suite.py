@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import engine, sources
+from tests.bench import engine, holds, sources, whole
 from tests.bench.measure import Bench
 
 BENCHES = (
@@ -10,16 +10,24 @@ BENCHES = (
           1.3, sources.cold_sync),
     Bench("warm-restart", "restart over an unchanged commit of 10,000", "reading and decoding the cache", 3,
           sources.warm_restart),
+    Bench("full-restart", "the same when the last full look is old", "reading and decoding the cache", 3,
+          sources.full_restart),
     Bench("changed-file-read", "reading one changed file of 100,000", "the same of 1,000", 1.5,
           sources.changed_file_read),
-    Bench("changed-file-sync", "whole sync of one changed file of 10,000", "the same of 1,000", 1.5,
+    Bench("changed-file-sync", "whole sync of one changed file of 100,000", "the same of 1,000", 1.5,
           sources.changed_file_sync),
+    Bench("commit-to-child", "from a ref that moves to a child that runs", "the same by hand in one process", 3,
+          whole.commit_to_child),
+    Bench("kill-to-dispatch", "from a start after kill -9 to a child", "imports, reading and decoding the cache",
+          2, whole.kill_to_dispatch),
+    Bench("status-write", "100 statuses written back as a commit", "git fast-import", 2, whole.status_write),
     Bench("noop-reconcile", "passes a second over a mission at rest", "keys through the bare workqueue", 0.2,
           engine.noop_reconcile, at_least=True),
     Bench("urgent-key", "p99 wait of an urgent key behind 20,000, in ms", "nothing: an absolute bound", 5,
           engine.urgent_key),
     Bench("audited-transition", "status change with its event, durable", "one durable row of bare sqlite3", 0.6,
           engine.audited_transition, at_least=True),
+    Bench("estop", "placing an e-stop, p99", "one durable row of bare sqlite3, p99", 2, holds.estop_call),
     Bench("chain-verify", "verifying the hash chain", "reading rows and hashing them", 0.5, engine.chain_verify,
           at_least=True),
     Bench("memory", "10,000 objects in memory", "the same as plain dicts", 2, engine.memory),

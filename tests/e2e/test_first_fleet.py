@@ -49,20 +49,22 @@ def commit(project: Project, message: str = "change") -> None:
 def test_the_demo_runs_asks_and_continues_where_it_stopped(demo: Project) -> None:
     try:
         engine = start(demo)
-        engine.says("YOUR TURN", seconds=60)
-        assert demo.states() == {"Done": 4, "Review": 1}
-        (line,) = re.findall(r"answer: +(.*)", engine.out)
+        engine.says("YOUR TURN   Accept", seconds=60)
+        engine.says("YOUR TURN   tagger", seconds=60)
+        assert demo.states() == {"Done": 4, "Review": 1, "NeedsApproval": 1}
+        line, allow = _answers(engine.out)
+        _only_this_tag_once(demo, allow)
         assert engine.stop() == 0
         demo.nothing_is_left()
         ended = len(demo.events("RunFinished"))
 
         engine = start(demo)
-        engine.says("YOUR TURN", seconds=30)
+        engine.says("YOUR TURN   Accept", seconds=30)
         words = shlex.split(line)
         assert words[1] == "approve"
         demo.good(*words[1:])
         demo.comes_to("release-report", "Done")
-        asked = next(e for e in demo.events("Created") if e.subject.kind == "ApprovalDecision")
+        asked = next(e for e in demo.events("Created") if e.subject.name.startswith("release-report-review"))
         done = next(e for e in demo.events("Transitioned") if e.data.get("to") == "Done" and e.reason == "Approved")
         assert done.at - asked.at < timedelta(seconds=1)
         assert len(demo.events("RunFinished")) == ended, "nothing ran again"
@@ -71,6 +73,41 @@ def test_the_demo_runs_asks_and_continues_where_it_stopped(demo: Project) -> Non
         demo.nothing_is_left()
     finally:
         demo.close()
+
+
+def _answers(out: str) -> tuple[str, str]:
+    """The commands that the engine printed for the review and for the action."""
+    lines = re.findall(r"answer: +(.*)", out)
+    assert len(lines) == 2
+    (allow,) = [line for line in lines if "tag-release-action" in line]
+    (review,) = [line for line in lines if line != allow]
+    return review, allow
+
+
+def _only_this_tag_once(demo: Project, allow: str) -> None:
+    """The agent stands still until exactly its action is allowed, and needs another leave for another one."""
+    tags = demo.root / ".remit/agents/tags/releases.git/refs/tags"
+    assert list(tags.iterdir()) == []
+    words = shlex.split(allow)
+    assert words[1] == "approve"
+    demo.good(*words[1:])
+    demo.comes_to("tag-release", "Done")
+    assert [path.name for path in tags.iterdir()] == ["v0.1.0"]
+    (asked,) = [r for r in demo.objects("ApprovalRequest") if r.spec["type"] == "Action"]
+    assert asked.status["consumedAt"]
+    assert demo.remit(*words[1:]).code == 3, "a leave that was used cannot be given again"
+    file = specs(demo) / "missions" / "tag-release.yaml"
+    file.write_text(file.read_text().replace("v0.1.0", "v0.2.0"))
+    commit(demo)
+    until(lambda: demo.get("Mission", "tag-release").generation == 2, "the commit to be applied", 20)
+    demo.good("retry", "tag-release", "-r", "the next one")
+    demo.comes_to("tag-release", "NeedsApproval")
+    assert [path.name for path in tags.iterdir()] == ["v0.1.0"]
+    (asked,) = [r for r in demo.objects("ApprovalRequest") if r.spec["type"] == "Action" and r.state == "Pending"]
+    assert asked.spec["action"]["args"]["tag"] == "v0.2.0"
+    demo.good("deny", f"approval/{asked.name}", "-r", "not yet")
+    demo.comes_to("tag-release", "Failed")
+    assert [path.name for path in tags.iterdir()] == ["v0.1.0"]
 
 
 def test_a_commit_touches_only_what_it_changes_and_a_broken_one_changes_nothing(demo: Project) -> None:
@@ -120,7 +157,7 @@ def test_a_commit_that_deletes_most_files_waits_for_its_own_confirmation(demo: P
             file.unlink()
         commit(demo)
         until(lambda: demo.ready()[1] == "PruneBlocked", "the guard", 20)
-        assert len(demo.objects("Mission")) == 5
+        assert len(demo.objects("Mission")) == 6
         refused = demo.remit("confirm", "sha256:" + "0" * 64)
         assert refused.code == 3, refused
         pending = demo.source()["units"][0]["pending"]

@@ -12,6 +12,7 @@ import pytest
 from schemas.run import RunState
 from tests.e2e.fleet import PROGRAMS, agent, document, mission, together
 from tests.fakes.engine_process import REMIT, Engine, Project, until
+from tests.fakes.secrets import private
 
 RETRY = {"maxAttempts": 3, "backoff": {"initial": "0.1s"}}
 TOKEN = "a-token-of-workers-that-is-long"
@@ -32,8 +33,8 @@ def fleet(*, lease: str = "60s", places: int = 4) -> str:
 def worker(project: Project, name: str, *flags: str, url: str = "", token: str = TOKEN) -> Engine:
     """Start a `remit worker` in the project's folder."""
     out, err = project.folder / f"{name}.out", project.folder / f"{name}.err"
-    (project.root / "worker.token").write_text(TOKEN + "\n")
-    (project.root / f"{name}.token").write_text(token + "\n")
+    private(project.root / "worker.token", TOKEN + "\n")
+    private(project.root / f"{name}.token", token + "\n")
     arguments = [
         "--url", url or f"http://127.0.0.1:{project.port}", "--executor", "elsewhere", "--name", name,
         "--token-file", str(project.root / f"{name}.token"), "--state", str(project.root / "elsewhere" / name), *flags,
@@ -54,7 +55,7 @@ def worker(project: Project, name: str, *flags: str, url: str = "", token: str =
 
 
 def test_two_workers_share_the_runs_and_each_happens_once(project: Project) -> None:
-    (project.root / "worker.token").write_text(TOKEN)
+    private(project.root / "worker.token", TOKEN)
     names = [f"m{number}" for number in range(4)]
     files = {
         f"{name}.yaml": mission(name, "worker", project.effects, seconds=0.3, succeed_at=1 + number % 2, retry=RETRY)
@@ -79,7 +80,7 @@ def test_two_workers_share_the_runs_and_each_happens_once(project: Project) -> N
 
 @pytest.mark.timeout(240)
 def test_a_worker_that_is_killed_takes_its_running_program_up_again(project: Project) -> None:
-    (project.root / "worker.token").write_text(TOKEN)
+    private(project.root / "worker.token", TOKEN)
     project.commit({"fleet.yaml": fleet(), "m.yaml": mission("long", "worker", project.effects, seconds=6)})
     project.engine()
     first = worker(project, "one")
@@ -94,7 +95,7 @@ def test_a_worker_that_is_killed_takes_its_running_program_up_again(project: Pro
 
 @pytest.mark.timeout(240)
 def test_an_engine_that_is_killed_loses_no_run_of_a_worker(project: Project) -> None:
-    (project.root / "worker.token").write_text(TOKEN)
+    private(project.root / "worker.token", TOKEN)
     files = {f"m{n}.yaml": mission(f"m{n}", "worker", project.effects, seconds=1 + 2 * (n % 2)) for n in range(4)}
     project.commit({"fleet.yaml": fleet(), **files})
     engine = project.engine()
@@ -110,7 +111,7 @@ def test_an_engine_that_is_killed_loses_no_run_of_a_worker(project: Project) -> 
 
 @pytest.mark.timeout(240)
 def test_a_run_whose_worker_stays_away_is_lost_and_tried_again_elsewhere(project: Project) -> None:
-    (project.root / "worker.token").write_text(TOKEN)
+    private(project.root / "worker.token", TOKEN)
     project.commit({
         "fleet.yaml": fleet(lease="3s"),
         "m.yaml": mission(
@@ -135,7 +136,7 @@ def test_a_run_whose_worker_stays_away_is_lost_and_tried_again_elsewhere(project
 
 @pytest.mark.timeout(240)
 def test_a_worker_without_an_engine_ends_its_program_when_the_lease_is_over(project: Project) -> None:
-    (project.root / "worker.token").write_text(TOKEN)
+    private(project.root / "worker.token", TOKEN)
     long = mission("long", "worker", project.effects, seconds=600, retry={"maxAttempts": 1, "idempotent": True})
     project.commit({"fleet.yaml": fleet(lease="3s"), "m.yaml": long})
     engine = project.engine()
@@ -151,7 +152,7 @@ def test_a_worker_without_an_engine_ends_its_program_when_the_lease_is_over(proj
 
 
 def test_a_cancel_reaches_the_program_through_its_worker(project: Project) -> None:
-    (project.root / "worker.token").write_text(TOKEN)
+    private(project.root / "worker.token", TOKEN)
     project.commit({
         "fleet.yaml": fleet(lease="3s"), "m.yaml": mission("long", "worker", project.effects, seconds=600)
     })  # fmt: skip
@@ -164,7 +165,7 @@ def test_a_cancel_reaches_the_program_through_its_worker(project: Project) -> No
 
 
 def test_a_worker_says_what_is_wrong_and_ends(project: Project) -> None:
-    (project.root / "worker.token").write_text(TOKEN)
+    private(project.root / "worker.token", TOKEN)
     project.commit({"fleet.yaml": fleet()})
     project.engine()
     until(lambda: project.find("Executor", "elsewhere"), "the executor")

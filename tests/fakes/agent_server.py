@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import ValidationError
 
+from schemas.authorize import AuthorizeMessage
 from schemas.base import Model
 from schemas.protocol import (
     CompleteMessage,
@@ -28,6 +29,7 @@ from schemas.protocol import (
     FailMessage,
     HeartbeatMessage,
     ProgressMessage,
+    ToolResultMessage,
     UsageMessage,
 )
 
@@ -41,6 +43,8 @@ _MESSAGES: dict[str, type[Model]] = {
     "artifacts": ContentMessage,
     "complete": CompleteMessage,
     "fail": FailMessage,
+    "authorize": AuthorizeMessage,
+    "tool-results": ToolResultMessage,
 }
 
 
@@ -85,6 +89,7 @@ class AgentServer:
         self.down = threading.Event()
         self.hears_acks = True
         self.cancels_by_heartbeat = False
+        self.verdict: dict[str, Any] = {"decision": "allow", "code": "Allowed", "reason": "as told by the test"}
         self._answers: dict[str, tuple[int, dict[str, Any]]] = {}
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
@@ -195,6 +200,10 @@ class AgentServer:
             if self.token_dead or not authorized:
                 return _problem(401, "TokenDead", "the token is not valid any more")
             parts = [unquote(part) for part in urlsplit(path).path.split("/")]
+            if parts[:4] == ["", "agent", "v1", "decisions"] and method == "GET":
+                return self._serve_decision(path)
+            if parts == ["", "agent", "v1", "authorize"] and method == "POST":
+                return self._decide(received)
             if len(parts) != 6 or parts[:5] != ["", "agent", "v1", "runs", self.run]:
                 return _problem(404, "NotFound", "no such run")
             if (method, received.verb) == ("GET", "inbox"):
@@ -221,6 +230,31 @@ class AgentServer:
                 self.ended = received.verb
             self._news.notify_all()
             return answer
+
+    def decide(self, decision: str, **more: Any) -> None:
+        """Answer calls, also those that wait, like this from now on."""
+        with self._news:
+            self.verdict = {"decision": decision, "code": "Approved", "reason": "as told by the test", **more}
+            self._news.notify_all()
+
+    def _decide(self, received: Received) -> tuple[int, dict[str, Any]]:
+        complaint = _check(received)
+        if complaint:
+            return _problem(422, "Invalid", complaint)
+        if received not in self.carried_out and received.key not in {r.key for r in self.carried_out}:
+            self.carried_out.append(received)
+        return 200, {"decisionId": "decision-1", "toolCall": "call-1", **self.verdict}
+
+    def _serve_decision(self, path: str) -> tuple[int, dict[str, Any]]:
+        wait_s = int(parse_qs(urlsplit(path).query)["wait"][0])
+        if not 0 <= wait_s <= 50:
+            return _problem(422, "Invalid", "wait is 0..50")
+        if self.verdict["decision"] == "ask" and not self.verdict.get("authorizeAgain"):
+            asked = self.verdict
+            self._news.wait_for(lambda: self.verdict is not asked or self._server is None or self.token_dead, wait_s)
+        if self.token_dead:
+            return _problem(401, "TokenDead", "the token is not valid any more")
+        return 200, {"decisionId": "decision-1", "toolCall": "call-1", **self.verdict}
 
     def _serve_inbox(self, path: str) -> tuple[int, dict[str, Any]]:
         query = parse_qs(urlsplit(path).query)

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from controllers.effects.runs import CANCEL, START, end_run
+from controllers.holds import stops
+from controllers.holds.stops import Stops
 from controllers.reconcilers.dispatcher import ReadyMissions
 from controllers.reconcilers.executors import Probe
 from controllers.reconcilers.wakes import Wakes
@@ -84,6 +86,8 @@ class World:
     """Programs that are not on the machine."""
     clock_set_back: bool = False
     backend: str = "sqlite"
+    stops: Stops = stops.NONE
+    """What stops work beside the Holds in the store."""
 
     def __post_init__(self) -> None:
         self.harness = BACKENDS[self.backend](self.folder)
@@ -98,7 +102,7 @@ class World:
         self.sync_now = SourceSync(self.store, self.readers, cache=self.store, now=self.clock, jitter=lambda: 1.0)
         ready = ReadyMissions()
         self.wakes = Wakes(ready)
-        self.reconcilers = make_reconcilers(self._probe, ready)
+        self.reconcilers = make_reconcilers(self._probe, ready, self.stops)
         with self.store.transaction(SYSTEM) as tx:
             ensure_source(tx, self.spec)
             tx.release_claims()
@@ -107,9 +111,9 @@ class World:
             self.pending: dict[Key, Priority] = dict(self.wakes.everything(snapshot, self._kinds()))
 
     def _kinds(self) -> list[str]:
-        return [k for k in self.reconcilers if k not in ("Dispatch", "Confirmation", "Ownership")]
+        return [k for k in self.reconcilers if k not in ("Dispatch", "Confirmation", "Ownership", "SubAgent")]
 
-    def _probe(self, spec: ExecutorSpec) -> Probe:
+    def _probe(self, spec: ExecutorSpec, namespace: str) -> Probe:
         program = spec.command.argv[0] if spec.command is not None else ""
         if self.ready and program not in self.missing:
             return Probe(ExecutorReason.RECONCILED, "", Capabilities(cancel=True))
@@ -270,7 +274,9 @@ class World:
 
     def answer(self, target: str, verdict: str = "Approve", reason: str = "", **spec: object) -> Resource:
         """Answer what a mission waits for; the decision as it was judged."""
-        request = self.get("ApprovalRequest", str(self.get("Mission", target).status["reviewRequest"]))
+        status = self.status(target)
+        open_ones = [name for name in status.action_requests if self.get("ApprovalRequest", name).state == "Pending"]
+        request = self.get("ApprovalRequest", status.review_request or open_ones[-1])
         values = {
             "requestRef": {"name": request.name, "uid": request.uid},
             "actionDigest": request.spec["actionDigest"],

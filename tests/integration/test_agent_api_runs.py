@@ -348,9 +348,9 @@ async def test_a_deliverable_that_does_not_meet_the_schema_is_taken_and_ends_the
 
 async def test_what_later_versions_bring_is_not_there_yet(bench: RunBench, run: Resource) -> None:
     async with serving(bench) as port:
-        for verb in ("messages", "follow-ups", "sub-agents", "nonsense", "progress/"):
+        for verb in ("follow-ups", "nonsense", "progress/"):
             problem(await port.post(run, verb), 404, "NotFound")
-        for path in ("/agent/v1/authorize", "/", "/docs", "/openapi.json"):
+        for path in ("/", "/docs", "/openapi.json"):
             problem(await port.client.post(path, json={}, headers=port.headers(run)), 404, "NotFound")
         answer = await port.client.get(f"/agent/v1/runs/{run.name}/progress", headers=port.headers(run))
         problem(answer, 405, "MethodNotAllowed")
@@ -361,7 +361,8 @@ async def test_the_protocol_is_described(bench: RunBench) -> None:
         document = (await port.client.get("/agent/v1/openapi.json")).json()
     verbs = {path.rpartition("/")[2] for path in document["paths"]}
     of_runs = {"heartbeat", "progress", "usage", "artifacts", "tool-results", "complete", "fail", "inbox"}
-    assert verbs == of_runs | {"claims", "renew", "release", "log", "end"}
+    of_runs |= {"messages", "sub-agents", "terminate"}
+    assert verbs == of_runs | {"authorize", "{decision_id}", "claims", "renew", "release", "log", "end"}
     complete = document["paths"]["/agent/v1/runs/{run}/complete"]["post"]
     assert complete["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/CompleteMessage")
     assert {p["name"] for p in complete["parameters"]} == {"run", "Idempotency-Key"}
@@ -413,3 +414,15 @@ async def test_an_answer_names_no_server_and_no_library(bench: RunBench, run: Re
     async with serving(bench) as port:
         answer: httpx2.Response = await port.post(run, "heartbeat")
         assert "server" not in answer.headers
+
+
+async def test_a_token_that_was_revoked_counts_no_more_although_the_run_goes_on(bench: RunBench, run: Resource) -> None:
+    async with serving(bench) as port:
+        assert (await port.post(run, "heartbeat")).status_code == 200
+        with bench.tx() as tx:
+            records.revoke_token(tx, bench.run(run.uid), "quarantine by user:alice: it asked for keys")
+        for verb in ("heartbeat", "progress", "complete"):
+            answer = await port.post(run, verb, {"message": "still here"})
+            assert "it asked for keys" in problem(answer, 401, "TokenDead")["detail"]
+        assert (await port.inbox(run)).status_code == 401
+    assert bench.status(run.uid).state is RunState.RUNNING

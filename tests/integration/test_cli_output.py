@@ -12,6 +12,11 @@ import yaml
 
 from cli import catalogue, common, failures, output
 from cli.main import run
+from controllers.runs import reports
+from controllers.runs.once import Once
+from controllers.runs.verdict import Share
+from schemas.mission import Spend
+from schemas.resource import SYSTEM
 from tests.fakes.shell import Shell, configure
 from tests.fakes.world import World, agent, executor, mission
 
@@ -41,6 +46,9 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         }
     )
     world.sync()
+    with world.store.transaction(SYSTEM) as tx:
+        used = Share(EVIL, Spend(input_tokens=5, source="Reported"))
+        reports.use(tx, world.get("Run", "a-1").uid, used, once=Once("evil", "evil"))
     world.finish("a-1", text=EVIL, message=EVIL)
     yield Shell(world, capsys)
     world.close()
@@ -55,6 +63,7 @@ READING = [
     ("timeline", "a"),
     ("timeline", "a", "-o", "json"),
     ("timeline", "a", "-o", "yaml"),
+    *(("costs", "--by", "model", "-o", form) for form in ("table", "json", "yaml", "csv")),
     *(("events", "-A", "-o", form) for form in ("table", "wide", "json", "yaml", "name")),
 ]
 
@@ -194,9 +203,14 @@ def test_colour_is_left_out_when_it_is_not_wanted(variable: tuple[str, str], mon
     assert output.paint("word", "bad") == "word"
 
 
-@pytest.mark.parametrize("verb", [verb for verb in catalogue.VERBS if verb not in ("audit", "db")])
+GROUPS = {"hook": ("claude", "install", "uninstall"), "policy": ("explain", "test", "replay"), "audit": (), "db": ()}
+VERBS = [verb for verb in catalogue.VERBS if verb not in GROUPS]
+VERBS += [f"{group} {verb}" for group, verbs in GROUPS.items() for verb in verbs]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_every_verb_has_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([verb, "--help"]) == 0
+    assert run([*verb.split(), "--help"]) == 0
     said = capsys.readouterr().out
     assert f"remit {verb}" in said.partition("Examples:")[2] or f"{verb}" in said.partition("Examples:")[2]
 

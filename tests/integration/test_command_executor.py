@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from schemas.errors import Retry
 from schemas.executor import ExecutorSpec
 from schemas.run import RunReason, RunState
 from tests.fakes.programs.harness import CLOCK, new_client, python, supervised, until
+from tests.fakes.secrets import private
 
 MISSION = {"title": "Check every link", "input": {"paths": ["docs/**"]}, "note": "ü"}
 
@@ -90,6 +92,10 @@ async def only_life(tmp_path: Path, variables: dict[str, str] | None = None) -> 
         yield engine
 
 
+def mark(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest()[:12]
+
+
 def text_of_all_files(folder: Path, *, but: tuple[str, ...] = ()) -> str:
     return "".join(
         path.read_bytes().decode("utf-8", "replace")
@@ -110,7 +116,7 @@ async def test_an_agent_gets_its_mission_its_variables_and_private_folders(
         {"name": "FILE_KEY", "valueFrom": {"file": "key"}},
     ]
     job = order(tmp_path, python("describe.py", "$(PLAIN)"), workingDir="workspace", env=env, outputFormat="Text")
-    (tmp_path / "project" / "key").write_text("k3y-from-file\n")
+    private(tmp_path / "project" / "key", "k3y-from-file\n")
     async with only_life(tmp_path, {"KEY_OF_ENGINE": "k3y-from-env"}) as engine:
         await engine.executor.start(job)
         ended = await engine.outcome()
@@ -122,11 +128,14 @@ async def test_an_agent_gets_its_mission_its_variables_and_private_folders(
         assert json.loads((folder / "mission.json").read_text()) == MISSION
         given = seen["env"]
         assert given["REMIT_MISSION_FILE"] == str(folder / "mission.json")
-        assert (given["REMIT_RUN"], given["REMIT_TOKEN"]) == ("uid-1", "rmt_run_t0ken")
+        assert (given["REMIT_RUN"], seen["marks"].get(mark("rmt_run_t0ken"))) == ("uid-1", "REMIT_TOKEN")
         assert given["REMIT_URL"] == "http://127.0.0.1:8421"
         assert (given["HOME"], given["TMPDIR"]) == (str(folder / "home"), str(folder / "tmp"))
         assert (seen["home_exists"], seen["tmp_exists"]) == (True, True)
-        assert (given["PLAIN"], given["API_KEY"], given["FILE_KEY"]) == ("x", "k3y-from-env", "k3y-from-file")
+        assert given["PLAIN"] == "x"
+        found = [seen["marks"].get(mark(value)) for value in ("k3y-from-env", "k3y-from-file")]
+        assert found == ["API_KEY", "FILE_KEY"]
+        assert {given[name] for name in ("API_KEY", "FILE_KEY", "REMIT_TOKEN")} == {"[redacted]"}
         assert (given["TZ"], given["LANG"], given["LC_ALL"]) == ("UTC", "C.UTF-8", "C.UTF-8")
         assert given["PATH"].split(":")[0] == str(Path(sys.executable).parent)
         assert set(given) - {"LC_CTYPE"} == {
@@ -135,7 +144,7 @@ async def test_an_agent_gets_its_mission_its_variables_and_private_folders(
         }
         assert seen["argv"] == ["$(PLAIN)"], "no shell, no expansion"
         assert seen["cwd"] == str(tmp_path / "state" / "workspaces" / "uid-1")
-        stored = text_of_all_files(tmp_path / "state", but=("stdout.log",))
+        stored = text_of_all_files(tmp_path / "state")
         for secret in ("k3y-from", "rmt_run_t0ken", "hunter2"):
             assert secret not in stored
 

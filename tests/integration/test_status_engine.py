@@ -13,6 +13,7 @@ import pytest
 
 from controllers.sources.watch import repository_places
 from tests.fakes.engine_process import Engine, Project, free_port, until
+from tests.fakes.secrets import private
 from tests.fakes.world import agent, executor, mission
 
 FLEET = {"fleet.yaml": "---\n".join([executor().replace('"true"', '"echo done"'), agent(), mission("audit")])}
@@ -88,7 +89,7 @@ def test_engines_killed_while_they_write_leave_a_sound_branch(project: Project) 
 def test_a_hook_makes_a_remote_source_be_looked_at_now(project: Project) -> None:
     origin = project.repo.path / ".git"
     port = free_port()
-    (project.root / "secret").write_text("of some length\n")
+    private(project.root / "secret", "of some length\n")
     (project.root / "remit.yaml").write_text(
         f"source:\n  git:\n    url: file://{origin}\n    interval: 1h\n"
         "    webhook: {type: GitLab, secret: {file: secret}}\n"

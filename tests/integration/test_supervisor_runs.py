@@ -122,6 +122,7 @@ async def test_a_program_gets_what_was_ordered_and_nothing_else(
                 env=env,
                 cwd=str(tmp_path),
                 stdin_file=str(tmp_path / "mission"),
+                redaction="Off",
             )
         )
         assert (await client.wait_exit("r1")).exit_code == 0

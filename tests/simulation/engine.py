@@ -220,7 +220,7 @@ class SimulatedEngine:
         at_once(self._executor.acknowledge(worker.uid))
 
 
-def _probe(spec: ExecutorSpec) -> Probe:
+def _probe(spec: ExecutorSpec, namespace: str) -> Probe:
     return Probe(ExecutorReason.RECONCILED, "", Capabilities(cancel=True))
 
 

@@ -43,7 +43,7 @@ def test_failures_in_a_row_show_on_the_agent_and_a_success_ends_them(world: Worl
     world.commit({"fleet.yaml": executor() + "---\n" + agent(), "m.yaml": mission("a", retry="{maxAttempts: 9}")})
     world.sync()
     for number in range(1, 6):
-        world.finish(f"a-{number}", state=RunState.FAILED)
+        world.finish(f"a-{number}", state=RunState.FAILED, message="abcdef"[:number])
         world.advance(600)
     assert world.get("Agent", "worker").status["errorStreak"] == 5
     assert world.reason("Agent", "worker", "Ready") == "True/ErrorStreak"

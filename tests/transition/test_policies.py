@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from decisions.finalizers import finalizers
@@ -85,6 +86,35 @@ def test_a_waiver_is_in_force_until_it_expires(world: World) -> None:
     assert ready(world, "Waiver", "morning") == "True/InForce"
     world.advance(366 * 24 * 3600)
     assert ready(world, "Waiver", "morning") == "False/Expired"
+    world.check()
+
+
+def test_the_end_of_a_waiver_is_announced_once_and_a_later_end_again(world: World) -> None:
+    def waive(days: int) -> None:
+        end = (world.now + timedelta(days=days)).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+        world.commit({"w.yaml": WAIVER % end, "p.yaml": POLICY})
+        world.sync()
+
+    def announced() -> int:
+        return len(world.events("WaiverEnding"))
+
+    day = 24 * 3600.0
+    waive(10)
+    world.advance(8.9 * day)
+    assert announced() == 0
+    world.advance(0.2 * day)
+    world.restart()
+    assert announced() == 1
+    (event,) = world.events("WaiverEnding")
+    assert event.data["owner"]
+    assert ready(world, "Waiver", "morning") == "True/InForce"
+    waive(10)
+    assert announced() == 1
+    world.advance(9.5 * day)
+    assert announced() == 2
+    world.advance(day)
+    assert ready(world, "Waiver", "morning") == "False/Expired"
+    assert announced() == 2
     world.check()
 
 

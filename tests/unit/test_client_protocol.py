@@ -196,3 +196,17 @@ def test_retry_after_is_read_in_both_forms_without_a_clock(
     value: str | None, date: str | None, seconds: float | None
 ) -> None:
     assert retry_after(value, date) == seconds
+
+
+def test_talking_and_spawning_carry_what_was_given() -> None:
+    assert body(CALLS.say("k", "hello", ["user:ann"], None)) == {"text": "hello", "to": ["user:ann"]}
+    assert body(CALLS.say("k", "yes", (), "uid"))["inReplyTo"] == "uid"
+    spawn = CALLS.spawn("k", "links", "check them", {"hosted": True, "ttlSeconds": 60})
+    assert (spawn.path, spawn.key) == ("/agent/v1/runs/audit-1/sub-agents", "k")
+    assert body(spawn) == {"hosted": True, "ttlSeconds": 60, "name": "links", "title": "check them"}
+    assert body(CALLS.terminate("k", "links", "enough")) == {"subAgent": "links", "reason": "enough"}
+
+
+def test_the_words_of_a_message_are_its_text() -> None:
+    item = {"id": "message/1", "type": "Message", "reason": "a person said something", "text": "stop"}
+    assert read_notices({"items": [item]})[0].text == "stop"

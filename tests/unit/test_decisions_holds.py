@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -64,4 +65,63 @@ def test_a_hold_that_is_over_or_being_released_holds_nothing() -> None:
 def test_the_hint_says_who_why_and_how_to_end_it() -> None:
     found = strictest([hold("stop", mode="Stop", reason="incident 7")], [(AGENT, {})], NOW)
     assert found is not None
-    assert found.hint == "Stop by user:alice: incident 7; release: remit release hold/stop"
+    assert found.hint == "e-stop by user:alice: incident 7; release: remit estop release --tenant default --reason WHY"
+
+
+def test_a_part_that_was_released_is_held_no_more() -> None:
+    stop = hold("stop", scope="Global", mode="Stop", released={"agents": [{"name": "one"}], "tenants": ["acme"]})
+
+    def held(agent: str, namespace: str = "default") -> bool:
+        mission = Key("Mission", namespace, "m")
+        return strictest([stop], [(mission, {}), (Key("Agent", namespace, agent), {})], NOW) is not None
+
+    assert not held("one")
+    assert held("two")
+    assert held("one", "other")
+    assert not held("two", "acme")
+    assert strictest([stop], [(Key("Mission", "default", "m"), {})], NOW) is not None, "nobody is assigned"
+
+
+def test_another_hold_on_a_released_agent_counts_all_the_same() -> None:
+    stop = hold("stop", scope="Global", mode="Stop", released={"agents": [{"name": "worker"}]})
+    found = strictest([stop, hold("pause", selector={"names": ["worker"]})], [(AGENT, {})], NOW)
+    assert found is not None
+    assert (found.hold.name, found.mode) == ("pause", "Hold")
+
+
+def test_a_larger_percentage_adds_to_a_smaller_one_and_a_hundred_is_all() -> None:
+    agents = [Key("Agent", "default", f"a{n}") for n in range(500)]
+
+    def released(percent: int) -> set[Key]:
+        stop = hold("stop", scope="Global", mode="Stop", released={"percent": percent})
+        return {a for a in agents if strictest([stop], [(a, {})], NOW) is None}
+
+    steps = [released(percent) for percent in (0, 10, 25, 50, 100)]
+    assert steps[0] == set()
+    assert steps[-1] == set(agents)
+    assert all(small < large for small, large in pairwise(steps))
+    assert 80 < len(steps[2]) < 170
+
+
+def test_among_equals_a_quarantine_counts_first() -> None:
+    names = {"names": ["worker"], "kinds": ["Agent"]}
+    holds = [hold("a", mode="Stop"), hold("z", selector=names, mode="Stop", quarantine=True)]
+    found = strictest(holds, [(AGENT, {})], NOW)
+    assert found is not None
+    assert (found.hold.name, found.quarantine) == ("z", True)
+    assert found.hint == "quarantine by user:alice: because; release: remit release hold/z"
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"scope": "Tenant", "quarantine": True, "mode": "Stop"}, "quarantine"),
+        ({"selector": {"names": ["a"]}, "quarantine": True, "mode": "Stop"}, "quarantine"),
+        ({"selector": {"names": ["a"], "kinds": ["Agent"]}, "quarantine": True}, "quarantine"),
+        ({"selector": {"names": ["a"]}, "released": {"percent": 5}}, "released"),
+        ({"scope": "Global", "released": {"percent": 101}}, "percent"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(spec: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        HoldSpec.model_validate({"reason": "because", **spec})

@@ -29,6 +29,12 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("Policy", {"rules": [{"name": "no", "verdict": "Deny"}]}, {"rules": []}, "rule no (Deny) goes away"),
     ("Policy", {"allowlists": {"shell": []}}, {"allowlists": {"shell": ["ls"]}}, "allowlists grow: shell:ls"),
     ("Policy", {"approvals": {"quorum": 2}}, {"approvals": {"quorum": 1}}, "approvals.quorum: 2 -> 1"),
+    ("Hold", {"mode": "Stop"}, {"mode": "Drain"}, "mode: Stop -> Drain"),
+    ("Hold", {}, {"until": "2026-12-01T00:00:00Z"}, "until: for ever -> 2026-12-01T00:00:00Z"),
+    ("Hold", {"quarantine": True}, {}, "quarantine: switched off"),
+    ("Hold", {"scope": "Global"}, {"scope": "Tenant"}, "what it holds changed: some of it may be free"),
+    ("Hold", {}, {"released": {"tenants": ["acme"]}}, "released.tenants grow: acme"),
+    ("Hold", {"released": {"percent": 10}}, {"released": {"percent": 40}}, "released.percent: 10 -> 40"),
     ("Executor", {"sandbox": {"writePaths": []}}, {"sandbox": {"writePaths": ["/"]}}, "sandbox.writePaths grows: /"),
 ]
 

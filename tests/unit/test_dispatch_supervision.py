@@ -18,6 +18,7 @@ from controllers.dispatch.supervision.connection import Connection
 from controllers.dispatch.supervision.loop import READ, Loop
 from controllers.dispatch.supervision.records import GAP, ExitError, ExitRecord, Layout, RunPhase, gap_line
 from controllers.dispatch.supervision.wire import LineBuffer, ProtocolError, StartRequest
+from schemas.redaction import Redactor
 
 
 class Time:
@@ -272,3 +273,54 @@ def test_a_record_is_created_once(tmp_path: Path) -> None:
         records.create_record(tmp_path / "x.json", {"a": 2})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
     assert (tmp_path / "x.json").stat().st_mode & 0o777 == 0o600
+
+
+SECRET = "the-value-of-a-secret"
+
+
+def redacted_log(tmp_path: Path, data: bytes, cap: int, chunk: int) -> tuple[Capture, bytes]:
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    capture = Capture(ours, tmp_path / f"log-{cap}-{chunk}", cap, Redactor((SECRET,), "Standard", octets=True))
+    for start in range(0, len(data), chunk):
+        os.write(theirs, data[start : start + chunk])
+        assert capture.pump()
+    os.close(theirs)
+    assert not capture.pump()
+    capture.close()
+    return capture, (tmp_path / f"log-{cap}-{chunk}").read_bytes()
+
+
+@pytest.mark.parametrize("chunk", [5, 1000, 4096])
+def test_no_part_of_a_secret_reaches_a_log_whatever_is_dropped(tmp_path: Path, chunk: int) -> None:
+    lines = b"".join(f"line {n} {SECRET} end\n".encode() for n in range(1500))
+    for cap in (100, 999, 5000, 30_000, 200_000):
+        capture, log = redacted_log(tmp_path, lines, cap, chunk)
+        assert not any(SECRET[at : at + 8].encode() in log for at in range(len(SECRET) - 8))
+        assert len(log) <= cap + 100
+        assert capture.total == len(lines)
+        assert bool(capture.dropped) == bool(GAP.search(log))
+        assert log.endswith(b"line 1499 [redacted] end\n" if cap > 500 else b" end\n")
+
+
+def test_a_private_key_across_the_gap_of_a_log_is_not_shown(tmp_path: Path) -> None:
+    key = b"-----BEGIN PRIVATE KEY-----\n" + b"\n".join(b"K" * 64 for _ in range(50)) + b"\n-----END PRIVATE KEY-----\n"
+    for after in range(0, 8000, 700):
+        data = b"head\n" * 2000 + key + b"tail line\n" * (after // 10)
+        _, log = redacted_log(tmp_path, data, 4000 + after, 4096)
+        assert b"KKKK" not in log
+
+
+def test_a_log_is_not_written_through_a_link_or_into_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("kept")
+    (tmp_path / "link").symlink_to("elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(OSError, match=r"symbolic links|No such device"):
+            Capture(-1, tmp_path / name, 100)
+    assert (tmp_path / "elsewhere").read_text() == "kept"
+    (tmp_path / "record.json").symlink_to("elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        records.read_record(tmp_path / "record.json")
+    with pytest.raises(OSError, match="not a regular file"):
+        records.read_record(tmp_path / "pipe")

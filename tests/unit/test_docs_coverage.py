@@ -61,7 +61,7 @@ def _keys(model: type, prefix: str = "") -> dict[str, object]:
     found: dict[str, object] = {}
     for name, field in model.model_fields.items():  # type: ignore[attr-defined]
         path = prefix + (field.alias or name)
-        inner = _choices(path) if path == "source" or path in ("source.git", "source.directory") else None
+        inner = _choices(path) if path in ("source", "source.git", "source.directory", "secrets") else None
         if inner is None:
             default = field.get_default(call_default_factory=True)
             found[path] = default
@@ -72,8 +72,10 @@ def _keys(model: type, prefix: str = "") -> dict[str, object]:
 
 def _choices(path: str) -> type:
     from schemas.config import DirectorySource, GitSource
+    from schemas.secrets_config import SecretsConfig
 
-    return {"source": SourceChoice, "source.git": GitSource, "source.directory": DirectorySource}[path]
+    sections: dict[str, type] = {"source": SourceChoice, "source.git": GitSource, "source.directory": DirectorySource}
+    return {**sections, "secrets": SecretsConfig}[path]
 
 
 def _table() -> dict[str, list[str]]:
@@ -87,8 +89,8 @@ def test_every_key_of_the_configuration_is_in_its_table_with_its_default() -> No
     for key, default in keys.items():
         text = "" if default is None else "[]" if default == () else str(getattr(default, "value", default))
         shown = table[key][1].strip("`")
-        if isinstance(default, timedelta) or key.endswith("interval"):
-            assert shown == "60s", key
+        if isinstance(default, timedelta) or key.endswith("interval") or key == "secrets.cache":
+            assert shown == ("30s" if key == "secrets.cache" else "60s"), key
         else:
             assert shown == text, key
 

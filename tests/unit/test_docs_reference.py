@@ -101,4 +101,4 @@ def test_the_notices_are_those_of_the_engine(openapi: dict[str, Any]) -> None:
     notice = openapi["components"]["schemas"]["Notice"]
     text = PROTOCOL.section("Answers")
     assert [field for field in notice["properties"] if f"`{field}`" not in text] == []
-    assert re.findall(r"`(Cancel|Drain)`", text)
+    assert set(re.findall(r"`(Cancel|Drain|Message)`", text)) == {"Cancel", "Drain", "Message"}

@@ -30,9 +30,9 @@ def test_the_starter_fleet_is_as_large_as_shown() -> None:
     assert _shown(TUTORIAL.text, r"git repository of (\d+) files") == [files + 1], "with the README of the specs"
 
 
-def test_the_fleet_has_five_agents_as_the_readme_says() -> None:
-    assert sum(kind == "Agent" for kind, _ in _starter()) == 5
-    assert "Five small programs" in README.text
+def test_the_fleet_has_six_agents_as_the_readme_says() -> None:
+    assert sum(kind == "Agent" for kind, _ in _starter()) == 6
+    assert "Six small programs" in README.text
 
 
 def test_missions_and_agents_that_are_shown_exist() -> None:

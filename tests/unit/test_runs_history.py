@@ -16,6 +16,7 @@ from controllers.runs.records import Ending
 from schemas.conditions import find
 from schemas.errors import Conflict, Refused
 from schemas.mission import Artifact, Spend
+from schemas.protocol import ToolResultMessage
 from schemas.resource import Resource
 from schemas.run import ENDED, RunReason, RunState, RunStatus
 from store.contract import Amounts, EntryKind, Transaction
@@ -39,7 +40,7 @@ def carry_out(bench: RunBench, tx: Transaction, run: Resource, verb: str, number
         "usage": lambda: reports.usage(
             tx, run.uid, Spend(usd=Decimal(number), input_tokens=number, source="Reported"), once=once
         ),
-        "tool": lambda: reports.tool_result(tx, run.uid, once=once),
+        "tool": lambda: reports.tool_result(tx, run.uid, ToolResultMessage(tool="grep", ok=True), once=once),
         "artifact": lambda: reports.add_artifact(
             tx, run.uid, Artifact(name=f"a{number % 2}", digest=f"sha256:{number}"), once=once
         ),

@@ -18,6 +18,7 @@ from controllers.runs.artifacts import INLINE, LARGEST, ArtifactFiles
 from controllers.runs.once import Once
 from controllers.runs.records import Ending
 from controllers.runs.settlement import settlement_key, used_amounts
+from controllers.runs.verdict import Share
 from schemas.conditions import find
 from schemas.errors import Conflict, NotFound
 from schemas.event import EventType
@@ -63,7 +64,7 @@ def printed(text: str, **more: object) -> Ending:
 def test_a_run_that_handed_in_succeeds_when_its_program_ends(bench: RunBench) -> None:
     run = bench.order(state=RunState.RUNNING)
     bench.clock.tick(10)
-    complete(bench, run, part=Spend(usd=Decimal("0.1"), input_tokens=7, source="Reported"))
+    complete(bench, run, part=Share("", Spend(usd=Decimal("0.1"), input_tokens=7, source="Reported")))
     bench.clock.tick(5)
     finish(bench, run, replace(EXIT_0, log_bytes=99, log_truncated=True))
     status = bench.status(run.uid)

@@ -13,11 +13,12 @@ from controllers.runs import records, reports
 from controllers.runs.artifacts import MOST
 from controllers.runs.once import KEPT, Once
 from controllers.runs.run_record import MOST_TOKENS, MOST_USD, agent_actor
-from controllers.runs.verdict import Ending
+from controllers.runs.verdict import Ending, Share
 from schemas.conditions import find
 from schemas.errors import Conflict, NotFound, Refused
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
+from schemas.protocol import ToolResultMessage
 from schemas.resource import Resource
 from schemas.run import RunReason, RunState
 from tests.fakes.runs import RunBench
@@ -158,7 +159,7 @@ def test_a_heartbeat_after_the_clock_was_set_back_counts(bench: RunBench, run: R
 def test_every_report_is_a_sign_of_life(bench: RunBench, run: Resource) -> None:
     bench.clock.tick(60)
     with bench.tx() as tx:
-        reports.tool_result(tx, run.uid, once=once())
+        reports.tool_result(tx, run.uid, ToolResultMessage(tool="grep", ok=True), once=once())
     status = bench.status(run.uid)
     assert status.last_heartbeat_time == bench.clock()
     assert status.tool_calls == 1
@@ -234,7 +235,7 @@ def test_a_run_has_at_most_a_hundred_artifacts_and_its_deliverable(bench: RunBen
 def test_completion_hands_in_deliverable_review_evidence_and_usage(bench: RunBench, run: Resource) -> None:
     with bench.tx() as tx:
         reports.add_artifact(tx, run.uid, artifact("log.txt"), once=once("a"))
-    complete(bench, run.uid, evidence=("log.txt",), part=Spend(usd=Decimal(1), source="Reported"))
+    complete(bench, run.uid, evidence=("log.txt",), part=Share("", Spend(usd=Decimal(1), source="Reported")))
     status = bench.status(run.uid)
     assert status.report is not None
     assert (status.report.outcome, status.report.self_review, status.report.at) == ("Complete", "checked", START)
@@ -276,7 +277,7 @@ def test_after_the_last_word_nothing_is_taken_but_its_repetition(bench: RunBench
         lambda tx: reports.progress(tx, run.uid, "more", once=once("x")),
         lambda tx: reports.fail(tx, run.uid, "No", "", retryable=True, once=once("x")),
         lambda tx: reports.usage(tx, run.uid, Spend(input_tokens=1), once=once("x")),
-        lambda tx: reports.tool_result(tx, run.uid, once=once("x")),
+        lambda tx: reports.tool_result(tx, run.uid, ToolResultMessage(tool="grep", ok=True), once=once("x")),
         lambda tx: reports.add_artifact(tx, run.uid, artifact("b"), once=once("x")),
         lambda tx: reports.heartbeat(tx, run.uid),
     ):

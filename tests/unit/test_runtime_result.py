@@ -26,6 +26,8 @@ def make(kind: type[errors.RemitError]) -> errors.RemitError:
         return errors.TransitionRefused("no", reason="No", legal=["Done"])
     if kind in (errors.Refused, errors.Stalled, errors.SourceUnreadable):
         return kind("no", reason="No")  # type: ignore[call-arg]
+    if kind is errors.OverLimit:
+        return errors.OverLimit("no", reason="No", after=1.0)
     if kind is errors.Waiting:
         return errors.Waiting("waits", on="mission/other")
     return kind("no")

@@ -17,7 +17,7 @@ import pytest
 from tests.fakes.agent_server import AgentServer, Fault, restarting
 from tests.fakes.repos import Repo
 
-NAMES = ("links", "digest", "markers", "inventory", "report")
+NAMES = ("links", "digest", "markers", "inventory", "report", "tags")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -240,3 +240,33 @@ def test_the_mission_may_come_on_standard_input(server: AgentServer, repo: Repo,
     done = subprocess.run(argv, **options, input=mission, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "hi" in server.deliverable["text"]
+
+
+def test_the_tagger_asks_waits_and_pushes_once(server: AgentServer, repo: Repo, tmp_path: Path) -> None:
+    server.decide("ask", approvalRequest="tag-release-action-1")
+    argv, options = command(server, "tags", repo.path, tmp_path, {"input": {"tag": "v2"}})
+    child = subprocess.Popen(argv, **options, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    server.wait_for("decision-1")
+    bare = repo.path / ".remit/agents/tags/releases.git"
+    assert not (bare / "refs/tags/v2").exists()
+    server.decide("allow")
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 0, errors
+    commit = (bare / "refs/tags/v2").read_text().strip()
+    (asked,) = server.done("authorize")
+    assert asked["args"] == {"repository": "releases.git", "tag": "v2", "commit": commit}
+    assert server.done("tool-results") == [{"tool": "push_tag", "ok": True, "decisionId": "decision-1"}]
+    with AgentServer() as other:
+        other.decide("deny")
+        assert run_agent(other, "tags", repo.path, tmp_path, {"input": {"tag": "v2"}}).returncode == 0
+        assert other.done("authorize") == [], "a tag that stands is not pushed again"
+
+
+def test_a_refusal_ends_the_tagger_without_a_push(server: AgentServer, repo: Repo, tmp_path: Path) -> None:
+    server.decide("deny", reason="user:alice refused: not today")
+    done = run_agent(server, "tags", repo.path, tmp_path)
+    assert done.returncode == 1
+    (fail,) = server.done("fail")
+    assert (fail["reason"], fail["retryable"]) == ("Denied", False)
+    assert "not today" in fail["message"]
+    assert not list((repo.path / ".remit/agents/tags/releases.git/refs/tags").glob("*"))

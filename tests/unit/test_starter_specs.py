@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from remit_client.agents import digest, inventory, links, markers, report
+from remit_client.agents import digest, inventory, links, markers, report, tags
 
 from schemas import registry
 from schemas.jsonschema import kind_schema
@@ -18,7 +18,9 @@ from schemas.resource import Declared
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "specs/starter"
 FILES = sorted(STARTER.rglob("*.yaml"))
-PROGRAMS = {"links": links, "digest": digest, "markers": markers, "inventory": inventory, "report": report}
+PROGRAMS = {
+    "links": links, "digest": digest, "markers": markers, "inventory": inventory, "report": report, "tags": tags,
+}  # fmt: skip
 
 
 def document(path: Path) -> Any:
@@ -35,10 +37,10 @@ def declared() -> dict[tuple[str, str], Declared]:
     return found
 
 
-def test_there_are_five_of_everything_that_works() -> None:
+def test_there_are_six_of_everything_that_works() -> None:
     kinds = [kind for kind, _ in declared()]
     assert {kind: kinds.count(kind) for kind in sorted(set(kinds))} == {
-        "Agent": 5, "Budget": 1, "Executor": 5, "Mission": 5, "Policy": 1, "Project": 1,
+        "Agent": 6, "Budget": 1, "Executor": 6, "Mission": 6, "Policy": 1, "Project": 1,
     }  # fmt: skip
 
 
@@ -68,10 +70,12 @@ def test_every_reference_leads_to_something() -> None:
 
 def test_the_report_waits_for_all_others_and_then_for_a_person() -> None:
     missions = {name: item.spec for (kind, name), item in declared().items() if kind == "Mission"}
-    others = set(missions) - {"release-report"}
+    others = set(missions) - {"release-report", "tag-release"}
     assert {ref["name"] for ref in missions["release-report"]["dependsOn"]} == others
     assert missions["release-report"]["review"] == "Human"
     assert {missions[name]["review"] for name in others} == {"None", "Auto"}
+    assert missions["tag-release"]["dependsOn"] == []
+    assert missions["tag-release"]["review"] == "None"
     retry = missions["build-index"]["retry"]
     assert (retry["maxAttempts"], retry["backoff"]["initial"]) == (3, "1s")
 

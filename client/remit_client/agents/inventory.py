@@ -135,18 +135,18 @@ def _bytes(number: int) -> str:
     return f"{value / 1000:.1f} TB"
 
 
-def state_folder(project: Path, given: str, environ: Mapping[str, str]) -> Path:
-    """Where the index is kept. Raises Failure when there is no such place, or it would leave the project through a
-    symbolic link."""
+def state_folder(project: Path, given: str, environ: Mapping[str, str], agent: str = "inventory") -> Path:
+    """Where an agent keeps what outlives its attempts. Raises Failure when there is no such place, or it would leave
+    the project through a symbolic link."""
     if given:
         if posixpath.isabs(given) or ".." in given.split("/"):
             raise Failure("OutsideProject", f"input.stateDir {show(given)} must be a path below the project")
         return _inside(project, given)
     cache = environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(cache) and not os.path.isdir(project / ".remit"):
-        return Path(cache) / "remit" / "inventory"
+        return Path(cache) / "remit" / agent
     # Not the home directory: a run's program has one of its own, which the next attempt does not see.
-    return _inside(project, ".remit/agents/inventory")
+    return _inside(project, f".remit/agents/{agent}")
 
 
 def _inside(project: Path, path: str) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 from remit_client.agents.options import Options
 from remit_client.agents.tree import resolve_inside
 from remit_client.errors import Canceled, ClientError, Failure, NotConfigured
+from remit_client.protocol import Decision
 from remit_client.run import Run
 
 EXIT_DONE = 0
@@ -75,6 +76,15 @@ class Work:
     def check(self) -> None:
         """Raise Canceled when the run is to stop. Cheap."""
         self._run.check()
+
+    def authorize(self, tool: str, args: Mapping[str, Any], *, target: str, key: str) -> Decision:
+        """Ask before a tool is used, and wait for the answer; ``Run.authorize`` has the details."""
+        self.check()
+        return self._run.authorize(tool, args, target=target, key=key)
+
+    def tool_result(self, tool: str, decision: Decision, *, error: str = "") -> None:
+        """Tell what came of a call that was allowed."""
+        self._run.tool_result(tool, ok=not error, error=error, decision=decision)
 
     @property
     def late(self) -> bool:

@@ -115,6 +115,9 @@ def ask(engine: Engine, call: ToolCall, wait_s: float) -> Answer:
         number = wire.get("decisionId")
         if not isinstance(number, str) or not number:
             raise NoAnswer("the engine's answer names no decision")
+        if wire.get("authorizeAgain") is True:  # answered; the arguments held a secret and were not kept
+            wire = _sent(engine, "POST", "/agent/v1/authorize", body, key, ends, 0)
+            continue
         hold = min(LONGEST_HOLD_S, left)
         path = f"/agent/v1/decisions/{quote(number, safe='')}?wait={int(hold)}"
         wire = _sent(engine, "GET", path, None, key, ends, hold)

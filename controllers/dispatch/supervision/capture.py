@@ -2,7 +2,8 @@
 
 The head of the stream goes to the log as it comes. Once the head is full, the last part is held in memory and written
 when the stream ends, after a line that says how much is missing: the result line of most agents comes last, and it
-must survive a flood before it. A log that cannot be written never stops the draining, so a full disk does not block
+must survive a flood before it. Credentials are taken out before anything is written, so that a line is
+written once it is whole. A log that cannot be written never stops the draining, so a full disk does not block
 the program.
 """
 
@@ -12,6 +13,8 @@ import os
 from pathlib import Path
 
 from controllers.dispatch.supervision.records import gap_line
+from schemas.redaction import OFF, Redactor
+from schemas.redaction_stream import SLACK, StreamRedactor, clean_end
 
 _CHUNK = 65536
 _MAX_TAIL = 1024 * 1024
@@ -22,20 +25,27 @@ _WINDOW_BYTES = 2 * 1024 * 1024
 
 
 class Capture:
-    """Reads ``source`` (a non-blocking pipe) and writes at most about ``cap`` bytes of it to ``path``.
+    """Reads ``source`` (a non-blocking pipe) and writes at most about ``cap`` bytes of it to ``path``, without what
+    ``redactor`` (one for octets) takes out.
 
     Raises OSError from the constructor when the log cannot be created; never from the other methods.
     """
 
-    def __init__(self, source: int, path: Path, cap: int) -> None:
+    def __init__(self, source: int, path: Path, cap: int, redactor: Redactor | None = None) -> None:
         self.source = source
         self.total = 0
         self.error = ""
-        self._log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._log = os.open(path, flags, 0o600)
         self._tail_cap = min(cap // 4, _MAX_TAIL)
         self._head_room = cap - self._tail_cap
+        self._redactor = redactor or Redactor((), OFF, octets=True)
+        self._stream = StreamRedactor(self._redactor)
         self._kept = 0
+        self._missing = 0
+        self._rest = b""  # of the head: clean, and more than there was room for
         self._tail = bytearray()
+        self._trimmed = 0
         self._window_end = 0.0
         self._window_room = 0
         self.is_open = True
@@ -43,7 +53,7 @@ class Capture:
     @property
     def dropped(self) -> int:
         """Bytes that are in no log. Final once the stream is closed."""
-        return self.total - self._kept - len(self._tail)
+        return self._missing
 
     def pump(self) -> bool:
         """Read one chunk. False when the stream has ended."""
@@ -57,12 +67,9 @@ class Capture:
             return False
         self.total += len(data)
         self._window_room -= len(data)
-        head = data[: self._head_room]
-        if head:
-            written = self._write(head)
-            self._head_room = self._head_room - written if written == len(head) else 0
-            data = data[written:]
-        if data:
+        if self._head_room > 0:
+            self._write_head(self._stream.feed(data))
+        else:
             self._keep_tail(data)
         return True
 
@@ -88,12 +95,9 @@ class Capture:
             return
         self.is_open = False
         os.close(self.source)
-        tail = bytes(self._tail)
-        self._tail.clear()
-        missing = self.total - self._kept - len(tail)
-        if missing:
-            self._write(gap_line(missing), counted=False)
-        self._write(tail)
+        if self._head_room > 0:
+            self._write_head(self._stream.finish())
+        self._write_tail()
         if self._kept:
             try:
                 os.fsync(self._log)
@@ -101,10 +105,37 @@ class Capture:
                 self.error = self.error or (error.strerror or str(error))
         os.close(self._log)
 
+    def _write_head(self, ready: bytes) -> None:
+        head = ready[: self._head_room]
+        written = self._write(head)
+        self._head_room = self._head_room - written if written == len(head) else 0
+        self._rest = ready[len(head) :]
+
     def _keep_tail(self, data: bytes) -> None:
         self._tail += data
-        if len(self._tail) > self._tail_cap:
-            del self._tail[: len(self._tail) - self._tail_cap]
+        most = self._tail_cap + max(SLACK, self._redactor.longest)
+        if len(self._tail) > most:
+            if not self._trimmed:
+                self._trimmed = len(self._rest) + self._stream.held
+            self._trimmed += len(self._tail) - most
+            del self._tail[: len(self._tail) - most]
+
+    def _write_tail(self) -> None:
+        """The end of the stream, after a line that says how much is missing. Where the beginning of the tail was
+        dropped, a secret may have been cut in half, so that a little more was held than is written."""
+        data = bytes(self._tail)
+        self._tail.clear()
+        if self._trimmed:
+            clean, skipped = clean_end(self._redactor, data, len(data) - self._tail_cap)
+            missing = self._trimmed + skipped
+        else:
+            clean, missing = self._rest + self._stream.feed(data) + self._stream.finish(), 0
+        over = max(0, len(clean) - self._tail_cap)
+        missing += over
+        if missing:
+            self._write(gap_line(missing), counted=False)
+            self._missing += missing
+        self._write(clean[over:])
 
     def _write(self, data: bytes, *, counted: bool = True) -> int:
         written = 0
@@ -115,4 +146,5 @@ class Capture:
             self.error = self.error or (error.strerror or str(error))
         if counted:
             self._kept += written
+            self._missing += len(data) - written
         return written

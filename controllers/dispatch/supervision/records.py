@@ -16,9 +16,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from controllers.runtime.beneath import open_plain
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 GAP = re.compile(rb"(?m)^\[remit: \d+ bytes of output are missing here\]$")
 """The line that stands in a log in place of output that was dropped; see ``gap_line``."""
+
+
+_MAX_RECORD = 16 * 1024 * 1024
 
 
 class RunPhase(StrEnum):
@@ -178,7 +183,8 @@ def check_run_id(run: object) -> str:
 def read_record(path: Path) -> dict[str, Any] | None:
     """The JSON object in ``path``; None when it is absent, incomplete or not an object. Raises OSError else."""
     try:
-        text = path.read_bytes()
+        with os.fdopen(open_plain(path), "rb") as file:
+            text = file.read(_MAX_RECORD)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:

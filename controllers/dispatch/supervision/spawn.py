@@ -7,10 +7,12 @@ import errno
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 from controllers.dispatch.supervision.capture import Capture
 from controllers.dispatch.supervision.records import RunFolder
 from controllers.dispatch.supervision.wire import StartRequest
+from controllers.runtime.beneath import enter, open_plain
 
 _ALL_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _EXHAUSTED = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
@@ -52,12 +54,13 @@ def open_streams(request: StartRequest, folder: RunFolder) -> Streams:
     """Pipes and log files for a run. Raises OSError with nothing left open."""
     opened: list[int] = []
     captures: list[Capture] = []
+    redactor = request.redactor()
     try:
         for path, cap in ((folder.stdout, request.stdout_cap), (folder.stderr, request.stderr_cap)):
             ours, theirs = os.pipe()
             opened += [ours, theirs]
             os.set_blocking(ours, False)
-            captures.append(Capture(ours, path, cap))
+            captures.append(Capture(ours, path, cap, redactor))
     except OSError:
         for capture in captures:
             capture.close()
@@ -79,7 +82,7 @@ def launch(request: StartRequest, streams: Streams) -> int:
     which has a single thread, steps into it and out again.
     """
     try:
-        os.chdir(request.cwd)
+        enter(request.cwd)
     except (OSError, ValueError) as error:
         detail = error.strerror if isinstance(error, OSError) else "not a path"
         raise SpawnError(
@@ -133,7 +136,11 @@ def _find(program: str, search: str) -> str:
 
 def _open_stdin(path: str | None) -> int:
     try:
-        return os.open(path or os.devnull, os.O_RDONLY | os.O_NOCTTY)
+        if path is None:
+            return os.open(os.devnull, os.O_RDONLY | os.O_NOCTTY)
+        opened = open_plain(Path(path))
+        os.set_blocking(opened, True)
+        return opened
     except (OSError, ValueError) as error:
         detail = error.strerror if isinstance(error, OSError) else "not a path"
         raise SpawnError("InputNotFound", f"cannot open the program's input {path!r}: {detail}") from None

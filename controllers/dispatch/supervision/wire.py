@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from controllers.dispatch.supervision.records import check_run_id
+from schemas.redaction import STANDARD, Redactor
 
 VERSION = 1
 MAX_LINE = 8 * 1024 * 1024
@@ -35,7 +36,8 @@ class StartRequest:
 
     ``env`` is the whole environment. ``stdin_file`` None means /dev/null. ``deadline_s`` counts from the start; None
     means no deadline. ``kill_grace_s`` lies between SIGTERM and SIGKILL. A cap bounds what is kept of a stream.
-    ``note`` is kept in started.json for the caller, so it must hold no secret.
+    ``note`` is kept in started.json for the caller, so it must hold no secret. ``hidden`` names variables whose values
+    are secrets: they are taken out of the logs, with the shapes of the level ``redaction``.
     """
 
     run: str
@@ -48,6 +50,8 @@ class StartRequest:
     stdout_cap: int = DEFAULT_CAP
     stderr_cap: int = DEFAULT_CAP
     note: dict[str, str] = field(default_factory=dict)
+    hidden: list[str] = field(default_factory=list)
+    redaction: str = STANDARD
 
     def to_wire(self) -> dict[str, Any]:
         """JSON form; holds secrets, so it goes over the socket and nowhere else."""
@@ -67,7 +71,14 @@ class StartRequest:
             stdout_cap=_cap(wire.get("stdout_cap", DEFAULT_CAP), "stdout_cap"),
             stderr_cap=_cap(wire.get("stderr_cap", DEFAULT_CAP), "stderr_cap"),
             note=note_of(wire),
+            hidden=_names(wire.get("hidden", [])),
+            redaction=str(wire.get("redaction", STANDARD)),
         )
+
+    def redactor(self) -> Redactor:
+        """What is to be taken out of the program's output."""
+        secrets = (self.env[name] for name in self.hidden if name in self.env)
+        return Redactor(secrets, self.redaction, octets=True)
 
 
 class LineBuffer:
@@ -145,6 +156,12 @@ def note_of(wire: Mapping[str, Any]) -> dict[str, str]:
 def _arguments(value: object) -> list[str]:
     if not isinstance(value, list) or not value or not all(_is_text(a) for a in value) or not value[0]:
         raise ValueError("argv is a list of texts without NUL, the first not empty")
+    return value
+
+
+def _names(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError("hidden is a list of names")
     return value
 
 

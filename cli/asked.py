@@ -1,0 +1,119 @@
+"""What a request asks, told so that a person can answer it: exactly what would be done, who wants it and why they are
+asked, who may answer, and the commands that do."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from cli.output import age
+from schemas.base import DEFAULT_NAMESPACE
+from schemas.quantities import parse_time
+
+if TYPE_CHECKING:
+    from schemas.resource import Resource
+
+_TEXT = 4000
+
+
+def told(request: Resource, now: datetime) -> list[tuple[str, list[str]]]:
+    """Sections (title, lines), in the order a person reads. Lines may hold hostile text: who prints, escapes."""
+    spec = request.spec
+    found = [
+        ("Question", [str(spec.get("title", ""))]),
+        ("What exactly", _action(spec.get("action", {}))),
+        ("Who and why", list(_circumstances(spec))),
+        ("Who may answer", list(_rules(request, now))),
+    ]
+    given = [
+        f"{a['subject']} via {a['transport']}, {age(parse_time(a['at']), now)} ago, {_reach(a)}"
+        + (f": {a['reason']}" if a.get("reason") else "")
+        for a in request.status.get("approvals", ())
+    ]
+    if given:
+        found.append(("Approvals", given))
+    outcome = list(_outcome(request, now))
+    if outcome:
+        found.append(("Outcome", outcome))
+    commands = list(_commands(request))
+    if commands:
+        found.append(("To answer" if request.state == "Pending" else "To take it back", commands))
+    return found
+
+
+def _action(action: dict[str, Any]) -> list[str]:
+    """The whole action as JSON: every character of it is a part of what is approved."""
+    lines = json.dumps(action, indent=2, ensure_ascii=False).splitlines()
+    size = 0
+    for index, line in enumerate(lines):
+        size += len(line)
+        if size > 4 * _TEXT:
+            return [*lines[: index + 1], f"... {len(lines) - index - 1} more lines: remit get approvals -o yaml"]
+    return lines
+
+
+def _circumstances(spec: dict[str, Any]) -> list[str]:
+    rows = {
+        "asked by": spec.get("requester"),
+        "for": spec.get("subject"),
+        "run": spec.get("run"),
+        "risk": spec.get("risk"),
+        "because of": spec.get("rule"),
+        "digest": spec.get("actionDigest"),
+    }
+    return [f"{name:<11} {value}" for name, value in rows.items() if value]
+
+
+def _rules(request: Resource, now: datetime) -> list[str]:
+    spec, status = request.spec, request.status
+    lines = [
+        str(status.get("mayAnswer") or ", ".join(spec.get("approverRoles", ()))),
+        f"approvals: {status.get('quorum') or '0/' + str(spec.get('quorum', 1))}",
+    ]
+    if spec.get("authors"):
+        lines.append(f"not by who wrote it: {', '.join(spec['authors'])}")
+    if request.state == "Pending":
+        expires = age(parse_time(spec["expiresAt"]), now)
+        reminder = spec.get("remindAt")
+        if reminder and not status.get("remindedAt"):
+            lines.append(f"one reminder {age(parse_time(reminder), now)}")
+        lines.append(f"expires {expires}; without an answer: {spec.get('onTimeout')}")
+    return lines
+
+
+def _reach(given: dict[str, Any]) -> str:
+    if given.get("scope") == "Until":
+        return f"until {given.get('until')}"
+    return "for the session" if given.get("scope") == "Session" else "once"
+
+
+def _outcome(request: Resource, now: datetime) -> list[str]:
+    status = request.status
+    lines = []
+    if status.get("decidedAt"):
+        via = f" via {status['decidedVia']}" if status.get("decidedVia") else ""
+        when = age(parse_time(status["decidedAt"]), now)
+        lines.append(f"{request.state} by {status.get('decidedBy')}{via}, {when} ago")
+    if request.state == "Approved" and request.spec.get("type") == "Action":
+        lines.append(f"good {_reach(status)}; used {status.get('uses', 0)} time(s)")
+    elif status.get("consumedAt"):
+        lines.append(f"acted on {age(parse_time(status['consumedAt']), now)} ago")
+    return lines
+
+
+def _commands(request: Resource) -> list[str]:
+    spec, status = request.spec, request.status
+    where = "" if request.namespace == DEFAULT_NAMESPACE else f" -n {request.namespace}"
+    name = f"{request.name} --digest {str(spec.get('actionDigest', ''))[7:19]}{where}"
+    if request.state == "Pending":
+        lines = [f"remit approve {name}", f"remit deny {name} --reason '...'"]
+        if spec.get("type") == "Review":
+            lines.append(f"remit deny {name} --changes --reason '...'")
+        if spec.get("type") == "Action":
+            lines.append(f"remit approve {name} --for 8h      # the same action again until then")
+        return [*lines, f"remit approve {name} --via git      # as a signed commit"]
+    open_leave = status.get("scope") not in (None, "Once") or not status.get("uses")
+    if request.state == "Approved" and spec.get("type") == "Action" and open_leave:
+        return [f"remit deny {name} --revoke --reason '...'"]
+    return []

@@ -1,0 +1,144 @@
+"""The ToolCall: what was asked, what was answered, and the answer on the wire."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+
+from controllers.gate.asking import Asked, Asker
+from controllers.gate.shown import redacted, words
+from schemas.authorize import Decision, DecisionWord
+from schemas.base import Key, ObjectRef
+from schemas.conditions import find, set_condition
+from schemas.event import EventType
+from schemas.policy import Verdict
+from schemas.resource import Declared, Resource
+from schemas.tool_call import ToolCallReason, ToolCallSpec, ToolCallState, ToolCallStatus
+from store.contract import Transaction
+
+ASK_AGAIN = timedelta(seconds=1)
+"""How long an agent that does not wait at the decision should wait before it asks again."""
+_WORDS = {ToolCallState.ASKING: DecisionWord.ASK, ToolCallState.ALLOWED: DecisionWord.ALLOW}
+_VERDICTS = {
+    ToolCallState.ASKING: Verdict.REQUIRE_APPROVAL,
+    ToolCallState.ALLOWED: Verdict.ALLOW,
+    ToolCallState.DENIED: Verdict.DENY,
+}
+_DONE = "this call was made and its result is known: another call takes another Idempotency-Key"
+
+
+def key_of(run: Resource, key: str) -> Key:
+    """Where the call of a run with this idempotency key is recorded."""
+    mark = hashlib.sha256(f"{run.uid}\n{key}".encode()).hexdigest()[:16]
+    return Key("ToolCall", run.namespace, f"{run.name[:230].rstrip('-.')}-{mark}")
+
+
+def answer(
+    tx: Transaction,
+    asker: Asker,
+    asked: Asked,
+    call: Resource | None,
+    state: ToolCallState,
+    reason: ToolCallReason,
+    message: str,
+    *,
+    request: Resource | None = None,
+    **fields: object,
+) -> Resource:
+    """Write what was decided of a call, with its event; ``call`` None makes its record. The same answer again writes
+    nothing."""
+    old = ToolCallStatus() if call is None else ToolCallStatus.model_validate(call.status)
+    succeeded = False if state is ToolCallState.DENIED else None
+    message = words(message, 2000)
+    generation = 1 if call is None else call.generation
+    conditions = set_condition(
+        old.conditions, "Succeeded", succeeded, reason, message, now=tx.now, generation=generation
+    )
+    new = old.model_copy(
+        update={
+            "state": state,
+            "conditions": conditions,
+            "observed_generation": generation,
+            "verdict": _VERDICTS[state],
+            "message": message,
+            "approval_request": request.name if request is not None else old.approval_request,
+            "started_at": old.started_at or tx.now,
+            "ended_at": tx.now if state is ToolCallState.DENIED else None,
+            **fields,
+        }
+    )
+    if call is None:
+        call = _create(tx, asker, asked, new)
+    elif new == old:
+        return call
+    else:
+        call = tx.put_status(call, new.to_wire())
+    related = [asker.run.uid, asker.mission.uid, asker.agent.uid]
+    data: dict[str, object] = {
+        "related": related if request is None else [*related, request.uid],
+        "verdict": _VERDICTS[state].value,
+        "tool": call.spec["tool"],
+        "argsDigest": call.spec["argsDigest"],
+        "rule": new.rule,
+        "risk": "" if new.risk is None else new.risk.value,
+    }
+    if request is not None:
+        data |= {"request": request.name, "digest": request.spec["actionDigest"]}
+    tx.event(EventType.CALL_DECIDED, call, reason=reason, message=f"{call.spec['tool']}: {message}", data=data)
+    return call
+
+
+def begin(tx: Transaction, asker: Asker, asked: Asked) -> Resource:
+    """The record of a call that is about to be answered, in the same transaction: a leave is used by it."""
+    conditions = set_condition((), "Succeeded", None, ToolCallReason.AWAITING_APPROVAL, "", now=tx.now, generation=1)
+    return _create(tx, asker, asked, ToolCallStatus(conditions=conditions, observed_generation=1))
+
+
+def _create(tx: Transaction, asker: Asker, asked: Asked, status: ToolCallStatus) -> Resource:
+    place = key_of(asker.run, asked.key)
+    namespace = asker.run.namespace
+    agent = asker.agent
+    spec = ToolCallSpec(
+        run_ref=ObjectRef(name=asker.run.name),
+        mission_ref=ObjectRef(name=asker.mission.name),
+        agent_ref=ObjectRef(name=agent.name, namespace=None if agent.namespace == namespace else agent.namespace),
+        tool=asked.tool,
+        args=redacted(asked.args),
+        args_digest=asked.args_digest,
+        target=asked.target,
+        estimate=asked.estimate,
+        idempotency_key=asked.key,
+    )
+    return tx.create(
+        Declared("ToolCall", namespace, place.name, spec.to_wire()),
+        manager="controller/gate",
+        owner_uid=asker.run.uid,
+        status=status.to_wire(),
+    )
+
+
+def decision(
+    call: Resource, request: Resource | None = None, *, again: bool = False, after: timedelta | None = None
+) -> Decision:
+    """The answer on the wire. ``request`` is what it waits for, or waited for; ``after`` is when another call like it
+    may be answered otherwise."""
+    status = ToolCallStatus.model_validate(call.status)
+    condition = find(status.conditions, "Succeeded")
+    ended = status.state not in _WORDS and status.state is not ToolCallState.DENIED
+    word = _WORDS.get(status.state, DecisionWord.DENY)
+    wait = ASK_AGAIN if word is DecisionWord.ASK else after
+    return Decision(
+        decision=word,
+        code=ToolCallReason(condition.reason) if condition is not None else ToolCallReason.AWAITING_APPROVAL,
+        reason=_DONE if ended else status.message,
+        rule=status.rule,
+        remedy=status.remedy if word is not DecisionWord.ALLOW else "",
+        decision_id=call.uid,
+        tool_call=call.name,
+        risk=status.risk,
+        approval_request=status.approval_request,
+        action_digest=None if request is None else str(request.spec["actionDigest"]),
+        expires_at=status.expires_at,
+        retry_after_ms=None if wait is None else max(0, wait // timedelta(milliseconds=1)),
+        authorize_again=again,
+    )

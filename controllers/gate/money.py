@@ -1,0 +1,171 @@
+"""What a call may cost: the limits it falls under, and what is reserved for it.
+
+A run reserves its worst case when it starts. What a call is estimated at comes out of that where the run reserved
+anything of the sort ("inside"), and is reserved beside it where it did not ("on top"): so nothing counts twice, and
+nothing is unlimited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from decimal import Decimal
+
+from controllers.gate.asking import Asked, Asker
+from controllers.reconcilers import spending
+from controllers.runs import calls
+from controllers.runs.settlement import reservation_key
+from decisions import meters
+from decisions.meters import Breach, Cap, Meter, Reading, Work
+from decisions.policy.facts import Barrier
+from decisions.windows import span
+from schemas.base import Key
+from schemas.budget import DEFAULT_RUN_USD, BudgetSpec, OnBreach, Window
+from schemas.executor import ExecutorSpec
+from schemas.mission import Spend
+from schemas.policy import Verdict
+from schemas.quantities import to_micros
+from schemas.resource import Resource
+from store.contract import NOTHING, Amounts, EntryKind, LedgerEntry, Transaction
+
+_UNITS = tuple(field.name for field in fields(Amounts))
+_RESERVED = "the reservation of its run"
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """What a call would reserve and where, and what stands in its way. ``until`` is when that ends by itself."""
+
+    barrier: Barrier | None
+    inside: Amounts = NOTHING
+    on_top: Amounts = NOTHING
+    accounts: tuple[str, ...] = ()
+    until: datetime | None = None
+
+
+def budget(tx: Transaction, asker: Asker, asked: Asked) -> Money:
+    """What the call comes to, as the ledger stands in this transaction."""
+    want, run_uid = _wanted(asked), asker.run.uid
+    entry = tx.open_reservation(reservation_key(run_uid))
+    reserved = NOTHING if entry is None else entry.amounts
+    work = _work(tx, asker)
+    if work is None:
+        barrier = Barrier(Verdict.DENY, "the run's executor is gone: nothing says what it may cost", "its executor")
+        return Money(barrier)
+    budgets = spending.budgets_of(tx, asker.mission.namespace)
+    standing = meters.meters(work, budgets, tx.now)
+    limits = [*standing, *_of_single_runs(work, budgets, run_uid, tx.now)]
+    inside = _only(want, (unit for unit in _UNITS if getattr(reserved, unit)))
+    beside = {unit for unit in _UNITS if getattr(want, unit) and not getattr(reserved, unit)}
+    if all(meter.cap.tool_calls is None for meter in limits):
+        beside.discard("tool_calls")  # nobody limits them: the run counts them
+    on_top = _only(want, beside)
+    breaches = [*_beyond_reserved(tx, asker, reserved, inside), *_breached(tx, limits, on_top)]
+    accounts = (
+        *spending.standing_accounts(asker.mission, asker.agent, f"{tx.now:%Y-%m-%d}"),
+        *(meter.account for meter in standing),
+        calls.on_top_account(run_uid),
+    )
+    worst = max(breaches, key=_hardness, default=None)
+    return Money(
+        None if worst is None else _barrier(worst),
+        inside,
+        on_top,
+        tuple(dict.fromkeys(accounts)),
+        None if worst is None else worst.meter.span.end,
+    )
+
+
+def reserve(tx: Transaction, asker: Asker, call: Resource, money: Money) -> None:
+    """Post what the call may use, in the transaction that allows it."""
+    note = {"call": call.name, "run": asker.run.name}
+    if money.on_top != NOTHING:
+        key = calls.on_top_key(call.uid)
+        tx.post(LedgerEntry(key, EntryKind.RESERVE, money.accounts, money.on_top, tx.now, note=note))
+    if money.inside != NOTHING:
+        key, accounts = calls.inside_key(call.uid), (calls.inside_account(asker.run.uid),)
+        tx.post(LedgerEntry(key, EntryKind.RESERVE, accounts, money.inside, tx.now, note=note))
+
+
+def _wanted(asked: Asked) -> Amounts:
+    estimate = asked.estimate or Spend()
+    usd = min(to_micros(estimate.usd or Decimal(0)), calls.MOST_USD_MICROS)
+    return Amounts(usd_micros=usd, tokens=estimate.input_tokens + estimate.output_tokens, tool_calls=1)
+
+
+def _only(amounts: Amounts, units: Iterable[str]) -> Amounts:
+    return Amounts(**{unit: getattr(amounts, unit) for unit in units})
+
+
+def _work(tx: Transaction, asker: Asker) -> Work | None:
+    executor = tx.get(asker.record.spec.executor_ref.key("Executor", asker.run.namespace))
+    if executor is None:
+        return None
+    program = ExecutorSpec.model_validate(executor.spec)
+    return spending.work_of(tx, asker.mission, asker.agent, asker.agent_spec, program)
+
+
+def _of_single_runs(
+    work: Work, budgets: Iterable[tuple[Key, BudgetSpec]], run_uid: str, now: datetime
+) -> Iterable[Meter]:
+    """Limits of one run, for what its calls use beside its reservation."""
+    account, window, money = calls.on_top_account(run_uid), span(Window.RUN, "UTC", now), False
+    for key, spec in budgets:
+        if spec.window is Window.RUN and meters.covers(key, spec, work):
+            money |= spec.limits.usd is not None
+            yield Meter(account, Cap.of(spec.limits), key.short, spec.on_breach, window, spec.warn_at)
+    if not money:
+        cap = Cap(usd_micros=to_micros(DEFAULT_RUN_USD[work.level] if work.built_in else Decimal(0)))
+        yield Meter(account, cap, meters.BUILT_IN, OnBreach.BLOCK_MISSION, window)
+
+
+def _beyond_reserved(tx: Transaction, asker: Asker, reserved: Amounts, want: Amounts) -> Iterable[Breach]:
+    if want == NOTHING:
+        return
+    spend = asker.record.status.spend
+    spent = Amounts(
+        usd_micros=to_micros(spend.usd or Decimal(0)),
+        tokens=spend.input_tokens + spend.output_tokens,
+        tool_calls=asker.record.status.tool_calls,
+    )
+    window = span(Window.RUN, "UTC", tx.now)
+    meter = Meter("", _masked(_cap(reserved), want), _RESERVED, OnBreach.BLOCK_MISSION, window)
+    held = tx.balance(calls.inside_account(asker.run.uid)).reserved
+    breach = meters.room(meter, Reading(spent, held, NOTHING), want)
+    if breach is not None:
+        yield breach
+
+
+def _breached(tx: Transaction, limits: Iterable[Meter], want: Amounts) -> Iterable[Breach]:
+    for meter in limits:
+        cap = _masked(meter.cap, want)
+        if cap == Cap() or meter.on_breach is OnBreach.WARN:
+            continue
+        masked = Meter(meter.account, cap, meter.origin, meter.on_breach, meter.span, meter.warn_at)
+        breach = meters.room(masked, spending.reading(tx, meter.account), want)
+        if breach is not None:
+            yield breach
+
+
+def _cap(amounts: Amounts) -> Cap:
+    return Cap(**{unit: getattr(amounts, unit) for unit in _UNITS})
+
+
+def _masked(cap: Cap, want: Amounts) -> Cap:
+    """The limit of what is wanted: what else is used up does not stop a call that needs none of it."""
+    return Cap(**{unit: getattr(cap, unit) if getattr(want, unit) else None for unit in _UNITS})
+
+
+def _hardness(breach: Breach) -> tuple[bool, bool, float]:
+    """What refuses counts before what asks, and then what lasts longest."""
+    end = breach.meter.span.end
+    asks = breach.meter.on_breach is OnBreach.REQUIRE_APPROVAL
+    return not asks, end is None, 0.0 if end is None else end.timestamp()
+
+
+def _barrier(breach: Breach) -> Barrier:
+    asks = breach.meter.on_breach is OnBreach.REQUIRE_APPROVAL
+    remedy = "an approval" if asks else f"more room in {breach.meter.origin}"
+    message = breach.message.replace("for this run", "for this call")
+    return Barrier(Verdict.REQUIRE_APPROVAL if asks else Verdict.DENY, message, breach.meter.origin, "", remedy)

@@ -1,0 +1,201 @@
+"""Passes that look only at what a commit changed: they come to the same as passes that look at everything."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from controllers.sources import git
+from controllers.sources.tree import Entry
+from controllers.wiring import DEFAULT_SOURCE
+from schemas.base import Key
+from schemas.event import EventType
+from schemas.source import SourceReason
+from tests.fakes.world import World, agent, executor, mission
+
+
+def base(count: int = 30) -> dict[str, str]:
+    return {
+        "e.yaml": executor(),
+        "a.yaml": agent(),
+        "closed.yaml": agent("closed", inputSchema="{type: object, additionalProperties: false}"),
+        **{f"m/{n}.yaml": mission(f"m{n}") for n in range(count)},
+    }
+
+
+def look(world: World) -> None:
+    """What a poll does, and whatever follows from it."""
+    world.sync_now(DEFAULT_SOURCE)
+    world.settle()
+
+
+def declared(world: World) -> dict[Key, Any]:
+    """All that sources can decide about objects."""
+    with world.store.snapshot() as snapshot:
+        found = [*snapshot.list_unit("default:.")]
+    return {
+        r.key: (r.uid, r.generation, r.spec, r.labels, r.annotations, r.unit, r.manager, r.provenance, r.ownership)
+        for r in found
+    }
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths whose content is read."""
+    paths: list[str] = []
+    plain = git.GitReader.read_blobs
+
+    def counted(self: git.GitReader, entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
+        for entry, data in plain(self, entries):
+            paths.append(entry.path)
+            yield entry, data
+
+    monkeypatch.setattr(git.GitReader, "read_blobs", counted)
+    return paths
+
+
+def planned_of(world: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many declarations each later plan was made of."""
+    from controllers.sources import planning
+
+    sizes: list[int] = []
+    plain = planning.plan_unit
+
+    def counted(snapshot: Any, source: str, unit: Any, *rest: Any, **options: Any) -> Any:
+        sizes.append(len(unit.declared))
+        return plain(snapshot, source, unit, *rest, **options)
+
+    monkeypatch.setattr(planning, "plan_unit", counted)
+    return sizes
+
+
+def test_one_changed_file_costs_one_file(world: World, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    world.commit(base())
+    look(world)
+    sizes = planned_of(world, monkeypatch)
+    read.clear()
+    world.commit({"m/3.yaml": mission("m3", priority="High")})
+    look(world)
+    assert read == ["m/3.yaml"]
+    assert sizes == [1]
+    assert world.get("Mission", "m3").spec["priority"] == 80
+    assert world.source.units[0].applied_revision == world.source.revision
+    assert world.source.units[0].objects == 33
+
+
+def test_a_new_file_costs_one_file_and_is_counted(
+    world: World, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.commit(base())
+    look(world)
+    sizes = planned_of(world, monkeypatch)
+    read.clear()
+    world.commit({"new/n.yaml": mission("fresh")})
+    look(world)
+    assert (read, sizes) == (["new/n.yaml"], [1])
+    assert world.find("Mission", "fresh") is not None
+    assert world.source.units[0].objects == 34
+    world.commit({"new/n.yaml": mission("fresh", priority="High")})
+    look(world)
+    assert sizes == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("files", "delete"),
+    [
+        ({}, ("m/3.yaml",)),
+        ({"m/3.yaml": mission("other")}, ()),
+        ({"m/3.yaml": mission("m4")}, ()),
+        ({"a.yaml": agent(maxConcurrentMissions=2)}, ()),
+        ({"m/3.yaml": mission("m3", dependsOn="[{name: m4}]")}, ()),
+        ({"m/3.yaml": mission("m33", annotations="remit.dev/renamed-from: m3")}, ()),
+        ({"team/tenant.yaml": "apiVersion: remit.dev/v1alpha1\nkind: Tenant\nmetadata: {name: team}\nspec: {}\n"}, ()),
+        ({"m/3.yaml": mission("m3", colour="red")}, ()),
+        ({"m/3.yaml": mission("m3", agent="closed", input="{x: 1}")}, ()),
+        ({"m/3.yaml": "# nothing\n"}, ()),
+    ],
+)  # fmt: skip
+def test_what_concerns_others_is_looked_at_with_them(
+    world: World, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], delete: tuple[str, ...]
+) -> None:
+    world.commit(base())
+    look(world)
+    sizes = planned_of(world, monkeypatch)
+    world.commit(files, delete=delete)
+    look(world)
+    assert not sizes or max(sizes) > 25
+    assert world.source.revision is not None
+    assert world.source.revision.endswith(world.repo.head)
+    narrow = declared(world)
+    world.sync()
+    assert declared(world) == narrow
+
+
+def test_an_input_that_the_agent_does_not_take_is_refused(world: World) -> None:
+    world.commit(base())
+    look(world)
+    world.commit({"n.yaml": mission("fresh", agent="closed", input="{x: 1}")})
+    look(world)
+    assert world.source.units[0].reason is SourceReason.INVALID_SPEC
+    assert "inputSchema" in world.source.units[0].errors[0]
+    assert world.find("Mission", "fresh") is None
+
+
+def test_drift_elsewhere_waits_for_the_next_full_look(world: World) -> None:
+    world.commit(base())
+    look(world)
+    world.remove("Mission", "m9")
+    world.commit({"m/3.yaml": mission("m3", priority="High")})
+    look(world)
+    assert world.find("Mission", "m9") is None
+    world.clock.tick(601)
+    look(world)
+    assert world.find("Mission", "m9") is not None
+
+
+def test_an_object_of_a_changed_file_that_somebody_took_away_comes_back(world: World) -> None:
+    world.commit(base())
+    look(world)
+    world.remove("Mission", "m3")
+    world.commit({"m/3.yaml": mission("m3", priority="High")})
+    look(world)
+    assert world.get("Mission", "m3").spec["priority"] == 80
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_committed_a_full_look_finds_nothing_left(world: World, seed: int) -> None:
+    chance = random.Random(seed)
+    world.commit(base(12))
+    look(world)
+    there = {n: f"m{n}" for n in range(12)}
+    for step in range(8):
+        number = chance.randrange(16)
+        name = f"m/{number}.yaml"
+        match chance.randrange(6):
+            case 0 if number in there and len(there) > 9:
+                del there[number]
+                world.commit(delete=(name,))
+            case 1:
+                there[number] = f"m{number}"
+                other = chance.choice(sorted(there))
+                more = f"dependsOn: [{{name: m{other}}}]\n" if other != number else ""
+                world.commit({name: mission(f"m{number}", title=f"step-{step}") + (f"  {more}" if more else "")})
+            case 2:
+                there[number] = f"m{number}"
+                world.commit({name: mission(f"m{number}") + f"---\n{mission(f'x{number}', title=f'step-{step}')}"})
+            case 3:
+                world.commit({"a.yaml": agent(maxConcurrentMissions=1 + step)})
+            case _:
+                there[number] = f"m{number}"
+                world.commit({name: f"# {step}\n" * (step % 3) + mission(f"m{number}", title=f"step-{step}")})
+        look(world)
+        errors = world.source.units[0].errors
+        after = declared(world)
+        world.sync()
+        assert declared(world) == after
+        assert world.source.units[0].errors == errors
+    with world.store.snapshot() as snapshot:
+        assert not snapshot.events(types=[EventType.DRIFT_CORRECTED])
