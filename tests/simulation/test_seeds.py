@@ -49,6 +49,7 @@ def test_the_same_seed_is_the_same_history(folder: Path) -> None:
     assert one.history.counts == two.history.counts
 
 
+@pytest.mark.timeout(900)
 def test_the_seeds_reach_what_they_are_meant_to_try(folder: Path) -> None:
     seen: Counter[str] = Counter()
     lines: list[str] = []
