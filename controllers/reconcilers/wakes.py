@@ -19,6 +19,8 @@ Wake = tuple[Key, Priority]
 
 _UNFINISHED = tuple(s.value for s in MissionState if s not in TERMINAL_STATES)
 _URGENT = {"ApprovalDecision", "Hold", "Confirmation"}
+_USED = frozenset({"Agent", "Executor"})
+"""Kinds that say who uses them while they are being deleted."""
 _NAMED = frozenset({"Agent", "Executor", "Mission", "Project", "Goal", "Policy"})
 _COUNTS = frozenset(
     {"activeRuns", "currentMissions", "spend", "spendToday", "errorStreak", "lastHeartbeatTime", "lastRunTime"}
@@ -35,7 +37,8 @@ class ReferenceIndex:
         self._referrers: dict[Key, set[Key]] = defaultdict(set)
 
     def put(self, key: Key, targets: Iterable[Key]) -> frozenset[Key]:
-        """Take in what ``key`` names now; returns what it no longer names."""
+        """Take in what ``key`` names now; returns what it no longer names, and the agents and executors that it names
+        for the first time."""
         new = frozenset(targets)
         old = self._targets.get(key, frozenset())
         for gone in old - new:
@@ -48,7 +51,7 @@ class ReferenceIndex:
             self._targets[key] = new
         else:
             self._targets.pop(key, None)
-        return old - new
+        return old - new | {key for key in new - old if key.kind in _USED}
 
     def referrers(self, key: Key) -> list[Key]:
         """Objects that name ``key``, sorted."""
@@ -97,9 +100,9 @@ class Wakes:
             resource = found.get(change.key)
             for key in self._renamed(change):
                 wake(key, Priority.CHANGE)
-            left = self._forget(change.key) if resource is None else self._learn(resource)
-            for target in left:
-                wake(target, Priority.CHANGE)  # it may have waited for its last user to go
+            touched = self._forget(change.key) if resource is None else self._learn(resource)
+            for target in touched:
+                wake(target, Priority.CHANGE)  # it may wait for its last user to go, and say who that is
             if resource is None or not resource.status.get("conditions"):
                 for hold in self._holds(snapshot, change.key):
                     wake(hold, Priority.CHANGE)

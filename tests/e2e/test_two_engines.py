@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from controllers.runtime.home import LEADER
 from schemas.run import RunState
-from tests.e2e.fleet import agent, executor, mission, together
+from tests.e2e.fleet import agent, executor, mission, together, workers
 from tests.fakes import postgres
 from tests.fakes.engine_process import Project, pause, until
 
@@ -79,6 +81,53 @@ def test_two_engines_that_are_killed_at_random_lose_nothing_and_do_nothing_twice
     first.is_sound()
     for project in pair:
         project.nothing_is_left()
+
+
+def test_a_leader_that_was_stopped_for_longer_than_its_lease_wakes_up_deposed_and_writes_nothing(
+    pair: tuple[Project, Project],
+) -> None:
+    """Conformance scenario 24: a zombie. It is stopped until another one leads, and then goes on."""
+    first, second = pair
+    first.commit({"fleet.yaml": workers(places=2), **some(first, "a")})
+    zombie = first.engine("--quiet", ready=False)
+    first.comes_to("a0", "Done")
+    other = second.engine("--quiet", ready=False)
+    until(lambda: homes_of(first) == 2, "both engines at home")
+    holder, token = lead(first)
+    zombie.send(signal.SIGSTOP)
+    until(lambda: lead(first)[0] not in (holder, ""), "another leader")
+    first.commit(some(first, "b"))
+    until(lambda: any(m.name == "b0" for m in first.objects("Mission")), "the other one to read the source")
+    zombie.send(signal.SIGCONT)
+    until(lambda: "another engine leads now" in zombie.err, lambda: f"the zombie to notice: {zombie.err}")
+    first.commit(some(first, "c"))
+    names = {f"{batch}{n}" for batch in "abc" for n in range(4)}
+    until(lambda: states(first) == {"Done": len(names)}, lambda: f"the end of all: {states(first)}")
+    assert lead(first)[1] == token + 1, "the lead changed once"
+    assert zombie.stop() == 0
+    assert other.stop() == 0
+    runs = first.objects("Run")
+    assert sorted(first.lines().values()) == sorted([r.uid] for r in runs)
+    assert len(runs) == len(names)
+    first.is_sound()
+
+
+def some(project: Project, batch: str) -> dict[str, str]:
+    """Files with four missions."""
+    return {f"{batch}{n}.yaml": mission(f"{batch}{n}", "worker", project.effects) for n in range(4)}
+
+
+def lead(project: Project) -> tuple[str, int]:
+    """(holder, token) of the lead."""
+    with project.look() as snapshot:
+        lease = snapshot.lease(LEADER)
+    return (lease.holder, lease.token) if lease is not None else ("", 0)
+
+
+def homes_of(project: Project) -> int:
+    """Engines that joined."""
+    query = "SELECT count(*) FROM leases WHERE name LIKE 'engine/%' AND name <> 'engine/leader' AND holder <> ''"
+    return int(postgres.execute(project.store_url, query)[0][0])
 
 
 def states(project: Project) -> Counter[str]:

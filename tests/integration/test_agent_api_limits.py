@@ -20,6 +20,8 @@ from tests.fakes.runs import RunBench
 
 pytestmark = pytest.mark.asyncio
 MIB = 1024 * 1024
+LONG_S = 60.0
+"""Longest wait for what takes a second on an idle machine."""
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ async def connection(port: AgentPort) -> AsyncIterator[tuple[asyncio.StreamReade
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, object]]:
     """Status and body of one answer."""
-    text = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).decode()
+    text = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), LONG_S)).decode()
     length = next(
         int(line.partition(":")[2]) for line in text.split("\r\n") if line.lower().startswith("content-length")
     )
@@ -63,8 +65,8 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, object]]:
 
 async def ends(reader: asyncio.StreamReader) -> None:
     """The connection is closed from there, with nothing more to read; what was still on its way may reset it."""
-    with contextlib.suppress(ConnectionResetError):
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+    with contextlib.suppress(ConnectionError):  # a broken pipe, when a write met it first
+        assert await asyncio.wait_for(reader.read(), LONG_S) == b""
 
 
 async def test_a_thousand_requests_at_once_are_all_answered(bench: RunBench) -> None:
@@ -162,7 +164,7 @@ async def test_large_bodies_of_many_runs_take_turns(bench: RunBench) -> None:
 
 
 async def test_a_slow_body_is_given_up(bench: RunBench, run: Resource) -> None:
-    async with serving(bench, small_body_s=0.5) as port, connection(port) as (reader, writer):
+    async with serving(bench, small_body_s=0.5, linger_s=0.5) as port, connection(port) as (reader, writer):
         writer.write(head(port, run) + b"Content-Length: 1000\r\n\r\n")
 
         # Past the stream: a refused write would take the answer from its reader.
@@ -186,9 +188,7 @@ async def test_a_slow_head_is_given_up(bench: RunBench, run: Resource) -> None:
         for begun in (b"", b"POST /agent", head(port, run)):
             async with connection(port) as (reader, writer):
                 with contextlib.suppress(OSError):
-                    for _ in range(200):
-                        if reader.at_eof():
-                            break
+                    while not reader.at_eof() and reader.exception() is None:
                         writer.write(begun or b"")
                         begun = b"X-A: b\r\n" if begun.endswith(b"\n") else b"x" if begun else b""
                         await writer.drain()

@@ -56,6 +56,17 @@ def test_apply_refuses_a_document_that_names_another_namespace_and_tells_the_pla
     assert shell("get", "missions", "-n", "other", "-o", "name").split() == ["mission/d"]
 
 
+def test_apply_to_fields_of_git_is_refused_with_the_line_of_each_and_its_commit(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(mission("a", review="None", title="mine"))
+    text = shell("apply", "-f", str(file), code=3)
+    commit = f"main@sha1:{shell.world.repo.head}"
+    for field, line in (("spec.title", 5), ("spec.review", 6)):
+        assert f"{field} of mission/a is owned by git/default, declared at a.yaml:{line} at {commit}" in text
+    assert "spec.agentRef" not in text
+    assert shell.world.get("Mission", "a").spec["title"] == "do a"
+
+
 # wait.
 
 

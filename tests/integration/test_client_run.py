@@ -322,6 +322,7 @@ import sys
 from remit_client import Run
 with Run.from_environment() as run:
     run.progress("started")
+    print("at work", flush=True)
     while True:
         run.wait_canceled(0.05)
         run.check()
@@ -330,16 +331,18 @@ with Run.from_environment() as run:
 
 def test_ctrl_c_reports_the_end_and_stops_quickly(server: AgentServer, tmp_path: Any) -> None:
     environ = server.environ(PATH="/usr/bin:/bin")
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], env=environ, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
-    )
-    assert child.stdin is not None
-    child.stdin.write(b"{}")
-    child.stdin.close()
-    child.stdin = None
-    server.wait_for("progress")
-    child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=30)
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, cwd=tmp_path,
+    ) as child:  # fmt: skip
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(b"{}")
+        child.stdin.close()
+        child.stdin = None
+        assert child.stdout.readline() == b"at work\n", "its report was answered, and it waits"
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate()
     assert child.returncode != 0
     assert b"KeyboardInterrupt" in errors
     assert server.done("fail")[0]["reason"] == "KeyboardInterrupt"

@@ -321,6 +321,98 @@ def test_errors_of_the_server_become_our_own(error: Exception, kind: type[StoreE
     assert words in str(found)
 
 
+def test_of_two_transactions_that_lock_each_other_out_one_is_refused_and_can_be_done_again(url: str) -> None:
+    """A person's session takes a lock that a writer needs, and waits for the writer's: the server ends one of them."""
+    store = opened(url)
+    with store.transaction(ALICE) as tx:
+        tx.set_timer(KEY, "wake", tx.now)
+    with psycopg.connect(url) as person:
+        person.execute("SET deadlock_timeout = '10s'")  # so that it is the writer that finds the circle
+        person.execute("SELECT * FROM timers FOR UPDATE")
+        met = threading.Event()
+
+        def waits() -> None:
+            met.wait()
+            with suppress(psycopg.Error):
+                person.execute("SELECT * FROM heads FOR UPDATE")
+
+        waiting = threading.Thread(target=waits)
+        waiting.start()
+        with pytest.raises(StoreUnavailable, match="deadlock"):
+            lock_out(store, url, met)
+        waiting.join()
+        person.rollback()
+    with store.transaction(ALICE) as tx:
+        tx.create(mission())
+        tx.clear_timer(KEY, "wake")
+    assert store.cursor() == 1, "nothing of the refused one is there"
+    store.close()
+
+
+def lock_out(store: Store, url: str, met: threading.Event) -> None:
+    """Write, let somebody else wait for that, and ask for what they hold."""
+    with store.transaction(ALICE) as tx:
+        tx.create(mission())
+        met.set()
+        until(lambda: blocked(url), "the other session to wait for the writer")
+        tx.clear_timer(KEY, "wake")
+
+
+def blocked(url: str) -> bool:
+    """Whether a session waits for a lock."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return execute(url, query) != [(0,)]
+
+
+def test_a_transaction_that_the_server_cannot_put_in_order_is_refused_whole(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of ours asks for that order; a server or pooler whose default is stricter may."""
+    monkeypatch.setattr(postgres, "_BEGIN_WRITING", "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE")
+    here, there = opened(url, "a"), opened(url, "b")
+    with psycopg.connect(url) as slow:
+        slow.execute("SELECT * FROM heads FOR UPDATE")
+        refused: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                with here.transaction(ALICE) as tx:
+                    tx.create(mission())
+            except StoreError as error:
+                refused.append(error)
+
+        writing = threading.Thread(target=write)
+        writing.start()
+        until(lambda: blocked(url), "the writer to wait")
+        slow.execute("UPDATE heads SET pruned_version = pruned_version")
+        slow.commit()
+        writing.join()
+    assert [type(e) for e in refused] == [StoreUnavailable]
+    assert "nothing was written, try again" in str(refused[0])
+    with here.transaction(ALICE) as tx:
+        tx.create(mission())
+    assert there.cursor() == 1
+    here.close()
+    there.close()
+
+
+def test_too_many_snapshots_at_once_are_refused_in_time_and_then_let_in(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "POOL_WAIT_S", 0.2)
+    monkeypatch.setattr(postgres, "_READERS", 1)
+    monkeypatch.setattr(postgres, "_MORE_READERS", 1)
+    store = opened(url)
+    with store.snapshot(), store.snapshot():
+        with pytest.raises(StoreUnavailable, match=r"2 snapshots of .* are open at once"), store.snapshot():
+            pass
+        with store.transaction(ALICE) as tx:  # writing has a connection of its own
+            tx.create(mission())
+    with store.snapshot() as snapshot:
+        assert snapshot.latest_version() == 1
+    store.close()
+
+
 # Who hears of a commit.
 
 

@@ -3,7 +3,7 @@ piece at a time, so that everything may happen between any two of them."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec
 from schemas.resource import SYSTEM
 from schemas.run import RunReason, RunState
 from schemas.source import SourceSpec
-from store.contract import Effect, Store
+from store.contract import Effect, Store, Transaction
 from tests.fakes.clock import VirtualClock
 from tests.fakes.faulty_store import FaultyStore
 from tests.fakes.memory_source import MemorySource
@@ -38,7 +38,6 @@ from tests.fakes.scripted_executor import ScriptedExecutor, Worker
 
 P = ParamSpec("P")
 T = TypeVar("T")
-SPEC = SourceSpec(url="specs")
 
 
 class InPlace:
@@ -74,9 +73,10 @@ class SimulatedEngine:
 
     def __init__(
         self, store: FaultyStore, executor: ScriptedExecutor, source: MemorySource, clock: VirtualClock, folder: Path,
-        life: int,
+        life: int, spec: SourceSpec,
     ) -> None:  # fmt: skip
         self._clock = clock
+        self._spec = spec
         self._executor = executor
         self.faulty = store
         self.store = cast(Store, store)
@@ -111,7 +111,7 @@ class SimulatedEngine:
         """As ``Engine._start``, ``_find_lost`` and the first listing."""
         with self.store.transaction(SYSTEM) as tx:
             tx.release_claims()
-            ensure_source(tx, SPEC)
+            ensure_source(tx, self._spec)
             tx.event(EventType.ENGINE_STARTED, ENGINE, reason="Started", message="a life begins")
         with self.store.snapshot() as snapshot:
             running = snapshot.objects("Run", states=[RunState.RUNNING.value])
@@ -207,6 +207,11 @@ class SimulatedEngine:
         except Exception as error:  # as the runner
             out.runner._fail(out.effect, error)
             raise
+
+    def report(self, what: Callable[[Transaction], Any]) -> None:
+        """As the agent port: what a program says, in one transaction."""
+        with self.store.transaction(SYSTEM) as tx:
+            what(tx)
 
     def take_outcome(self, worker: Worker) -> None:
         """Record how a run ended, then acknowledge it."""

@@ -46,6 +46,7 @@ class History:
         self.dispatched: dict[str, str] = {}
         self.finished: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
+        self.guards: set[str] = set()
         self.clock_set_back = False
 
     # After each step.
@@ -58,6 +59,8 @@ class History:
                 require(event.seq == self._seq + 1, f"the log has a gap after {self._seq}")
                 self._seq = event.seq
                 self.counts[event.type] += 1
+                if event.type == "GuardRaised":
+                    self.guards.add(event.reason)
                 if event.type == "Transitioned":
                     self._transition(event)
                 elif event.type == "Dispatched":

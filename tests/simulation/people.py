@@ -24,6 +24,7 @@ from tests.fakes.world import agent, executor, mission
 
 ALICE = Actor(ActorKind.HUMAN, "user:alice", "Store")
 AGENTS = ("ann", "bob")
+LEVELS = ("Intern", "Specialist", "Lead")
 POLICY = """\
 apiVersion: remit.dev/v1alpha1
 kind: Policy
@@ -75,6 +76,8 @@ class People:
         self.suspended: set[str] = set()
         self.updates = {name: random.choice(["OnIdle", "Drain", "Immediate", "Manual"]) for name in AGENTS}
         self.prompts = dict.fromkeys(AGENTS, 0)
+        self.levels = dict.fromkeys(AGENTS, LEVELS[0])
+        self.tools = dict.fromkeys(AGENTS, 0)
         self.agents = set(AGENTS)
         self.policy = random.random() < 0.5
         self.broken: set[str] = set()
@@ -95,6 +98,10 @@ class People:
             more: dict[str, object] = {"maxConcurrentMissions": self.places[name], "updatePolicy": self.updates[name]}
             if name in self.suspended:
                 more["suspend"] = "true"
+            if self.levels[name] != LEVELS[0]:
+                more["autonomyLevel"] = self.levels[name]
+            if self.tools[name]:
+                more["tools"] = "[" + ", ".join(f"{{name: tool{n}}}" for n in range(self.tools[name])) + "]"
             if self.prompts[name]:
                 more["systemPrompt"] = f"version {self.prompts[name]}"
             parts.append(
@@ -216,11 +223,15 @@ class People:
     def _tune(self) -> str:
         name = self._random.choice(AGENTS)
         self.agents.add(name)
-        what = self._random.choice(["places", "prompt", "prompt", "suspend"])
+        what = self._random.choice(["places", "prompt", "prompt", "suspend", "level", "tools"])
         if what == "places":
             self.places[name] = self._random.choice([1, 2, 3])
         elif what == "prompt":
             self.prompts[name] += 1
+        elif what == "level":
+            self.levels[name] = self._random.choice(LEVELS)
+        elif what == "tools":
+            self.tools[name] = self._random.randint(0, 3)
         else:
             self.suspended ^= {name}
         self._commit()

@@ -13,12 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
+from controllers.runs import reports
+from controllers.runs.once import Once
 from controllers.sources import planning
 from controllers.sources.compile import NoCache, compile_unit
 from controllers.sources.units import split
 from controllers.wiring import DEFAULT_SOURCE
-from schemas.errors import Retry, StoreError
+from schemas.errors import NotFound, Refused, Retry, StoreError
+from schemas.mission import Spend
 from schemas.run import RunState
+from schemas.source import SourceSpec, WideningMode
 from store.sql_store import SqlStore
 from store.sqlite import SqliteBackend
 from tests.fakes.clock import VirtualClock
@@ -26,7 +30,7 @@ from tests.fakes.faulty_store import Crash, Fault, FaultyStore
 from tests.fakes.memory_source import MemorySource
 from tests.fakes.scripted_executor import LOSE_ANSWER, REFUSE, ScriptedExecutor
 from tests.fakes.stores import empty_store
-from tests.simulation.engine import SPEC, SimulatedEngine, next_due
+from tests.simulation.engine import SimulatedEngine, next_due
 from tests.simulation.history import History, Violation, require
 from tests.simulation.people import People
 
@@ -68,6 +72,7 @@ class Simulation:
         path = folder / "state.db"
         path.write_bytes(empty_store())
         self._inner = SqlStore(_Backend(path, exclusive=True), now=self._clock.now, new_id=_uids())
+        self.spec = SourceSpec(url="specs", widening=self._random.choice([WideningMode.APPLY, WideningMode.CONFIRM]))
         self._trouble = self._random.choice([0.0, 0.01, 0.03, 0.08])
         self._calm = False
         self._store = FaultyStore(self._inner, self._choose)
@@ -75,6 +80,7 @@ class Simulation:
         self._executor = ScriptedExecutor(self._clock.now, self._executor_fault)
         self.history = History(self._inner, self._executor)
         self._people = People(self._random, self._source, self._inner, self._clock.now())
+        self._reported: dict[str, set[int]] = {}
         self._lives = 0
         self._hit = ""
         self.engine = self._boot()
@@ -100,7 +106,7 @@ class Simulation:
             self._lives += 1
             try:
                 return SimulatedEngine(
-                    self._store, self._executor, self._source, self._clock, self._folder, self._lives
+                    self._store, self._executor, self._source, self._clock, self._folder, self._lives, self.spec
                 )
             except (StoreError, Crash):
                 continue
@@ -112,7 +118,7 @@ class Simulation:
         weighted: list[tuple[int, Callable[[], str]]] = [
             (42, self._pass), (16, self._pump), (8, self._claim), (10, self._deliver), (10, self._book),
             (8, self._outcome), (7, self._worker_ends), (6, self._time), (1, self._jump), (6, self._commit),
-            (6, self._person), (1, self._crash), (2, self._break_source), (1, self._settle),
+            (6, self._person), (8, self._report), (1, self._crash), (2, self._break_source), (1, self._settle),
         ]  # fmt: skip
         acts, weights = [a for _, a in weighted], [w for w, _ in weighted]
         for _ in range(self.steps):
@@ -209,6 +215,40 @@ class Simulation:
             state = RunState.CANCELED
         self._executor.end(worker.uid, state, retryable=self._random.random() < 0.8)
         return f"{worker.name} {state}"
+
+    def _report(self) -> str:
+        """A program reports: once more what it said before, out of order, or after its end."""
+        if not self._executor.workers:
+            return "nobody was started"
+        worker = self._random.choice(list(self._executor.workers.values()))
+        number = self._random.randint(1, 5)
+        once = Once.of(f"usage-{number}", b"usage")
+        used = Spend(input_tokens=10**number, source="Reported")
+        late = worker.uid in self.history.finished
+        self._hit += f" {worker.name}{' late' if late else ''}"
+        alive = self._random.random() < 0.2
+        if not alive:
+            self._reported.setdefault(worker.uid, set()).add(number)
+        try:
+            if alive:
+                self.engine.report(lambda tx: reports.heartbeat(tx, worker.uid))
+            else:
+                self.engine.report(lambda tx: reports.usage(tx, worker.uid, used, once=once))
+        except (Refused, NotFound) as refusal:
+            return f"told {type(refusal).__name__}"
+        require(not late, f"{worker.name} had ended, and what it reports was taken")
+        return "it is alive" if alive else f"{10**number} tokens"
+
+    def _counted_once(self) -> None:
+        """What a run says it used is a sum of reports, each at most once: tokens are powers of ten, so a digit above 1
+        is a report that counted twice."""
+        with self._inner.snapshot() as snapshot:
+            runs = snapshot.objects("Run")
+        for run in runs:
+            tokens = int(run.status.get("spend", {}).get("inputTokens", 0))
+            digits = {place for place, digit in enumerate(reversed(str(tokens))) if digit != "0"}
+            require(set(str(tokens)) <= {"0", "1"}, f"{run.key} counts a report twice: {tokens} tokens")
+            require(digits <= self._reported.get(run.uid, set()), f"{run.key} counts what nobody reported: {tokens}")
 
     def _time(self) -> str:
         seconds = self._random.choice([1.0, 5.0, 30.0, 90.0])
@@ -317,6 +357,7 @@ class Simulation:
     def _converged(self) -> None:
         self.history.end(self._store.acknowledged, self._clock.now())
         self._as_declared()
+        self._counted_once()
         before = (self._inner.cursor(), sum(self.history.counts.values()))
         self.engine.relist()
         self._step(self._settle)
@@ -331,7 +372,7 @@ class Simulation:
         unit = compile_unit("default", files, tree, self._source, NoCache())
         require(not unit.diagnostics, f"the head is meant to be good: {unit.diagnostics[:2]}")
         with self._inner.snapshot() as snapshot:
-            planned = planning.plan_unit(snapshot, "default", unit, revision, SPEC)
+            planned = planning.plan_unit(snapshot, "default", unit, revision, self.spec)
             ending = {r.key for r in snapshot.list_unit("default:.") if r.deletion_at is not None}
         require(not planned.faults, f"faults: {planned.faults[:2]}")
         waiting = {e.key for g in planned.plan.guards for e in g.entries}
