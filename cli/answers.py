@@ -125,7 +125,7 @@ def _request_named(tx: Snapshot, target: str, namespace: str) -> Resource:
     subject = common.object_named(tx, key)
     name = subject.status.get("reviewRequest")
     request = tx.get(Key("ApprovalRequest", subject.namespace, name)) if name else None
-    if request is not None and request.state == "Pending":
+    if request is not None and request.state == "Pending" and request.spec["type"] != "Action":
         return request
     waiting = tx.objects("ApprovalRequest", namespace=subject.namespace, owner_uid=subject.uid, states=["Pending"])
     if len(waiting) > 1:

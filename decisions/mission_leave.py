@@ -84,8 +84,9 @@ def _park(work: Pass, late: ActionFacts) -> None:
 
 
 def _answered(work: Pass) -> None:
-    last = max(work.facts.actions, key=lambda a: (a.decided_at is not None, a.decided_at or work.now), default=None)
-    if last is None or last.decided_at is None:
+    decided = [a for a in work.facts.actions if a.decided_at is not None]
+    last = max(decided, key=lambda a: (a.decided_at, a.state is not RequestState.APPROVED), default=None)
+    if last is None:
         _back(work, SYSTEM, "the question no longer stands", key=f"leave/{len(work.status.transitions)}/gone")
     elif last.state is RequestState.APPROVED:
         _back(work, SYSTEM, f"leave was given by {last.decided_by}", key=f"leave/{last.uid}/answered")

@@ -22,8 +22,10 @@ OFF: Final = "Off"
 STANDARD: Final = "Standard"
 STRICT: Final = "Strict"
 
-SHORTEST: Final = 6
+SHORTEST: Final = 8
 """Characters of a known value that is looked for. A shorter one would be found in every other word."""
+_PLAIN = re.compile(r"[A-Za-z_./: -]{1,15}|[0-9_./:TZ+-]{1,11}")
+"""Words, names and numbers that stand in many texts: taking them out would break more than it hides."""
 _SHORTEST_CODED: Final = 8
 _SHORTEST_LINE: Final = 20
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -73,12 +75,12 @@ _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{1,4}){3,8}+(?
 
 
 def forms(value: str) -> set[str]:
-    """How a secret may be written. Empty for one that is too short to be looked for. A secret of several lines is
-    looked for line by line too, where a line is long and one word."""
+    """How a secret may be written. Empty for one that is too short or too plain to be looked for. A secret of several
+    lines is looked for line by line too, where a line is long and one word."""
     found: set[str] = set()
     lines = value.splitlines() if "\n" in value else []
     for text in (value, value.strip(), *(_telling(line.strip()) for line in lines)):
-        if len(text) < SHORTEST:
+        if len(text) < SHORTEST or _PLAIN.fullmatch(text) is not None:
             continue
         found |= {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
         data = text.encode("utf-8", "surrogatepass")

@@ -10,15 +10,15 @@ from typing import Any
 
 from schemas.resource import canonical_json
 
-Mask = Callable[[Any], Any]
-"""Takes what must not be kept out of a JSON value; returns another one and leaves that alone."""
+Mask = Callable[[Any, str], Any]
+"""(value, namespace): a JSON value without what must not be kept there; the given one is left alone."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LARGEST = 2**62
 _scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # without the look for spaces around
 
 
-def unmasked(value: Any) -> Any:
+def unmasked(value: Any, namespace: str) -> Any:
     """The mask that takes out nothing."""
     return value
 

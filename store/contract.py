@@ -318,6 +318,9 @@ class Transaction(Snapshot, Protocol):
     def actor(self) -> Actor:
         """Who acts; events name it."""
 
+    def acting(self, actor: Actor) -> AbstractContextManager[None]:
+        """Inside the block ``actor`` acts: one transaction may carry what several of them did."""
+
     def create(
         self,
         declared: Declared,

@@ -149,8 +149,8 @@ class EventWrites(EventReads):
             clean(who.subject),
             clean(who.transport),
             clean(str(reason)),
-            clean(self._mask(message)),
-            dump(self._mask(data or {})),
+            clean(self._mask(message, key.namespace)),
+            dump(self._mask(data or {}, key.namespace)),
         )
         hash_ = chain.event_hash(prev_hash, row)
         self._held_events.append(dict(zip(_NAMES, (*row, prev_hash, hash_), strict=True)))

@@ -77,7 +77,7 @@ class ObjectWrites(ObjectReads):
     ) -> Resource:
         self._refuse_taken(declared.key)
         declared = self._masked(declared)
-        status = None if status is None else self._mask(status)
+        status = None if status is None else self._mask(status, declared.namespace)
         if uid is not None and self.spec_at(uid, 1) is not None:
             raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
         resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
@@ -107,7 +107,7 @@ class ObjectWrites(ObjectReads):
             self._new(
                 self._masked(d), self._new_id(), manager, unit, owner_uid,
                 () if finalizers is None else finalizers(d.kind),
-                None if status is None else self._mask(status(d.key)),
+                None if status is None else self._mask(status(d.key), d.namespace),
             )
             for d in declared
         ]  # fmt: skip
@@ -118,7 +118,9 @@ class ObjectWrites(ObjectReads):
 
     def _masked(self, declared: Declared) -> Declared:
         """Records hold what agents and programs said; what people declare is kept as they wrote it."""
-        return replace(declared, spec=self._mask(declared.spec)) if declared.kind in RECORDS else declared
+        if declared.kind not in RECORDS:
+            return declared
+        return replace(declared, spec=self._mask(declared.spec, declared.namespace))
 
     def put_spec(
         self, current: Resource, declared: Declared, *, manager: str | None = None, unit: str | None = None
@@ -152,7 +154,7 @@ class ObjectWrites(ObjectReads):
         return wanted
 
     def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
-        status = self._mask(status)
+        status = self._mask(status, current.namespace)
         text = dump(status)
         if text == dump(current.status):
             self._refuse_stale(current)

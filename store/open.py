@@ -38,8 +38,8 @@ def open_store(
     - ``exclusive`` is for the engine, and brings older tables to this version. In SQLite it holds the store until
       close, so that no second engine works on it (commands may read and write meanwhile). In PostgreSQL it keeps
       migrations away until close; engines agree by leases who does what.
-    - ``mask`` is given every status, event, effect and spec of a record before it is kept, and returns what is kept
-      in its place. It must be quick and never raise.
+    - ``mask`` is given every status, event, effect and spec of a record, and its namespace, before it is kept, and
+      returns what is kept in its place. It must be quick and never raise.
     - ``read_only`` never writes, not even to the disk that holds the file.
 
     Raises StoreLocked when another engine holds it, StoreUnavailable when it is missing, is not a store, has tables of

@@ -199,7 +199,7 @@ class OutboxWrites(OutboxReads):
                 "subject_kind": subject.kind,
                 "subject_namespace": subject.namespace,
                 "subject_name": subject.name,
-                "payload": dump(self._mask(payload)),
+                "payload": dump(self._mask(payload, subject.namespace)),
                 "state": EffectState.PENDING.value,
                 "due_at": self._now if due_at is None else to_micros(due_at),
                 "tries": 0,
@@ -240,7 +240,14 @@ class OutboxWrites(OutboxReads):
         return taken
 
     def finish_effect(self, effect: Effect, result: dict[str, Any] | None = None) -> None:
-        self._own(_FINISH, effect, {"done_at": self._now, "result": "" if result is None else dump(self._mask(result))})
+        self._own(
+            _FINISH,
+            effect,
+            {
+                "done_at": self._now,
+                "result": "" if result is None else dump(self._mask(result, effect.subject.namespace)),
+            },
+        )
 
     def fail_effect(self, effect: Effect, error: str, *, retry_at: datetime | None) -> None:
         dead = retry_at is None
@@ -248,7 +255,7 @@ class OutboxWrites(OutboxReads):
             "state": (EffectState.DEAD if dead else EffectState.PENDING).value,
             "due_at": to_micros(effect.due_at if retry_at is None else retry_at),
             "done_at": self._now if dead else None,
-            "error": clean(self._mask(error)),
+            "error": clean(self._mask(error, effect.subject.namespace)),
         }
         self._own(_FAIL, effect, values)
 

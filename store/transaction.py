@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from schemas.resource import Actor
@@ -52,6 +53,14 @@ class SqlTransaction(ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, Time
     @property
     def actor(self) -> Actor:
         return self._actor
+
+    @contextmanager
+    def acting(self, actor: Actor) -> Iterator[None]:
+        before, self._actor = self._actor, actor
+        try:
+            yield
+        finally:
+            self._actor = before
 
     def finish(self) -> bool:
         """Write what was held back; returns whether anything was written at all."""

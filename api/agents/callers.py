@@ -57,6 +57,11 @@ class Callers:
     async def identify(self, request: Request) -> Caller:
         """The caller, by its token alone. Raises Problem: 401 for no token, a false one or one whose run is over, 429
         for too many requests."""
+        return await self._blocking.run(self._find, self.run_of(request))
+
+    def run_of(self, request: Request) -> str:
+        """The uid of the run that a token stands for; nobody looked whether it still may speak. Raises Problem: 401
+        for no token or a false one, 429 for too many requests."""
         run_uid = self._tokens.verify(bearer(request))
         if run_uid is None:
             raise Problem(401, "TokenInvalid", "this is not a run's token", headers=CHALLENGE)
@@ -64,7 +69,7 @@ class Callers:
         wait_s = self._buckets.take(run_uid)
         if wait_s:
             raise Problem(429, "TooManyRequests", "this run asks too often", retry_after_s=wait_s)
-        return await self._blocking.run(self._find, run_uid)
+        return run_uid
 
     def _find(self, run_uid: str) -> Caller:
         with self._store.snapshot() as snapshot:

@@ -8,20 +8,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.agents.bodies import Bodies, named_key, parse
-from api.agents.callers import Caller, Callers
+from api.agents.callers import Caller, Callers, dead_token
 from api.agents.limits import Places
 from api.agents.runs import answer_with, watch_client
 from api.agents.wakes import Wakes
 from api.problems import Problem
 from controllers.gate.asking import Asked
 from controllers.gate.authorize import Gate
+from controllers.gate.batches import Batches
 from controllers.gate.held import before_it_goes_out
 from controllers.runs.run_record import agent_actor
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas.authorize import AuthorizeMessage, Decision, DecisionWord, Estimate
+from schemas.errors import NotFound
 from schemas.mission import Spend
 from store.contract import Store
+
+_SMALL = 16 * 1024
+"""A body of so many bytes is read in less time than a thread takes to begin."""
 
 
 class DecisionEndpoints:
@@ -42,6 +47,7 @@ class DecisionEndpoints:
     ) -> None:
         self._store = store
         self._gate = gate
+        self._batches = Batches(store, gate, blocking)
         self._callers = callers
         self._bodies = bodies
         self._places = places
@@ -52,18 +58,21 @@ class DecisionEndpoints:
 
     async def authorize(self, request: Request) -> Response:
         """Decide one call. Raises Problem, RemitError (see ``runs.to_problem``)."""
-        caller = await self._callers.identify(request)
+        run_uid = self._callers.run_of(request)  # whether that run may still ask is looked at where it is decided
         key = named_key(request)
-        with self._places.taken(caller.uid):
+        with self._places.taken(run_uid):
             async with self._bodies.read(request, large=False) as body:
-                decision = await self._blocking.run(self._decide, caller, key, body)
+                asked = await self._read(body, key)
+                try:
+                    decision = await self._batches.decide(run_uid, asked)
+                except NotFound:
+                    raise dead_token("its run does not exist any more") from None
         return answer_with(decision)
 
-    def _decide(self, caller: Caller, key: str | None, body: bytes) -> Decision:
-        asked = _asked(parse(AuthorizeMessage, body), key)
-        with self._store.transaction(agent_actor(caller.run)) as tx:
-            decision = self._gate.authorize(tx, caller.uid, asked)
-        return before_it_goes_out(decision, caller.run, self._gate.stops)
+    async def _read(self, body: bytes, key: str | None) -> Asked:
+        if len(body) <= _SMALL:
+            return _asked(parse(AuthorizeMessage, body), key)
+        return await self._blocking.run(lambda: _asked(parse(AuthorizeMessage, body), key))
 
     async def decision(self, request: Request, decision_id: str, wait_s: int) -> Response:
         """The decision; while a person is asked, as soon as there is an answer, else after ``wait_s`` seconds. Raises
@@ -76,27 +85,37 @@ class DecisionEndpoints:
         until = self._clock.monotonic() + wait_s
         gone = asyncio.Event()
         watch = asyncio.create_task(watch_client(request, gone))
-        watched = await self._blocking.run(self._concerns, caller, decision_id)
         try:
-            async with self._wakes.waiting(*watched) as news:
-                while True:
-                    news.clear()
-                    decision = await self._blocking.run(self._look, caller, decision_id)
-                    left = until - self._clock.monotonic()
-                    settled = decision.decision is not DecisionWord.ASK or decision.authorize_again
-                    if settled or left <= 0 or gone.is_set() or self._wakes.closing.is_set():
-                        return decision
-                    await wait_for_any(self._clock, left, news, gone, self._wakes.closing)
+            while True:
+                found = await self._watch(caller, decision_id, until, gone)
+                if found is not None:
+                    return found
         finally:
             watch.cancel()
 
-    def _concerns(self, caller: Caller, decision_id: str) -> tuple[str, ...]:
-        """What a change of may bring news: the run, the call, and the question that it waits for."""
+    async def _watch(self, caller: Caller, decision_id: str, until: float, gone: asyncio.Event) -> Decision | None:
+        """The decision once it is settled, or the time is over; None when the call waits for another question now, and
+        has to be watched anew."""
+        asked, watched = await self._blocking.run(self._concerns, caller, decision_id)
+        async with self._wakes.waiting(*watched) as news:
+            while True:
+                news.clear()
+                decision = await self._blocking.run(self._look, caller, decision_id)
+                left = until - self._clock.monotonic()
+                settled = decision.decision is not DecisionWord.ASK or decision.authorize_again
+                if settled or left <= 0 or gone.is_set() or self._wakes.closing.is_set():
+                    return decision
+                if decision.approval_request != asked:
+                    return None
+                await wait_for_any(self._clock, left, news, gone, self._wakes.closing)
+
+    def _concerns(self, caller: Caller, decision_id: str) -> tuple[str | None, tuple[str, ...]]:
+        """The question that a call waits for, and what a change of may bring news: the run, the call, the question."""
         with self._store.snapshot() as snapshot:
             found = self._gate.look(snapshot, caller.run, decision_id, self._clock.now())
             request = self._gate.question(snapshot, caller.run.namespace, found)
         uids = (caller.uid, decision_id, request.uid if request is not None else "")
-        return tuple(uid for uid in uids if uid)
+        return found.approval_request, tuple(uid for uid in uids if uid)
 
     def _look(self, caller: Caller, decision_id: str) -> Decision:
         with self._store.snapshot() as snapshot:

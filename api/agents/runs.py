@@ -257,6 +257,7 @@ class RunEndpoints:
             data,
             inline=artifacts.room_inline(status),
             redactor=self._redactor(caller),
+            namespace=caller.run.namespace,
         )
 
     def _redactor(self, caller: Caller) -> Redactor:

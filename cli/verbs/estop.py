@@ -173,7 +173,7 @@ def _taken_after_all(attempt: _Try, file: StopFile, tenant: str) -> None:
         file.remove(tenant)
     except Exception:  # noqa: BLE001  the file stays, which is what was said
         return
-    text = f"the store took it after all, as {placed.hold.key.short}: the file was taken away, everything stays stopped"
+    text = f"the store took it after all, as {placed.hold.key.short}: the file was taken away again"
     print(safe(text), file=sys.stderr)
 
 

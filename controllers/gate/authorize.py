@@ -8,7 +8,7 @@ itself, shares an open question with its twin, and needs a leave of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,7 @@ from controllers.holds.stops import Stops
 from controllers.reconcilers import missions, spending
 from controllers.runs import calls
 from controllers.runs.reports import require_open
-from controllers.runs.run_record import RunRecord
+from controllers.runs.run_record import RunRecord, agent_actor
 from decisions.policy.compiled import PolicySet
 from decisions.policy.decide import decide
 from decisions.policy.facts import Barrier, Call, Circumstances, Finding, Ruling
@@ -67,7 +67,8 @@ class Gate:
         if call is not None and call.state != ToolCallState.ASKING:
             found = call_record.decision(call, _request_of(tx, call))
             return as_it_stands(tx, record.run, found, self.stops, tx.now)
-        return self._decide(tx, Asker.load(tx, record), asked, call)
+        with tx.acting(agent_actor(record.run)):
+            return self._decide(tx, Asker.load(tx, record), asked, call)
 
     def look(self, snapshot: Snapshot, run: Resource, decision_id: str, now: datetime) -> Decision:
         """The answer as it stands; changes nothing. Raises NotFound for what is no decision of this run."""
@@ -101,7 +102,8 @@ class Gate:
             return call_record.decision(call, request, again=True)
         status = ToolCallStatus.model_validate(call.status)
         asked = Asked(spec.tool, spec.args, spec.idempotency_key, spec.target, spec.estimate, status.risk)
-        return self._decide(tx, Asker.load(tx, record), asked, call)
+        with tx.acting(agent_actor(record.run)):
+            return self._decide(tx, Asker.load(tx, record), asked, call)
 
     def _decide(self, tx: Transaction, asker: Asker, asked: Asked, call: Resource | None) -> Decision:
         policies = self._rulebook.of(tx, asker.agent)
@@ -109,19 +111,22 @@ class Gate:
         ruling = self._ruling(tx, asker, asked, policies, cost)
         if asker.record.changed:
             asker.record.save()
-        call = call or call_record.create(tx, asker, asked)
         if ruling.verdict is Verdict.DENY:
-            return _denied(tx, asker, call, ruling, cost)
+            return _denied(tx, asker, asked, call, ruling, cost)
         if ruling.verdict is Verdict.ALLOW:
-            return _allowed(tx, asker, call, ruling, cost, None)
+            return _allowed(tx, asker, asked, call, ruling, cost)
         action = leave.Action.of(asker, asked, ruling)
         found = leave.find(tx, asker, action)
-        if found.request is not None and found.usable and leave.use(tx, asker, found.request, call):
-            return _allowed(tx, asker, call, ruling, cost, tx.get(found.request.key))
-        if found.state in (RequestState.DENIED, RequestState.EXPIRED, RequestState.APPROVED):
-            return _turned_down(tx, asker, call, ruling, found.request)
+        if found.state in (RequestState.DENIED, RequestState.EXPIRED, RequestState.APPROVED) and not found.usable:
+            assert found.request is not None
+            return _turned_down(tx, asker, asked, call, ruling, found.request)
+        if found.usable and found.request is not None:
+            call = call or call_record.begin(tx, asker, asked)
+            if leave.use(tx, asker, found.request, call):
+                used = tx.get(found.request.key) or found.request
+                return _with_leave(tx, asker, asked, call, ruling, cost, used)
         request = found.request or leave.ask(tx, asker, asked, ruling, action)
-        return _asking(tx, asker, call, ruling, request)
+        return call_record.decision(_asking(tx, asker, asked, call, ruling, request), request)
 
     def _ruling(self, tx: Transaction, asker: Asker, asked: Asked, policies: PolicySet, cost: Money) -> Ruling:
         stopping = _stopping(asker)
@@ -132,7 +137,7 @@ class Gate:
         around = Circumstances(
             tx.now,
             mission=asker.mission_facts(),
-            spend=_spend(tx, asker, asked),
+            spend=_Spend(tx, asker, asked),
             held=held(tx, asker.run, self.stops),
             limit=limit,
             budget=cost.barrier,
@@ -158,6 +163,28 @@ def _stopping(asker: Asker) -> Finding | None:
     return Finding(Verdict.DENY, ToolCallReason.CANCELED, asker.run.key.short, why, remedy="nothing: stop working")
 
 
+class _Spend(Mapping[str, float]):
+    """What rules may ask about money; the ledger is read when one does."""
+
+    def __init__(self, tx: Transaction, asker: Asker, asked: Asked) -> None:
+        self._of = (tx, asker, asked)
+        self._known: dict[str, float] | None = None
+
+    def __getitem__(self, name: str) -> float:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def _read(self) -> dict[str, float]:
+        if self._known is None:
+            self._known = _spend(*self._of)
+        return self._known
+
+
 def _spend(tx: Transaction, asker: Asker, asked: Asked) -> dict[str, float]:
     total, _, today, _ = spending.standing_accounts(asker.mission, asker.agent, f"{tx.now:%Y-%m-%d}")
     known = {
@@ -180,40 +207,54 @@ def _found(ruling: Ruling) -> dict[str, Any]:
     return {"risk": ruling.risk, "rule": first.rule, "remedy": first.remedy}
 
 
-def _denied(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, cost: Money) -> Decision:
+def _denied(
+    tx: Transaction, asker: Asker, asked: Asked, call: Resource | None, ruling: Ruling, cost: Money
+) -> Decision:
     _drop_question(tx, call)
     first = ruling.decisive
     over = first.reason is ToolCallReason.OVER_BUDGET and cost.until is not None
     after = cost.until - tx.now if over and cost.until is not None else None
-    call = call_record.answer(tx, asker, call, ToolCallState.DENIED, first.reason, first.message, **_found(ruling))
+    call = call_record.answer(
+        tx, asker, asked, call, ToolCallState.DENIED, first.reason, first.message, **_found(ruling)
+    )
     return call_record.decision(call, after=after)
 
 
 def _allowed(
-    tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, cost: Money, request: Resource | None
+    tx: Transaction, asker: Asker, asked: Asked, call: Resource | None, ruling: Ruling, cost: Money
 ) -> Decision:
-    money.reserve(tx, asker, call, cost)
-    if request is None:
-        _drop_question(tx, call)
-        first, reason = ruling.decisive, ToolCallReason.ALLOWED
-        message = first.message
-    else:
-        reason = ToolCallReason.APPROVED
-        message = f"{request.status.get('decidedBy') or 'a person'} gave leave"
+    _drop_question(tx, call)
     call = call_record.answer(
-        tx, asker, call, ToolCallState.ALLOWED, reason, message, request=request, **_found(ruling), expires_at=None
-    )
+        tx, asker, asked, call, ToolCallState.ALLOWED, ToolCallReason.ALLOWED, ruling.decisive.message,
+        **_found(ruling), expires_at=None,
+    )  # fmt: skip
+    money.reserve(tx, asker, call, cost)
+    return call_record.decision(call)
+
+
+def _with_leave(
+    tx: Transaction, asker: Asker, asked: Asked, call: Resource, ruling: Ruling, cost: Money, request: Resource
+) -> Decision:
+    message = f"{request.status.get('decidedBy') or 'a person'} gave leave"
+    call = call_record.answer(
+        tx, asker, asked, call, ToolCallState.ALLOWED, ToolCallReason.APPROVED, message,
+        request=request, **_found(ruling), expires_at=None,
+    )  # fmt: skip
+    money.reserve(tx, asker, call, cost)
     return call_record.decision(call, request)
 
 
-def _turned_down(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, request: Resource | None) -> Decision:
-    assert request is not None
+def _turned_down(
+    tx: Transaction, asker: Asker, asked: Asked, call: Resource | None, ruling: Ruling, request: Resource
+) -> Decision:
     if request.state == RequestState.DENIED:
         by = request.status.get("decidedBy") or "a person"
         reason, message = ToolCallReason.APPROVAL_DENIED, f"{by} refused: {_why(request)}"
     else:
         reason, message = ToolCallReason.APPROVAL_EXPIRED, "nobody answered in time, or the leave was used too late"
-    call = call_record.answer(tx, asker, call, ToolCallState.DENIED, reason, message, request=request, **_found(ruling))
+    call = call_record.answer(
+        tx, asker, asked, call, ToolCallState.DENIED, reason, message, request=request, **_found(ruling)
+    )
     return call_record.decision(call, request)
 
 
@@ -222,10 +263,13 @@ def _why(request: Resource) -> str:
     return next((c["message"] for c in conditions if c["type"] == "Succeeded" and c.get("message")), "no reason given")
 
 
-def _asking(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, request: Resource) -> Decision:
-    call = call_record.answer(
+def _asking(
+    tx: Transaction, asker: Asker, asked: Asked, call: Resource | None, ruling: Ruling, request: Resource
+) -> Resource:
+    return call_record.answer(
         tx,
         asker,
+        asked,
         call,
         ToolCallState.ASKING,
         ToolCallReason.AWAITING_APPROVAL,
@@ -234,12 +278,11 @@ def _asking(tx: Transaction, asker: Asker, call: Resource, ruling: Ruling, reque
         **_found(ruling),
         expires_at=leave.expires_at(request),
     )
-    return call_record.decision(call, request)
 
 
-def _drop_question(tx: Transaction, call: Resource) -> None:
+def _drop_question(tx: Transaction, call: Resource | None) -> None:
     """The call is decided without an answer: nobody needs to give one. Other calls that share the question are decided
     anew when they look. A leave that was given stays."""
-    request = _request_of(tx, call)
+    request = None if call is None else _request_of(tx, call)
     if request is not None and request.state == RequestState.PENDING:
         missions.withdraw(tx, request.key, "it was decided without an answer")

@@ -6,10 +6,9 @@ from controllers.runs import loop_facts, sessions
 from decisions import call_limits, loops
 from decisions.call_limits import Excess
 from decisions.policy.facts import Barrier, Call
-from schemas.loop import Asked, LoopFinding, LoopSignal
+from schemas.loop import LoopFinding, LoopSignal
 from schemas.policy import Verdict
 from schemas.resource import Resource, digest
-from schemas.run import RunSpec
 from schemas.tool_call import ToolCallState
 from store.contract import Transaction
 
@@ -19,29 +18,29 @@ _SOURCE = "autonomy limit (built-in)"
 def limit(
     tx: Transaction, run: Resource, call: Call, limits: call_limits.CallLimits = call_limits.DEFAULT
 ) -> Barrier | None:
-    """None when nothing stands in its way; else Deny. The call is counted, once: asking again about one that waits for
-    a person does not count. Writes the session of the run, and nothing of the run itself."""
-    mission = tx.get_by_uid(RunSpec.model_validate(run.spec).mission_uid)
+    """None when nothing stands in its way; else Deny. The call is counted. Asking again about one that waits for a
+    person is never too often. Writes the session of the run, and nothing of the run itself."""
+    mission = tx.get_by_uid(str(run.spec["missionUid"]))
     if mission is None:
         return None
-    loop = sessions.mission_loop(mission)
-    if loop.finding is not None:
+    finding = (mission.status.get("loop") or {}).get("finding")
+    if finding is not None:
         return Barrier(
             Verdict.DENY,
-            f"{mission.key.short} goes around in circles ({loop.finding.signal}) and is being stopped",
+            f"{mission.key.short} goes around in circles ({finding['signal']}) and is being stopped",
             "loop detection",
             remedy=f"a person looks at it: remit describe {mission.key.short}",
         )
     args_digest = digest(call.args)
-    if _waits(tx, run, call.tool, args_digest):
-        return None
     session = sessions.of_run(tx, run)
-    before = sessions.counts(session, mission)
     signature = digest([call.tool, args_digest])[7:19]
-    counted = call_limits.count(before.asked or Asked(), run.name, signature, loops.minute_of(tx.now), limits)
-    session = sessions.keep(tx, session, before.model_copy(update={"asked": counted.asked}))
+    before = sessions.asked(session, mission)
+    counted = call_limits.count(before, run.name, signature, loops.minute_of(tx.now), limits)
+    if counted.excess is not None and _waits(tx, run, call.tool, args_digest):
+        return None
+    session = sessions.keep_asked(tx, session, mission, counted.asked)
     if counted.insisting:
-        finding = LoopFinding(
+        insisting = LoopFinding(
             signal=LoopSignal.SAME_CALL,
             what=f"{call.tool[:100]} with arguments {args_digest[7:19]} is asked for again and again",
             count=counted.same,
@@ -49,7 +48,7 @@ def limit(
             found_at=tx.now,
             source=loops.BUILT_IN,
         )
-        loop_facts.note(tx, mission, finding, run=run.name, session=session.name)
+        loop_facts.note(tx, mission, insisting, run=run.name, session=session.name)
     return _barrier(counted, limits)
 
 

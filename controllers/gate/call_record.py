@@ -33,8 +33,68 @@ def key_of(run: Resource, key: str) -> Key:
     return Key("ToolCall", run.namespace, f"{run.name[:230].rstrip('-.')}-{mark}")
 
 
-def create(tx: Transaction, asker: Asker, asked: Asked) -> Resource:
-    """A call that was not answered yet; ``answer`` follows in the same transaction."""
+def answer(
+    tx: Transaction,
+    asker: Asker,
+    asked: Asked,
+    call: Resource | None,
+    state: ToolCallState,
+    reason: ToolCallReason,
+    message: str,
+    *,
+    request: Resource | None = None,
+    **fields: object,
+) -> Resource:
+    """Write what was decided of a call, with its event; ``call`` None makes its record. The same answer again writes
+    nothing."""
+    old = ToolCallStatus() if call is None else ToolCallStatus.model_validate(call.status)
+    succeeded = False if state is ToolCallState.DENIED else None
+    message = words(message, 2000)
+    generation = 1 if call is None else call.generation
+    conditions = set_condition(
+        old.conditions, "Succeeded", succeeded, reason, message, now=tx.now, generation=generation
+    )
+    new = old.model_copy(
+        update={
+            "state": state,
+            "conditions": conditions,
+            "observed_generation": generation,
+            "verdict": _VERDICTS[state],
+            "message": message,
+            "approval_request": request.name if request is not None else old.approval_request,
+            "started_at": old.started_at or tx.now,
+            "ended_at": tx.now if state is ToolCallState.DENIED else None,
+            **fields,
+        }
+    )
+    if call is None:
+        call = _create(tx, asker, asked, new)
+    elif new == old:
+        return call
+    else:
+        call = tx.put_status(call, new.to_wire())
+    related = [asker.run.uid, asker.mission.uid, asker.agent.uid]
+    data: dict[str, object] = {
+        "related": related if request is None else [*related, request.uid],
+        "verdict": _VERDICTS[state].value,
+        "tool": call.spec["tool"],
+        "argsDigest": call.spec["argsDigest"],
+        "rule": new.rule,
+        "risk": "" if new.risk is None else new.risk.value,
+    }
+    if request is not None:
+        data |= {"request": request.name, "digest": request.spec["actionDigest"]}
+    tx.event(EventType.CALL_DECIDED, call, reason=reason, message=f"{call.spec['tool']}: {message}", data=data)
+    return call
+
+
+def begin(tx: Transaction, asker: Asker, asked: Asked) -> Resource:
+    """The record of a call that is about to be answered, in the same transaction: a leave is used by it."""
+    conditions = set_condition((), "Succeeded", None, ToolCallReason.AWAITING_APPROVAL, "", now=tx.now, generation=1)
+    return _create(tx, asker, asked, ToolCallStatus(conditions=conditions, observed_generation=1))
+
+
+def _create(tx: Transaction, asker: Asker, asked: Asked, status: ToolCallStatus) -> Resource:
     place = key_of(asker.run, asked.key)
     namespace = asker.run.namespace
     agent = asker.agent
@@ -50,57 +110,11 @@ def create(tx: Transaction, asker: Asker, asked: Asked) -> Resource:
         idempotency_key=asked.key,
     )
     return tx.create(
-        Declared("ToolCall", namespace, place.name, spec.to_wire()), manager="controller/gate", owner_uid=asker.run.uid
+        Declared("ToolCall", namespace, place.name, spec.to_wire()),
+        manager="controller/gate",
+        owner_uid=asker.run.uid,
+        status=status.to_wire(),
     )
-
-
-def answer(
-    tx: Transaction,
-    asker: Asker,
-    call: Resource,
-    state: ToolCallState,
-    reason: ToolCallReason,
-    message: str,
-    *,
-    request: Resource | None = None,
-    **fields: object,
-) -> Resource:
-    """Write what was decided, with its event; the same answer again writes nothing."""
-    old = ToolCallStatus.model_validate(call.status)
-    succeeded = False if state is ToolCallState.DENIED else None
-    message = words(message, 2000)
-    conditions = set_condition(
-        old.conditions, "Succeeded", succeeded, reason, message, now=tx.now, generation=call.generation
-    )
-    new = old.model_copy(
-        update={
-            "state": state,
-            "conditions": conditions,
-            "observed_generation": call.generation,
-            "verdict": _VERDICTS[state],
-            "message": message,
-            "approval_request": request.name if request is not None else old.approval_request,
-            "started_at": old.started_at or tx.now,
-            "ended_at": tx.now if state is ToolCallState.DENIED else None,
-            **fields,
-        }
-    )
-    if call.status and new == old:
-        return call
-    call = tx.put_status(call, new.to_wire())
-    related = [asker.run.uid, asker.mission.uid, asker.agent.uid]
-    data: dict[str, object] = {
-        "related": related if request is None else [*related, request.uid],
-        "verdict": _VERDICTS[state].value,
-        "tool": call.spec["tool"],
-        "argsDigest": call.spec["argsDigest"],
-        "rule": new.rule,
-        "risk": "" if new.risk is None else new.risk.value,
-    }
-    if request is not None:
-        data |= {"request": request.name, "digest": request.spec["actionDigest"]}
-    tx.event(EventType.CALL_DECIDED, call, reason=reason, message=f"{call.spec['tool']}: {message}", data=data)
-    return call
 
 
 def decision(

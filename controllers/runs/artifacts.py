@@ -47,21 +47,25 @@ def room_inline(status: RunStatus) -> int:
     return max(0, min(INLINE, INLINE_IN_ALL - used))
 
 
+def _as_it_is(text: str, _: str) -> str:
+    return text
+
+
 class ArtifactFiles:
     """The artifacts below one state directory. Safe to use from several threads and processes."""
 
-    def __init__(self, state_dir: Path, *, mask: Callable[[str], str] = str) -> None:
-        """``mask`` takes the values of secrets out of a text that goes into a status or to readers."""
+    def __init__(self, state_dir: Path, *, mask: Callable[[str, str], str] = _as_it_is) -> None:
+        """``mask`` takes the values of secrets of a namespace out of a text that goes into a status."""
         self._root = state_dir / "artifacts"
         self._mask = mask
 
     def keep(
         self, run_uid: str, run: str, name: str, media_type: str, data: bytes, *, inline: int = INLINE,
-        redactor: Redactor = _SHAPES,
+        redactor: Redactor = _SHAPES, namespace: str = "",
     ) -> Artifact:  # fmt: skip
         """Keep ``data`` for good and describe it; once this returns it survives a crash. ``run`` is the run's name,
-        ``inline`` the bytes of text that may stay in the status, without what ``redactor`` takes out. Keeping the same
-        content again changes nothing.
+        ``inline`` the bytes of text that may stay in the status, without what ``redactor`` takes out and without
+        secrets of ``namespace``. Keeping the same content again changes nothing.
 
         Raises Refused (ArtifactTooLarge), StoreUnavailable when the disk does not take it.
         """
@@ -72,7 +76,7 @@ class ArtifactFiles:
             )
         digest = digest_of(data)
         text = _readable(data, redactor) if len(data) <= inline else None
-        text = None if text is None else self._mask(text)
+        text = None if text is None else self._mask(text, namespace)
         if text is None or text.encode() != data:
             self._write(run_uid, digest, data)
         return Artifact(name=name, media_type=media_type, size=len(data), digest=digest, text=text, run=run)
@@ -100,7 +104,7 @@ class ArtifactFiles:
         """Its content for reading: decoded, with U+FFFD for what is not text, and cleaned. Raises as ``read``."""
         if artifact.text is not None:
             return artifact.text
-        return self._mask(clean(self.read(run_uid, artifact).decode("utf-8", "replace")))
+        return clean(self.read(run_uid, artifact).decode("utf-8", "replace"))
 
     def drop(self, run_uid: str, artifact: Artifact, kept: Iterable[Artifact]) -> None:
         """Remove the file of an artifact that was turned down after it was kept, unless one of ``kept`` has the same

@@ -85,7 +85,14 @@ def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) ->
             inline = room_inline(status)
             kept.append(
                 files.keep(
-                    run_uid, run.name, artifact.name, artifact.media_type, data, inline=inline, redactor=redactor
+                    run_uid,
+                    run.name,
+                    artifact.name,
+                    artifact.media_type,
+                    data,
+                    inline=inline,
+                    redactor=redactor,
+                    namespace=run.namespace,
                 )
             )
         except Refused as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas.base import Key, ObjectRef
 from schemas.conditions import set_condition
 from schemas.event import EventType
-from schemas.loop import MissionLoop, SessionLoop
+from schemas.loop import Asked, MissionLoop, SessionLoop
 from schemas.mission import MissionStatus
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunSpec
@@ -20,8 +20,9 @@ def session_name(mission: str, mission_uid: str, agent_uid: str) -> str:
 
 def key_of(run: Resource) -> Key:
     """Of the session that a run belongs to."""
-    spec = RunSpec.model_validate(run.spec)
-    return Key("Session", run.namespace, session_name(spec.mission_ref.name, spec.mission_uid, spec.agent_uid))
+    spec = run.spec  # as it is: asked for with every call of an agent
+    name = session_name(str(spec["missionRef"]["name"]), str(spec["missionUid"]), str(spec["agentUid"]))
+    return Key("Session", run.namespace, name)
 
 
 def find(snapshot: Snapshot, run: Resource) -> Resource | None:
@@ -31,11 +32,12 @@ def find(snapshot: Snapshot, run: Resource) -> Resource | None:
 
 def of_run(tx: Transaction, run: Resource) -> Resource:
     """The session of a run; made, with its event, when there is none."""
-    known = tx.get(key_of(run))
+    key = key_of(run)
+    known = tx.get(key)
     if known is not None:
         return known
     spec = RunSpec.model_validate(run.spec)
-    return _make(tx, key_of(run), spec.agent_ref, spec.agent_uid, spec.mission_ref.name, spec.mission_uid)
+    return _make(tx, key, spec.agent_ref, spec.agent_uid, spec.mission_ref.name, spec.mission_uid)
 
 
 def of_mission(tx: Transaction, mission: Resource) -> Resource | None:
@@ -79,6 +81,37 @@ def mission_loop(mission: Resource | None) -> MissionLoop:
     if mission is None or mission.status.get("loop") is None:
         return MissionLoop()
     return MissionStatus.model_validate(mission.status).loop or MissionLoop()
+
+
+def asked(session: Resource, mission: Resource) -> Asked:
+    """The calls that leave was asked for, alone: they are read and written with each of them."""
+    loop = session.status.get("loop") or {}
+    known = loop.get("asked")
+    if known is None or int(loop.get("epoch", 0)) != mission_epoch(mission):
+        return Asked()
+    same = {name: (int(began), int(times)) for name, (began, times) in known["same"].items()}
+    return Asked.model_construct(**{**known, "in_minute": known["inMinute"], "same": same})
+
+
+def keep_asked(tx: Transaction, session: Resource, mission: Resource, calls: Asked) -> Resource:
+    """Write them, and leave the other counts as they are, unless they are void."""
+    epoch = mission_epoch(mission)
+    loop = session.status.get("loop") or {}
+    if int(loop.get("epoch", 0)) != epoch or not loop:
+        loop = SessionLoop(epoch=epoch).to_wire()
+    wire = {
+        "run": calls.run,
+        "calls": calls.calls,
+        "minute": calls.minute,
+        "inMinute": calls.in_minute,
+        "same": {name: list(seen) for name, seen in calls.same.items()},
+    }
+    return tx.put_status(session, {**session.status, "loop": {**loop, "asked": wire}})
+
+
+def mission_epoch(mission: Resource) -> int:
+    """How often the counts of a mission were begun anew."""
+    return int((mission.status.get("loop") or {}).get("epoch", 0))
 
 
 def keep(tx: Transaction, session: Resource, loop: SessionLoop) -> Resource:

@@ -100,7 +100,7 @@ class SecretKeeper:
         value = self._value(reference, project_root)
         if not value:
             raise SecretMissing(f"{shown(reference)} is empty")
-        self.known.learn(value)
+        self.known.learn(value, self.namespaces)
         return value
 
     def check(self, reference: ValueFrom, project_root: Path) -> None:

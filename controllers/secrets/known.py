@@ -1,15 +1,21 @@
-"""The values that were handed out in this life of the process, so that they are taken out of whatever is written."""
+"""The values that were handed out in this life of the process, so that they are taken out of whatever is written.
+
+By namespace: a value is looked for where its users live, and nowhere else. Else a tenant could have words taken out of
+what others write, by giving a secret of its own their value, or learn by what is taken out of its texts which secrets
+others have.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
-from schemas.redaction import OFF, SHORTEST, Redactor
+from schemas.redaction import OFF, Redactor, forms
 
 MOST = 1000
-"""Values that are remembered. The oldest one goes first; a value that was replaced in its place stays for a while."""
+"""Values that are remembered for a namespace. The oldest one goes first; one that was replaced stays for a while."""
 
 
 class KnownSecrets:
@@ -17,31 +23,32 @@ class KnownSecrets:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._values: OrderedDict[str, None] = OrderedDict()
-        self._redactor = Redactor((), OFF)
+        self._values: dict[str, OrderedDict[str, None]] = {}
+        self._redactors: dict[str, Redactor] = {}
 
     def __repr__(self) -> str:
-        return f"KnownSecrets({len(self._values)})"
+        return f"KnownSecrets({sum(len(values) for values in self._values.values())})"
 
-    def learn(self, value: str) -> None:
-        """Remember a value; from now on ``mask`` takes it out."""
-        if len(value) < SHORTEST:
-            return
-        with self._lock:
-            known = value in self._values
-            self._values[value] = None
-            self._values.move_to_end(value)
-            if known:
-                return
-            while len(self._values) > MOST:
-                self._values.popitem(last=False)
-            self._redactor = Redactor(tuple(self._values), OFF)
+    def learn(self, value: str, namespaces: Iterable[str]) -> None:
+        """Remember a value for these namespaces; from now on ``mask`` takes it out there."""
+        for namespace in namespaces:
+            with self._lock:
+                values = self._values.setdefault(namespace, OrderedDict())
+                known = value in values
+                values[value] = None
+                values.move_to_end(value)
+                if known or not forms(value):
+                    continue
+                while len(values) > MOST:
+                    values.popitem(last=False)
+                self._redactors[namespace] = Redactor(tuple(values), OFF)
 
-    def mask(self, value: Any) -> Any:
-        """A JSON value without known values; the value itself when there is none in it."""
-        return self._redactor.known(value)
+    def mask(self, value: Any, namespace: str) -> Any:
+        """A JSON value without the values that are known in a namespace."""
+        redactor = self._redactors.get(namespace)
+        return value if redactor is None else redactor.known(value)
 
-    def text(self, text: str) -> str:
-        """A text without known values."""
-        found: str = self._redactor.known(text)
+    def text(self, text: str, namespace: str) -> str:
+        """A text without the values that are known in a namespace."""
+        found: str = self.mask(text, namespace)
         return found

@@ -4,9 +4,13 @@ answer under names that are proven as the transport would prove them."""
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
+from controllers.gate.asking import Asked
+from controllers.gate.authorize import Gate
 from controllers.reconcilers import consent, leaves
+from controllers.runs.run_record import agent_actor
 from decisions.approvals import Allowance
 from schemas.approval_decision import ApprovalDecisionSpec, ApprovalDecisionStatus
 from schemas.approval_request import ApprovalRequestSpec, RequestType
@@ -38,11 +42,13 @@ def tenant(**roles: str) -> str:
 class Office:
     """One agent at work on mission ``a``, and the people it asks. ``acts`` lists what was let through, in order."""
 
+    worker = agent()
+
     def __init__(self, world: World, *more: str, start: bool = True, **fields: object) -> None:
         self.world = world
         self.acts: list[str] = []
         self._count = 0
-        files = {"fleet.yaml": executor() + "---\n" + agent(), "m.yaml": mission("a", **fields)}
+        files = {"fleet.yaml": executor() + "---\n" + self.worker, "m.yaml": mission("a", **fields)}
         world.commit(files | {f"more{i}.yaml": text for i, text in enumerate(more)})
         if start:
             world.sync()
@@ -162,6 +168,30 @@ class Office:
     def state(self, request: Resource) -> str:
         """Where a request stands now."""
         return self.world.get("ApprovalRequest", request.name).state
+
+
+class GateOffice(Office):
+    """The same people around the gate itself: asking and acting are one call, under a key."""
+
+    worker = agent(autonomyLevel="Specialist", tools="[{name: push_tag}]")
+
+    def call(self, what: str, key: str, *, crash: bool = False) -> Resource | None:
+        """Ask the gate for one act under ``key``; the record of the call, None when the transaction was lost."""
+        run = self.run
+        try:
+            with self.world.store.transaction(agent_actor(run)) as tx:
+                decision = self.gate.authorize(tx, run.uid, Asked("push_tag", {"text": what}, key))
+                if crash:
+                    raise Crash
+        except Crash:
+            return None
+        self.world.settle()
+        return self.world.get("ToolCall", decision.tool_call)
+
+    @cached_property
+    def gate(self) -> Gate:
+        """What holds the compiled policies; one for the life of the engine."""
+        return Gate()
 
 
 class Crash(Exception):

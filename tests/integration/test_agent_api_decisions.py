@@ -176,3 +176,12 @@ async def test_an_agent_that_asks_for_the_same_again_and_again_is_refused_and_th
     assert words[20]["code"] == other_call["code"] == "Limit"
     assert "number 21 in 10 minutes" in words[20]["reason"]
     assert "goes around in circles (SameCall)" in other_call["reason"]
+
+
+async def test_asking_again_about_a_call_that_waits_for_a_person_is_never_too_often(
+    bench: RunBench, run: Resource
+) -> None:
+    async with serving(bench) as port:
+        words = [(await ask(port, run, "deploy_prod", "same")).json()["decision"] for _ in range(45)]
+        assert words == ["ask"] * 45
+        assert (await ask(port, run, "read_file", args={"path": "a"})).json()["decision"] == "allow"

@@ -126,6 +126,7 @@ def test_with_a_quorum_the_second_person_ends_it(shell: Shell, monkeypatch: pyte
 
 def test_a_store_that_does_not_answer_is_left_aside_for_the_file(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(verb, "_LATE_S", 0.1)
     with shell.world.store.transaction(ALICE):
         out, err = shell.apart("estop", "--reason", "now")
     assert out == ""
@@ -134,6 +135,18 @@ def test_a_store_that_does_not_answer_is_left_aside_for_the_file(shell: Shell, m
     assert "BAD  ESTOP" in shell("doctor", code=1)
     told = shell("describe", "agent/worker")
     assert "HELD:" in told
+
+
+def test_where_the_store_was_only_slow_the_file_is_taken_away_again(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(verb, "_LATE_S", 30.0)
+    _, err = shell.apart("estop", "--reason", "now")
+    assert "STOPPED everything by file" in err
+    assert "the store took it after all, as hold/estop" in err
+    assert not estop_file(shell).exists()
+    assert shell.world.get("Hold", "estop").spec["reason"] == "now"
 
 
 def test_a_store_that_is_gone_is_left_aside_too(shell: Shell) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from controllers.secrets.known import KnownSecrets
 from schemas.base import Key
 from schemas.redaction import OFF, Redactor
 from schemas.resource import SYSTEM, Declared
@@ -14,10 +15,13 @@ from tests.fakes.stores import CountedIds, SettableClock
 SECRET = "the-value-of-a-secret"
 
 
+def masked(value: Any, namespace: str) -> Any:
+    return Redactor((SECRET,), OFF).known(value) if namespace == "default" else value
+
+
 def test_a_mask_keeps_values_out_of_every_table(tmp_path: Path) -> None:
-    redactor = Redactor((SECRET,), OFF)
     store = open_store(
-        f"sqlite:///{tmp_path / 'state.db'}", now=SettableClock(), new_id=CountedIds(), create=True, mask=redactor.known
+        f"sqlite:///{tmp_path / 'state.db'}", now=SettableClock(), new_id=CountedIds(), create=True, mask=masked
     )
     said: dict[str, Any] = {"text": f"it is {SECRET}", "deep": [{SECRET: SECRET}]}
     key = Key("Mission", "default", "m")
@@ -44,11 +48,23 @@ def test_a_mask_keeps_values_out_of_every_table(tmp_path: Path) -> None:
 
 def test_what_people_declare_is_kept_as_they_wrote_it(tmp_path: Path) -> None:
     """A masked spec would differ from what stands in git at every look; plans and pages mask what they show."""
-    mask = Redactor((SECRET,), OFF).known
     url = f"sqlite:///{tmp_path / 'state.db'}"
-    store = open_store(url, now=SettableClock(), new_id=CountedIds(), create=True, mask=mask)
+    store = open_store(url, now=SettableClock(), new_id=CountedIds(), create=True, mask=masked)
     with store.transaction(SYSTEM) as tx:
         spec = {"title": SECRET}
         assert tx.create(Declared("Mission", "default", "m", spec)).spec == spec
         assert tx.create_many([Declared("Mission", "default", "n", spec)])[0].spec == spec
     store.close()
+
+
+def test_a_value_is_taken_out_where_its_users_live_and_nowhere_else() -> None:
+    """A tenant that gives its secret the value of a word of others must not change what these write."""
+    known = KnownSecrets()
+    known.learn("sha256:0123456789", ["acme"])
+    known.learn("Succeeded", ["acme", "default"])
+    known.learn("20261121", ["default"])
+    assert known.mask({"a": "sha256:0123456789ab"}, "acme") == {"a": "[redacted]ab"}
+    for text in ("sha256:0123456789ab", "Succeeded", "2026112109"):
+        assert known.mask(text, "default") == text
+        assert known.mask(text, "") == text
+    assert known.mask("Succeeded", "acme") == "Succeeded", "a plain word is nobody's secret"

@@ -197,6 +197,16 @@ def test_what_a_policy_allows_meanwhile_needs_no_leave_any_more(world: World, de
     assert desk.request(asked).state == "Withdrawn"
 
 
+def test_a_rule_may_ask_what_was_spent(world: World, desk: Desk) -> None:
+    rule = {"name": "dear", "match": {"when": "spend.estimate > 0.05 || spend.today > 1.0"}, "verdict": "Deny"}
+    world.commit({"policy.yaml": policy(rules=[rule])})
+    world.sync()
+    assert desk.ask("ship-1", "read_file", {"path": "a"}, usd="0.01").decision == "allow"
+    refused = desk.ask("ship-1", "read_file", {"path": "a"}, usd="0.1")
+    assert (refused.decision, refused.code) == ("deny", "Rule")
+    assert "cannot be evaluated" not in refused.reason
+
+
 def test_a_moved_policy_file_asks_nothing_anew(world: World, desk: Desk) -> None:
     rule = {"name": "ask-for-tags", "match": {"tools": ["push_tag"]}, "verdict": "RequireApproval"}
     world.commit({"policy.yaml": policy(rules=[rule])})

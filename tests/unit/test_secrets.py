@@ -117,9 +117,9 @@ def test_a_file_that_is_changed_gives_the_new_value_at_once(tmp_path: Path) -> N
     secrets = keeper(tmp_path)
     private(tmp_path / "key", VALUE)
     assert secrets.resolve(reference(file="key"), tmp_path) == VALUE
-    private(tmp_path / "key", "another-value")
-    assert secrets.resolve(reference(file="key"), tmp_path) == "another-value"
-    assert secrets.known.text(f"{VALUE} another-value") == "[redacted] [redacted]"
+    private(tmp_path / "key", "an0ther-value-2")
+    assert secrets.resolve(reference(file="key"), tmp_path) == "an0ther-value-2"
+    assert secrets.known.text(f"{VALUE} an0ther-value-2", "default") == "[redacted] [redacted]"
 
 
 # Walls.
@@ -200,10 +200,12 @@ def test_a_field_of_vault_is_fetched_with_the_engines_token_and_used_again_for_a
         assert len(fake.requests) == 1
         path, headers = fake.requests[0]
         assert (path, headers["x-vault-namespace"]) == ("/v1/secret/data/acme/db", "team")
-        fake.secrets["secret/data/acme/db"] = {"password": "rotated-value"}
+        fake.secrets["secret/data/acme/db"] = {"password": "r0tated-value-2"}
         clock.now += 31
-        assert secrets.resolve(vault("acme/db", "password"), tmp_path) == "rotated-value"
-    assert secrets.known.text(f"{VALUE} rotated-value") == "[redacted] [redacted]", "the old one may still be about"
+        assert secrets.resolve(vault("acme/db", "password"), tmp_path) == "r0tated-value-2"
+    assert secrets.known.text(f"{VALUE} r0tated-value-2", "default") == "[redacted] [redacted]", (
+        "the old one may still be about"
+    )
     assert VALUE not in repr(secrets)
     assert VAULT_TOKEN not in repr(secrets)
 
@@ -300,9 +302,9 @@ def test_a_secret_of_aws_is_fetched_whole_or_by_field_and_rotation_is_seen(tmp_p
         secrets = keeper(tmp_path, aws_config(fake), variables=AWS_ENVIRONMENT, monotonic=clock)
         assert secrets.resolve(aws("acme/db", "password"), tmp_path) == VALUE
         assert VALUE in secrets.resolve(aws("acme/db"), tmp_path)
-        fake.secrets["acme/db"] = '{"password": "rotated-value"}'
+        fake.secrets["acme/db"] = '{"password": "r0tated-value-2"}'
         clock.now += 31
-        assert secrets.resolve(aws("acme/db", "password"), tmp_path) == "rotated-value"
+        assert secrets.resolve(aws("acme/db", "password"), tmp_path) == "r0tated-value-2"
 
 
 def test_credentials_of_aws_may_stand_in_a_file(tmp_path: Path) -> None:
