@@ -17,6 +17,7 @@ from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit
 from controllers.sources.tree import Entry, SourceReader, Tree
 from controllers.sources.units import MARKERS, UnitFiles, unit_of
 from schemas.base import Key
+from schemas.errors import InvalidSpec
 from schemas.resource import RENAMED_FROM, Declared
 
 MOST = 500
@@ -61,8 +62,7 @@ def index(tree: Tree, units: Iterable[tuple[UnitFiles, CompiledUnit]], reader: S
     other: set[str] = set()
     for _, unit in units:
         for path in unit.prompts:
-            entry = reader.find(tree, path)
-            found.prompts[path] = entry.blob if entry is not None else ""
+            found.prompts[path] = _blob(reader, tree, path)
         for item in unit.declared:
             assert item.provenance is not None
             place = item.provenance.path
@@ -86,10 +86,8 @@ def narrow(
     changed = _changed(known.tree.entries, tree.entries)
     if tree.problems or changed is None or not _alone(known, changed):
         return None
-    for path, blob in known.prompts.items():
-        entry = reader.find(tree, path)
-        if entry is None or entry.blob != blob:
-            return None
+    if any(_blob(reader, tree, path) != blob for path, blob in known.prompts.items()):
+        return None
     by_unit: dict[str, list[Entry]] = {}
     for entry in changed:
         by_unit.setdefault(unit_of(entry.path, known.units), []).append(entry)
@@ -117,6 +115,15 @@ def follow(known: Index, tree: Tree, found: Sequence[Narrow]) -> None:
             keys[item.provenance.path].add(item.key)
             known.places[item.key] = item.provenance.path
         known.files.update({path: frozenset(found) for path, found in keys.items()})
+
+
+def _blob(reader: SourceReader, tree: Tree, path: str) -> str:
+    """The blob of a file, listed or not; "" where it cannot be had."""
+    try:
+        entry = reader.find(tree, path)
+    except InvalidSpec:
+        return ""
+    return entry.blob if entry is not None else ""
 
 
 def _ordinary(item: Declared) -> bool:

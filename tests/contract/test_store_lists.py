@@ -139,6 +139,15 @@ def test_the_inventory_of_a_unit_holds_every_kind(store: Store, crowd: list[Reso
         assert snapshot.list_unit("u1") == [r for r in crowd if r.unit == "u1"]
         assert {r.kind for r in snapshot.list_unit("u1")} == {"Agent", "Mission"}
         assert snapshot.list_unit("nowhere") == []
+        assert snapshot.unit_keys("u1") == [r.key for r in crowd if r.unit == "u1"]
+        assert snapshot.unit_keys("nowhere") == []
+
+
+def test_whose_objects_are_is_told_of_those_that_are_there(store: Store, crowd: list[Resource]) -> None:
+    with store.snapshot() as snapshot:
+        asked = [*(r.key for r in crowd), Key("Mission", "default", "nobody")]
+        assert snapshot.units_of(asked) == {r.key: r.unit for r in crowd}
+        assert snapshot.units_of([]) == {}
 
 
 def test_names_sort_by_code_point_whatever_the_database_thinks_of_language(store: Store) -> None:

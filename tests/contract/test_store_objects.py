@@ -85,6 +85,15 @@ def test_create_many_creates_in_order_and_all_or_none(store: Store) -> None:
         assert tx.create_many([]) == []
 
 
+def test_create_many_asks_for_finalizers_by_kind_and_for_status_by_key(store: Store) -> None:
+    with store.transaction(ALICE) as tx:
+        made = tx.create_many(
+            [mission("a"), mission("b")], finalizers=lambda kind: [f"of-{kind}"], status=lambda key: {"state": key.name}
+        )
+        assert [(r.finalizers, r.status) for r in made] == [(("of-Mission",), {"state": n}) for n in ("a", "b")]
+        assert [tx.get(r.key) for r in made] == made
+
+
 def test_resource_versions_are_one_sequence_over_all_objects(store: Store) -> None:
     with store.transaction(ALICE) as tx:
         a = tx.create(mission("a"))

@@ -144,6 +144,16 @@ def test_an_input_that_the_agent_does_not_take_is_refused(world: World) -> None:
     assert world.find("Mission", "fresh") is None
 
 
+def test_a_changed_prompt_file_reaches_its_agent(world: World) -> None:
+    world.commit({**base(), "p.md": "be kind", "a.yaml": agent(systemPromptFrom="{path: p.md}")})
+    look(world)
+    world.commit({"m/3.yaml": mission("m3", priority="High")})
+    look(world)
+    world.commit({"p.md": "be brief", "m/3.yaml": mission("m3", priority="Low")})
+    look(world)
+    assert world.get("Agent", "worker").spec["systemPrompt"] == "be brief"
+
+
 def test_drift_elsewhere_waits_for_the_next_full_look(world: World) -> None:
     world.commit(base())
     look(world)
