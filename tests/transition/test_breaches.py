@@ -154,6 +154,7 @@ def test_a_deleted_budget_leaves_no_open_alert(world: World) -> None:
     assert {a.status["state"] for a in alerts(world)} <= {"Resolved"}
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])  # the command reads a file
 def test_describe_and_get_tell_the_pace_and_when_the_limit_is_reached(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
