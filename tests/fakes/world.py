@@ -276,7 +276,7 @@ class World:
         """Answer what a mission waits for; the decision as it was judged."""
         status = self.status(target)
         open_ones = [name for name in status.action_requests if self.get("ApprovalRequest", name).state == "Pending"]
-        request = self.get("ApprovalRequest", status.review_request or open_ones[-1])
+        request = self.get("ApprovalRequest", status.review_request or open_ones[0])
         values = {
             "requestRef": {"name": request.name, "uid": request.uid},
             "actionDigest": request.spec["actionDigest"],
