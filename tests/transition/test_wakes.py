@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from controllers.holds import stops
 from controllers.reconcilers.executors import Probe
 from controllers.runtime.blocking import InlineBlocking
 from controllers.term import KEEP_EFFECTS, Term
@@ -71,8 +72,8 @@ def test_effects_that_ended_a_month_ago_are_forgotten_and_what_happened_is_not(w
     world.finish("a-1")
     term = Term(
         world.store, None, world.folder, status=cast(Any, None), runners=(), readers=world.readers,
-        clock=VirtualClock(), probe=lambda spec: Probe(ExecutorReason.RECONCILED, "", Capabilities()), random=Random(1),
-        blocking=InlineBlocking(), woken=lambda: None, gone=lambda error: None,
+        clock=VirtualClock(), probe=lambda spec, namespace: Probe(ExecutorReason.RECONCILED, "", Capabilities()),
+        random=Random(1), stops=stops.NONE, blocking=InlineBlocking(), woken=lambda: None, gone=lambda error: None,
     )  # fmt: skip
     world.clock.tick((KEEP_EFFECTS - timedelta(hours=1)).total_seconds())
     with world.store.transaction(SYSTEM) as tx:
