@@ -162,6 +162,8 @@ def _string(schema: Schema, path: str) -> Strategy:
         return WORD
     if pattern == LINE_PATTERN:
         return st.sampled_from(("a", "Check every link", " Ünïcode \u202e ✓ ", "'; DROP TABLE x", "null", "0x10"))
+    if pattern == r"^[A-Za-z0-9._~@=+/-]{1,1000}$":
+        return st.sampled_from(("secret", "team/database", "a.b_c~1@d=e+f"))  # of Vault: without detours
     if pattern is not None and pattern.startswith("^[^"):
         return st.sampled_from(("a", "claude-*", "x/y.z", "git", "17"))  # "anything but blanks and controls"
     if pattern is not None:
@@ -289,8 +291,13 @@ def _hold(spec: dict[str, Any]) -> dict[str, Any]:
         _drop(spec, "scope")
         if not spec["selector"].get("names") and not spec["selector"].get("matchLabels"):
             spec["selector"]["names"] = ["a"]
+        _drop(spec, "released")
+        if spec.get("quarantine"):
+            spec["mode"] = "Stop"
+            spec["selector"] = {"kinds": ["Agent"], "names": ["a"]}
     else:
         spec.setdefault("scope", "Tenant")
+        _drop(spec, "quarantine")
     return spec
 
 
