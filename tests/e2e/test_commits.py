@@ -119,7 +119,7 @@ def test_a_broken_commit_is_told_with_its_place_and_the_fix_applies_within_a_mom
         if waits[-1] < timedelta(seconds=2):
             break
     assert min(waits) < timedelta(seconds=2), f"the watcher told too late: {waits}"
-    assert project.ready()[:2] == ("True", "Synced")
+    until(lambda: project.ready()[:2] == ("True", "Synced"), "the source to say so")
     assert project.get("Mission", "m1").spec["priority"] in (61, 62, 63)
     assert project.get("Mission", "m2").spec["priority"] == 9
     assert engine.stop() == 0
@@ -153,7 +153,7 @@ def test_the_deletion_of_most_files_waits_for_its_own_confirmation(project: Proj
     digest = waiting(project)
     assert "applied" in project.good("confirm", digest)
     until(lambda: not project.objects("Mission"), "the confirmed deletion")
-    assert project.ready()[:2] == ("True", "Synced")
+    until(lambda: project.ready()[:2] == ("True", "Synced"), "the source to say so")
     used = project.remit("confirm", digest)
     assert used.code == 3, used
     assert engine.stop() == 0
@@ -170,7 +170,7 @@ def test_a_branch_that_is_rewritten_is_refused_and_followed_again_once_it_is_bac
     project.repo.git("reset", "-q", "--hard", good)
     project.commit({"new.yaml": mission("new", "worker", project.effects)})
     project.comes_to("new", "Done")
-    assert project.ready()[:2] == ("True", "Synced")
+    until(lambda: project.ready()[:2] == ("True", "Synced"), "the source to say so")
     assert engine.stop() == 0
 
 

@@ -141,7 +141,7 @@ def test_a_commit_touches_only_what_it_changes_and_a_broken_one_changes_nothing(
         file.write_text(re.sub(r"priority: .*", "priority: 78", good))
         commit(demo)
         until(lambda: demo.get("Mission", "check-links").generation == 3, "the fix to be applied", 20)
-        assert demo.ready()[:2] == ("True", "Synced")
+        until(lambda: demo.ready()[:2] == ("True", "Synced"), "the source to say so", 20)
         assert engine.stop() == 0
     finally:
         demo.close()
