@@ -35,6 +35,9 @@ class EventType(StrEnum):
     GUARD_RAISED = "GuardRaised"  # a plan waits for confirmation
     GUARD_CONFIRMED = "GuardConfirmed"  # a confirmation released exactly that plan
     WIDENED = "Widened"  # a change that loosens a limit took effect
+    # Schedules
+    SCHEDULE_FIRED = "ScheduleFired"  # a mission was made for a fire
+    FIRE_SKIPPED = "FireSkipped"  # no mission is made for these fires, and why
     # Missions and runs
     TRANSITIONED = "Transitioned"  # a mission changed its state
     DISPATCHED = "Dispatched"  # a run was ordered

@@ -167,7 +167,7 @@ class Wakes:
         if spawned:
             for uid in (spawned["runUid"], spawned["missionUid"], resource.labels.get(sub_agents.PARENT, "")):
                 self._watched[uid].add(sub_agents.key_of(resource.key))
-        if resource.kind in ("Mission", "Agent", "Executor", "Tenant", "Waiver"):
+        if resource.kind in ("Mission", "Agent", "Executor", "Tenant", "Waiver", "Schedule"):
             # A Tenant has no namespace: it means the one that it owns, which is called like it.
             targets = {r.target for r in references(resource.namespace or resource.name, resource.spec)}
             agent = resource.status.get("agent") if resource.kind == "Mission" else None
@@ -220,6 +220,10 @@ class Wakes:
                 yield dispatcher.key_of(place), Priority.CHANGE
             if resource.state in TERMINAL_STATES or resource.deletion_at is not None:
                 yield place, Priority.CHANGE
+        if change.owner_uid and (resource is None or resource.state in TERMINAL_STATES):
+            maker = snapshot.get_by_uid(change.owner_uid)
+            if maker is not None and maker.kind == "Schedule":
+                yield maker.key, Priority.CHANGE
 
     def _agent(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         if self._shown_changed(change.key, resource):
@@ -317,6 +321,8 @@ class Wakes:
     def _hold(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         """Everybody it may concern; first those that are at work where it stops them."""
         stop = resource is not None and resource.spec.get("mode") == HoldMode.STOP
+        for schedule in snapshot.objects("Schedule"):
+            yield schedule.key, Priority.OPERATOR
         for agent in snapshot.objects("Agent"):
             yield agent.key, Priority.OPERATOR
             yield dispatcher.key_of(agent.key), Priority.OPERATOR
