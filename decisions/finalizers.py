@@ -15,6 +15,9 @@ _BY_KIND = {
     "Executor": (IN_USE,),
     "Policy": (IN_USE,),
     "Schedule": (CASCADE,),
+    "Goal": (CASCADE,),
+    "Todo": (CASCADE,),
+    "Project": (IN_USE,),
 }
 
 

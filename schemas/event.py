@@ -38,6 +38,11 @@ class EventType(StrEnum):
     # Schedules
     SCHEDULE_FIRED = "ScheduleFired"  # a mission was made for a fire
     FIRE_SKIPPED = "FireSkipped"  # no mission is made for these fires, and why
+    # Goals, to-dos and projects
+    GOAL_REVIEWED = "GoalReviewed"  # a goal was looked at, and missions were made for it
+    GOAL_REACHED = "GoalReached"  # its target is reached, or is so no more
+    TODO_DONE = "TodoDone"  # a to-do is done
+    STAGE_CHANGED = "StageChanged"  # a project went to another stage
     # Missions and runs
     TRANSITIONED = "Transitioned"  # a mission changed its state
     DISPATCHED = "Dispatched"  # a run was ordered

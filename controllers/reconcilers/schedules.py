@@ -11,7 +11,7 @@ from itertools import groupby
 from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import writing
+from controllers.reconcilers import owned, writing
 from controllers.runtime.result import DONE, Result
 from decisions import schedules as decisions
 from decisions.finalizers import finalizers
@@ -241,19 +241,11 @@ def _conditions(
 
 def _delete(tx: Transaction, schedule: Resource) -> Result:
     """Its missions go first."""
-    missions = tx.objects("Mission", namespace=schedule.namespace, owner_uid=schedule.uid)
-    for mission in missions:
-        if mission.deletion_at is None:
-            text = f"{schedule.key.short} is being deleted"
-            tx.event(EventType.DELETION_REQUESTED, mission, reason="OwnerDeleted", message=text)
-            tx.request_deletion(mission)
-    if not tx.objects("Mission", namespace=schedule.namespace, owner_uid=schedule.uid, limit=1):
-        tx.event(EventType.DELETED, schedule, reason="Finalized", message="its missions are gone")
-        tx.clear_timer(schedule.key, writing.WAKE)
-        tx.remove(tx.put_finalizers(schedule, ()) if schedule.finalizers else schedule)
-        return DONE
+    left = owned.let_go(tx, schedule, ("Mission",))
+    if not left:
+        return owned.finish(tx, schedule, "its missions are gone")
     status = ScheduleStatus.model_validate(schedule.status)
-    text = f"deletion waits for {len(missions)} missions to end"
+    text = f"deletion waits for {left} missions to end"
     conditions = set_condition(
         status.conditions, "Ready", False, ScheduleReason.DELETING, text, now=tx.now, generation=schedule.generation
     )
