@@ -318,8 +318,10 @@ class PolicyStatus(StatusModel):
     conditions: Conditions = Field((), description="Ready.")
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
     agents: int = Field(0, description="Agents that selector picks.")
-    denied: int = Field(0, description="Calls that it refused, ever.")
-    asked: int = Field(0, description="Calls that it sent to a person, ever.")
+    denied: int = Field(0, description="Calls that a rule or hard stop of it refused, ever.")
+    asked: int = Field(0, description="Calls that a rule of it, or a risk that it gives, sent to a person, ever.")
+    allowed: int = Field(0, description="Calls that a rule of it allowed, ever.")
+    counted_to: int = Field(0, description="Number of the latest event that these counts include.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
 
 
@@ -338,6 +340,7 @@ KIND = KindInfo(
         Column("AGENTS", "status.agents", "integer"),
         Column("DENIED", "status.denied", "integer"),
         Column("ASKED", "status.asked", "integer"),
+        Column("ALLOWED", "status.allowed", "integer", wide=True),
         Column("REDACTION", "spec.redaction"),
         Column("REASON", "status.conditions[Ready].reason", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),

@@ -214,7 +214,7 @@ def _request_of(snapshot: Snapshot, call: Resource) -> Resource | None:
 
 def _found(ruling: Ruling) -> dict[str, Any]:
     first = ruling.decisive
-    return {"risk": ruling.risk, "rule": first.rule, "remedy": first.remedy}
+    return {"by": first, "risk": ruling.risk, "rule": first.rule, "remedy": first.remedy}
 
 
 def _denied(

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from controllers.gate.asking import Asked, Asker
 from controllers.gate.shown import redacted, words
+from decisions.policy.facts import Finding
 from schemas.authorize import Decision, DecisionWord
 from schemas.base import Key, ObjectRef
 from schemas.conditions import find, set_condition
@@ -24,6 +25,8 @@ _VERDICTS = {
     ToolCallState.ALLOWED: Verdict.ALLOW,
     ToolCallState.DENIED: Verdict.DENY,
 }
+COUNTED_BY = "countedBy"
+"""In the event of a call that was decided: the Policies, or the Waiver, that count it, as kind/namespace/name."""
 _DONE = "this call was made and its result is known: another call takes another Idempotency-Key"
 
 
@@ -43,10 +46,11 @@ def answer(
     message: str,
     *,
     request: Resource | None = None,
+    by: Finding | None = None,
     **fields: object,
 ) -> Resource:
     """Write what was decided of a call, with its event; ``call`` None makes its record. The same answer again writes
-    nothing."""
+    nothing. ``by`` is what decided; its owners count the call where that is the answer, and not a person's."""
     old = ToolCallStatus() if call is None else ToolCallStatus.model_validate(call.status)
     succeeded = False if state is ToolCallState.DENIED else None
     message = words(message, 2000)
@@ -82,6 +86,8 @@ def answer(
         "rule": new.rule,
         "risk": "" if new.risk is None else new.risk.value,
     }
+    if by is not None and by.owners and by.verdict is _VERDICTS[state] is not old.verdict:
+        data[COUNTED_BY] = [str(owner) for owner in by.owners]
     if request is not None:
         data |= {"request": request.name, "digest": request.spec["actionDigest"]}
     tx.event(EventType.CALL_DECIDED, call, reason=reason, message=f"{call.spec['tool']}: {message}", data=data)
