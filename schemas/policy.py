@@ -253,6 +253,12 @@ class LoopDetection(Model):
         5, ge=0, le=1000, description="Calls of a tool with the same arguments and the same output."
     )
     no_progress_runs: Int = Field(3, ge=0, le=1000, description="Runs in a row that leave the state unchanged.")
+    self_wakes_per_30_min: Int = Field(
+        5, ge=0, le=10_000, alias="selfWakesPer30Min", description="Times that an agent wakes itself in 30 minutes."
+    )
+    spend_slope_factor: Int = Field(
+        8, ge=1, le=1_000_000, description="Times as fast as before that money goes, with nothing new for it."
+    )
 
 
 class SpawnLimits(Model):

@@ -48,12 +48,12 @@ def tool_ended(
 
 def spent(tx: Transaction, run: Resource, micros: int) -> None:
     """Money was reported as used."""
-    mission, _ = _involved(tx, run)
+    mission, agent = _involved(tx, run)
     if mission is None or micros <= 0:
         return
     session = sessions.of_run(tx, run)
     before = sessions.counts(session, mission)
-    loop, finding = loops.observe_spend(before, micros, tx.now)
+    loop, finding = loops.observe_spend(before, micros, thresholds.loop_limits(tx, agent), tx.now)
     _keep(tx, session, before, loop)
     note(tx, mission, finding, run=run.name, session=session.name)
 
@@ -75,12 +75,6 @@ def said(
     """An agent said something on a mission; the mission as it is then."""
     limits = thresholds.loop_limits(tx, agent)
     loop, finding = loops.observe_message(sessions.mission_loop(mission), author, to, limits, tx.now, link=link)
-    return _put(tx, mission, loop, finding)
-
-
-def woke_itself(tx: Transaction, mission: Resource, agent: str, link: str) -> Resource:
-    """An agent asked for work that it wakes itself with; the mission as it is then."""
-    loop, finding = loops.observe_self_wake(sessions.mission_loop(mission), agent, tx.now, link=link)
     return _put(tx, mission, loop, finding)
 
 
