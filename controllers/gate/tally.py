@@ -63,8 +63,8 @@ class Tally:
 
 
 def _start(snapshot: Snapshot) -> int:
-    """Where counting goes on: behind the last event that anything counted, as each batch is written whole; where nothing
-    was counted yet, at the making of the oldest that could."""
+    """Where counting goes on: behind the last event that anything counted, as each batch is written whole; where
+    nothing was counted yet, at the making of the oldest that could."""
     found = [thing for kind in _COUNTERS for thing in snapshot.objects(kind)]
     counted = max((_counted_to(thing) for thing in found), default=0)
     if counted or not found:

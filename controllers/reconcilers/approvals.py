@@ -202,6 +202,11 @@ def _alarm(tx: Transaction, request: Resource, spec: ApprovalRequestSpec) -> Non
         title=f"nobody answered for {subject.key.short} in time",
         message=f"{spec.title}: {parked}. Look at it (remit describe {request.key.short}), then answer what "
         f"{subject.key.short} asks next, or cancel it",
-        details={"request": request.name, "asked": spec.type.value, "onTimeout": spec.on_timeout.value, "run": spec.run},
+        details={
+            "request": request.name,
+            "asked": spec.type.value,
+            "onTimeout": spec.on_timeout.value,
+            "run": spec.run,
+        },
         related=[request.uid],
     )

@@ -124,9 +124,7 @@ def compile_policy(document: Document) -> CompiledPolicy:
     return CompiledPolicy(document, tuple(rules), tuple(shell), exact, patterns, tuple(problems))
 
 
-def _rule(
-    match: Match, verdict: Verdict, source: str, place: str, reason: str, owner: Key, index: int
-) -> CompiledRule:
+def _rule(match: Match, verdict: Verdict, source: str, place: str, reason: str, owner: Key, index: int) -> CompiledRule:
     condition = compile_expression(match.when) if match.when is not None else None
     message = f"{source} matches" + (f": {reason}" if reason else "")
     remedy = "" if verdict is Verdict.ALLOW else f"change {source}, or what the call asks for"

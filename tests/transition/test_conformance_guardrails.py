@@ -1,5 +1,5 @@
-"""Conformance scenario 7: a guardrail that is deleted, or loosened where that needs a word, stays in force until the very
-plan that takes it away is confirmed."""
+"""Conformance scenario 7: a guardrail that is deleted, or loosened where that needs a word, stays in force until the
+very plan that takes it away is confirmed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fakes.world import World, agent, executor, mission
 pytestmark = pytest.mark.parametrize("backend", sorted(BACKENDS))
 
 HEAD = "apiVersion: remit.dev/v1alpha1\nkind: %s\nmetadata: {name: %s}\nspec: %s\n"
-POLICY = HEAD % ("Policy", "house", "{rules: [{name: never, match: {tools: [read_file]}, verdict: Deny, reason: quiet}]}")
+POLICY = HEAD % ("Policy", "house", "{rules: [{name: never, match: {tools: [read_file]}, verdict: Deny}]}")
 BUDGET = HEAD % ("Budget", "none", "{scope: {agentSelector: {}}, window: Total, limits: {toolCalls: 0}}")
 HOLD = HEAD % ("Hold", "freeze", "{scope: Tenant, mode: Stop, reason: release}")
 TENANT = HEAD % ("Tenant", "default", "{defaults: {policyRefs: [{name: lab, namespace: other}]}}")

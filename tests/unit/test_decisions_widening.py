@@ -56,7 +56,12 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("Policy", {}, {"loopDetection": {"reviewCycles": 90}}, "loopDetection.reviewCycles: 3 -> 90"),
     ("Policy", {"redaction": "Strict"}, {"redaction": "Off"}, "redaction: Strict -> Off"),
     ("Policy", {"approvals": {"timeout": "1h"}}, {}, "approvals.timeout: 1h -> 111h"),
-    ("Tenant", {"limits": {"maxActiveAgents": 5}}, {"limits": {"maxActiveAgents": 9}}, "limits.maxActiveAgents: 5 -> 9"),
+    (
+        "Tenant",
+        {"limits": {"maxActiveAgents": 5}},
+        {"limits": {"maxActiveAgents": 9}},
+        "limits.maxActiveAgents: 5 -> 9",
+    ),
     ("Tenant", {"lifecycle": "Suspended"}, {"lifecycle": "Active"}, "lifecycle: Suspended -> Active"),
     (
         "Tenant",
