@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from controllers.runs import sessions, thresholds
+from controllers.runs.redaction_level import redactor_of
 from controllers.runs.text import WORD, line
 from decisions import loops
 from decisions.loops import CallFact
@@ -34,7 +35,7 @@ def tool_ended(
     fact = CallFact(
         tool=line(str(recorded.get("tool") or message.tool), WORD),
         ok=message.ok,
-        error=line(message.error or "", _ERROR),
+        error=line(message.error or "", _ERROR, redactor_of(tx, run)),
         args_digest=str(recorded.get("argsDigest") or message.args_digest or ""),
         output_digest=message.output_digest or "",
         link=f"run/{run.name} call {number}" + (f" (toolcall/{call.name})" if call is not None else ""),

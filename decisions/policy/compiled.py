@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from decisions.policy import commands, globs, hard_stops
+from decisions.policy import commands, globs, hard_stops, strictest
 from decisions.policy.expressions import Condition, compile_expression
 from decisions.policy.facts import RISK_ORDER, STRICTNESS, Finding
 from schemas.agent import AutonomyLevel
@@ -191,6 +191,7 @@ class PolicySet:
         self._waivers = sorted((w.rule for w in waivers), key=_strictest_first)
         self._profiles: dict[str, Profile] = {}
         switched_on = {stop for p in self.policies for stop in p.document.spec.hard_stops}
+        self.redaction = strictest.redaction(p.document.spec for p in self.policies)
         self.hard_stops = frozenset(switched_on) if self.policies else frozenset(HardStop)
         lists = [p.document.spec.allowlists for p in self.policies]
         self.shell = tuple((p, entry) for p in self.policies for entry in p.shell)
@@ -219,12 +220,12 @@ class PolicySet:
     def _make(self, tool: str) -> Profile:
         said = [(p.risk_of(tool), p) for p in self.policies]
         spoken = [(risk, p) for risk, p in said if risk is not None]
+        owners: tuple[Key, ...] = ()
         if spoken:
             risk, policy = max(spoken, key=lambda item: RISK_ORDER[item[0]])
             source, place, owners = policy.name, policy.at("risk"), (policy.document.key,)
         else:
             risk, source, place = DEFAULT_RISK.get(tool, UNKNOWN_TOOL_RISK), "the built-in table", ""
-            owners = ()
         return Profile(
             risk,
             source,

@@ -37,8 +37,8 @@ WRITING = tuple(f for f in Fault if f is not Fault.NONE)
 
 
 class _Counted:
-    """A transaction or snapshot that fails at its n-th call (never for None), and notes in ``appended`` the events that it
-    writes."""
+    """A transaction or snapshot that fails at its n-th call (never for None), and notes in ``appended`` the events that
+    it writes."""
 
     def __init__(self, inner: Snapshot, fault: Fault, at: int | None) -> None:
         self._inner = inner
