@@ -19,6 +19,7 @@ from random import Random
 
 from controllers.effects import claims, homes
 from controllers.effects.runner import EffectRunner
+from controllers.gate.tally import Tally
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.reconcilers import (
@@ -77,6 +78,8 @@ HINT_EVERY_S = 2.0
 """Hints of a forge make a source be looked at no more often than this."""
 CHANGES = 5_000
 """Changes that are read in one go."""
+TALLY_S = 5.0
+"""How often the calls that Policies and Waivers decided are counted."""
 TIDY_S = 3600.0
 ABANDONED_S = 60.0
 KEEP_TOMBSTONES = 100_000
@@ -119,6 +122,7 @@ class Term:
         self._lost = gone
         self._status = status
         self._runners = list(runners)
+        self._tally = Tally(store)
         self._hinted: dict[Key, float] = {}
         self._changed = asyncio.Event()
         ready = dispatcher.ReadyMissions()
@@ -156,6 +160,8 @@ class Term:
         manager.add("status", self._status)
         manager.add("watch", self._watch)
         manager.add("tidy", self._tidy_often)
+        tally = Periodic(self._count, clock=self.clock, random=self.random, interval_s=TALLY_S)
+        manager.add("tally", tally.run)
         if self.store.shared:
             abandoned = Periodic(self._lose, clock=self.clock, random=self.random, interval_s=ABANDONED_S)
             manager.add("abandoned", abandoned.run)
@@ -312,6 +318,11 @@ class Term:
         while full:
             with self.store.transaction(SYSTEM) as tx:
                 full = tx.prune_effects(tx.now - KEEP_EFFECTS, limit=TIDY_BATCH) == TIDY_BATCH
+
+    async def _count(self) -> None:
+        """What Policies and Waivers decided."""
+        with contextlib.suppress(StoreError):
+            await self.blocking.run(self._tally.count)
 
     async def _lose(self) -> None:
         """Runs whose engine is gone for good."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from schemas.redaction import HIDDEN as HIDDEN
 from schemas.redaction import Redactor
 
@@ -15,6 +13,3 @@ def redact(text: str) -> str:
     return _SHAPES.text(text)
 
 
-def redact_all(value: Any) -> Any:
-    """The same for every text in a JSON value; keys stay."""
-    return _SHAPES.json(value)
