@@ -41,7 +41,7 @@ from controllers.reconcilers import (
     waivers,
 )
 from controllers.reconcilers.executors import ExecutorReconciler, Prober
-from controllers.reconcilers.tally import Tally
+from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
@@ -126,12 +126,12 @@ class Term:
         self._hinted: dict[Key, float] = {}
         self._changed = asyncio.Event()
         ready = dispatcher.ReadyMissions()
-        tally = Tally()
-        self._wakes = Wakes(ready, tally)
+        standings = Standings()
+        self._wakes = Wakes(ready, standings)
         self._waking = threading.Lock()
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
-        self._reconcilers = make_reconcilers(probe, ready, stops, tally)
+        self._reconcilers = make_reconcilers(probe, ready, stops, standings)
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
         )
@@ -348,10 +348,10 @@ def _actor(kind: str) -> Actor:
 
 
 def make_reconcilers(
-    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE, tally: Tally | None = None
+    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE, standings: Standings | None = None
 ) -> dict[str, Reconciler]:
     """The reconciler of each kind of key."""
-    counted = tally if tally is not None else Tally()
+    counted = standings if standings is not None else Standings()
     later = [name.kind for name in registry.NAMES if name.object_class is not ObjectClass.RECORD]
     return {
         **dict.fromkeys(later, unreconciled.reconcile),
