@@ -27,7 +27,7 @@ with Run.from_environment() as run:
     for text in (texts[-1], "\n".join(texts)[:20_000]):
         asked = run.authorize("read_file", {"path": "notes", "text": text, "password": own[0]}, target=text[:1900])
         run.tool_result("read_file", ok=False, error=text[:1900], decision=asked)
-    run.authorize("send_email", {"to": ["a@example.org"], "body": "\n".join(texts)[:20_000]}, target=texts[-1])
+    run.authorize("send_email", {"to": ["a@example.org"], "body": "\n".join(texts)[:20_000]}, target=texts[-1], wait_s=0)
     run.artifact("all.txt", "\n".join(texts))
     run.artifact(f"named-{own[0]}.txt", "x")
     run.complete("\n".join(texts), self_review="; ".join(texts)[:19_000], evidence=["all.txt"])
