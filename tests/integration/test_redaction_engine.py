@@ -99,7 +99,8 @@ def test_no_credential_can_be_read_anywhere_and_everything_else_can(
             config.write(f"secrets: {{vault: {{address: '{fake.url}'}}}}\n")
         project.commit({"fleet.yaml": "---\n".join([executor(file), agent(tools="[{name: '*'}]"), policy(f'"{level}"'), mission("tell")])})
         engine = project.engine()
-        until(lambda: "Succeeded" in project.remit("get", "run/tell-1", "-o", "json").out, "the end of the run")
+        until(lambda: _state(project) not in ("", "Pending", "Running"), "the end of the run", every_s=0.5)
+        assert _state(project) == "Succeeded"
         project.comes_to("tell", "NeedsApproval")  # what it asked a person for stands open
         until(lambda: "state: NeedsApproval" in _status(project), "the status in git")
         engine.stop()
@@ -129,3 +130,8 @@ def _status(project: Project) -> str:
         return project.repo.git("show", "remit/status:default/mission/tell.yaml")
     except Exception:
         return ""
+
+
+def _state(project: Project) -> str:
+    shown = project.remit("get", "run/tell-1", "-o", "json")
+    return str(json.loads(shown.out).get("status", {}).get("state", "")) if shown.code == 0 else ""
