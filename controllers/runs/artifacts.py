@@ -85,8 +85,8 @@ class ArtifactFiles:
         return Artifact(name=name, media_type=media_type, size=len(data), digest=digest, text=text, run=run)
 
     def content(self, data: bytes, redactor: Redactor, namespace: str) -> bytes:
-        """What is kept of ``data``: texts lose what ``redactor`` takes out, and secrets of ``namespace``. With the level
-        Off, and where it is no text in UTF-8, it is kept byte for byte. Doing it again changes nothing."""
+        """What is kept of ``data``: texts lose what ``redactor`` takes out, and secrets of ``namespace``. With the
+        level Off, and where it is no text in UTF-8, it is kept byte for byte. Doing it again changes nothing."""
         if redactor.level == OFF or b"\0" in data:
             return data
         try:

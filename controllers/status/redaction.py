@@ -11,5 +11,3 @@ _SHAPES = Redactor()
 def redact(text: str) -> str:
     """``text`` with every credential that can be told by its shape replaced. Doing it again changes nothing."""
     return _SHAPES.text(text)
-
-

@@ -1,5 +1,5 @@
-"""Credentials go through a real engine by every way an agent has, and are nowhere to be read afterwards: in no artifact,
-log, event, message, record, page or branch. With the level Off it is values that were handed out only."""
+"""Credentials go through a real engine by every way an agent has, and are nowhere to be read afterwards: in no
+artifact, log, event, message, record, page or branch. With the level Off it is values that were handed out only."""
 
 from __future__ import annotations
 
