@@ -61,7 +61,8 @@ class Gate:
     def authorize(self, tx: Transaction, run_uid: str, asked: Asked) -> Decision:
         """The answer to one call. Raises Refused: RunEnded, AlreadyReported, KeyDead, KeyReused,
         NobodyAsks."""
-        asked = replace(asked, target=words(asked.target, 2000))
+        target = words(asked.target, 2000)
+        asked = asked if target == asked.target else replace(asked, target=target)
         record = _open_run(tx, run_uid)
         call = tx.get(call_record.key_of(record.run, asked.key))
         if call is not None and not asked.is_call_of(ToolCallSpec.model_validate(call.spec)):

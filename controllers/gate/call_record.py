@@ -11,6 +11,7 @@ from schemas.authorize import Decision, DecisionWord
 from schemas.base import Key, ObjectRef
 from schemas.conditions import find, set_condition
 from schemas.event import EventType
+from schemas.parsed import parsed
 from schemas.policy import Verdict
 from schemas.resource import Declared, Resource
 from schemas.tool_call import ToolCallReason, ToolCallSpec, ToolCallState, ToolCallStatus
@@ -122,7 +123,7 @@ def decision(
 ) -> Decision:
     """The answer on the wire. ``request`` is what it waits for, or waited for; ``after`` is when another call like it
     may be answered otherwise."""
-    status = ToolCallStatus.model_validate(call.status)
+    status = parsed(ToolCallStatus, call.status)
     condition = find(status.conditions, "Succeeded")
     ended = status.state not in _WORDS and status.state is not ToolCallState.DENIED
     word = _WORDS.get(status.state, DecisionWord.DENY)

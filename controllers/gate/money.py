@@ -25,6 +25,7 @@ from schemas.base import Key
 from schemas.budget import DEFAULT_RUN_USD, BudgetSpec, OnBreach, Window
 from schemas.executor import ExecutorSpec
 from schemas.mission import Spend
+from schemas.parsed import parsed
 from schemas.policy import Verdict
 from schemas.quantities import to_micros
 from schemas.resource import Resource
@@ -109,7 +110,7 @@ def _work(tx: Transaction, asker: Asker) -> Work | None:
     executor = tx.get(asker.record.spec.executor_ref.key("Executor", asker.run.namespace))
     if executor is None:
         return None
-    program = ExecutorSpec.model_validate(executor.spec)
+    program = parsed(ExecutorSpec, executor.spec)
     return spending.work_of(tx, asker.mission, asker.agent, asker.agent_spec, program)
 
 
