@@ -90,7 +90,8 @@ class Session:
     """
 
     __slots__ = (
-        "_connection", "_dialect", "_errors", "_held", "_inserts", "_translate", "_updates", "failed", "memory", "wrote",
+        "_connection", "_dialect", "_errors", "_held", "_inserts", "_translate", "_updates",
+        "failed", "memory", "wrote",
     )  # fmt: skip
 
     def __init__(

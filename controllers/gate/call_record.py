@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
+from typing import Any, NamedTuple
 
 from controllers.gate.asking import Asked, Asker
 from controllers.gate.shown import redacted, words
 from schemas.authorize import Decision, DecisionWord
-from schemas.base import Key, ObjectRef
+from schemas.base import Key
 from schemas.conditions import find, set_condition
 from schemas.event import EventType
-from schemas.parsed import parsed
 from schemas.policy import Verdict
 from schemas.resource import Declared, Resource
-from schemas.tool_call import ToolCallReason, ToolCallSpec, ToolCallState, ToolCallStatus
+from schemas.tool_call import ToolCallReason, ToolCallState, ToolCallStatus
 from store.contract import Transaction
 
 ASK_AGAIN = timedelta(seconds=1)
@@ -26,6 +26,20 @@ _VERDICTS = {
     ToolCallState.DENIED: Verdict.DENY,
 }
 _DONE = "this call was made and its result is known: another call takes another Idempotency-Key"
+
+
+_NEW = ToolCallStatus()
+
+
+class Answered(NamedTuple):
+    """A call with what was answered, as it was written."""
+
+    call: Resource
+    status: ToolCallStatus
+
+    def decision(self, request: Resource | None = None, *, after: timedelta | None = None) -> Decision:
+        """The answer on the wire: see ``decision``."""
+        return decision(self.call, request, status=self.status, after=after)
 
 
 def key_of(run: Resource, key: str) -> Key:
@@ -45,10 +59,10 @@ def answer(
     *,
     request: Resource | None = None,
     **fields: object,
-) -> Resource:
+) -> Answered:
     """Write what was decided of a call, with its event; ``call`` None makes its record. The same answer again writes
     nothing."""
-    old = ToolCallStatus() if call is None else ToolCallStatus.model_validate(call.status)
+    old = _NEW if call is None else ToolCallStatus.model_validate(call.status)
     succeeded = False if state is ToolCallState.DENIED else None
     message = words(message, 2000)
     generation = 1 if call is None else call.generation
@@ -71,7 +85,7 @@ def answer(
     if call is None:
         call = _create(tx, asker, asked, new)
     elif new == old:
-        return call
+        return Answered(call, new)
     else:
         call = tx.put_status(call, new.to_wire())
     related = [asker.run.uid, asker.mission.uid, asker.agent.uid]
@@ -86,7 +100,7 @@ def answer(
     if request is not None:
         data |= {"request": request.name, "digest": request.spec["actionDigest"]}
     tx.event(EventType.CALL_DECIDED, call, reason=reason, message=f"{call.spec['tool']}: {message}", data=data)
-    return call
+    return Answered(call, new)
 
 
 def begin(tx: Transaction, asker: Asker, asked: Asked) -> Resource:
@@ -97,33 +111,45 @@ def begin(tx: Transaction, asker: Asker, asked: Asked) -> Resource:
 
 def _create(tx: Transaction, asker: Asker, asked: Asked, status: ToolCallStatus) -> Resource:
     place = key_of(asker.run, asked.key)
-    namespace = asker.run.namespace
-    agent = asker.agent
-    spec = ToolCallSpec(
-        run_ref=ObjectRef(name=asker.run.name),
-        mission_ref=ObjectRef(name=asker.mission.name),
-        agent_ref=ObjectRef(name=agent.name, namespace=None if agent.namespace == namespace else agent.namespace),
-        tool=asked.tool,
-        args=redacted(asked.args),
-        args_digest=asked.args_digest,
-        target=asked.target,
-        estimate=asked.estimate,
-        idempotency_key=asked.key,
-    )
     return tx.create(
-        Declared("ToolCall", namespace, place.name, spec.to_wire()),
+        Declared("ToolCall", place.namespace, place.name, spec_wire(asker, asked)),
         manager="controller/gate",
         owner_uid=asker.run.uid,
         status=status.to_wire(),
     )
 
 
+def spec_wire(asker: Asker, asked: Asked) -> dict[str, Any]:
+    """What ``ToolCallSpec.to_wire`` gives, without the model: every part was checked when it was asked for."""
+    namespace, agent = asker.run.namespace, asker.agent
+    wire: dict[str, Any] = {
+        "runRef": {"name": asker.run.name},
+        "missionRef": {"name": asker.mission.name},
+        "agentRef": {"name": agent.name},
+        "tool": asked.tool,
+        "args": redacted(asked.args),
+        "argsDigest": asked.args_digest,
+        "target": asked.target,
+        "idempotencyKey": asked.key,
+    }
+    if agent.namespace != namespace:
+        wire["agentRef"]["namespace"] = agent.namespace
+    if asked.estimate is not None:
+        wire["estimate"] = asked.estimate.to_wire()
+    return wire
+
+
 def decision(
-    call: Resource, request: Resource | None = None, *, again: bool = False, after: timedelta | None = None
+    call: Resource,
+    request: Resource | None = None,
+    *,
+    status: ToolCallStatus | None = None,
+    again: bool = False,
+    after: timedelta | None = None,
 ) -> Decision:
     """The answer on the wire. ``request`` is what it waits for, or waited for; ``after`` is when another call like it
-    may be answered otherwise."""
-    status = parsed(ToolCallStatus, call.status)
+    may be answered otherwise. ``status`` is that of the call, for who has it as a model."""
+    status = status or ToolCallStatus.model_validate(call.status)
     condition = find(status.conditions, "Succeeded")
     ended = status.state not in _WORDS and status.state is not ToolCallState.DENIED
     word = _WORDS.get(status.state, DecisionWord.DENY)

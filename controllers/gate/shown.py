@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from controllers.runs import text
@@ -15,6 +16,7 @@ def redacted(args: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+@lru_cache(maxsize=512)
 def words(given: str, limit: int) -> str:
     """Agent text as one line for people."""
     return text.line(str(redact_all(given)), limit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -94,11 +94,16 @@ def limits(tx: Transaction, work: Work, budgets: Iterable[tuple[Key, BudgetSpec]
     or changed is counted in first, in this transaction."""
     specs = dict(budgets)
     found = meters.meters(work, specs.items(), tx.now)
+    count_in_all(tx, found, specs)
+    return found
+
+
+def count_in_all(tx: Transaction, found: Iterable[Meter], specs: Mapping[Key, BudgetSpec]) -> None:
+    """Bring the accounts of these limits to what was spent before their Budgets were declared or changed."""
     for meter in found:
         declared = None if meter.budget is None else tx.get(meter.budget)
         if declared is not None:
             counting.count_in(tx, declared, specs[declared.key], meter.account, meter.span)
-    return found
 
 
 def reading(tx: Snapshot, account: str) -> Reading:
