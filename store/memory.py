@@ -15,7 +15,7 @@ from schemas.base import Key
 from schemas.resource import Resource
 from store.contract import Balance, LedgerEntry
 
-MOST = 4_000
+MOST = 2_000
 """Objects, or accounts, that are known at a time."""
 _LONGEST = 64
 _LISTS = 64

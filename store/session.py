@@ -22,7 +22,7 @@ from store.memory import Memory
 Row = tuple[Any, ...]
 Params = Mapping[str, Any]
 _NONE: Params = {}
-_MOST_HELD = 1_000
+_MOST_HELD = 500
 
 
 class DriverConnection(Protocol):
