@@ -32,6 +32,7 @@ from controllers.reconcilers import (
     policies,
     sessions,
     sub_agents,
+    tool_servers,
     unreconciled,
     waivers,
 )
@@ -352,6 +353,7 @@ def make_reconcilers(
         "Session": sessions.reconcile,
         "Source": _rests,
         sub_agents.KIND: sub_agents.reconcile,
+        "ToolServer": tool_servers.reconcile,
         "Waiver": waivers.reconcile,
     }
 

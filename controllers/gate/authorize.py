@@ -55,7 +55,7 @@ class Gate:
     ) -> None:
         """``stops`` is what stops work beside the Holds in the store."""
         self.stops = stops
-        self._rulebook = rulebook or rules.Rulebook()
+        self.rulebook = rulebook or rules.Rulebook()
         self._limits = tuple(limits)
 
     def authorize(self, tx: Transaction, run_uid: str, asked: Asked) -> Decision:
@@ -111,7 +111,7 @@ class Gate:
             return self._decide(tx, Asker.load(tx, record), asked, call)
 
     def _decide(self, tx: Transaction, asker: Asker, asked: Asked, call: Resource | None) -> Decision:
-        policies = self._rulebook.of(tx, asker.agent)
+        policies = self.rulebook.of(tx, asker.agent)
         cost = money.budget(tx, asker, asked)
         ruling = self._ruling(tx, asker, asked, policies, cost)
         if asker.record.changed:
