@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
@@ -25,14 +24,19 @@ MAX_DEFINITIONS = 900 * 1024
 MAX_CALL = timedelta(hours=1)
 MAX_WAIT = timedelta(minutes=10)
 
-_NAME = r"^[A-Za-z0-9_.-]{1,128}$"
+TOOL_PATTERN = r"^[A-Za-z0-9_.-]{1,128}$"
+PREFIX_PATTERN = r"^[\x20-\x7e]*$"
+URL_PATTERN = r"^https?://[\x21-\x7e]+$"
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_URL = re.compile(
+    r"(https?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(:[0-9]{1,5})?([/?][\x21\x22\x24-\x5b\x5d-\x7e]*)?"
+)
 _RESERVED_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "mcp-session-id",
      "mcp-protocol-version", "mcp-method", "mcp-name", "last-event-id"}
 )  # fmt: skip
 
-ToolName = Annotated[str, StringConstraints(pattern=_NAME)]
+ToolName = Annotated[str, StringConstraints(pattern=TOOL_PATTERN)]
 """Name of a tool as its server gives it. Under Remit it is ``mcp:<server>/<name>``."""
 DefinitionDigest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -87,7 +91,7 @@ class Header(Model):
     value: str | None = Field(None, max_length=8192, pattern=LINE_PATTERN, description="Plain value; never a secret.")
     value_from: ValueFrom | None = Field(None, description="Where the value is taken from.")
     prefix: str = Field(
-        "", max_length=100, pattern=r"^[\x20-\x7e]*$", description="What stands before a referenced value: 'Bearer '."
+        "", max_length=100, pattern=PREFIX_PATTERN, description="What stands before a referenced value: 'Bearer '."
     )
 
     @model_validator(mode="after")
@@ -98,15 +102,9 @@ class Header(Model):
 
 
 def _server_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        raise ValueError("write an address such as https://mcp.example.org/mcp") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise ValueError("write an address such as https://mcp.example.org/mcp")
-    if parts.username is not None or parts.password is not None or parts.fragment:
-        raise ValueError("no user, password or fragment: credentials belong in headers, by reference")
+    parts = _URL.fullmatch(value)
+    if parts is None or not 0 < int((parts[3] or ":443")[1:]) <= 65535:
+        raise ValueError("write an address such as https://mcp.example.org/mcp, without user, password and fragment")
     return value
 
 
@@ -114,7 +112,7 @@ class HttpServer(Model):
     """A server that speaks streamable HTTP."""
 
     url: Annotated[
-        str, StringConstraints(min_length=8, max_length=2048, pattern=r"^https?://[\x21-\x7e]+$"),
+        str, StringConstraints(min_length=8, max_length=2048, pattern=URL_PATTERN),
         AfterValidator(_server_url),
     ] = Field(description="Address of its MCP endpoint.")  # fmt: skip
     headers: tuple[Header, ...] = Field((), max_length=50, description="Sent with every request.")
