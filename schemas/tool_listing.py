@@ -9,7 +9,7 @@ from pydantic import Field
 from schemas.base import JsonObject, Model
 from schemas.policy import Risk
 from schemas.protocol import Message
-from schemas.tool_server import MAX_TOOLS, ToolServerSpec
+from schemas.tool_server import MAX_TOOLS
 
 RESOURCE, PROMPT = "@resource", "@prompt"
 """What the resources and prompts of a server are called at the gate: no tool can have such a name."""
@@ -22,7 +22,7 @@ class ServerView(Model):
     namespace: str = Field(description="Its namespace.")
     uid: str = Field(description="Its uid.")
     generation: int = Field(description="Generation of the spec.")
-    spec: ToolServerSpec = Field(description="What is declared.")
+    spec: JsonObject = Field(description="What is declared, with every default.")
     run: str = Field(description="Name of the run that asks.")
     reach: tuple[str, ...] = Field((), description="Which of @resource and @prompt the agent may ever be allowed.")
     agent: str = Field(description="The agent that asks, as namespace/name.")

@@ -60,7 +60,7 @@ class ToolServerEndpoints:
                 namespace=server.namespace,
                 uid=server.uid,
                 generation=server.generation,
-                spec=ToolServerSpec.model_validate(server.spec),
+                spec=server.spec,
                 run=asker.run.name,
                 reach=tuple(what for what in (RESOURCE, PROMPT) if may_ever(f"mcp:{name}/{what}", facts, policies)),
                 agent=f"{asker.agent.namespace}/{asker.agent.name}",

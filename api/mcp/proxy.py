@@ -12,7 +12,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from api.mcp import tasks as task_handles
 from api.mcp.engine import Caller, Engine, NoLeave
@@ -27,10 +27,6 @@ from schemas.tool_server import ToolServerSpec, ToolState
 
 Context = ServerRequestContext[Any, Any]
 R = TypeVar("R", bound=BaseModel)
-VIEW_S = 2.0
-"""How long what the engine said of the ToolServer is used again."""
-LOOK_S = 30.0
-"""How long the definitions of the server are used again, unless it says that they changed."""
 LIST_S = 30.0
 REFUSED = -32010
 """Code of the JSON-RPC error for a refusal where no result can say it."""
@@ -40,11 +36,15 @@ _NO = (NoLeave, ServerFault, ServerSays, Refusal)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a proxy behaves. ``approval_url`` is a page where people answer, with ``{request}`` in it; "" without one."""
+    """How a proxy behaves. ``approval_url`` is a page where people answer, with ``{request}`` in it; "" without one.
+    What the engine said of the ToolServer is used again for ``view_s``; the definitions of the server for ``look_s``,
+    unless it says that they changed."""
 
     server: str
     version: str = ""
     approval_url: str = ""
+    view_s: float = 2.0
+    look_s: float = 30.0
 
 
 @dataclass(slots=True)
@@ -52,6 +52,7 @@ class _Known:
     """What is known for one caller."""
 
     view: ServerView
+    spec: ToolServerSpec
     viewed_at: float
     offered: dict[str, tools.Offered] = field(default_factory=dict)
     looked_at: float = float("-inf")
@@ -129,7 +130,7 @@ class Proxy:
         caller = self._who(context)
         try:
             known = await self._view(caller, fresh=True)
-            if known.view.spec.suspend:
+            if known.spec.suspend:
                 return types.ListToolsResult(tools=[], ttl_ms=0, cache_scope="private")
             await self._look(caller, known)
             judged = await self._tell(caller, known)
@@ -167,11 +168,11 @@ class Proxy:
         caller = self._who(context)
         try:
             known = await self._view(caller, fresh=True)
-            if what not in known.view.reach or known.view.spec.suspend:
+            if what not in known.view.reach or known.spec.suspend:
                 return None
-            upstream = await self._upstream(caller, known.view.spec)
+            upstream = await self._upstream(caller, known.spec)
             found = await upstream.list(request, result, LIST_S)
-            return _bounded(found, known.view.spec)
+            return _bounded(found, known.spec)
         except _NO as error:
             if isinstance(error, ServerSays) and error.code == types.METHOD_NOT_FOUND:
                 return None
@@ -189,8 +190,8 @@ class Proxy:
             call = Call(tool.caller, known.view.run, name, dict(params.arguments or {}), hinted_risk=hint)
             found = await self._gate.ask(call, params.request_state)
             if found.waits:
-                return await self._wait(tool, known.view.spec, found)
-            return await self._made(tool, found, known.view.spec)
+                return await self._wait(tool, known.spec, found)
+            return await self._made(tool, found, known.spec)
         except _NO as error:
             return _error(_said(error))
 
@@ -232,7 +233,7 @@ class Proxy:
         try:
             answered = await self._gate.hold(waiting, None, quiet)
             known = await self._view(tool.caller)
-            found = await asyncio.shield(self._made(tool, answered, known.view.spec))
+            found = await asyncio.shield(self._made(tool, answered, known.spec))
         except _NO as error:
             found = _error(_said(error))
         return found.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -244,7 +245,7 @@ class Proxy:
         async def work() -> types.CallToolResult:
             # While a person was asked, the server may have changed the tool, or somebody taken its pin away.
             known, _ = await self._accepted(tool.caller, params.name)
-            upstream = await self._upstream(tool.caller, known.view.spec)
+            upstream = await self._upstream(tool.caller, known.spec)
             found = await upstream.call(params.name, params.arguments, spec.call_timeout.total_seconds())
             content = [_plain(item) for item in found.content]
             return _bounded(found.model_copy(update={"meta": None, "content": content}), spec)
@@ -285,7 +286,7 @@ class Proxy:
         """What has no result that could say no: it is refused with an error."""
         caller = self._who(context)
         try:
-            spec = (known := await self._view(caller)).view.spec
+            spec = (known := await self._view(caller)).spec
             if spec.suspend:
                 raise Refusal("spec.suspend of the ToolServer stops all of it")
 
@@ -322,10 +323,11 @@ class Proxy:
     async def _view(self, caller: Caller, *, fresh: bool = False) -> _Known:
         now = self._clock.monotonic()
         known = self._known.get(caller.uid)
-        if known is not None and not fresh and now - known.viewed_at < VIEW_S:
+        if known is not None and not fresh and now - known.viewed_at < self._options.view_s:
             return known
         try:
             view = await self._engine.view(caller, self._options.server)
+            spec = _spec(view)
         except NoLeave:
             self._known.pop(caller.uid, None)
             raise
@@ -334,8 +336,8 @@ class Proxy:
             if len(self._known) >= _MOST_CALLERS:
                 oldest = min(self._known, key=lambda uid: self._known[uid].viewed_at)
                 del self._known[oldest]
-            known = self._known[caller.uid] = _Known(view, now)
-        known.view, known.viewed_at = view, now
+            known = self._known[caller.uid] = _Known(view, spec, now)
+        known.view, known.spec, known.viewed_at = view, spec, now
         return known
 
     async def _upstream(self, caller: Caller, spec: ToolServerSpec) -> Upstream:
@@ -350,7 +352,7 @@ class Proxy:
 
     async def _look(self, caller: Caller, known: _Known) -> None:
         """Ask the server for its tools."""
-        upstream = await self._upstream(caller, known.view.spec)
+        upstream = await self._upstream(caller, known.spec)
         wires = await upstream.definitions(LIST_S)
         known.offered = {each.name: each for each in tools.offered(wires)}
         known.looked_at, known.changes = self._clock.monotonic(), upstream.changes
@@ -367,12 +369,12 @@ class Proxy:
         """What is known, and the risk that the server names, of a tool whose definition is the accepted one. Raises
         Refusal for every other, NoLeave, ServerFault, ServerSays."""
         known = await self._view(caller)
-        spec = known.view.spec
+        spec = known.spec
         if spec.suspend:
             raise Refusal("spec.suspend of the ToolServer stops all of its tools")
         pins = {pin.tool: pin.digest for pin in spec.pins}
         upstream = await self._upstream(caller, spec)
-        stale = self._clock.monotonic() - known.looked_at > LOOK_S or known.changes != upstream.changes
+        stale = self._clock.monotonic() - known.looked_at > self._options.look_s or known.changes != upstream.changes
         if stale or name not in known.offered:
             await self._look(caller, known)
         offered = known.offered.get(name)
@@ -391,6 +393,13 @@ class Proxy:
     def _page_of(self, waiting: Open) -> str:
         request = waiting.decision.approval_request
         return self._options.approval_url.replace("{request}", request) if request else ""
+
+
+def _spec(view: ServerView) -> ToolServerSpec:
+    try:
+        return ToolServerSpec.model_validate(view.spec, by_alias=True, by_name=False)
+    except ValidationError:
+        raise NoLeave("the engine declares the server in a way that this proxy does not know") from None
 
 
 def _same_server(old: ToolServerSpec, new: ToolServerSpec) -> bool:

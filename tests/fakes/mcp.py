@@ -179,14 +179,13 @@ class ToolBench:
         who = options.pop("who", lambda _: caller)
         secrets = local_secrets({"TICKETS_TOKEN": "s3cret-value-of-tickets"})
         openers = Openers(secrets, self.folder, dict(os.environ), clock, blocking, self.said.append)
-        keys = itertools.count(1)
         url = port if isinstance(port, str) else port.url
         try:
             async with Engine(url, clock, restart_s=restart_s) as engine:
                 made = Proxy(
-                    Options(SERVER, "1", **options), engine,
+                    Options(SERVER, "1", **{"view_s": 0.0, "look_s": 0.0, **options}), engine,
                     lambda spec: self.near() if near else openers.upstream(SERVER, "default", spec), clock, who=who,
-                    new_key=lambda: f"key-{next(keys)}", secret=b"s" * 32,
+                    new_key=lambda: f"key-{next(self.numbers)}", secret=b"s" * 32,
                 )  # fmt: skip
                 try:
                     yield made
@@ -199,9 +198,8 @@ class ToolBench:
     async def on_port(self, port: AgentPort, **options: Any) -> AsyncIterator[str]:
         """The proxy as a server; its address."""
         door = {name: options.pop(name) for name in ("proxy_token", "hosts") if name in options}
-        async with self.proxy(port, who=web.who, **options) as proxy:
-            async with listening(web.application(proxy, **door)) as url:
-                yield url + web.PATH
+        async with self.proxy(port, who=web.who, **options) as proxy, listening(web.application(proxy, **door)) as url:
+            yield url + web.PATH
 
 
 @asynccontextmanager

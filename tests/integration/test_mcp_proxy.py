@@ -6,23 +6,25 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import httpx2
 import mcp_types as types
 import pytest
 from mcp import Client
 from mcp.client.extension import ClientExtension, ResultClaim
 from mcp.client.session import ClientSession
+from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from controllers.runs import records
 from controllers.runtime.clock import SystemClock
-from schemas.base import Key
-from schemas.run import RunState
+from schemas.run import RunReason, RunState
 from schemas.tool_server import ToolState
 from tests.fakes.agent_port import AgentPort, serving
 from tests.fakes.gate import Gate
-from tests.fakes.mcp import NAMES, ToolBench, definition, text_of
+from tests.fakes.mcp import NAMES, ToolBench, definition, listening, text_of
+from tests.fakes.programs import mcp_server
 from tests.fakes.runs import RunBench
 
 pytestmark = pytest.mark.asyncio
@@ -47,14 +49,13 @@ async def listed(client: Client) -> list[str]:
 @pytest.mark.parametrize("mode", MODES)
 async def test_an_allowed_call_reaches_the_server_and_is_recorded(bench: ToolBench, mode: str) -> None:
     bench.declare()
-    async with serving(bench.bench) as port, bench.proxy(port) as proxy:
-        async with Client(proxy.server(), mode=mode) as client:
-            assert await listed(client) == list(NAMES)
-            result = await client.call_tool("echo", {"text": "hello"})
-            assert json.loads(text_of(result)) == {"text": "hello"}
-            assert not result.is_error
-            failed = await client.call_tool("fail", {})
-            assert (failed.is_error, text_of(failed)) == (True, "it went wrong")
+    async with serving(bench.bench) as port, bench.proxy(port) as proxy, Client(proxy.server(), mode=mode) as client:
+        assert await listed(client) == list(NAMES)
+        result = await client.call_tool("echo", {"text": "hello"})
+        assert json.loads(text_of(result)) == {"text": "hello"}
+        assert not result.is_error
+        failed = await client.call_tool("fail", {})
+        assert (failed.is_error, text_of(failed)) == (True, "it went wrong")
     first, second = bench.calls()
     assert (first.spec["tool"], first.state) == ("mcp:tickets/echo", "Succeeded")
     assert first.status["outputDigest"].startswith("sha256:")
@@ -66,14 +67,13 @@ async def test_a_denied_call_says_why_and_never_reaches_the_server(bench: ToolBe
     bench.declare()
     bench.policy(rules=[{"name": "no-echo", "match": {"tools": ["mcp:tickets/echo"], "when": "args.text == 'no'"},
                          "verdict": "Deny", "reason": "because"}])  # fmt: skip
-    async with serving(bench.bench) as port, bench.proxy(port) as proxy:
-        async with Client(proxy.server(), mode=mode) as client:
-            assert "echo" in await listed(client)
-            result = await client.call_tool("echo", {"text": "no"})
-            assert result.is_error
-            assert "no-echo" in text_of(result)
-            assert "because" in text_of(result)
-            assert not (await client.call_tool("echo", {"text": "yes"})).is_error
+    async with serving(bench.bench) as port, bench.proxy(port) as proxy, Client(proxy.server(), mode=mode) as client:
+        assert "echo" in await listed(client)
+        result = await client.call_tool("echo", {"text": "no"})
+        assert result.is_error
+        assert "no-echo" in text_of(result)
+        assert "because" in text_of(result)
+        assert not (await client.call_tool("echo", {"text": "yes"})).is_error
     assert bench.made == ["echo"]
 
 
@@ -150,7 +150,6 @@ async def test_a_changed_tool_is_quarantined_until_it_is_accepted(bench: ToolBen
         assert "echo (description)" in alert.spec["title"]
         assert reasons == ["Seen", "Accepted", "Seen", "Quarantined"]
         bench.declare()  # with the new digest: a commit
-        await SystemClock().sleep(2.1)
         assert len(await listed(client)) == len(NAMES)
         assert not (await client.call_tool("echo", {})).is_error
     assert bench.reconcile().quarantined == 0
@@ -170,15 +169,18 @@ async def test_a_call_is_held_with_progress_until_a_person_allows_it(bench: Tool
     async def progress(done: float, total: float | None, message: str | None) -> None:
         heard.append(str(message))
 
-    async with serving(bench.bench) as port, bench.proxy(port) as proxy:
-        async with Client(proxy.server(), mode="legacy") as client:
-            call = asyncio.create_task(client.call_tool("echo", {"n": 1}, progress_callback=progress))
-            await bench.asked()
-            assert bench.made == []
-            bench.answer()
-            result = await asyncio.wait_for(call, 30)
-            assert not result.is_error
-            assert "a person has to approve this" in heard[0]
+    async with (
+        serving(bench.bench) as port,
+        bench.proxy(port) as proxy,
+        Client(proxy.server(), mode="legacy") as client,
+    ):
+        call = asyncio.create_task(client.call_tool("echo", {"n": 1}, progress_callback=progress))
+        await bench.asked()
+        assert bench.made == []
+        bench.answer()
+        result = await asyncio.wait_for(call, 30)
+        assert not result.is_error
+        assert "a person has to approve this" in heard[0]
     assert bench.made == ["echo"]
     assert [call.state for call in bench.calls()] == ["Succeeded"]
 
@@ -186,35 +188,37 @@ async def test_a_call_is_held_with_progress_until_a_person_allows_it(bench: Tool
 async def test_the_identical_call_later_is_the_same_call_and_is_made_once(bench: ToolBench) -> None:
     bench.declare(approvalWait="0s")
     bench.policy(rules=ASKS)
-    async with serving(bench.bench) as port, bench.proxy(port) as proxy:
-        async with Client(proxy.server(), mode="legacy") as client:
-            for _ in range(2):
-                result = await client.call_tool("echo", {"n": 1})
-                assert result.is_error
-                assert "retry the identical call later" in text_of(result)
-            assert len(bench.calls()) == 1
-            other = await client.call_tool("echo", {"n": 2})
-            assert other.is_error
-            assert len(bench.requests("Pending")) == 2
-            with bench.bench.tx() as tx:
-                found = next(r for r in bench.requests() if r.spec["args"] == {"n": 2}) if False else None
-                assert found is None
-                del tx
-            for request in bench.requests("Pending"):
-                name = str(request.name)
-                assert name in text_of(result) or name in text_of(other)
+    async with (
+        serving(bench.bench) as port,
+        bench.proxy(port) as proxy,
+        Client(proxy.server(), mode="legacy") as client,
+    ):
+        for _ in range(2):
+            result = await client.call_tool("echo", {"n": 1})
+            assert result.is_error
+            assert "retry the identical call later" in text_of(result)
+        assert len(bench.calls()) == 1
+        other = await client.call_tool("echo", {"n": 2})
+        assert other.is_error
+        assert len(bench.requests("Pending")) == 2
+        for request in bench.requests("Pending"):
+            name = str(request.name)
+            assert name in text_of(result) or name in text_of(other)
     assert bench.made == []
 
 
 async def test_an_approved_call_is_made_when_it_comes_again_and_the_next_one_asks_anew(bench: ToolBench) -> None:
     bench.declare(approvalWait="0s")
     bench.policy(rules=ASKS)
-    async with serving(bench.bench) as port, bench.proxy(port) as proxy:
-        async with Client(proxy.server(), mode="legacy") as client:
-            assert (await client.call_tool("echo", {"n": 1})).is_error
-            bench.answer()
-            assert not (await client.call_tool("echo", {"n": 1})).is_error
-            assert "retry" in text_of(await client.call_tool("echo", {"n": 1}))
+    async with (
+        serving(bench.bench) as port,
+        bench.proxy(port) as proxy,
+        Client(proxy.server(), mode="legacy") as client,
+    ):
+        assert (await client.call_tool("echo", {"n": 1})).is_error
+        bench.answer()
+        assert not (await client.call_tool("echo", {"n": 1})).is_error
+        assert "retry" in text_of(await client.call_tool("echo", {"n": 1}))
     assert bench.made == ["echo"]
     assert [call.state for call in bench.calls()] == ["Succeeded", "Asking"]
 
@@ -238,7 +242,7 @@ async def test_a_restarted_proxy_finds_the_leave_that_was_given_meanwhile(bench:
         async with bench.proxy(port) as proxy, Client(proxy.server()) as client:
             assert (await client.call_tool("echo", {"n": 1})).is_error
         bench.answer()
-        async with bench.proxy(port, keys="b") as proxy, Client(proxy.server()) as client:
+        async with bench.proxy(port) as proxy, Client(proxy.server()) as client:
             assert not (await client.call_tool("echo", {"n": 1})).is_error
             assert (await client.call_tool("echo", {"n": 1})).is_error
     assert bench.made == ["echo"]
@@ -267,10 +271,13 @@ async def test_a_client_that_shows_pages_gets_the_page_where_people_answer(bench
         bench.answer()
         return types.ElicitResult(action="accept")
 
-    async with serving(bench.bench) as port, bench.proxy(port, approval_url=URL) as proxy:
-        async with Client(proxy.server(), elicitation_callback=show) as client:
-            result = await client.call_tool("echo", {"n": 1})
-            assert not result.is_error
+    async with (
+        serving(bench.bench) as port,
+        bench.proxy(port, approval_url=URL) as proxy,
+        Client(proxy.server(), elicitation_callback=show) as client,
+    ):
+        result = await client.call_tool("echo", {"n": 1})
+        assert not result.is_error
     (page,) = seen
     (request,) = bench.requests()
     assert page.url == f"https://approvals.example/{request.name}"
@@ -293,28 +300,24 @@ async def _with(session: ClientSession, args: dict[str, Any], state: str) -> str
 async def test_a_request_state_holds_for_its_call_once_and_cannot_be_made_up(bench: ToolBench) -> None:
     bench.declare(approvalWait="0s")
     bench.policy(rules=ASKS)
-    async with serving(bench.bench) as port, bench.proxy(port, approval_url=URL) as proxy:
-        async with Client(proxy.server(), elicitation_callback=eliciting([])) as client:
-            state = await _state(client, {"n": 1})
-            bench.answer()
-            body, _, tag = state.partition(".")
-            for forged in ("", "a.b", f"{body}.{tag[:-2]}AA", f"{body[:-2]}AA.{tag}", "x" * 10_000, "\u00e9.\u00e9"):
-                assert "requestState is not of this call" in await _with(client.session, {"n": 1}, forged)
-            assert "requestState is not of this call" in await _with(client.session, {"n": 2}, state)
-            assert json.loads(await _with(client.session, {"n": 1}, state)) == {"n": 1}
-            assert "requestState is not of this call" in await _with(client.session, {"n": 1}, state)
+    async with (
+        serving(bench.bench) as port,
+        bench.proxy(port, approval_url=URL) as proxy,
+        Client(proxy.server(), elicitation_callback=eliciting([])) as client,
+    ):
+        state = await _state(client, {"n": 1})
+        bench.answer()
+        body, _, tag = state.partition(".")
+        for forged in ("", "a.b", f"{body}.{tag[:-2]}AA", f"{body[:-2]}AA.{tag}", "x" * 10_000, "\u00e9.\u00e9"):
+            assert "requestState is not of this call" in await _with(client.session, {"n": 1}, forged)
+        assert "requestState is not of this call" in await _with(client.session, {"n": 2}, state)
+        assert json.loads(await _with(client.session, {"n": 1}, state)) == {"n": 1}
+        assert "requestState is not of this call" in await _with(client.session, {"n": 1}, state)
     assert bench.made == ["echo"]
-
-
-class TaskResult(types.Result):
-    """A handle, as the extension defines it."""
-
-    result_type: Any = "task"
 
 
 def with_tasks() -> ClientExtension:
     """A client's side of the extension, by hand: it takes the handle and polls."""
-    from typing import Literal
 
     class Handle(types.Result):
         result_type: Literal["task"] = "task"
@@ -351,15 +354,18 @@ def with_tasks() -> ClientExtension:
 async def test_a_client_with_tasks_gets_a_handle_and_the_result_when_a_person_has_answered(bench: ToolBench) -> None:
     bench.declare(approvalWait="0s")
     bench.policy(rules=ASKS)
-    async with serving(bench.bench) as port, bench.proxy(port, approval_url=URL) as proxy:
-        async with Client(proxy.server(), extensions=[with_tasks()], elicitation_callback=eliciting([])) as client:
-            call = asyncio.create_task(client.call_tool("echo", {"n": 1}))
-            await bench.asked()
-            await SystemClock().sleep(0.3)
-            assert not call.done()
-            bench.answer()
-            result = await asyncio.wait_for(call, 30)
-            assert json.loads(text_of(result)) == {"n": 1}
+    async with (
+        serving(bench.bench) as port,
+        bench.proxy(port, approval_url=URL) as proxy,
+        Client(proxy.server(), extensions=[with_tasks()], elicitation_callback=eliciting([])) as client,
+    ):
+        call = asyncio.create_task(client.call_tool("echo", {"n": 1}))
+        await bench.asked()
+        await SystemClock().sleep(0.3)
+        assert not call.done()
+        bench.answer()
+        result = await asyncio.wait_for(call, 30)
+        assert json.loads(text_of(result)) == {"n": 1}
     assert bench.made == ["echo"]
     assert [call.state for call in bench.calls()] == ["Succeeded"]
 
@@ -419,7 +425,6 @@ async def test_a_run_that_ended_has_no_tools_any_more(bench: ToolBench) -> None:
     async with serving(bench.bench) as port, bench.proxy(port) as proxy, Client(proxy.server()) as client:
         assert not (await client.call_tool("echo", {})).is_error
         _end(bench, port)
-        await SystemClock().sleep(2.1)
         assert "is over" in text_of(await client.call_tool("echo", {}))
     assert bench.made == ["echo"]
 
@@ -427,7 +432,7 @@ async def test_a_run_that_ended_has_no_tools_any_more(bench: ToolBench) -> None:
 def _end(bench: ToolBench, port: AgentPort) -> None:
     now = bench.bench.clock()
     ending = records.Ending(
-        state=RunState.SUCCEEDED, reason=records.RunReason.COMPLETED, message="", exit_code=0, retryable=False,
+        state=RunState.SUCCEEDED, reason=RunReason.COMPLETED, message="", exit_code=0, retryable=False,
         artifacts=(), started_at=now, ended_at=now, usage=None,
     )  # fmt: skip
     with bench.bench.tx() as tx:
@@ -461,21 +466,19 @@ async def test_arguments_that_the_gate_cannot_take_stop_the_call(bench: ToolBenc
 @pytest.mark.parametrize("mode", MODES)
 async def test_resources_and_prompts_pass_the_gate_under_names_of_their_own(bench: ToolBench, mode: str) -> None:
     bench.declare()
-    async with serving(bench.bench) as port, bench.proxy(port) as proxy:
-        async with Client(proxy.server(), mode=mode) as client:
-            assert [r.uri for r in (await client.list_resources()).resources] == ["memo://note"]
-            (content,) = (await client.read_resource("memo://note")).contents
-            assert isinstance(content, types.TextResourceContents)
-            assert content.text == "a note"
-            assert [p.name for p in (await client.list_prompts()).prompts] == ["greet"]
-            assert len((await client.get_prompt("greet")).messages) == 1
-            bench.agent(tools=[{"name": "mcp:tickets/echo"}])
-            await SystemClock().sleep(2.1)
-            assert (await client.session.list_resources()).resources == []
-            with pytest.raises(MCPError, match="denied"):
-                await client.session.read_resource("memo://note")
-            with pytest.raises(MCPError, match="denied"):
-                await client.session.get_prompt("greet")
+    async with serving(bench.bench) as port, bench.proxy(port) as proxy, Client(proxy.server(), mode=mode) as client:
+        assert [r.uri for r in (await client.list_resources()).resources] == ["memo://note"]
+        (content,) = (await client.read_resource("memo://note")).contents
+        assert isinstance(content, types.TextResourceContents)
+        assert content.text == "a note"
+        assert [p.name for p in (await client.list_prompts()).prompts] == ["greet"]
+        assert len((await client.get_prompt("greet")).messages) == 1
+        bench.agent(tools=[{"name": "mcp:tickets/echo"}])
+        assert (await client.session.list_resources()).resources == []
+        with pytest.raises(MCPError, match="denied"):
+            await client.session.read_resource("memo://note")
+        with pytest.raises(MCPError, match="denied"):
+            await client.session.get_prompt("greet")
     found = {(call.spec["tool"], call.spec["target"], call.state) for call in bench.calls()}
     assert found == {
         ("mcp:tickets/@resource", "memo://note", "Succeeded"), ("mcp:tickets/@resource", "memo://note", "Denied"),
@@ -488,30 +491,27 @@ async def test_resources_and_prompts_pass_the_gate_under_names_of_their_own(benc
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_over_http_each_caller_is_the_run_of_its_token(bench: ToolBench, mode: str) -> None:
-    import httpx2
-    from mcp.client.streamable_http import streamable_http_client
-
     bench.declare()
     other = bench.bench.order()
     bench.agent(other, tools=[{"name": "mcp:tickets/big"}])
     async with serving(bench.bench) as port, bench.on_port(port) as url:
         for run, seen in ((bench.run, list(NAMES)), (other, ["big"])):
             headers = {"Authorization": f"Bearer {bench.token(run)}"}
-            async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=30) as http:
-                async with Client(streamable_http_client(url, http_client=http), mode=mode) as client:
-                    assert await listed(client) == seen
-                    result = await client.call_tool("big", {"size": 3})
-                    assert text_of(result) == "xxx"
-                    refused = await client.call_tool("echo", {})
-                    assert refused.is_error == (run is other)
+            async with (
+                httpx2.AsyncClient(headers=headers, trust_env=False, timeout=30) as http,
+                Client(streamable_http_client(url, http_client=http), mode=mode) as client,
+            ):
+                assert await listed(client) == seen
+                result = await client.call_tool("big", {"size": 3})
+                assert text_of(result) == "xxx"
+                refused = await client.call_tool("echo", {})
+                assert refused.is_error == (run is other)
     assert sorted(call.spec["runRef"]["name"] for call in bench.calls() if call.state == "Succeeded") == sorted(
         [bench.run.name, bench.run.name, other.name]
     )
 
 
 async def test_over_http_nobody_comes_in_without_the_token_of_a_run(bench: ToolBench) -> None:
-    import httpx2
-
     bench.declare()
     async with serving(bench.bench) as port, bench.on_port(port, proxy_token="p" * 20) as url:
         good = {"Authorization": f"Bearer {bench.token()}", "X-Remit-Proxy-Token": "p" * 20}
@@ -527,8 +527,6 @@ async def test_over_http_nobody_comes_in_without_the_token_of_a_run(bench: ToolB
 
 
 async def test_over_http_a_session_of_another_run_cannot_be_taken_over(bench: ToolBench) -> None:
-    import httpx2
-
     bench.declare()
     other = bench.bench.order()
     bench.agent(other, tools=[{"name": "mcp:tickets/big"}])
@@ -537,22 +535,22 @@ async def test_over_http_a_session_of_another_run_cannot_be_taken_over(bench: To
         "params": {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}},
     }  # fmt: skip
     accept = {"Accept": "application/json, text/event-stream"}
-    async with serving(bench.bench) as port, bench.on_port(port) as url:
-        async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
-            mine = {**accept, "Authorization": f"Bearer {bench.token()}"}
-            begun = await http.post(url, json=begin, headers=mine)
-            assert begun.status_code == 200
-            session = {"Mcp-Session-Id": begun.headers["mcp-session-id"]}
-            ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
-            foreign = {**accept, **session, "Authorization": f"Bearer {bench.token(other)}"}
-            assert (await http.post(url, json=ping, headers=foreign)).status_code in (403, 404)
-            assert (await http.post(url, json=ping, headers={**mine, **session})).status_code == 200
+    async with (
+        serving(bench.bench) as port,
+        bench.on_port(port) as url,
+        httpx2.AsyncClient(trust_env=False, timeout=30) as http,
+    ):
+        mine = {**accept, "Authorization": f"Bearer {bench.token()}"}
+        begun = await http.post(url, json=begin, headers=mine)
+        assert begun.status_code == 200
+        session = {"Mcp-Session-Id": begun.headers["mcp-session-id"]}
+        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        foreign = {**accept, **session, "Authorization": f"Bearer {bench.token(other)}"}
+        assert (await http.post(url, json=ping, headers=foreign)).status_code in (403, 404)
+        assert (await http.post(url, json=ping, headers={**mine, **session})).status_code == 200
 
 
 async def test_the_server_over_http_is_reached_with_its_secret_header(bench: ToolBench) -> None:
-    from tests.fakes.mcp import listening
-    from tests.fakes.programs import mcp_server
-
     seen: list[str] = []
     inner = mcp_server.make(bench.tools).streamable_http_app()
 
@@ -565,14 +563,19 @@ async def test_the_server_over_http_is_reached_with_its_secret_header(bench: Too
         header = {"name": "Authorization", "prefix": "Bearer ", "valueFrom": {"env": "TICKETS_TOKEN"}}
         http = {"url": f"{url}/mcp", "network": "Loopback", "headers": [header]}
         bench.declare(type="Http", http=http)
-        async with serving(bench.bench) as port, bench.proxy(port, near=False) as proxy:
-            async with Client(proxy.server()) as client:
-                assert await listed(client) == list(NAMES)
-                assert json.loads(text_of(await client.call_tool("echo", {"n": 1}))) == {"n": 1}
+        async with (
+            serving(bench.bench) as port,
+            bench.proxy(port, near=False) as proxy,
+            Client(proxy.server()) as client,
+        ):
+            assert await listed(client) == list(NAMES)
+            assert json.loads(text_of(await client.call_tool("echo", {"n": 1}))) == {"n": 1}
         assert set(seen) == {"Bearer s3cret-value-of-tickets"}
         bench.declare(type="Http", http={**http, "network": "Private"} | {"headers": []})
-        async with serving(bench.bench) as port, bench.proxy(port, near=False) as proxy:
-            async with Client(proxy.server()) as client:
-                assert "cannot be started or reached" in text_of(await client.call_tool("echo", {}))
+        async with (
+            serving(bench.bench) as port,
+            bench.proxy(port, near=False) as proxy,
+            Client(proxy.server()) as client,
+        ):
+            assert "cannot be started or reached" in text_of(await client.call_tool("echo", {}))
     assert bench.made == ["echo"]
-    assert Key("ToolServer", "default", "tickets")

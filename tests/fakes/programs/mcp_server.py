@@ -25,7 +25,7 @@ def make(tools: Path) -> Server[Any]:
     """The server."""
 
     async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
-        wires = json.loads(tools.read_text())
+        wires = json.loads(tools.read_text())  # noqa: ASYNC240
         found = [types.Tool.model_validate(wire, by_name=False) for wire in wires]
         return types.ListToolsResult(tools=found, _meta={"secret": "of the server"})
 
