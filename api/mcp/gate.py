@@ -12,7 +12,7 @@ from api.mcp.engine import LONGEST_HOLD_S, Caller, Engine, NoLeave
 from api.mcp.upstream import ServerFault, ServerSays
 from api.mcp.waiting import Asked, BadState, Pending, States, identity
 from controllers.runtime.clock import Clock
-from controllers.status.redaction import redact_all
+from controllers.status.redaction import redact
 from schemas.authorize import Decision, DecisionWord
 from schemas.policy import Risk
 
@@ -177,7 +177,7 @@ class Gatekeeper:
             "durationMs": max(0, round((self._clock.monotonic() - begun) * 1000)),
         }
         if outcome.error:
-            wire["error"] = str(redact_all(outcome.error))[:500]
+            wire["error"] = redact(outcome.error)[:500]
         if outcome.output:
             wire["outputDigest"] = "sha256:" + hashlib.sha256(outcome.output).hexdigest()
         caller, run = answered.call.caller, answered.call.run

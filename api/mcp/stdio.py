@@ -22,7 +22,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
 from controllers.runtime.clock import Clock, wait_for_any
-from controllers.status.redaction import redact_all
+from controllers.status.redaction import redact
 
 GRACE_S = 2.0
 """How long a program has to leave after its input was closed, and after each signal."""
@@ -58,7 +58,7 @@ class Trace:
     def words(self) -> str:
         """Its exit and the end of its standard error, redacted and in one line."""
         text = self.tail.decode("utf-8", "replace")
-        last = " ".join(str(redact_all(text)).split())[-300:]
+        last = " ".join(redact(text).split())[-300:]
         ended = "is gone" if self.code is None else f"ended with {self.code}"
         return f"{ended}: {last}" if last else ended
 

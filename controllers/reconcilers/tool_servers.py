@@ -7,18 +7,19 @@ from typing import Any
 
 from controllers.reconcilers import alerts, writing
 from controllers.runtime.result import DONE, Result
-from controllers.status.redaction import redact_all
 from decisions import tools
 from decisions.tools import QUARANTINED
 from schemas.alert import AlertType, Severity
 from schemas.base import Key
 from schemas.conditions import Conditions, set_condition
 from schemas.event import EventType
+from schemas.redaction import Redactor
 from schemas.resource import RECONCILE_REQUESTED_AT, Resource, digest
 from schemas.tool_server import SeenTool, ToolServerReason, ToolServerSpec, ToolServerStatus, ToolState
 from store.contract import Transaction
 
 _NAMED = 5
+_SHAPES = Redactor()
 
 
 def reconcile(tx: Transaction, key: Key) -> Result:
@@ -69,7 +70,7 @@ def take_in(
     if status.last_seen is not None and known == {each.name: each.digest for each in found}:
         return found
     shown = tuple(
-        tool.model_copy(update={"definition": redact_all(tool.definition)})
+        tool.model_copy(update={"definition": _SHAPES.json(tool.definition)})
         for tool in tools.seen(status.tools, found, tx.now)
     )
     # Where they stand is left as it was: the pass that follows compares, and tells.
