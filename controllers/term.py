@@ -37,6 +37,7 @@ from controllers.reconcilers import (
     sessions,
     sub_agents,
     todos,
+    tool_servers,
     unreconciled,
     waivers,
 )
@@ -401,6 +402,7 @@ def make_reconcilers(
         "Source": _rests,
         sub_agents.KIND: sub_agents.reconcile,
         "Todo": todos.reconcile,
+        "ToolServer": tool_servers.reconcile,
         "Waiver": waivers.reconcile,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from decisions import widening_policies
+from decisions import widening_policies, widening_tools
 from decisions.widening_words import flat, looser_duration, looser_number, more
 
 _LEVELS = {"Intern": 0, "Specialist": 1, "Lead": 2}
@@ -215,6 +215,7 @@ _CHECKS = {
     "Mission": _mission,
     "Policy": widening_policies.widenings,
     "Tenant": _tenant,
+    "ToolServer": widening_tools.widenings,
     "Waiver": _waiver,
     "Executor": _executor,
     "Hold": _hold,

@@ -83,6 +83,7 @@ class EventType(StrEnum):
     ENGINE_STARTED = "EngineStarted"  # a `remit run` took the store
     ENGINE_STOPPED = "EngineStopped"  # it drained and left
     EFFECT_FAILED = "EffectFailed"  # an outside act failed and is tried again, or was given up
+    TOOLS_CHANGED = "ToolsChanged"  # a tool server offers something else, or other tools of it are accepted
     ALERT_RAISED = "AlertRaised"  # something needs attention
 
 
