@@ -10,15 +10,19 @@ from decisions.policy import facts
 from schemas.agent import AgentSpec
 from schemas.errors import Refused
 from schemas.mission import MissionSpec, Spend
+from schemas.passage import Passage
 from schemas.policy import Risk
 from schemas.resource import Resource, digest
 from schemas.tool_call import ToolCallSpec
 from store.contract import Transaction
 
+OWN_PROGRAM = Passage()
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One call, as its agent asks for it. ``args`` are as they were sent; ``key`` names the call."""
+    """One call, as its agent asks for it. ``args`` are as they were sent; ``key`` names the call; ``passage`` is where
+    it came through."""
 
     tool: str
     args: dict[str, Any]
@@ -26,6 +30,7 @@ class Asked:
     target: str = ""
     estimate: Spend | None = None
     hinted_risk: Risk | None = None
+    passage: Passage = OWN_PROGRAM
 
     @property
     def args_digest(self) -> str:

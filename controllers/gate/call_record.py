@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import timedelta
 
 from controllers.gate.asking import Asked, Asker
 from controllers.gate.shown import redacted, words
+from controllers.runs import calls
 from schemas.authorize import Decision, DecisionWord
-from schemas.base import Key, ObjectRef
+from schemas.base import ObjectRef
 from schemas.conditions import find, set_condition
 from schemas.event import EventType
 from schemas.policy import Verdict
@@ -25,12 +25,6 @@ _VERDICTS = {
     ToolCallState.DENIED: Verdict.DENY,
 }
 _DONE = "this call was made and its result is known: another call takes another Idempotency-Key"
-
-
-def key_of(run: Resource, key: str) -> Key:
-    """Where the call of a run with this idempotency key is recorded."""
-    mark = hashlib.sha256(f"{run.uid}\n{key}".encode()).hexdigest()[:16]
-    return Key("ToolCall", run.namespace, f"{run.name[:230].rstrip('-.')}-{mark}")
 
 
 def answer(
@@ -95,7 +89,7 @@ def begin(tx: Transaction, asker: Asker, asked: Asked) -> Resource:
 
 
 def _create(tx: Transaction, asker: Asker, asked: Asked, status: ToolCallStatus) -> Resource:
-    place = key_of(asker.run, asked.key)
+    place = calls.key_of(asker.run, asked.key)
     namespace = asker.run.namespace
     agent = asker.agent
     spec = ToolCallSpec(
@@ -108,6 +102,8 @@ def _create(tx: Transaction, asker: Asker, asked: Asked, status: ToolCallStatus)
         target=asked.target,
         estimate=asked.estimate,
         idempotency_key=asked.key,
+        channel=asked.passage.channel,
+        placed=asked.passage.placed,
     )
     return tx.create(
         Declared("ToolCall", namespace, place.name, spec.to_wire()),
