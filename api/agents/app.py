@@ -16,6 +16,8 @@ from api.agents.bodies import Bodies
 from api.agents.callers import Callers
 from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimEndpoints, ClaimVerb, WorkerTokens
 from api.agents.decisions import DecisionEndpoints
+from api.agents.hook_routes import add_hook_routes
+from api.agents.hooks import HookEndpoints
 from api.agents.limits import AgentLimits, LoadLimit, Places, TokenBuckets
 from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
 from api.agents.sub_agents import SubAgentWrites
@@ -79,6 +81,8 @@ def create_app(
         store, gate or Gate(stops=stops, limits=(autonomy.limit,)), callers=callers, bodies=bodies, places=places,
         polls=polls, clock=clock, blocking=blocking, wakes=wakes,
     )  # fmt: skip
+
+    hooks = HookEndpoints(store, decisions, callers=callers, bodies=bodies, places=places, blocking=blocking)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -144,6 +148,8 @@ def create_app(
     ) -> Response:
         """The decision. Answers at once unless a person is asked. A leave is used up by the answer that says allow."""
         return await decisions.decision(request, decision_id, wait)
+
+    add_hook_routes(app, hooks)
 
     for verb in VERBS:
         app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))

@@ -210,7 +210,7 @@ def test_a_wrong_option_blocks(option: str, tmp_path: Path) -> None:
 
 
 def test_other_events_pass_without_a_word(tmp_path: Path) -> None:
-    for agent, event in (("claude", "Stop"), ("codex", "PostToolUse"), ("gemini", "AfterTool"), ("cursor", "stop")):
+    for agent, event in (("claude", "Stop"), ("codex", "Stop"), ("gemini", "AfterModel"), ("cursor", "stop")):
         done = hook(agent, {"hook_event_name": event}, tmp_path, url=None)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
