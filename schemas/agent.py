@@ -217,7 +217,7 @@ class RunEvidence(StatusModel):
 
     run: Name = Field(description="The run.")
     executor: str = Field(description="namespace/name@generation of the executor that it was started by.")
-    at: Time = Field(description="When it ended.")
+    at: Time = Field(description="When it ended; when it started, while it is open.")
     passages: tuple[Passage, ...] = Field((), description="Places at which its calls were put before the gate.")
     unasked: int = Field(0, description="Calls that it reported, and that nobody had put before the gate.")
     sandbox: str = Field("", description="What the engine started its program in; empty for nothing.")
