@@ -16,7 +16,7 @@ from controllers.holds.stops import Stops
 from controllers.runs import evidence, health, inbox, records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.redaction_level import level_of
-from controllers.runs.tokens import RunTokens
+from controllers.runs.tokens import HOOK, RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from controllers.runtime.lifecycle import Lifecycle
@@ -205,6 +205,7 @@ def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder
         deadline_s=spec.timeout.total_seconds(),
         executor_namespace=executor_key.namespace,
         redaction=level_of(snapshot, snapshot.get_by_uid(spec.agent_uid)).value,
+        hook_token=context.tokens.mint(run.uid, HOOK) if (version.spec.get("command") or {}).get("hook") else "",
     )
 
 

@@ -82,9 +82,9 @@ def opencode(payload: Payload, workspace: Workspace) -> ToolEnd | None:
 
 
 def cursor(payload: Payload, workspace: Workspace) -> ToolEnd | None:
-    """postToolUse and postToolUseFailure."""
+    """postToolUse and postToolUseFailure. A call that was not let run has not ended: it never began."""
     event = payload.get("hook_event_name")
-    if event not in ("postToolUse", "postToolUseFailure"):
+    if event not in ("postToolUse", "postToolUseFailure") or payload.get("failure_type") == "permission_denied":
         return None
     name, args = str(payload["tool_name"]), payload.get("tool_input")
     server = "unknown" if name.startswith("MCP:") else ""
