@@ -26,16 +26,21 @@ from controllers.reconcilers import (
     approvals,
     budgets,
     dispatcher,
+    goals,
     holds,
     missions,
     ownership,
     policies,
+    projects,
+    schedules,
     sessions,
     sub_agents,
+    todos,
     unreconciled,
     waivers,
 )
 from controllers.reconcilers.executors import ExecutorReconciler, Prober
+from controllers.reconcilers.tally import Tally
 from controllers.reconcilers.wakes import Wakes
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
@@ -117,11 +122,12 @@ class Term:
         self._hinted: dict[Key, float] = {}
         self._changed = asyncio.Event()
         ready = dispatcher.ReadyMissions()
-        self._wakes = Wakes(ready)
+        tally = Tally()
+        self._wakes = Wakes(ready, tally)
         self._waking = threading.Lock()
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
-        self._reconcilers = make_reconcilers(probe, ready, stops)
+        self._reconcilers = make_reconcilers(probe, ready, stops, tally)
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
         )
@@ -331,9 +337,10 @@ def _actor(kind: str) -> Actor:
 
 
 def make_reconcilers(
-    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE
+    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE, tally: Tally | None = None
 ) -> dict[str, Reconciler]:
     """The reconciler of each kind of key."""
+    counted = tally if tally is not None else Tally()
     later = [name.kind for name in registry.NAMES if name.object_class is not ObjectClass.RECORD]
     return {
         **dict.fromkeys(later, unreconciled.reconcile),
@@ -345,13 +352,17 @@ def make_reconcilers(
         "Confirmation": _rests,
         dispatcher.KIND: dispatcher.Dispatcher(ready, stops),
         "Executor": ExecutorReconciler(probe),
+        "Goal": goals.Goals(counted, stops),
         "Hold": holds.reconcile,
         "Mission": missions.reconcile,
         "Policy": policies.reconcile,
+        "Project": projects.Projects(counted, stops),
         fields.KIND: ownership.reconcile,
+        "Schedule": schedules.Schedules(stops),
         "Session": sessions.reconcile,
         "Source": _rests,
         sub_agents.KIND: sub_agents.reconcile,
+        "Todo": todos.reconcile,
         "Waiver": waivers.reconcile,
     }
 

@@ -15,7 +15,8 @@ from schemas.amounts import Amounts
 from schemas.base import Key
 from schemas.budget import BudgetSpec, OnBreach
 from schemas.executor import ExecutorSpec, OutputFormat
-from schemas.mission import Limits, MissionSpec
+from schemas.mission import Limits, MissionSpec, Spend
+from schemas.quantities import from_micros
 from schemas.resource import Resource
 from schemas.tenant import TenantSpec
 from store.contract import Snapshot, Transaction
@@ -112,13 +113,33 @@ def budgets_of(tx: Snapshot, namespace: str) -> list[tuple[Key, BudgetSpec]]:
 
 
 def standing_accounts(mission: Resource, agent: Resource, day: str) -> tuple[str, ...]:
-    """Accounts that are kept whatever is declared: the mission, its agent in all and today, its tenant today (UTC)."""
+    """Accounts that are kept whatever is declared: the mission, its project and goal, its agent in all and today, its
+    tenant today (UTC)."""
+    belongs = [
+        in_all(Key(kind, ref.get("namespace") or mission.namespace, ref["name"]))
+        for kind, name in (("Project", "projectRef"), ("Goal", "goalRef"))
+        if (ref := mission.spec.get(name))
+    ]
     return (
+        *belongs,
         f"mission/{mission.uid}/total",
         f"agent/{agent.uid}/total",
         f"agent/{agent.uid}/day/{day}",
         f"tenant/{mission.namespace}/day/{day}",
     )
+
+
+def in_all(owner: Key) -> str:
+    """Account of everything that the missions of a Project or Goal ever used."""
+    return f"{owner.kind.lower()}/{owner.namespace}/{owner.name}/total"
+
+
+def spent(tx: Snapshot, account: str) -> Spend:
+    """What the ledger says was spent; nothing priced yet is None, not zero."""
+    used = tx.balance(account).spent
+    if used.usd_micros == 0 and used.tokens == 0:
+        return Spend()
+    return Spend(usd=from_micros(used.usd_micros), input_tokens=used.tokens, source="Reported")
 
 
 def built_in(tx: Snapshot, namespace: str) -> bool:

@@ -13,6 +13,7 @@ from controllers.holds import stops
 from controllers.holds.stops import Stops
 from controllers.reconcilers.dispatcher import ReadyMissions
 from controllers.reconcilers.executors import Probe
+from controllers.reconcilers.tally import Tally
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
 from controllers.runtime.result import RequeueAfter, RequeueAt
@@ -101,8 +102,9 @@ class World:
         self.readers = Readers(self.folder, self.folder / "mirrors")
         self.sync_now = SourceSync(self.store, self.readers, cache=self.store, now=self.clock, jitter=lambda: 1.0)
         ready = ReadyMissions()
-        self.wakes = Wakes(ready)
-        self.reconcilers = make_reconcilers(self._probe, ready, self.stops)
+        tally = Tally()
+        self.wakes = Wakes(ready, tally)
+        self.reconcilers = make_reconcilers(self._probe, ready, self.stops, tally)
         with self.store.transaction(SYSTEM) as tx:
             ensure_source(tx, self.spec)
             tx.release_claims()
