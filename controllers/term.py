@@ -19,6 +19,7 @@ from random import Random
 
 from controllers.effects import claims, homes
 from controllers.effects.runner import EffectRunner
+from controllers.gate.tally import Tally
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.reconcilers import (
@@ -40,7 +41,7 @@ from controllers.reconcilers import (
     waivers,
 )
 from controllers.reconcilers.executors import ExecutorReconciler, Prober
-from controllers.reconcilers.tally import Tally
+from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
@@ -77,6 +78,8 @@ HINT_EVERY_S = 2.0
 """Hints of a forge make a source be looked at no more often than this."""
 CHANGES = 5_000
 """Changes that are read in one go."""
+TALLY_S = 5.0
+"""How often the calls that Policies and Waivers decided are counted."""
 TIDY_S = 3600.0
 ABANDONED_S = 60.0
 KEEP_TOMBSTONES = 100_000
@@ -119,15 +122,16 @@ class Term:
         self._lost = gone
         self._status = status
         self._runners = list(runners)
+        self._tally = Tally(store)
         self._hinted: dict[Key, float] = {}
         self._changed = asyncio.Event()
         ready = dispatcher.ReadyMissions()
-        tally = Tally()
-        self._wakes = Wakes(ready, tally)
+        standings = Standings()
+        self._wakes = Wakes(ready, standings)
         self._waking = threading.Lock()
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
-        self._reconcilers = make_reconcilers(probe, ready, stops, tally)
+        self._reconcilers = make_reconcilers(probe, ready, stops, standings)
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
         )
@@ -156,6 +160,8 @@ class Term:
         manager.add("status", self._status)
         manager.add("watch", self._watch)
         manager.add("tidy", self._tidy_often)
+        tally = Periodic(self._count, clock=self.clock, random=self.random, interval_s=TALLY_S)
+        manager.add("tally", tally.run)
         if self.store.shared:
             abandoned = Periodic(self._lose, clock=self.clock, random=self.random, interval_s=ABANDONED_S)
             manager.add("abandoned", abandoned.run)
@@ -313,6 +319,11 @@ class Term:
             with self.store.transaction(SYSTEM) as tx:
                 full = tx.prune_effects(tx.now - KEEP_EFFECTS, limit=TIDY_BATCH) == TIDY_BATCH
 
+    async def _count(self) -> None:
+        """What Policies and Waivers decided."""
+        with contextlib.suppress(StoreError):
+            await self.blocking.run(self._tally.count)
+
     async def _lose(self) -> None:
         """Runs whose engine is gone for good."""
 
@@ -337,10 +348,10 @@ def _actor(kind: str) -> Actor:
 
 
 def make_reconcilers(
-    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE, tally: Tally | None = None
+    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE, standings: Standings | None = None
 ) -> dict[str, Reconciler]:
     """The reconciler of each kind of key."""
-    counted = tally if tally is not None else Tally()
+    counted = standings if standings is not None else Standings()
     later = [name.kind for name in registry.NAMES if name.object_class is not ObjectClass.RECORD]
     return {
         **dict.fromkeys(later, unreconciled.reconcile),

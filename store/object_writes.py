@@ -76,7 +76,7 @@ class ObjectWrites(ObjectReads):
         uid: str | None = None,
     ) -> Resource:
         self._refuse_taken(declared.key)
-        declared = self._masked(declared)
+        declared = self._masked(declared, manager)
         status = None if status is None else self._mask(status, declared.namespace)
         if uid is not None and self.spec_at(uid, 1) is not None:
             raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
@@ -105,7 +105,7 @@ class ObjectWrites(ObjectReads):
             raise AlreadyExists(f"{taken[0]} exists already{more}")
         created = [
             self._new(
-                self._masked(d), self._new_id(), manager, unit, owner_uid,
+                self._masked(d, manager), self._new_id(), manager, unit, owner_uid,
                 () if finalizers is None else finalizers(d.kind),
                 None if status is None else self._mask(status(d.key), d.namespace),
             )
@@ -116,9 +116,10 @@ class ObjectWrites(ObjectReads):
         self._session.run_many(_KEEP_SPEC, [rows.spec_row(row, recorded_at=self._now) for row in written])
         return created
 
-    def _masked(self, declared: Declared) -> Declared:
-        """Records hold what agents and programs said; what people declare is kept as they wrote it."""
-        if declared.kind not in RECORDS:
+    def _masked(self, declared: Declared, manager: str) -> Declared:
+        """Records, and what a controller makes, hold what agents and programs said; what people declare is kept as they
+        wrote it."""
+        if declared.kind not in RECORDS and not manager.startswith("controller/"):
             return declared
         return replace(declared, spec=self._mask(declared.spec, declared.namespace))
 

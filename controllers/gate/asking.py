@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from controllers.gate.shown import STANDARD
 from controllers.runs.run_record import RunRecord
 from decisions.policy import facts
 from schemas.agent import AgentSpec
@@ -12,6 +13,7 @@ from schemas.errors import Refused
 from schemas.mission import MissionSpec, Spend
 from schemas.passage import Passage
 from schemas.policy import Risk
+from schemas.redaction import Redactor
 from schemas.resource import Resource, digest
 from schemas.tool_call import ToolCallSpec
 from store.contract import Transaction
@@ -51,6 +53,8 @@ class Asker:
     mission: Resource
     agent: Resource
     agent_spec: AgentSpec
+    redactor: Redactor = STANDARD
+    """Takes credentials out of what is kept of a call, as the Policies in force for the agent say."""
 
     @property
     def run(self) -> Resource:

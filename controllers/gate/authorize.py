@@ -17,7 +17,7 @@ from controllers.gate import call_record, leave, money, rules
 from controllers.gate.asking import Asked, Asker
 from controllers.gate.held import as_it_stands, held
 from controllers.gate.money import Money
-from controllers.gate.shown import words
+from controllers.gate.shown import AS_IT_IS, REDACTORS, words
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.reconcilers import missions, spending
@@ -35,6 +35,7 @@ from schemas.mission import DesiredState
 from schemas.passage import CallChannel, Passage
 from schemas.policy import Risk, Verdict
 from schemas.quantities import from_micros
+from schemas.redaction import HIDDEN
 from schemas.resource import Resource, digest
 from schemas.tool_call import ToolCallReason, ToolCallSpec, ToolCallState, ToolCallStatus
 from store.contract import Snapshot, Transaction
@@ -62,10 +63,10 @@ class Gate:
     def authorize(self, tx: Transaction, run_uid: str, asked: Asked) -> Decision:
         """The answer to one call. Raises Refused: RunEnded, AlreadyReported, KeyDead, KeyReused,
         NobodyAsks."""
-        asked = replace(asked, target=words(asked.target, 2000))
+        asked = replace(asked, target=words(asked.target, call_record.TARGET, AS_IT_IS))
         record = _open_run(tx, run_uid)
         call = tx.get(calls.key_of(record.run, asked.key))
-        if call is not None and not asked.is_call_of(ToolCallSpec.model_validate(call.spec)):
+        if call is not None and not call_record.is_of(asked, ToolCallSpec.model_validate(call.spec)):
             raise Refused(
                 "this Idempotency-Key was used for another call of this run; a new call takes a new key",
                 reason="KeyReused",
@@ -105,7 +106,7 @@ class Gate:
         if call.state != ToolCallState.ASKING or (request is not None and request.state == RequestState.PENDING):
             return as_it_stands(tx, record.run, call_record.decision(call, request), self.stops, tx.now)
         spec = ToolCallSpec.model_validate(call.spec)
-        if digest(spec.args) != spec.args_digest:
+        if digest(spec.args) != spec.args_digest or HIDDEN in spec.target:
             return call_record.decision(call, request, again=True)
         status = ToolCallStatus.model_validate(call.status)
         passage = Passage(channel=spec.channel or CallChannel.CLIENT, placed=spec.placed)
@@ -115,6 +116,7 @@ class Gate:
 
     def _decide(self, tx: Transaction, asker: Asker, asked: Asked, call: Resource | None) -> Decision:
         policies = self._rulebook.of(tx, asker.agent)
+        asker = replace(asker, redactor=REDACTORS[policies.redaction])
         cost = money.budget(tx, asker, asked)
         ruling = self._ruling(tx, asker, asked, policies, cost)
         if asker.record.changed:
@@ -217,7 +219,7 @@ def _request_of(snapshot: Snapshot, call: Resource) -> Resource | None:
 
 def _found(ruling: Ruling) -> dict[str, Any]:
     first = ruling.decisive
-    return {"risk": ruling.risk, "rule": first.rule, "remedy": first.remedy}
+    return {"by": first, "risk": ruling.risk, "rule": first.rule, "remedy": first.remedy}
 
 
 def _denied(

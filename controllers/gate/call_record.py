@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from controllers.gate.asking import Asked, Asker
-from controllers.gate.shown import redacted, words
+from controllers.gate.shown import REDACTORS, redacted, words
 from controllers.runs import calls
+from decisions.policy.facts import Finding
 from schemas.authorize import Decision, DecisionWord
 from schemas.base import ObjectRef
 from schemas.conditions import find, set_condition
@@ -16,6 +18,8 @@ from schemas.resource import Declared, Resource
 from schemas.tool_call import ToolCallReason, ToolCallSpec, ToolCallState, ToolCallStatus
 from store.contract import Transaction
 
+TARGET = 2000
+"""Characters of a target that are kept."""
 ASK_AGAIN = timedelta(seconds=1)
 """How long an agent that does not wait at the decision should wait before it asks again."""
 _WORDS = {ToolCallState.ASKING: DecisionWord.ASK, ToolCallState.ALLOWED: DecisionWord.ALLOW}
@@ -24,7 +28,15 @@ _VERDICTS = {
     ToolCallState.ALLOWED: Verdict.ALLOW,
     ToolCallState.DENIED: Verdict.DENY,
 }
+COUNTED_BY = "countedBy"
+"""In the event of a call that was decided: the Policies, or the Waiver, that count it, as kind/namespace/name."""
 _DONE = "this call was made and its result is known: another call takes another Idempotency-Key"
+
+
+def is_of(asked: Asked, spec: ToolCallSpec) -> bool:
+    """Whether a recorded call is this one, at whatever level its target was cleaned of credentials."""
+    targets = (words(asked.target, TARGET, redactor) for redactor in REDACTORS.values())
+    return asked.is_call_of(spec) or any(replace(asked, target=target).is_call_of(spec) for target in targets)
 
 
 def answer(
@@ -37,13 +49,14 @@ def answer(
     message: str,
     *,
     request: Resource | None = None,
+    by: Finding | None = None,
     **fields: object,
 ) -> Resource:
     """Write what was decided of a call, with its event; ``call`` None makes its record. The same answer again writes
-    nothing."""
+    nothing. ``by`` is what decided; its owners count the call where that is the answer, and not a person's."""
     old = ToolCallStatus() if call is None else ToolCallStatus.model_validate(call.status)
     succeeded = False if state is ToolCallState.DENIED else None
-    message = words(message, 2000)
+    message = words(message, 2000, asker.redactor)
     generation = 1 if call is None else call.generation
     conditions = set_condition(
         old.conditions, "Succeeded", succeeded, reason, message, now=tx.now, generation=generation
@@ -76,6 +89,8 @@ def answer(
         "rule": new.rule,
         "risk": "" if new.risk is None else new.risk.value,
     }
+    if by is not None and by.owners and by.verdict is _VERDICTS[state] is not old.verdict:
+        data[COUNTED_BY] = [str(owner) for owner in by.owners]
     if request is not None:
         data |= {"request": request.name, "digest": request.spec["actionDigest"]}
     tx.event(EventType.CALL_DECIDED, call, reason=reason, message=f"{call.spec['tool']}: {message}", data=data)
@@ -97,9 +112,9 @@ def _create(tx: Transaction, asker: Asker, asked: Asked, status: ToolCallStatus)
         mission_ref=ObjectRef(name=asker.mission.name),
         agent_ref=ObjectRef(name=agent.name, namespace=None if agent.namespace == namespace else agent.namespace),
         tool=asked.tool,
-        args=redacted(asked.args),
+        args=redacted(asked.args, asker.redactor),
         args_digest=asked.args_digest,
-        target=asked.target,
+        target=words(asked.target, TARGET, asker.redactor),
         estimate=asked.estimate,
         idempotency_key=asked.key,
         channel=asked.passage.channel,

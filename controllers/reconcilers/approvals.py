@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controllers.reconcilers import consent, writing
+from controllers.reconcilers import alerts, consent, writing
 from controllers.runtime.result import DONE, Result
 from decisions.approvals import Answer, Question, Ruling, ends_at, reach, rule
+from schemas.alert import AlertType, Severity
 from schemas.approval_decision import (
     ApprovalDecisionReason,
     ApprovalDecisionSpec,
@@ -19,6 +20,7 @@ from schemas.approval_request import (
     ApprovalRequestSpec,
     ApprovalRequestStatus,
     GivenApproval,
+    OnTimeout,
     RequestState,
     RequestType,
 )
@@ -146,6 +148,7 @@ def reconcile_request(tx: Transaction, key: Key) -> Result:
         return writing.wake_at(tx, request, None)
     if tx.now >= spec.expires_at:
         request = _expire(tx, request, spec, status, "nobody answered in time")
+        _alarm(tx, request, spec)
         return writing.wake_at(tx, request, None)
     if spec.remind_at is not None and status.reminded_at is None:
         if tx.now < spec.remind_at:
@@ -185,3 +188,25 @@ def _expire(
         data={"related": [request.owner_uid], "subject": spec.subject},
     )  # fmt: skip
     return request
+
+
+def _alarm(tx: Transaction, request: Resource, spec: ApprovalRequestSpec) -> None:
+    """Nobody answered: about what was asked for, so that several questions of one mission are one alert."""
+    subject = tx.get_by_uid(request.owner_uid) or request
+    parked = "it is parked until a person answers" if spec.on_timeout is OnTimeout.PARK else "it counts as refused"
+    alerts.raise_alert(
+        tx,
+        AlertType.APPROVAL_TIMEOUT,
+        subject,
+        severity=Severity.HIGH,
+        title=f"nobody answered for {subject.key.short} in time",
+        message=f"{spec.title}: {parked}. Look at it (remit describe {request.key.short}), then answer what "
+        f"{subject.key.short} asks next, or cancel it",
+        details={
+            "request": request.name,
+            "asked": spec.type.value,
+            "onTimeout": spec.on_timeout.value,
+            "run": spec.run,
+        },
+        related=[request.uid],
+    )

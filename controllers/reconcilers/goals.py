@@ -9,7 +9,7 @@ from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.reconcilers import owned, spending, writing
-from controllers.reconcilers.tally import Standing, Tally
+from controllers.reconcilers.standings import Standing, Standings
 from controllers.runtime.result import DONE, Result
 from decisions import goals as decisions
 from decisions.finalizers import finalizers
@@ -43,8 +43,8 @@ class _Found:
 class Goals:
     """Reconciles Goals. ``stops`` is what stops work beside the Holds in the store."""
 
-    def __init__(self, tally: Tally, stops: Stops = other.NONE) -> None:
-        self._tally = tally
+    def __init__(self, standings: Standings, stops: Stops = other.NONE) -> None:
+        self._standings = standings
         self._stops = stops
 
     def __call__(self, tx: Transaction, key: Key) -> Result:
@@ -59,7 +59,7 @@ class Goals:
         asked = token is not None and token != status.last_handled_reconcile
         looked_at = asked or status.observed_generation != goal.generation
         templates = {t.name: _seen(tx, goal, t, forgive=looked_at) for t in status.templates}
-        standing = self._tally.of(goal.key)
+        standing = self._standings.of(goal.key)
         held = self._held(tx, goal, spec)
         decision = decisions.decide(
             GoalFacts(
@@ -141,7 +141,7 @@ class Goals:
 
     def _delete(self, tx: Transaction, goal: Resource) -> Result:
         left = owned.let_go(tx, goal, ("Mission", "Todo"))
-        others = self._tally.of(goal.key).active - left
+        others = self._standings.of(goal.key).active - left
         if left <= 0 and others <= 0:
             return owned.finish(tx, goal, "its missions and to-dos are gone")
         status = GoalStatus.model_validate(goal.status)

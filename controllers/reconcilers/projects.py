@@ -6,7 +6,7 @@ from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.reconcilers import owned, spending, writing
-from controllers.reconcilers.tally import Tally
+from controllers.reconcilers.standings import Standings
 from controllers.runtime.result import DONE, Result
 from decisions.holds import strictest
 from schemas.base import Key
@@ -20,8 +20,8 @@ from store.contract import Transaction
 class Projects:
     """Reconciles Projects. ``stops`` is what stops work beside the Holds in the store."""
 
-    def __init__(self, tally: Tally, stops: Stops = other.NONE) -> None:
-        self._tally = tally
+    def __init__(self, standings: Standings, stops: Stops = other.NONE) -> None:
+        self._standings = standings
         self._stops = stops
 
     def __call__(self, tx: Transaction, key: Key) -> Result:
@@ -29,7 +29,7 @@ class Projects:
         project = tx.get(key)
         if project is None:
             return writing.gone(tx, key)
-        standing = self._tally.of(project.key)
+        standing = self._standings.of(project.key)
         if project.deletion_at is not None and standing.active == 0:
             return owned.finish(tx, project, "no mission that has not ended names it")
         spec, status = ProjectSpec.model_validate(project.spec), ProjectStatus.model_validate(project.status)

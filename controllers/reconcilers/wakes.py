@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from controllers.reconcilers import dispatcher, sub_agents
-from controllers.reconcilers.tally import Tally
+from controllers.reconcilers.standings import Standings
 from controllers.runtime.workqueue import Priority
 from decisions.references import references
 from schemas.base import Key
@@ -62,10 +62,10 @@ class ReferenceIndex:
 class Wakes:
     """Turns changes into keys to look at, and keeps what the dispatcher chooses from."""
 
-    def __init__(self, ready: dispatcher.ReadyMissions, tally: Tally | None = None) -> None:
+    def __init__(self, ready: dispatcher.ReadyMissions, standings: Standings | None = None) -> None:
         self._index = ReferenceIndex()
         self._ready = ready
-        self._tally = tally if tally is not None else Tally()
+        self._standings = standings if standings is not None else Standings()
         self._selecting: set[Key] = set()  # missions that wait and have their agent chosen by labels
         self._choices: dict[Key, tuple[object, ...]] = {}  # what such a choice looks at, by agent
         self._shown: dict[Key, tuple[object, ...]] = {}  # what missions and others go by in an agent
@@ -147,7 +147,7 @@ class Wakes:
 
     def _forget(self, key: Key) -> frozenset[Key]:
         self._ready.forget(key)
-        counted = self._tally.forget(key)
+        counted = self._standings.forget(key)
         self._selecting.discard(key)
         self._over[key.namespace].discard(key)
         if key.kind == "Agent":
@@ -161,7 +161,7 @@ class Wakes:
         counted: frozenset[Key] = frozenset()
         if resource.kind == "Mission":
             self._ready.learn(resource)
-            counted = self._tally.learn(resource)
+            counted = self._standings.learn(resource)
             if resource.spec.get("agentSelector") is not None and resource.state in ("Inbox", "Assigned"):
                 self._selecting.add(resource.key)
             else:

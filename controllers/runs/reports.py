@@ -138,7 +138,7 @@ def tool_result(
         result = CallResult(
             message.ok, message.error or "", message.output_digest or "", usd_micros, message.duration_ms
         )
-        spent = calls.report(tx, call, result)
+        spent = calls.report(tx, call, result, record.redactor)
         if spent is not None:
             record.spend(spent)
     elif usd_micros:

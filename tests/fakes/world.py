@@ -13,7 +13,7 @@ from controllers.holds import stops
 from controllers.holds.stops import Stops
 from controllers.reconcilers.dispatcher import ReadyMissions
 from controllers.reconcilers.executors import Probe
-from controllers.reconcilers.tally import Tally
+from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
 from controllers.runtime.result import RequeueAfter, RequeueAt
@@ -102,9 +102,9 @@ class World:
         self.readers = Readers(self.folder, self.folder / "mirrors")
         self.sync_now = SourceSync(self.store, self.readers, cache=self.store, now=self.clock, jitter=lambda: 1.0)
         ready = ReadyMissions()
-        tally = Tally()
-        self.wakes = Wakes(ready, tally)
-        self.reconcilers = make_reconcilers(self._probe, ready, self.stops, tally)
+        standings = Standings()
+        self.wakes = Wakes(ready, standings)
+        self.reconcilers = make_reconcilers(self._probe, ready, self.stops, standings)
         with self.store.transaction(SYSTEM) as tx:
             ensure_source(tx, self.spec)
             tx.release_claims()

@@ -1,4 +1,5 @@
-"""Credentials go through a real engine by every way an agent has, and are nowhere to be read afterwards."""
+"""Credentials go through a real engine by every way an agent has, and are nowhere to be read afterwards: in no
+artifact, log, event, message, record, page or branch. With the level Off it is values that were handed out only."""
 
 from __future__ import annotations
 
@@ -54,19 +55,19 @@ spec:
 
 
 def everything(project: Project) -> dict[str, str]:
-    """All that the engine keeps or shows, by where it stands. What an agent hands in lies in files of its own, byte for
-    byte; so does what a person is shown of it."""
+    """All that the engine keeps or shows, by where it stands."""
     state = project.root / ".remit"
     found = {
         str(path.relative_to(state)): path.read_bytes().decode("utf-8", "replace")
         for path in sorted(state.rglob("*"))
-        if path.is_file() and path.relative_to(state).parts[0] not in ("artifacts", "keys")
+        if path.is_file() and path.relative_to(state).parts[0] != "keys"
     }
     for at, line in enumerate(project.repo.git("ls-tree", "-r", "--name-only", "remit/status").splitlines()):
         found[f"status branch {at} {line}"] = project.repo.git("show", f"remit/status:{line}")
     for words in (
         "logs mission/tell", "describe mission/tell", "describe run/tell-1", "events -o json", "timeline mission/tell",
-        "get missions -o yaml", "get runs -o yaml", "get runs -o json", "describe executor/local", "diff",
+        "get missions -o yaml", "get runs -o yaml", "get runs -o json", "get messages -o json", "get toolcalls -o json",
+        "get approvals -o json", "get agents -o json", "describe executor/local", "diff",
     ):  # fmt: skip
         done = project.remit(*words.split())
         found[f"remit {words}"] = done.out + done.err

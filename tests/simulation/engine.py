@@ -15,7 +15,7 @@ from controllers.effects.runner import Commit, EffectRunner
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.reconcilers.dispatcher import ReadyMissions
 from controllers.reconcilers.executors import Probe
-from controllers.reconcilers.tally import Tally
+from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
@@ -98,9 +98,9 @@ class SimulatedEngine:
             for type_, handler in ((START, self.effects.start), (CANCEL, self.effects.cancel))
         ]  # fmt: skip
         ready = ReadyMissions()
-        tally = Tally()
-        self._wakes = Wakes(ready, tally)
-        self._reconcilers = make_reconcilers(_probe, ready, tally=tally)
+        standings = Standings()
+        self._wakes = Wakes(ready, standings)
+        self._reconcilers = make_reconcilers(_probe, ready, standings=standings)
         self._sync = SourceSync(
             self.store, lambda _source, _spec: source, cache=self.store, now=clock.now, jitter=lambda: 1.0
         )

@@ -33,7 +33,7 @@ class _Known:
     of: frozenset[Key]
 
 
-class Tally:
+class Standings:
     """Thread-safe."""
 
     def __init__(self) -> None:
