@@ -184,7 +184,9 @@ def _executor(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str
     if old is None:
         return []
     before, after = old.get("sandbox", {}), new.get("sandbox", {})
-    return [
+    was, is_ = (spec.get("command", {}).get("hook") for spec in (old, new))
+    found = [f"command.hook: {was} -> {is_ or 'none'}"] if was and was != is_ else []
+    return found + [
         f"sandbox.{name} grows: {', '.join(sorted(set(after.get(name, ())) - set(before.get(name, ()))))}"
         for name in ("readPaths", "writePaths")
         if set(after.get(name, ())) - set(before.get(name, ()))

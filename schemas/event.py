@@ -53,6 +53,7 @@ class EventType(StrEnum):
     ARTIFACT_ADDED = "ArtifactAdded"  # the agent handed in a deliverable or evidence
     USAGE_RECORDED = "UsageRecorded"  # cost or tokens were booked
     CALL_DECIDED = "CallDecided"  # an agent asked to use a tool, and was answered
+    ENFORCEMENT_CHANGED = "EnforcementChanged"  # the runs of an agent show that it is held tighter, or less tightly
     CALL_ENDED = "CallEnded"  # the result of a tool call was reported, or its run ended without one
     RETRY_SCHEDULED = "RetryScheduled"  # another attempt will follow
     CANCEL_REQUESTED = "CancelRequested"  # the worker was told to stop

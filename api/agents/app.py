@@ -17,6 +17,8 @@ from api.agents.callers import Callers
 from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimEndpoints, ClaimVerb, WorkerTokens
 from api.agents.decisions import DecisionEndpoints
 from api.agents.direct import Direct
+from api.agents.hook_routes import add_hook_routes
+from api.agents.hooks import HookEndpoints
 from api.agents.limits import AgentLimits, LoadLimit, Places, TokenBuckets
 from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
 from api.agents.sub_agents import SubAgentWrites
@@ -85,6 +87,8 @@ def create_app(
         polls=polls, clock=clock, blocking=blocking, wakes=wakes,
     )  # fmt: skip
     tool_servers = ToolServerEndpoints(store, gate, callers=callers, bodies=bodies, places=places, blocking=blocking)
+
+    hooks = HookEndpoints(store, decisions, callers=callers, bodies=bodies, places=places, blocking=blocking)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -166,6 +170,8 @@ def create_app(
     @app.post("/agent/v1/tool-servers/{server}/tools", **openapi.tools_options())
     async def server_tools(request: Request, server: str) -> Response:
         return await tool_servers.tools(request, server)
+
+    add_hook_routes(app, hooks)
 
     for verb in VERBS:
         app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))

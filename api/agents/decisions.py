@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -58,20 +59,39 @@ class DecisionEndpoints:
 
     async def authorize(self, request: Request) -> Response:
         """Decide one call. Raises Problem, RemitError (see ``runs.to_problem``)."""
-        run_uid = self._callers.run_of(request)  # whether that run may still ask is looked at where it is decided
+        run_uid, passage = self._callers.asker(request)  # whether that run may still ask is looked at on deciding
         key = named_key(request)
         with self._places.taken(run_uid):
             async with self._bodies.read(request, large=False) as body:
-                asked = await self._read(body, key)
-                try:
-                    decision = await self._batches.decide(run_uid, asked)
-                except NotFound:
-                    raise dead_token("its run does not exist any more") from None
-                except Refused as refused:
-                    if refused.reason != KEY_DEAD:
-                        raise
-                    raise dead_token(str(refused)) from None
+                asked = replace(await self._read(body, key), passage=passage)
+                decision = await self._decide(run_uid, asked)
         return answer_with(decision)
+
+    async def settle(self, request: Request, run_uid: str, asked: Asked, wait_s: float) -> Decision:
+        """Decide one call, and wait up to ``wait_s`` seconds for what a person says. Raises Problem, RemitError (see
+        ``runs.to_problem``)."""
+        until = self._clock.monotonic() + wait_s
+        decision = await self._decide(run_uid, asked)
+        while decision.decision is DecisionWord.ASK:
+            left = int(until - self._clock.monotonic())
+            if left < 1 or self._wakes.closing.is_set() or await request.is_disconnected():
+                break
+            if decision.authorize_again:
+                decision = await self._decide(run_uid, asked)
+                continue
+            caller = await self._callers.open(run_uid)
+            decision = await self._wait(request, caller, decision.decision_id, left)
+        return decision
+
+    async def _decide(self, run_uid: str, asked: Asked) -> Decision:
+        try:
+            return await self._batches.decide(run_uid, asked)
+        except NotFound:
+            raise dead_token("its run does not exist any more") from None
+        except Refused as refused:
+            if refused.reason != KEY_DEAD:
+                raise
+            raise dead_token(str(refused)) from None
 
     async def _read(self, body: bytes, key: str | None) -> Asked:
         if len(body) <= _SMALL:
@@ -81,7 +101,7 @@ class DecisionEndpoints:
     async def decision(self, request: Request, decision_id: str, wait_s: int) -> Response:
         """The decision; while a person is asked, as soon as there is an answer, else after ``wait_s`` seconds. Raises
         Problem, RemitError (see ``runs.to_problem``)."""
-        caller = await self._callers.identify(request)
+        caller = await self._callers.identify(request, place=True)
         with self._polls.taken(caller.uid):
             return answer_with(await self._wait(request, caller, decision_id, wait_s))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import engine, gate, holds, ledger, sources, whole
+from tests.bench import engine, gate, holds, hooks, ledger, sources, whole
 from tests.bench.measure import Bench
 
 BENCHES = (
@@ -40,4 +40,5 @@ BENCHES = (
     Bench("memory", "10,000 objects in memory", "the same as plain dicts", 2, engine.memory),
     Bench("validate-file", "`remit validate` of one file", "a Python that imports its libraries", 1.5,
           engine.validate_file),
+    Bench("hook", "a hook of a coding agent, from its start to its answer", "a bare interpreter", 8, hooks.answer),
 )  # fmt: skip

@@ -214,6 +214,7 @@ def _executor(spec: dict[str, Any]) -> dict[str, Any]:
     _drop(spec, *(field for field, _ in blocks.values() if field != wanted))
     spec.setdefault(wanted, smallest)
     command = spec.get("command") or spec.get("pull", {}).get("command", {})
+    _drop(command, "hook")
     for variable in command.get("env", ()):
         variable["name"] = f"A{variable['name']}"
         if "valueFrom" in variable:
