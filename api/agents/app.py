@@ -149,24 +149,23 @@ def create_app(
         """The decision. Answers at once unless a person is asked. A leave is used up by the answer that says allow."""
         return await decisions.decision(request, decision_id, wait)
 
-    if proposer is not None:
-        proposals = ProposalEndpoints(store, proposer, callers=callers, bodies=bodies, places=places, blocking=blocking)
+    proposals = ProposalEndpoints(store, proposer, callers=callers, bodies=bodies, places=places, blocking=blocking)
 
-        @app.post("/agent/v1/proposals", **openapi.propose_options())
-        async def propose(request: Request) -> Response:
-            return await proposals.propose(request)
+    @app.post("/agent/v1/proposals", **openapi.propose_options())
+    async def propose(request: Request) -> Response:
+        return await proposals.propose(request)
 
-        @app.get(
-            "/agent/v1/proposals",
-            summary="List what the agent proposed",
-            operation_id="list-proposals",
-            response_model=ProposalList,
-            response_model_exclude_none=True,
-            responses=openapi.problems(401, 404, 429, 503),
-        )
-        async def proposed(request: Request) -> Response:
-            """Of all its runs, the newest first; how people answered stands there."""
-            return await proposals.listed(request)
+    @app.get(
+        "/agent/v1/proposals",
+        summary="List what the agent proposed",
+        operation_id="list-proposals",
+        response_model=ProposalList,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 429, 503),
+    )
+    async def proposed(request: Request) -> Response:
+        """Of all its runs, the newest first; how people answered stands there."""
+        return await proposals.listed(request)
 
     for verb in VERBS:
         app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))

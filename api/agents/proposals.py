@@ -33,7 +33,14 @@ class ProposalEndpoints:
     """Answers for one store. Everything that blocks runs in threads; belongs to one event loop."""
 
     def __init__(
-        self, store: Store, proposer: Proposer, *, callers: Callers, bodies: Bodies, places: Places, blocking: Blocking
+        self,
+        store: Store,
+        proposer: Proposer | None,
+        *,
+        callers: Callers,
+        bodies: Bodies,
+        places: Places,
+        blocking: Blocking,
     ) -> None:
         self._store = store
         self._proposer = proposer
@@ -59,6 +66,8 @@ class ProposalEndpoints:
     def _apply(self, caller: Caller, key: str, body: bytes) -> ProposalReceipt:
         message = parse(ProposeMessage, body)
         once = Once.of(key, b"proposals", body)
+        if self._proposer is None:
+            raise Problem(409, "NotAGitSource", "no source with branches is followed here")
         try:
             proposal = self._proposer.propose(caller.run, message, once)
         except NotAllowed as error:

@@ -283,10 +283,10 @@ class AsyncRun:
     async def propose(
         self, kind: str, name: str, edits: Mapping[str, Any], *, title: str = "", reason: str = "", create: bool = False
     ) -> dict[str, Any]:
-        """Propose a change of the specs: ``edits`` are new values by field, as in ``{"spec.limits.usd": 8}``; None takes
-        a field away, ``create`` declares a new object. A person merges its branch, or not: the answer names it, and
-        ``proposals`` tells what became of it. Raises Rejected for what this agent may not propose and for what would
-        not compile (each with what to change), RateLimited while too many wait."""
+        """Propose a change of the specs: ``edits`` are new values by field, as in ``{"spec.limits.usd": 8}``; None
+        takes a field away, ``create`` declares a new object. A person merges its branch, or not: the answer names it,
+        and ``proposals`` tells what became of it. Raises Rejected for what this agent may not propose and for what
+        would not compile (each with what to change), RateLimited while too many wait."""
         answer = await self._send(self._calls.propose(self._new_key(), kind, name, edits, title, reason, create))
         return dict(answer["proposal"])
 

@@ -19,6 +19,23 @@ from schemas.resource import SYSTEM, Resource
 from store.contract import Effect
 from tests.fakes.world import World
 
+ALLOW = (
+    "{maxOpen: 2, maxPerDay: 5, allow: ["
+    "{kind: Budget, names: [worker-*], fields: [spec.limits.usd, spec.limits.tokens]},"
+    "{kind: Agent, names: [worker], fields: [spec.subAgents]},"
+    "{kind: Agent, names: [helper-*], create: true, fields: [spec.executorRef, spec.description]}]}"
+)
+BUDGET = """\
+apiVersion: remit.dev/v1alpha1
+kind: Budget
+metadata:
+  name: worker-day   # the one for every day
+spec:
+  scope: {agentRef: {name: worker}}
+  window: Day
+  limits: {usd: 5}   # a person's word
+"""
+
 
 @dataclass
 class Proposing:

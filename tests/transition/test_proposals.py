@@ -6,27 +6,10 @@ import pytest
 
 from schemas.approval_request import RequestState
 from schemas.errors import InvalidSpec, OverLimit, Refused
-from tests.fakes.proposals import Proposing
+from tests.fakes.proposals import ALLOW, BUDGET, Proposing
 from tests.fakes.world import World, agent, executor, mission
 
 pytestmark = pytest.mark.asyncio
-
-ALLOW = (
-    "{maxOpen: 2, maxPerDay: 5, allow: ["
-    "{kind: Budget, names: [worker-*], fields: [spec.limits.usd, spec.limits.tokens]},"
-    "{kind: Agent, names: [worker], fields: [spec.subAgents]},"
-    "{kind: Agent, names: [helper-*], create: true, fields: [spec.executorRef, spec.description]}]}"
-)
-BUDGET = """\
-apiVersion: remit.dev/v1alpha1
-kind: Budget
-metadata:
-  name: worker-day   # the one for every day
-spec:
-  scope: {agentRef: {name: worker}}
-  window: Day
-  limits: {usd: 5}   # a person's word
-"""
 
 
 @pytest.fixture
