@@ -103,6 +103,7 @@ class Term:
         project: Path,
         *,
         status: Run,
+        follow: Callable[[Key], object],
         runners: Sequence[EffectRunner],
         readers: Readers,
         probe: Prober,
@@ -113,7 +114,8 @@ class Term:
         woken: Callable[[], None],
         gone: Callable[[StoreGone], None],
     ) -> None:
-        """``source`` is that of the configuration; ``status`` writes the status branches, ``runners`` carry out what
+        """``source`` is that of the configuration; ``status`` writes the status branches, ``follow`` looks at what was
+        proposed to a source, ``runners`` carry out what
         only the leader may; ``woken`` is called when something was committed, ``gone`` when the
         store was removed."""
         self.store = store
@@ -125,6 +127,7 @@ class Term:
         self._woken = woken
         self._lost = gone
         self._status = status
+        self._follow = follow
         self._runners = list(runners)
         self._tally = Tally(store)
         self._hinted: dict[Key, float] = {}
@@ -297,6 +300,7 @@ class Term:
 
     async def _reconcile_source(self, key: Key) -> Result:
         result = await self.blocking.run(self._sync, key)
+        await self.blocking.run(self._follow, key)
         await self.blocking.run(commits.report, self.store, key)
         return result
 
