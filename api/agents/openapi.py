@@ -13,8 +13,8 @@ from api.agents.runs import VERBS, Verb
 from api.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from schemas import protocol
 from schemas.authorize import AuthorizeMessage, Decision
-from schemas.tool_listing import JudgedTools, ServerView, ToolsMessage
 from schemas.proposing import ProposalList, ProposalReceipt, ProposeMessage
+from schemas.tool_listing import JudgedTools, ServerView, ToolsMessage
 
 _REFS = "#/components/schemas/{model}"
 _PROBLEMS = {
