@@ -35,10 +35,10 @@ def allowed(address: Address, network: Network) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return allowed(inner, network)
-    if address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved:
-        return False
     if address.is_loopback:
         return network is Network.LOOPBACK
+    if address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved:
+        return False
     if network is Network.LOOPBACK:
         return False
     private = address.is_private or address in _SHARED or not address.is_global

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import httpx2
 import mcp_types as types
 from mcp import Client
 from mcp.client._transport import TransportStreams
@@ -199,7 +200,7 @@ class Upstream:
                     ready.set_result(each)
                 await leave.wait()
         except Exception as error:  # noqa: BLE001  it shows in the requests, and in ``ready`` that is never set
-            self._why = self._how_it_ended() or _why(error)
+            self._why = _why(error) or self._how_it_ended() or "no answer"
 
     async def _broke(self, connection: _Connection) -> None:
         if self._connection is not connection:
@@ -224,14 +225,15 @@ class Upstream:
 
 
 def _why(error: BaseException) -> str:
-    """For the operator: our own words, and of every other fault only its kind, as it may quote what was sent."""
+    """For the operator: our own words, and of a fault of the network only its kind, as it may quote what was sent. "":
+    the error says nothing by itself."""
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
     if isinstance(error, SecretMissing | SecretUnavailable):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return type(error).__name__
+    return type(error).__name__ if isinstance(error, httpx2.HTTPError) else ""
 
 
 def _complete(found: Any, wanted: type[R], name: str) -> R:

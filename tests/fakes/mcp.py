@@ -38,6 +38,7 @@ from tests.fakes.agent_port import TOKENS, AgentPort
 from tests.fakes.programs import mcp_server
 from tests.fakes.runs import RunBench
 
+ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).parent / "programs" / "mcp_server.py"
 NAMES = ("echo", "environment", "big", "fail", "slow", "crash")
 SERVER = "tickets"
@@ -99,7 +100,8 @@ class ToolBench:
     def declare(self, *, pinned: bool = True, **spec: Any) -> Resource:
         """The ToolServer, with everything accepted as it is unless told otherwise; again to change it."""
         pins = [{"tool": wire["name"], "digest": digest_of(wire)} for wire in self.wires] if pinned else []
-        program = {"argv": [sys.executable, str(PROGRAM), str(self.tools)], "env": _paths()}
+        env = [{"name": "PYTHONPATH", "value": paths()}, *spec.pop("env", ())]
+        program = {"argv": spec.pop("argv", [sys.executable, str(PROGRAM), str(self.tools)]), "env": env}
         block: dict[str, Any] = {} if "http" in spec else {"type": "Stdio", "stdio": program}
         values = {"pins": pins, "approvalWait": "1s", "callTimeout": "20s", **block, **spec}
         wire = ToolServerSpec.model_validate(values).to_wire()
@@ -132,7 +134,7 @@ class ToolBench:
     def calls(self) -> list[Resource]:
         """What the engine recorded."""
         with self.bench.store.snapshot() as snapshot:
-            return list(snapshot.objects("ToolCall"))
+            return sorted(snapshot.objects("ToolCall"), key=lambda call: call.uid)
 
     def requests(self, *states: str) -> list[Resource]:
         """The questions."""
@@ -230,5 +232,6 @@ def text_of(result: Any) -> str:
     return content.text
 
 
-def _paths() -> list[dict[str, str]]:
-    return [{"name": "PYTHONPATH", "value": os.environ.get("PYTHONPATH", "")}]
+def paths() -> str:
+    """Where programs find this tree."""
+    return os.environ.get("PYTHONPATH") or os.pathsep.join((str(ROOT / "client"), str(ROOT)))
