@@ -205,7 +205,11 @@ class Term:
 
     async def _pump(self, life: Lifecycle) -> None:
         """Turn what was committed, by this process or another, into keys."""
-        cursor = await self.blocking.run(self.store.cursor)
+        try:
+            cursor = await self.blocking.run(self.store.cursor)
+        except StoreGone as error:
+            await self._ends(error, life)
+            return
         self._recall.begin(cursor)
         behind = False
         life.ready()
@@ -221,7 +225,7 @@ class Term:
                     wakes = [*wakes, *await self._list()]
                     behind = False
             except StoreGone as error:
-                self._lost(error)
+                await self._ends(error, life)
                 return
             except StoreUnavailable as error:
                 log.warning("changes cannot be read: %s", error)
@@ -234,6 +238,11 @@ class Term:
                 runner.wake()
             if len(changes) == CHANGES:
                 self._changed.set()
+
+    async def _ends(self, error: StoreGone, life: Lifecycle) -> None:
+        """Have the engine end, and wait for that: who returned before would be started again, for nothing."""
+        self._lost(error)
+        await life.stopping.wait()
 
     async def _version(self) -> int:
         if self.store.shared:  # a question to a server, which may take its time
