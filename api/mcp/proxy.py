@@ -37,12 +37,14 @@ _NO = (NoLeave, ServerFault, ServerSays, Refusal)
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a proxy behaves. ``approval_url`` is a page where people answer, with ``{request}`` in it; "" without one.
-    What the engine said of the ToolServer is used again for ``view_s``; the definitions of the server for ``look_s``,
-    unless it says that they changed."""
+    With ``namespace`` it serves runs of that one only: a ToolServer of the same name elsewhere must not come by the
+    secrets that are granted here. What the engine said of the ToolServer is used again for ``view_s``; the definitions
+    of the server for ``look_s``, unless it says that they changed."""
 
     server: str
     version: str = ""
     approval_url: str = ""
+    namespace: str | None = None
     view_s: float = 2.0
     look_s: float = 30.0
 
@@ -327,6 +329,8 @@ class Proxy:
             return known
         try:
             view = await self._engine.view(caller, self._options.server)
+            if self._options.namespace not in (None, view.namespace):
+                raise NoLeave(f"this proxy serves runs of the namespace {self._options.namespace}")
             spec = _spec(view)
         except NoLeave:
             self._known.pop(caller.uid, None)

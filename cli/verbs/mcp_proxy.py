@@ -170,7 +170,7 @@ async def _on_port(
         with drain_on_signal(stop):
             async with Engine(url, clock) as engine:
                 await serve.on_port(
-                    Options(server, __version__, approval_url), engine, made, clock, place, stop,
+                    Options(server, __version__, approval_url, namespace), engine, made, clock, place, stop,
                     namespace=namespace, new_key=lambda: uuid.uuid4().hex, secret=secrets.token_bytes(32),
                     ready=lambda address: mcp_servers.say(f"serves {server} on {address}"),
                 )  # fmt: skip

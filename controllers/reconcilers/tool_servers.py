@@ -9,7 +9,7 @@ from controllers.reconcilers import alerts, writing
 from controllers.runtime.result import DONE, Result
 from decisions import tools
 from decisions.tools import QUARANTINED
-from schemas.alert import AlertType, Severity
+from schemas.alert import AlertState, AlertType, Severity
 from schemas.base import Key
 from schemas.conditions import Conditions, set_condition
 from schemas.event import EventType
@@ -26,9 +26,9 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     """One pass over a ToolServer."""
     server = tx.get(key)
     if server is None:
+        _forget(tx, key)
         return writing.gone(tx, key)
     if server.deletion_at is not None:
-        alerts.clear(tx, _alert(server), "the tool server is gone")
         tx.event(EventType.DELETED, server, reason="Finalized", message="nothing to undo")
         tx.remove(tx.put_finalizers(server, ()) if server.finalizers else server)
         return DONE
@@ -162,6 +162,13 @@ def _fingerprint(waiting: list[SeenTool]) -> str:
 
 def _alert(server: Resource) -> Key:
     return Key("Alert", server.namespace, alerts.alert_name(AlertType.TOOLS_QUARANTINED, server.uid))
+
+
+def _forget(tx: Transaction, key: Key) -> None:
+    """Nobody needs to look at the tools of a server that is gone."""
+    for alert in tx.objects("Alert", namespace=key.namespace, states=[AlertState.OPEN, AlertState.ACKNOWLEDGED]):
+        if alert.spec["type"] == AlertType.TOOLS_QUARANTINED and alert.spec["subject"] == str(key):
+            alerts.clear(tx, alert.key, "the tool server is gone")
 
 
 def _tell(tx: Transaction, server: Resource, waiting: list[SeenTool]) -> None:

@@ -579,3 +579,16 @@ async def test_the_server_over_http_is_reached_with_its_secret_header(bench: Too
         ):
             assert "cannot be started or reached" in text_of(await client.call_tool("echo", {}))
     assert bench.made == ["echo"]
+
+
+async def test_a_proxy_on_a_port_serves_one_namespace(bench: ToolBench) -> None:
+    bench.declare()
+    async with (
+        serving(bench.bench) as port,
+        bench.on_port(port, namespace="acme") as url,
+        httpx2.AsyncClient(trust_env=False, timeout=30) as http,
+    ):
+        headers = {"Authorization": f"Bearer {bench.token()}"}
+        refused = await http.post(url, json={}, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (503, "NoLeave")
+        assert "serves runs of the namespace acme" in refused.json()["detail"]
