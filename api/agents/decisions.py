@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,6 +23,7 @@ from controllers.runtime.clock import Clock, wait_for_any
 from schemas.authorize import AuthorizeMessage, Decision, DecisionWord, Estimate
 from schemas.errors import NotFound, Refused
 from schemas.mission import Spend
+from schemas.passage import Passage
 from store.contract import Store
 
 _SMALL = 16 * 1024
@@ -63,7 +63,7 @@ class DecisionEndpoints:
         key = named_key(request)
         with self._places.taken(run_uid):
             async with self._bodies.read(request, large=False) as body:
-                asked = replace(await self._read(body, key), passage=passage)
+                asked = await self._read(body, key, passage)
                 decision = await self._decide(run_uid, asked)
         return answer_with(decision)
 
@@ -93,10 +93,10 @@ class DecisionEndpoints:
                 raise
             raise dead_token(str(refused)) from None
 
-    async def _read(self, body: bytes, key: str | None) -> Asked:
+    async def _read(self, body: bytes, key: str | None, passage: Passage) -> Asked:
         if len(body) <= _SMALL:
-            return _asked(parse(AuthorizeMessage, body), key)
-        return await self._blocking.run(lambda: _asked(parse(AuthorizeMessage, body), key))
+            return _asked(parse(AuthorizeMessage, body), key, passage)
+        return await self._blocking.run(lambda: _asked(parse(AuthorizeMessage, body), key, passage))
 
     async def decision(self, request: Request, decision_id: str, wait_s: int) -> Response:
         """The decision; while a person is asked, as soon as there is an answer, else after ``wait_s`` seconds. Raises
@@ -150,7 +150,7 @@ class DecisionEndpoints:
         return before_it_goes_out(decision, caller.run, self._gate.stops)
 
 
-def _asked(message: AuthorizeMessage, key: str | None) -> Asked:
+def _asked(message: AuthorizeMessage, key: str | None, passage: Passage) -> Asked:
     """The call as the gate takes it. Raises Problem (400, 422)."""
     if key is not None and message.idempotency_key not in (None, key):
         raise Problem(422, "KeysDiffer", "the header Idempotency-Key and idempotencyKey in the body differ")
@@ -163,7 +163,7 @@ def _asked(message: AuthorizeMessage, key: str | None) -> Asked:
             " one when a request is repeated",
         )
     asked = Asked(
-        message.tool, message.args, key, message.target or "", _estimate(message.estimate), message.hinted_risk
+        message.tool, message.args, key, message.target or "", _estimate(message.estimate), message.hinted_risk, passage
     )
     if message.args_digest not in (None, asked.args_digest):
         raise Problem(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 
 MOST_HOLD_S = 3600
 """Longest that a call is held back for a person's answer."""
+HOOK_WAIT_S, INTERCEPTOR_WAIT_S = 280, 50
+"""The same, where the address does not say."""
+_SERVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _NOW = {"Cache-Control": "no-store"}
 
 
@@ -52,6 +56,21 @@ class Options:
     wait_s: int
     defer: bool = False
     keep_prompts: bool = False
+
+    @classmethod
+    def of(cls, request: Request, wait_s: int, *known: str) -> Options:
+        """The query of a request; ``wait_s`` without one. Raises ValueError for what is not understood."""
+        query = dict(request.query_params)
+        unknown = set(query) - {"wait", *known}
+        if unknown:
+            raise ValueError(f"the query has {sorted(unknown)[0][:40]!r}, which nobody knows")
+        wait = query.get("wait", str(wait_s))
+        if not wait.isascii() or not wait.isdigit() or len(wait) > 6 or int(wait) > MOST_HOLD_S:
+            raise ValueError(f"wait takes 0 to {MOST_HOLD_S} seconds")
+        flags = {name: query.get(name, "false") for name in ("defer", "keepPrompts")}
+        if not set(flags.values()) <= {"true", "false"}:
+            raise ValueError("defer and keepPrompts are true or false")
+        return cls(int(wait), flags["defer"] == "true", flags["keepPrompts"] == "true")
 
 
 class HookEndpoints:
@@ -76,17 +95,20 @@ class HookEndpoints:
         self._blocking = blocking
         self._new_key = new_key
 
-    async def claude(self, request: Request, options: Options) -> Response:
+    async def claude(self, request: Request) -> Response:
         """PreToolUse and what comes after a call; always 200 with JSON."""
-        return await self._hook(request, DIALECTS["claude"], CallChannel.HTTP_HOOK, options)
+        return await self._hook(request, DIALECTS["claude"], CallChannel.HTTP_HOOK, "defer", "keepPrompts")
 
-    async def openclaw(self, request: Request, options: Options) -> Response:
+    async def openclaw(self, request: Request) -> Response:
         """``before_tool_call`` and ``after_tool_call``; always 200 with JSON."""
-        return await self._hook(request, OPENCLAW, CallChannel.PLUGIN, options)
+        return await self._hook(request, OPENCLAW, CallChannel.PLUGIN)
 
-    async def docker(self, request: Request, server: str, options: Options) -> Response:
+    async def docker(self, request: Request) -> Response:
         """A call of a tool of an MCP server. An empty answer is leave, any other takes the place of the result."""
         try:
+            options, server = Options.of(request, INTERCEPTOR_WAIT_S), request.path_params["server"]
+            if _SERVER.fullmatch(server) is None:
+                raise ValueError("the server in the path is not a name")
             run_uid, passage = self._callers.asker(request, CallChannel.INTERCEPTOR)
             with self._places.taken(run_uid):
                 async with self._bodies.read(request, large=False, named=False) as body:
@@ -99,9 +121,10 @@ class HookEndpoints:
             return Response(b"", 200, _NOW)
         return _json(refused(verdict.message))
 
-    async def _hook(self, request: Request, dialect: Dialect, channel: CallChannel, options: Options) -> Response:
+    async def _hook(self, request: Request, dialect: Dialect, channel: CallChannel, *known: str) -> Response:
         payload: Mapping[str, Any] = {}
         try:
+            options = Options.of(request, HOOK_WAIT_S, *known)
             run_uid, passage = self._callers.asker(request, channel)
             with self._places.taken(run_uid):
                 async with self._bodies.read(request, large=True) as body:

@@ -114,7 +114,7 @@ async def test_claude_is_answered_in_its_own_words(bench: RunBench, run: Resourc
     async with serving(bench) as port:
         allowed = await said(port, event(), bearer(run))
         assert (allowed["permissionDecision"], allowed["hookEventName"]) == ("allow", "PreToolUse")
-        assert await said(port, event(tool_use_id="t2"), bearer(run), keepPrompts=True) == {}
+        assert await said(port, event(tool_use_id="t2"), bearer(run), keepPrompts="true") == {}
         force = event(tool="Bash", tool_input={"command": "rm -rf /"}, tool_use_id="t3")
         denied = await said(port, force, bearer(run))
         assert denied["permissionDecision"] == "deny"
@@ -139,7 +139,7 @@ async def test_a_person_is_waited_for_and_the_same_call_is_allowed_once(bench: R
         denied = await said(port, push, bearer(run), wait=0)
         assert denied["permissionDecision"] == "deny"
         assert "remit" in denied["permissionDecisionReason"].lower()
-        later = await said(port, push, bearer(run), wait=0, defer=True)
+        later = await said(port, push, bearer(run), wait=0, defer="true")
         assert later["permissionDecision"] == "defer"
         waiting = asyncio.create_task(said(port, push, bearer(run), wait=50))
         await port.until_waiting(1)
@@ -209,6 +209,16 @@ BAD = [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff", {}, {"hook_event_name
 async def test_whatever_claude_sends_wrongly_is_denied(bench: RunBench, run: Resource, body: Any) -> None:
     async with serving(bench) as port:
         assert (await said(port, body, bearer(run)))["permissionDecision"] == "deny"
+
+
+@pytest.mark.parametrize("query", ["wait=x", "wait=-1", "wait=99999", "wait=٣", "defer=1", "wat=1"])
+async def test_a_wrong_address_is_a_denial_too(bench: RunBench, run: Resource, query: str) -> None:
+    async with serving(bench) as port:
+        done = await port.client.post(f"{CLAUDE}?{query}", json=event(), headers=bearer(run))
+        assert done.json()["hookSpecificOutput"]["permissionDecision"] == "deny"
+        for path in (f"{DOCKER}?{query}", DOCKER.replace("github", "a b")):
+            done = await port.client.post(path, json={"params": {"name": "x"}}, headers=basic(run))
+            assert (done.status_code, done.json()["isError"]) == (200, True)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp5"}], ids=str)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from cli.description import describe_object
+from controllers.effects.runs import RunContext, order_of
 from controllers.runs import reports
 from controllers.runs.once import Once
 from controllers.runs.run_record import agent_actor
+from controllers.runs.tokens import RunTokens
 from decisions import enforcement
 from schemas.agent import AgentStatus
 from schemas.passage import CallChannel, Passage
@@ -115,3 +119,23 @@ def test_what_a_call_reserved_is_settled_by_a_result_that_names_its_key(world: W
         run = world.get("Run", "a-1")
         assert snapshot.balance(f"run/{run.uid}/calls").reserved.usd_micros == 0
         assert snapshot.balance(f"run/{run.uid}/inside").reserved.usd_micros == 0
+
+
+class _Keys:
+    def mint(self, run_uid: str, kind: str = "run") -> str:
+        return f"{kind} {run_uid}"
+
+
+def test_a_hook_gets_a_token_of_its_own_where_the_executor_declares_one(world: World, desk: Desk) -> None:
+    context = RunContext(cast(RunTokens, _Keys()), lambda: "http://127.0.0.1:1", world.repo.path)
+    with world.store.snapshot() as snapshot:
+        run = world.get("Run", "a-1")
+        assert order_of(snapshot, run, context).hook_token == ""
+    world.finish("a-1")
+    hooked = EXECUTOR.replace('[sh, -c, "true"]', "[claude, -p, x]").replace("outputFormat: Text", "hook: Claude")
+    world.commit({"executor.yaml": hooked})
+    run_name = another(world, "b")
+    with world.store.snapshot() as snapshot:
+        run = world.get("Run", run_name)
+        order = order_of(snapshot, run, context)
+    assert (order.token, order.hook_token) == (f"run {run.uid}", f"hook {run.uid}")
