@@ -19,6 +19,7 @@ from random import Random
 
 from controllers.effects import claims, homes
 from controllers.effects.runner import EffectRunner
+from controllers.gate.tally import Tally
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.reconcilers import (
@@ -26,16 +27,21 @@ from controllers.reconcilers import (
     approvals,
     budgets,
     dispatcher,
+    goals,
     holds,
     missions,
     ownership,
     policies,
+    projects,
+    schedules,
     sessions,
     sub_agents,
+    todos,
     unreconciled,
     waivers,
 )
 from controllers.reconcilers.executors import ExecutorReconciler, Prober
+from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
@@ -43,6 +49,7 @@ from controllers.runtime.controller import Controller
 from controllers.runtime.lifecycle import Lifecycle, Run
 from controllers.runtime.manager import Manager
 from controllers.runtime.periodic import Periodic
+from controllers.runtime.recall import Memory, Recall, Watched
 from controllers.runtime.result import DONE, Result
 from controllers.runtime.resync import Resync
 from controllers.runtime.workqueue import Priority, WorkQueue
@@ -58,7 +65,7 @@ from schemas.event import EventType
 from schemas.kind import ObjectClass
 from schemas.resource import SYSTEM, Actor, ActorKind, Declared
 from schemas.source import SourceSpec, SourceType
-from store.contract import Store, Transaction
+from store.contract import Change, Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +79,15 @@ HINT_EVERY_S = 2.0
 """Hints of a forge make a source be looked at no more often than this."""
 CHANGES = 5_000
 """Changes that are read in one go."""
+TALLY_S = 5.0
+"""How often the calls that Policies and Waivers decided are counted."""
 TIDY_S = 3600.0
 ABANDONED_S = 60.0
 KEEP_TOMBSTONES = 100_000
 KEEP_EFFECTS = timedelta(days=30)
 """Nobody asks for an effect once more after so long: a run is started and canceled while it is open."""
+RECALLED = frozenset({"Mission", "ApprovalRequest", "ApprovalDecision"})
+"""Kinds whose passes are recalled: those that there are many of, and whose reconcilers look at the store only."""
 TIDY_BATCH = 2_000
 """Rows that are deleted in one transaction: others wait for its end."""
 
@@ -117,14 +128,17 @@ class Term:
         self._status = status
         self._follow = follow
         self._runners = list(runners)
+        self._tally = Tally(store)
         self._hinted: dict[Key, float] = {}
         self._changed = asyncio.Event()
         ready = dispatcher.ReadyMissions()
-        self._wakes = Wakes(ready)
+        standings = Standings()
+        self._wakes = Wakes(ready, standings)
         self._waking = threading.Lock()
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
-        self._reconcilers = make_reconcilers(probe, ready, stops)
+        self._reconcilers = make_reconcilers(probe, ready, stops, standings)
+        self._recall = Recall()
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
         )
@@ -138,7 +152,8 @@ class Term:
 
     def add_to(self, manager: Manager) -> None:
         """Add its components."""
-        objects = Controller("objects", self._reconcile, queue=self.objects, clock=self.clock, workers=4)
+        objects = Controller("objects", self._reconcile, queue=self.objects, clock=self.clock, workers=4,
+                             recall=self._recalled)  # fmt: skip
         sources = Controller("sources", self._reconcile_source, queue=self.sources, clock=self.clock, workers=2,
                              timeout_s=None)  # fmt: skip
         resync = Resync(self.objects, self._list, clock=self.clock, random=self.random)
@@ -153,6 +168,8 @@ class Term:
         manager.add("status", self._status)
         manager.add("watch", self._watch)
         manager.add("tidy", self._tidy_often)
+        tally = Periodic(self._count, clock=self.clock, random=self.random, interval_s=TALLY_S)
+        manager.add("tally", tally.run)
         if self.store.shared:
             abandoned = Periodic(self._lose, clock=self.clock, random=self.random, interval_s=ABANDONED_S)
             manager.add("abandoned", abandoned.run)
@@ -191,7 +208,12 @@ class Term:
 
     async def _pump(self, life: Lifecycle) -> None:
         """Turn what was committed, by this process or another, into keys."""
-        cursor = await self.blocking.run(self.store.cursor)
+        try:
+            cursor = await self.blocking.run(self.store.cursor)
+        except StoreGone as error:
+            await self._ends(error, life)
+            return
+        self._recall.begin(cursor)
         behind = False
         life.ready()
         while not life.stopping.is_set():
@@ -200,12 +222,13 @@ class Term:
             try:
                 if await self._version() == cursor and not behind:
                     continue
-                cursor, wakes, more = await self.blocking.run(self._read_changes, cursor)
+                cursor, changes, wakes = await self.blocking.run(self._read_changes, cursor)
+                self._recall.take_in(changes)
                 if behind:  # what was learnt before the fault may have woken nobody: look at everything once
                     wakes = [*wakes, *await self._list()]
                     behind = False
             except StoreGone as error:
-                self._lost(error)
+                await self._ends(error, life)
                 return
             except StoreUnavailable as error:
                 log.warning("changes cannot be read: %s", error)
@@ -216,34 +239,49 @@ class Term:
             self._woken()
             for runner in self._runners:
                 runner.wake()
-            if more:
+            if len(changes) == CHANGES:
                 self._changed.set()
+
+    async def _ends(self, error: StoreGone, life: Lifecycle) -> None:
+        """Have the engine end, and wait for that: who returned before would be started again, for nothing."""
+        self._lost(error)
+        await life.stopping.wait()
 
     async def _version(self) -> int:
         if self.store.shared:  # a question to a server, which may take its time
             return await self.blocking.run(self.store.cursor)
         return self.store.cursor()
 
-    def _read_changes(self, cursor: int) -> tuple[int, list[tuple[Key, Priority]], bool]:
-        """(new cursor, whom to wake, whether there is more to read)."""
+    def _read_changes(self, cursor: int) -> tuple[int, list[Change], list[tuple[Key, Priority]]]:
+        """(new cursor, what changed, whom to wake). There may be more to read after CHANGES of them."""
         with self._waking, self.store.snapshot() as snapshot:
             changes = snapshot.changes_since(cursor, limit=CHANGES)
             if not changes:
-                return max(cursor, snapshot.latest_version()), [], False
+                return max(cursor, snapshot.latest_version()), [], []
             wakes = [w for w in self._wakes.of(snapshot, changes) if w[0].kind in self._reconcilers]
-        return changes[-1].resource_version, wakes, len(changes) == CHANGES
+        return changes[-1].resource_version, changes, wakes
 
     # Passes.
 
     async def _reconcile(self, key: Key) -> Result:
-        return await self.blocking.run(self._pass, key)
+        result, memory = await self.blocking.run(self._pass, key)
+        if memory is not None:
+            self._recall.keep(key, memory)
+        return result
 
-    def _pass(self, key: Key) -> Result:
+    def _recalled(self, key: Key) -> Result | None:
+        return self._recall.answer(key, self.clock.now()) if key.kind in RECALLED else None
+
+    def _pass(self, key: Key) -> tuple[Result, Memory | None]:
         reconciler = self._reconcilers.get(key.kind)
         if reconciler is None:
-            return DONE
+            return DONE, None
         with self.store.transaction(_actor(key.kind)) as tx:
-            return reconciler(tx, key)
+            if key.kind not in RECALLED:
+                return reconciler(tx, key), None
+            watched = Watched(tx)
+            result = reconciler(watched.as_transaction(), key)
+            return result, watched.memory(result)
 
     async def _fire_timers(self) -> None:
         """Wake what is due by the store's timers. The queue has the same deadlines on the monotonic clock; these also
@@ -256,6 +294,7 @@ class Term:
 
         with contextlib.suppress(StoreUnavailable):
             for key in await self.blocking.run(due):
+                self._recall.forget(key)
                 self.objects.add(key)
 
     async def _reconcile_source(self, key: Key) -> Result:
@@ -311,6 +350,11 @@ class Term:
             with self.store.transaction(SYSTEM) as tx:
                 full = tx.prune_effects(tx.now - KEEP_EFFECTS, limit=TIDY_BATCH) == TIDY_BATCH
 
+    async def _count(self) -> None:
+        """What Policies and Waivers decided."""
+        with contextlib.suppress(StoreError):
+            await self.blocking.run(self._tally.count)
+
     async def _lose(self) -> None:
         """Runs whose engine is gone for good."""
 
@@ -335,9 +379,10 @@ def _actor(kind: str) -> Actor:
 
 
 def make_reconcilers(
-    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE
+    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE, standings: Standings | None = None
 ) -> dict[str, Reconciler]:
     """The reconciler of each kind of key."""
+    counted = standings if standings is not None else Standings()
     later = [name.kind for name in registry.NAMES if name.object_class is not ObjectClass.RECORD]
     return {
         **dict.fromkeys(later, unreconciled.reconcile),
@@ -349,13 +394,17 @@ def make_reconcilers(
         "Confirmation": _rests,
         dispatcher.KIND: dispatcher.Dispatcher(ready, stops),
         "Executor": ExecutorReconciler(probe),
+        "Goal": goals.Goals(counted, stops),
         "Hold": holds.reconcile,
         "Mission": missions.reconcile,
         "Policy": policies.reconcile,
+        "Project": projects.Projects(counted, stops),
         fields.KIND: ownership.reconcile,
+        "Schedule": schedules.Schedules(stops),
         "Session": sessions.reconcile,
         "Source": _rests,
         sub_agents.KIND: sub_agents.reconcile,
+        "Todo": todos.reconcile,
         "Waiver": waivers.reconcile,
     }
 

@@ -7,12 +7,17 @@ REVOKE_KEYS = "remit.dev/revoke-keys"
 CLOSE_APPROVALS = "remit.dev/close-approvals"
 RELEASE_BUDGET = "remit.dev/release-budget"
 IN_USE = "remit.dev/in-use"
+CASCADE = "remit.dev/cascade"
 
 _BY_KIND = {
     "Agent": (DRAIN, REVOKE_KEYS),
     "Mission": (DRAIN, CLOSE_APPROVALS, RELEASE_BUDGET),
     "Executor": (IN_USE,),
     "Policy": (IN_USE,),
+    "Schedule": (CASCADE,),
+    "Goal": (CASCADE,),
+    "Todo": (CASCADE,),
+    "Project": (IN_USE,),
 }
 
 

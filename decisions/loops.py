@@ -26,13 +26,9 @@ CALLS = 5
 """Repetitions that a finding names."""
 MESSAGE_MINUTES = 30
 PAIR_MINUTES = 10
-SELF_WAKES = 5
-"""Times in 30 minutes that an agent may wake itself; built in."""
 SLOPE_MINUTES = 10
 SLOPE_HISTORY_MINUTES = 30
 """Spend is judged once there is so much history before the latest SLOPE_MINUTES."""
-SLOPE_FACTOR = 8
-"""So many times as fast as before, without anything new, is a loop; built in."""
 SLOPE_LEAST_MICROS = 250_000
 """What is spent in SLOPE_MINUTES at least, before its slope counts: 0.25 USD."""
 BUILT_IN = "built-in"
@@ -138,7 +134,7 @@ def observe_message(
         found = _finding(LoopSignal.MESSAGES, what, total, limit, now, link, source)
     for other in sorted(set(addressees)):
         if other == author:
-            loop, woke = observe_self_wake(loop, author, now, link=link)
+            loop, woke = observe_self_wake(loop, author, limits, now, link=link)
             found = found or woke
             continue
         loop, paired = _turn(loop, author, other, limits, now, link)
@@ -170,16 +166,17 @@ def _turn(
 
 
 def observe_self_wake(
-    loop: MissionLoop, agent: str, now: datetime, *, link: str = ""
+    loop: MissionLoop, agent: str, limits: LoopLimits, now: datetime, *, link: str = ""
 ) -> tuple[MissionLoop, LoopFinding | None]:
     """An agent asked to be woken by itself: a message to itself, a sub-mission for itself."""
     minutes = count_minute(loop.self_wakes, now, MESSAGE_MINUTES)
     loop = loop.model_copy(update={"self_wakes": minutes})
-    count = total_of(minutes)
-    if count <= SELF_WAKES:
+    count, limit = total_of(minutes), limits.limits.self_wakes_per_30_min
+    if count <= limit:
         return loop, None
     what = f"{agent} woke itself {count} times in {MESSAGE_MINUTES} minutes"
-    return loop, _finding(LoopSignal.SELF_WAKES, what, count, SELF_WAKES, now, link, BUILT_IN)
+    source = limits.source("self_wakes_per_30_min")
+    return loop, _finding(LoopSignal.SELF_WAKES, what, count, limit, now, link, source)
 
 
 def observe_review(loop: MissionLoop, cycles: int, limits: LoopLimits, now: datetime, *, run: str) -> MissionLoop:
@@ -213,7 +210,9 @@ def observe_run(loop: MissionLoop, state: str, limits: LoopLimits, now: datetime
     return found(loop, finding.model_copy(update={"run": run}))
 
 
-def observe_spend(loop: SessionLoop, micros: int, now: datetime) -> tuple[SessionLoop, LoopFinding | None]:
+def observe_spend(
+    loop: SessionLoop, micros: int, limits: LoopLimits, now: datetime
+) -> tuple[SessionLoop, LoopFinding | None]:
     """Money was used. Much faster than before, with nothing new since, is a loop."""
     keep = SLOPE_MINUTES + 2 * SLOPE_HISTORY_MINUTES
     spend = count_minute(loop.spend, now, keep, by=micros)
@@ -228,14 +227,16 @@ def observe_spend(loop: SessionLoop, micros: int, now: datetime) -> tuple[Sessio
         return loop, None
     before = sum(m.count for m in earlier) * SLOPE_MINUTES // span
     fresh = loop.progress_at is not None and loop.progress_at > now - timedelta(minutes=SLOPE_MINUTES)
-    if fresh or recent <= SLOPE_FACTOR * before:
+    factor = limits.limits.spend_slope_factor
+    if fresh or recent <= factor * before:
         return loop, None
     what = (
         f"{format_money(from_micros(recent))} USD in {SLOPE_MINUTES} minutes, before it was "
         f"{format_money(from_micros(before))}, and nothing new came of it"
     )
     times = recent // max(before, 1)
-    return loop, _finding(LoopSignal.SPEND_SLOPE, what, min(times, 10**6), SLOPE_FACTOR, now, "", BUILT_IN)
+    source = limits.source("spend_slope_factor")
+    return loop, _finding(LoopSignal.SPEND_SLOPE, what, min(times, 10**6), factor, now, "", source)
 
 
 def found(loop: MissionLoop, finding: LoopFinding) -> MissionLoop:

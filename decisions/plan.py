@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from decisions.fields import FieldChange, diff
-from decisions.widening import narrowings, widenings
+from decisions.widening import LIMITS, narrowings, relabelled, widenings
 from schemas.base import Key
 from schemas.kind import Disruption
 from schemas.resource import RENAMED_FROM, Declared, Resource, canonical_json, digest
@@ -21,9 +21,6 @@ from schemas.source import PruneMode, SourceReason, WideningMode
 PRUNE_FLOOR = 5
 PRUNE_SHARE = 0.2
 """More deletions than max(5, 20 %) of a unit's inventory need a person's word."""
-
-GUARDRAILS = frozenset({"Policy", "Budget", "Hold"})
-"""Kinds whose deletion loosens something."""
 
 
 class Action(StrEnum):
@@ -204,7 +201,7 @@ def _guards(
     unit: str, entries: list[Entry], deletions: list[Entry], inventory: int, prune: PruneMode, widening: WideningMode
 ) -> tuple[Guard, ...]:
     guards: list[Guard] = []
-    limits = [e for e in deletions if e.key.kind in GUARDRAILS]
+    limits = [e for e in deletions if e.key.kind in LIMITS]
     loosened = [
         e for e in entries if widening is WideningMode.CONFIRM and e.widens and e.action is not Action.DELETE
     ]  # fmt: skip
@@ -216,7 +213,7 @@ def _guards(
             "limits " + " and ".join(t for t in (count, edits) if t) + "; the old ones stay in force until confirmed"
         )
         guards.append(_guard(unit, SourceReason.WIDENING_PENDING, waiting, message))
-    plain = [e for e in deletions if e.key.kind not in GUARDRAILS]
+    plain = [e for e in deletions if e.key.kind not in LIMITS]
     message = _prune_message(plain, deletions, inventory, prune)
     if message:
         guards.append(_guard(unit, SourceReason.PRUNE_BLOCKED, plain, message))
@@ -271,7 +268,10 @@ def _changed(
         drift=unchanged_at_source,
         active=active.get(current.key, 0),
         place=_place(want),
-        widens=tuple(widenings(want.kind, current.spec, want.spec)),
+        widens=(
+            *widenings(want.kind, current.spec, want.spec),
+            *relabelled(want.kind, current.labels, want.labels),
+        ),
         narrows=tuple(narrowings(want.kind, current.spec, want.spec)),
         spec_hash=_hash(want),
         old_hash=_hash(current),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from decisions.budgets import daily_ceiling
 from decisions.plan import Action, Entry, Plan
+from decisions.schedules import next_fires
 from schemas.base import Key
 from schemas.kind import Disruption
 from schemas.quantities import format_money, format_time
@@ -126,31 +126,3 @@ def _fires(entry: Entry, after: Side, now: datetime) -> list[PlanEffect]:
             PlanEffect(EffectKind.FIRES, entry.key.short, "not at all: suspended" if spec.get("suspend") else "never")
         ]
     return [PlanEffect(EffectKind.FIRES, entry.key.short, ", ".join(format_time(t) for t in times))]
-
-
-_ALIASES = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
-
-
-def next_fires(schedule: str, zone: str, now: datetime, count: int) -> Sequence[datetime]:
-    """The next fire times after ``now`` (Debian cron's rules in the zone's wall time), at most ``count``, within four
-    years; empty when the schedule never fires."""
-    from cronsim import CronSim, CronSimError  # lazy: most plans hold no schedule
-
-    try:
-        fires = CronSim(_ALIASES.get(schedule, schedule), now.astimezone(ZoneInfo(zone)))
-        found: list[datetime] = []
-        for time in fires:
-            if len(found) >= count or time - now > timedelta(days=4 * 366):
-                break
-            found.append(time)
-    except (CronSimError, StopIteration, KeyError):
-        return []
-    return found

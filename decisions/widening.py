@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
-from schemas.quantities import parse_duration
+from decisions import widening_policies
+from decisions.widening_words import flat, looser_duration, looser_number, more
 
 _LEVELS = {"Intern": 0, "Specialist": 1, "Lead": 2}
-_RISKS = {"Green": 0, "Yellow": 1, "Red": 2}
-_VERDICTS = {"Deny": 0, "RequireApproval": 1, "Allow": 2}
 _BREACH = {"Warn": 4, "Throttle": 3, "RequireApproval": 2, "BlockMission": 1, "PauseAgent": 0}
 _REVIEWS = {"Human": 0, "Auto": 1, "None": 2}
+_PRUNES = {"Confirm": 0, "Never": 0, "Guarded": 1}
+
+LIMITS = frozenset({"Policy", "Budget", "Hold", "Tenant"})
+"""Kinds whose deletion loosens something, whatever they say: a Tenant says who may approve, and what holds for all of
+its agents."""
 
 
 def widenings(kind: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
     """What gets looser between two canonical specs of one object, each in a few words; ``old`` None is a new object,
     ``new`` None a deletion."""
     if new is None:
-        return [f"the {kind} goes away"] if kind in ("Policy", "Budget", "Hold") else []
+        return [f"the {kind} goes away"] if kind in LIMITS else []
     check = _CHECKS.get(kind)
     return check(old, new) if check is not None else []
+
+
+def relabelled(kind: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """What gets looser when an object changes its labels: Policies, Budgets and Holds pick by them. A label that is
+    added only makes it picked by more."""
+    if kind not in ("Agent", "Mission"):
+        return []
+    gone = sorted(name for name, value in old.items() if new.get(name) != value)
+    return [f"labels: {', '.join(gone)}: what picked it by them may hold it no more"] if gone else []
 
 
 def narrowings(kind: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
@@ -31,30 +43,13 @@ def narrowings(kind: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] 
     return [f"tightened: {text}" for text in widenings(kind, new, old)]
 
 
-def _more(words: dict[str, int], old: Any, new: Any) -> bool:
-    return words.get(str(new), 0) > words.get(str(old), 0)
-
-
-def _looser_number(old: Any, new: Any) -> bool:
-    """Whether a limit grew or went away."""
-    if old is None:
-        return False
-    return new is None or Decimal(str(new)) > Decimal(str(old))
-
-
-def _looser_duration(old: Any, new: Any) -> bool:
-    if old is None:
-        return False
-    return new is None or parse_duration(new) > parse_duration(old)
-
-
 def _limits(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> list[str]:
     found = [
         f"{where}.{name}: {old[name]} -> {new.get(name, 'no limit')}"
         for name in ("usd", "tokens", "toolCalls")
-        if _looser_number(old.get(name), new.get(name))
+        if looser_number(old.get(name), new.get(name))
     ]
-    if _looser_duration(old.get("wallTime"), new.get("wallTime")):
+    if looser_duration(old.get("wallTime"), new.get("wallTime")):
         found.append(f"{where}.wallTime: {old['wallTime']} -> {new.get('wallTime', 'no limit')}")
     return found
 
@@ -80,7 +75,7 @@ def _agent(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     if old is None:
         return []
     found = []
-    if _more(_LEVELS, old.get("autonomyLevel"), new.get("autonomyLevel")):
+    if more(_LEVELS, old.get("autonomyLevel"), new.get("autonomyLevel")):
         found.append(f"autonomyLevel: {old.get('autonomyLevel')} -> {new.get('autonomyLevel')}")
     added = sorted({_tool(t) for t in new.get("tools", ())} - {_tool(t) for t in old.get("tools", ())})
     if added:
@@ -96,7 +91,7 @@ def _agent(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     found += [
         f"subAgents.{name}: {before.get(name)} -> {after.get(name)}"
         for name in ("max", "maxDepth")
-        if after.get("allowed") and _looser_number(before.get(name), after.get(name))
+        if after.get("allowed") and looser_number(before.get(name), after.get(name))
     ]
     return found
 
@@ -105,7 +100,7 @@ def _budget(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     if old is None:
         return []
     found = _limits(old.get("limits", {}), new.get("limits", {}), "limits")
-    if _more(_BREACH, old.get("onBreach"), new.get("onBreach")):
+    if more(_BREACH, old.get("onBreach"), new.get("onBreach")):
         found.append(f"onBreach: {old.get('onBreach')} -> {new.get('onBreach')}")
     if old.get("scope") != new.get("scope"):
         found.append("scope changed: what it covered before may be free of it")
@@ -118,71 +113,33 @@ def _mission(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]
     if old is None:
         return []
     found = _limits(old.get("budget", {}), new.get("budget", {}), "budget")
-    if _more(_REVIEWS, old.get("review"), new.get("review")):
+    if more(_REVIEWS, old.get("review"), new.get("review")):
         found.append(f"review: {old.get('review')} -> {new.get('review')}")
     return found
 
 
-def _policy(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
-    found = [
-        f"rule {rule.get('name')}: allows what the table would ask for"
-        for rule in new.get("rules", ())
-        if rule.get("verdict") == "Allow" and (old is None or rule not in old.get("rules", ()))
-    ]
-    if old is None:
-        return found
-    before = {rule.get("name"): rule for rule in old.get("rules", ())}
-    after = {rule.get("name"): rule for rule in new.get("rules", ())}
-    for name, rule in before.items():
-        if rule.get("verdict") == "Allow":
-            continue
-        replacement = after.get(name)
-        if replacement is None:
-            found.append(f"rule {name} ({rule.get('verdict')}) goes away")
-        elif _more(_VERDICTS, rule.get("verdict"), replacement.get("verdict")):
-            found.append(f"rule {name}: {rule.get('verdict')} -> {replacement.get('verdict')}")
-        elif rule.get("match") != replacement.get("match"):
-            found.append(f"rule {name}: matches something else")
-    old_risk, new_risk = old.get("risk", {}), new.get("risk", {})
-    for tool in sorted({*old_risk, *new_risk}):
-        # A tool without an entry falls back to the built-in table, where unknown tools are Red.
-        if _RISKS.get(new_risk.get(tool, "Red"), 2) < _RISKS.get(old_risk.get(tool, "Red"), 2):
-            found.append(f"risk.{tool}: {old_risk.get(tool, 'built-in')} -> {new_risk.get(tool, 'built-in')}")
-    gone = sorted(set(old.get("hardStops", ())) - set(new.get("hardStops", ())))
-    if gone:
-        found.append("hardStops switched off: " + ", ".join(gone))
-    added = sorted(_flat(new.get("allowlists", {})) - _flat(old.get("allowlists", {})))
-    if added:
-        found.append("allowlists grow: " + ", ".join(added[:10]))
-    if old.get("selector") != new.get("selector"):
-        found.append("selector changed: agents it held before may be free of it")
-    found += _approvals(old.get("approvals", {}), new.get("approvals", {}))
-    for part in ("loopDetection", "autonomy", "spawn"):
-        a, b = old.get(part, {}), new.get(part, {})
-        found += [
-            f"{part}.{name}: {a[name]} -> {b.get(name)}"
-            for name in sorted(a)
-            if isinstance(a[name], int) and not isinstance(a[name], bool) and _looser_number(a[name], b.get(name))
-        ]
-    return found
-
-
-def _approvals(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    found = []
-    if int(new.get("quorum", 1)) < int(old.get("quorum", 1)):
-        found.append(f"approvals.quorum: {old.get('quorum')} -> {new.get('quorum')}")
-    if old.get("separationOfDuties", True) and not new.get("separationOfDuties", True):
-        found.append("approvals.separationOfDuties: switched off")
-    added = sorted(_flat(new.get("approvers", {})) - _flat(old.get("approvers", {})))
-    if added:
-        found.append("approvals.approvers grow: " + ", ".join(added))
-    return found
-
-
 def _tenant(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
-    """Who may answer. A tenant that names nobody tells nobody apart."""
+    """Who may answer, and what holds for all of its agents."""
     if old is None:
         return []
+    found = _members(old, new)
+    before, after = old.get("defaults", {}), new.get("defaults", {})
+    gone = sorted(flat(before.get("policyRefs", ())) - flat(after.get("policyRefs", ())))
+    if gone:
+        found.append("defaults.policyRefs: hold for all of its agents no more: " + ", ".join(gone[:10]))
+    if before.get("budgetRef") and before["budgetRef"] != after.get("budgetRef"):
+        found.append(f"defaults.budgetRef: {before['budgetRef']['name']} holds for the rest no more")
+    if not before.get("builtInBudgets", True) and after.get("builtInBudgets", True):
+        found.append("defaults.builtInBudgets: work that no Budget covers is not refused any more")
+    a, b = old.get("limits", {}), new.get("limits", {})
+    found += [f"limits.{name}: {a[name]} -> {b.get(name)}" for name in sorted(a) if looser_number(a[name], b.get(name))]
+    if old.get("lifecycle", "Active") != "Active" and new.get("lifecycle", "Active") == "Active":
+        found.append(f"lifecycle: {old['lifecycle']} -> Active")
+    return found
+
+
+def _members(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """A tenant that names nobody tells nobody apart."""
     before, after = _named(old), _named(new)
     if before is None:
         return []
@@ -216,7 +173,7 @@ def _hold(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     if old is None:
         return []
     found = []
-    if _more(_MODES, old.get("mode"), new.get("mode")):
+    if more(_MODES, old.get("mode"), new.get("mode")):
         found.append(f"mode: {old.get('mode')} -> {new.get('mode')}")
     if (old.get("scope"), old.get("selector")) != (new.get("scope"), new.get("selector")) and new.get(
         "scope"
@@ -228,7 +185,7 @@ def _hold(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
         found.append("quarantine: switched off")
     before, after = old.get("released", {}), new.get("released", {})
     for name in ("tenants", "agents"):
-        added = sorted(_flat(after.get(name, ())) - _flat(before.get(name, ())))
+        added = sorted(flat(after.get(name, ())) - flat(before.get(name, ())))
         found += [f"released.{name} grow: {', '.join(added[:10])}"] if added else []
     if int(after.get("percent", 0)) > int(before.get("percent", 0)):
         found.append(f"released.percent: {before.get('percent', 0)} -> {after['percent']}")
@@ -246,22 +203,32 @@ def _executor(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str
     ]
 
 
-def _flat(value: Any, prefix: str = "") -> set[str]:
-    """Leaves of nested lists and maps as ``name:value`` texts."""
-    if isinstance(value, Mapping):
-        return {leaf for k, v in value.items() for leaf in _flat(v, f"{prefix}{k}:")}
-    if isinstance(value, list | tuple):
-        return {leaf for v in value for leaf in _flat(v, prefix)}
-    return {f"{prefix}{value}"}
+def _source(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
+    """Whose commits are applied, and which of them wait."""
+    if old is None:
+        return []
+    found = []
+    before, after = old.get("verify"), new.get("verify")
+    if before is not None and before != after:
+        found.append("verify: switched off" if after is None else "verify changed: others may be trusted")
+    if old.get("widening") == "Confirm" != new.get("widening"):
+        found.append("widening: Confirm -> Apply")
+    if more(_PRUNES, old.get("prune"), new.get("prune")):
+        found.append(f"prune: {old.get('prune')} -> {new.get('prune')}")
+    gone = sorted(set(old.get("quarantine", ())) - set(new.get("quarantine", ())))
+    if gone:
+        found.append("quarantine: may be applied again: " + ", ".join(gone[:10]))
+    return found
 
 
 _CHECKS = {
     "Agent": _agent,
     "Budget": _budget,
     "Mission": _mission,
-    "Policy": _policy,
+    "Policy": widening_policies.widenings,
     "Tenant": _tenant,
     "Waiver": _waiver,
     "Executor": _executor,
     "Hold": _hold,
+    "Source": _source,
 }

@@ -35,6 +35,14 @@ class EventType(StrEnum):
     GUARD_RAISED = "GuardRaised"  # a plan waits for confirmation
     GUARD_CONFIRMED = "GuardConfirmed"  # a confirmation released exactly that plan
     WIDENED = "Widened"  # a change that loosens a limit took effect
+    # Schedules
+    SCHEDULE_FIRED = "ScheduleFired"  # a mission was made for a fire
+    FIRE_SKIPPED = "FireSkipped"  # no mission is made for these fires, and why
+    # Goals, to-dos and projects
+    GOAL_REVIEWED = "GoalReviewed"  # a goal was looked at, and missions were made for it
+    GOAL_REACHED = "GoalReached"  # its target is reached, or is so no more
+    TODO_DONE = "TodoDone"  # a to-do is done
+    STAGE_CHANGED = "StageChanged"  # a project went to another stage
     # Missions and runs
     TRANSITIONED = "Transitioned"  # a mission changed its state
     DISPATCHED = "Dispatched"  # a run was ordered

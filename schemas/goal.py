@@ -21,7 +21,7 @@ from schemas.base import (
 )
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
-from schemas.mission import MissionType, Spend
+from schemas.mission import MissionState, MissionType, Spend
 from schemas.mission_template import NamedMissionTemplate
 from schemas.quantities import Date, PositiveDuration, Time
 
@@ -103,6 +103,7 @@ class GoalReason(StrEnum):
     IN_PROGRESS = "InProgress"  # the target is not reached yet
     REACHED = "Reached"  # the target is reached
     OVERDUE = "Overdue"  # the deadline is over and the target is not reached
+    MISSIONS_FAIL = "MissionsFail"  # three missions of a template failed in a row: none is made until somebody looked
     NO_FIGURE = "NoFigure"  # nothing has reported the metric yet
     REFERENCE_NOT_FOUND = "ReferenceNotFound"  # projectRef or an agent of a template names nothing
     IN_USE = "InUse"  # deletion waits: missions refer to it
@@ -118,6 +119,16 @@ class MissionCounts(StatusModel):
     failed: int = Field(0, description="Failed.")
 
 
+class TemplateStatus(StatusModel):
+    """What was made from one template."""
+
+    name: str = Field(description="Name of the template.")
+    made: int = Field(0, description="Missions ever made; numbers the next one.")
+    mission: str = Field("", description="Name of the last one.")
+    state: MissionState | None = Field(None, description="How that one stands.")
+    failures: int = Field(0, description="Missions that failed in a row.")
+
+
 class GoalStatus(StatusModel):
     """How far it is."""
 
@@ -127,6 +138,7 @@ class GoalStatus(StatusModel):
     value: float | None = Field(None, description="Latest value of the metric.")
     spend: Spend = Field(default_factory=Spend, description="Used by all its missions.")
     missions: MissionCounts = Field(default_factory=MissionCounts, description="Its missions by how they stand.")
+    templates: tuple[TemplateStatus, ...] = Field((), description="What was made from each template, by name.")
     todos: tuple[str, ...] = Field((), description="Names of its to-dos, sorted.")
     last_review_time: Time | None = Field(None, description="When it was last looked at.")
     next_review_time: Time | None = Field(None, description="When it is looked at next.")

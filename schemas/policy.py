@@ -253,6 +253,12 @@ class LoopDetection(Model):
         5, ge=0, le=1000, description="Calls of a tool with the same arguments and the same output."
     )
     no_progress_runs: Int = Field(3, ge=0, le=1000, description="Runs in a row that leave the state unchanged.")
+    self_wakes_per_30_min: Int = Field(
+        5, ge=0, le=10_000, alias="selfWakesPer30Min", description="Times that an agent wakes itself in 30 minutes."
+    )
+    spend_slope_factor: Int = Field(
+        8, ge=1, le=1_000_000, description="Times as fast as before that money goes, with nothing new for it."
+    )
 
 
 class SpawnLimits(Model):
@@ -318,8 +324,10 @@ class PolicyStatus(StatusModel):
     conditions: Conditions = Field((), description="Ready.")
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
     agents: int = Field(0, description="Agents that selector picks.")
-    denied: int = Field(0, description="Calls that it refused, ever.")
-    asked: int = Field(0, description="Calls that it sent to a person, ever.")
+    denied: int = Field(0, description="Calls that a rule or hard stop of it refused, ever.")
+    asked: int = Field(0, description="Calls that a rule of it, or a risk that it gives, sent to a person, ever.")
+    allowed: int = Field(0, description="Calls that a rule of it allowed, ever.")
+    counted_to: int = Field(0, description="Number of the latest event that these counts include.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
 
 
@@ -338,6 +346,7 @@ KIND = KindInfo(
         Column("AGENTS", "status.agents", "integer"),
         Column("DENIED", "status.denied", "integer"),
         Column("ASKED", "status.asked", "integer"),
+        Column("ALLOWED", "status.allowed", "integer", wide=True),
         Column("REDACTION", "spec.redaction"),
         Column("REASON", "status.conditions[Ready].reason", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),

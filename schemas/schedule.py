@@ -19,7 +19,7 @@ class ConcurrencyPolicy(StrEnum):
     """What happens at a fire while a mission of an earlier one has not ended."""
 
     ALLOW = "Allow"  # both go on
-    FORBID = "Forbid"  # the new one is skipped
+    FORBID = "Forbid"  # the new one is skipped; with catchUp All it waits for its turn
     REPLACE = "Replace"  # the old one is canceled first
 
 
@@ -28,7 +28,7 @@ class CatchUp(StrEnum):
 
     SKIP = "Skip"  # none of them is made up for
     LAST = "Last"  # only the last of them
-    ALL = "All"  # each of them, oldest first
+    ALL = "All"  # each of them, oldest first; no more than the latest hundred
 
 
 class ScheduleSpec(Model):
@@ -73,6 +73,8 @@ class ScheduleStatus(StatusModel):
     last_successful_time: Time | None = Field(None, description="When a mission of it was last Done.")
     next_fire_times: tuple[Time, ...] = Field((), description="The next five fires.")
     missed: int = Field(0, description="Fires that were skipped or came too late, ever.")
+    handled_until: Time | None = Field(None, description="Every fire up to then has been seen to.")
+    clock: str = Field("", description="Schedule and time zone that handledUntil speaks of.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
 
 

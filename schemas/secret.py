@@ -37,7 +37,7 @@ class AwsSecretRef(Model):
 
 
 class KubernetesSecretRef(Model):
-    """A key of a Kubernetes Secret in the object's namespace."""
+    """A key of a Kubernetes Secret, in the namespace of the cluster that the object's namespace has its Secrets in."""
 
     name: Name = Field(description="Name of the Secret.")
     key: str = Field(min_length=1, max_length=253, description="Key in it.")

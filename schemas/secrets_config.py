@@ -4,6 +4,7 @@ secret, never the host that a token is sent to."""
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -28,6 +29,18 @@ Address = Annotated[
     str, StringConstraints(min_length=1, max_length=2048, pattern=r"^https?://[^\s\x00-\x1f]+$"),
     AfterValidator(_address),
 ]  # fmt: skip
+_METADATA = re.compile(r"http://(169\.254\.[0-9]{1,3}\.[0-9]{1,3}|\[fd00:ec2::[0-9a-f]{1,4}\])(:[0-9]{1,5})?/?")
+
+
+def _role_address(value: str) -> str:
+    return value if _METADATA.fullmatch(value) else _address(value)
+
+
+RoleAddress = Annotated[
+    str, StringConstraints(min_length=1, max_length=2048, pattern=r"^https?://[^\s\x00-\x1f]+$"),
+    AfterValidator(_role_address),
+]  # fmt: skip
+"""As other addresses; also the link-local ones, which lead to nobody but the host of the machine."""
 FilePath = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -41,6 +54,13 @@ class VaultConfig(Model):
     ca_file: FilePath | None = Field(None, description="Certificates to trust instead of the system's.")
 
 
+class AwsRole(StrEnum):
+    """Whose role the engine works in."""
+
+    INSTANCE = "Instance"  # that of the machine, by version 2 of its metadata service
+    CONTAINER = "Container"  # that of the container or pod, as AWS_CONTAINER_CREDENTIALS_* say
+
+
 class AwsConfig(Model):
     """AWS Secrets Manager, and how the engine proves itself to it."""
 
@@ -49,6 +69,30 @@ class AwsConfig(Model):
     credentials_file: FilePath | None = Field(None, description="Credentials by profile; AWS_* variables when absent.")
     profile: str = Field("default", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="Profile in credentialsFile.")
     ca_file: FilePath | None = Field(None, description="Certificates to trust instead of the system's.")
+    role: AwsRole | None = Field(None, description="Instance or Container: take the credentials of that role.")
+    role_address: RoleAddress | None = Field(None, description="Another address than the usual one for the role.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.role is not None and self.credentials_file is not None:
+            raise ValueError("secrets.awsSecretsManager: name credentialsFile or role, not both")
+        if self.role is None and self.role_address is not None:
+            raise ValueError("secrets.awsSecretsManager: roleAddress is for a role: name it")
+        return self
+
+
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+class KubernetesConfig(Model):
+    """The API server of a cluster, and how the engine proves itself to it: as the service account of its pod."""
+
+    address: Address = Field("https://kubernetes.default.svc", description="Where it is.")
+    token_file: FilePath = Field(f"{_ACCOUNT}/token", description="File with the token.")
+    ca_file: FilePath | None = Field(f"{_ACCOUNT}/ca.crt", description="Certificates to trust.")
+    namespaces: dict[Namespace, Namespace] = Field(
+        default_factory=dict, description="Where namespaces have their Secrets; in one of the same name else."
+    )
 
 
 class Grant(Model):
@@ -59,6 +103,7 @@ class Grant(Model):
     files: tuple[Pattern, ...] = Field((), max_length=1000, description="Files, as references name them.")
     vault: tuple[Pattern, ...] = Field((), max_length=1000, description="Secrets in Vault, as mount/path.")
     aws_secrets_manager: tuple[Pattern, ...] = Field((), max_length=1000, description="Names or ARNs of secrets.")
+    kubernetes_secret: tuple[Pattern, ...] = Field((), max_length=1000, description="Names of Kubernetes Secrets.")
 
 
 class SecretsConfig(Model):
@@ -69,6 +114,7 @@ class SecretsConfig(Model):
     )
     vault: VaultConfig | None = Field(None, description="Vault.")
     aws_secrets_manager: AwsConfig | None = Field(None, description="AWS Secrets Manager.")
+    kubernetes_secret: KubernetesConfig | None = Field(None, description="Secrets of a Kubernetes cluster.")
     cache: Duration = Field("30s", description="How long what a service said is used again.")  # type: ignore[assignment]
     grants: tuple[Grant, ...] = Field(
         (), max_length=1000, description="What namespaces may use; default everything, others nothing when not named."

@@ -125,6 +125,7 @@ KIND = KindInfo(
     reasons=TenantReason,
     description="A group of people and everything that is theirs.",
     namespaced=False,
+    guardrail=True,
     max_name=63,  # its name is that of a namespace
     columns=(
         Column("LIFECYCLE", "spec.lifecycle"),

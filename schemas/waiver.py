@@ -62,7 +62,8 @@ class WaiverStatus(StatusModel):
 
     conditions: Conditions = Field((), description="Ready: True while in force.")
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
-    used: int = Field(0, description="Calls that it let through, ever.")
+    used: int = Field(0, description="Calls that it let through, or sent to a person, ever.")
+    counted_to: int = Field(0, description="Number of the latest event that this count includes.")
     warned_of: Time | None = Field(None, description="The end that was announced; a later one is announced again.")
     last_used_at: Time | None = Field(None, description="When it last did.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")

@@ -202,7 +202,7 @@ class RunEndpoints:
         )
 
     def _artifact(self, caller: Caller, message: protocol.ContentMessage, once: Once) -> protocol.Receipt:
-        data = message.data
+        data = self._content(caller, message.data)
         digest = artifacts.digest_of(data)
         receipt = protocol.ArtifactReceipt(run=caller.run.name, name=message.name, size=len(data), digest=digest)
         status = self._status(caller.uid)
@@ -220,7 +220,7 @@ class RunEndpoints:
             return protocol.Receipt(run=caller.run.name)
         reports.require_open(status)
         data = content.data
-        digest = artifacts.digest_of(data)
+        digest = artifacts.digest_of(self._content(caller, data))
         reports.check_artifact(status, content.name, digest, most=artifacts.MOST + 1)
         reports.check_evidence(status, (name for name in message.evidence if name != content.name))
         deliverable = self._keep(caller, status, content, data)
@@ -259,6 +259,10 @@ class RunEndpoints:
             redactor=self._redactor(caller),
             namespace=caller.run.namespace,
         )
+
+    def _content(self, caller: Caller, data: bytes) -> bytes:
+        """What is kept of what was handed in."""
+        return self._files.content(data, self._redactor(caller), caller.run.namespace)
 
     def _redactor(self, caller: Caller) -> Redactor:
         with self._store.snapshot() as snapshot:

@@ -17,7 +17,7 @@ from controllers.gate import call_record, leave, money, rules
 from controllers.gate.asking import Asked, Asker
 from controllers.gate.held import as_it_stands, held
 from controllers.gate.money import Money
-from controllers.gate.shown import words
+from controllers.gate.shown import AS_IT_IS, REDACTORS, words
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.reconcilers import missions, spending
@@ -34,6 +34,7 @@ from schemas.errors import Refused
 from schemas.mission import DesiredState
 from schemas.policy import Risk, Verdict
 from schemas.quantities import from_micros
+from schemas.redaction import HIDDEN
 from schemas.resource import Resource, digest
 from schemas.tool_call import ToolCallReason, ToolCallSpec, ToolCallState, ToolCallStatus
 from store.contract import Snapshot, Transaction
@@ -61,10 +62,11 @@ class Gate:
     def authorize(self, tx: Transaction, run_uid: str, asked: Asked) -> Decision:
         """The answer to one call. Raises Refused: RunEnded, AlreadyReported, KeyDead, KeyReused,
         NobodyAsks."""
-        asked = replace(asked, target=words(asked.target, 2000))
+        target = words(asked.target, call_record.TARGET, AS_IT_IS)
+        asked = asked if target == asked.target else replace(asked, target=target)
         record = _open_run(tx, run_uid)
         call = tx.get(call_record.key_of(record.run, asked.key))
-        if call is not None and not asked.is_call_of(ToolCallSpec.model_validate(call.spec)):
+        if call is not None and not call_record.is_of(asked, ToolCallSpec.model_validate(call.spec)):
             raise Refused(
                 "this Idempotency-Key was used for another call of this run; a new call takes a new key",
                 reason="KeyReused",
@@ -103,7 +105,7 @@ class Gate:
         if call.state != ToolCallState.ASKING or (request is not None and request.state == RequestState.PENDING):
             return as_it_stands(tx, record.run, call_record.decision(call, request), self.stops, tx.now)
         spec = ToolCallSpec.model_validate(call.spec)
-        if digest(spec.args) != spec.args_digest:
+        if digest(spec.args) != spec.args_digest or HIDDEN in spec.target:
             return call_record.decision(call, request, again=True)
         status = ToolCallStatus.model_validate(call.status)
         asked = Asked(spec.tool, spec.args, spec.idempotency_key, spec.target, spec.estimate, status.risk)
@@ -112,6 +114,7 @@ class Gate:
 
     def _decide(self, tx: Transaction, asker: Asker, asked: Asked, call: Resource | None) -> Decision:
         policies = self._rulebook.of(tx, asker.agent)
+        asker = replace(asker, redactor=REDACTORS[policies.redaction])
         cost = money.budget(tx, asker, asked)
         ruling = self._ruling(tx, asker, asked, policies, cost)
         if asker.record.changed:
@@ -131,7 +134,7 @@ class Gate:
                 used = tx.get(found.request.key) or found.request
                 return _with_leave(tx, asker, asked, call, ruling, cost, used)
         request = found.request or leave.ask(tx, asker, asked, ruling, action)
-        return call_record.decision(_asking(tx, asker, asked, call, ruling, request), request)
+        return _asking(tx, asker, asked, call, ruling, request).decision(request)
 
     def _ruling(self, tx: Transaction, asker: Asker, asked: Asked, policies: PolicySet, cost: Money) -> Ruling:
         stopping = _stopping(asker)
@@ -214,7 +217,7 @@ def _request_of(snapshot: Snapshot, call: Resource) -> Resource | None:
 
 def _found(ruling: Ruling) -> dict[str, Any]:
     first = ruling.decisive
-    return {"risk": ruling.risk, "rule": first.rule, "remedy": first.remedy}
+    return {"by": first, "risk": ruling.risk, "rule": first.rule, "remedy": first.remedy}
 
 
 def _denied(
@@ -224,34 +227,34 @@ def _denied(
     first = ruling.decisive
     over = first.reason is ToolCallReason.OVER_BUDGET and cost.until is not None
     after = cost.until - tx.now if over and cost.until is not None else None
-    call = call_record.answer(
+    answered = call_record.answer(
         tx, asker, asked, call, ToolCallState.DENIED, first.reason, first.message, **_found(ruling)
     )
-    return call_record.decision(call, after=after)
+    return answered.decision(after=after)
 
 
 def _allowed(
     tx: Transaction, asker: Asker, asked: Asked, call: Resource | None, ruling: Ruling, cost: Money
 ) -> Decision:
     _drop_question(tx, call)
-    call = call_record.answer(
+    answered = call_record.answer(
         tx, asker, asked, call, ToolCallState.ALLOWED, ToolCallReason.ALLOWED, ruling.decisive.message,
         **_found(ruling), expires_at=None,
     )  # fmt: skip
-    money.reserve(tx, asker, call, cost)
-    return call_record.decision(call)
+    money.reserve(tx, asker, answered.call, cost)
+    return answered.decision()
 
 
 def _with_leave(
     tx: Transaction, asker: Asker, asked: Asked, call: Resource, ruling: Ruling, cost: Money, request: Resource
 ) -> Decision:
     message = f"{request.status.get('decidedBy') or 'a person'} gave leave"
-    call = call_record.answer(
+    answered = call_record.answer(
         tx, asker, asked, call, ToolCallState.ALLOWED, ToolCallReason.APPROVED, message,
         request=request, **_found(ruling), expires_at=None,
     )  # fmt: skip
-    money.reserve(tx, asker, call, cost)
-    return call_record.decision(call, request)
+    money.reserve(tx, asker, answered.call, cost)
+    return answered.decision(request)
 
 
 def _turned_down(
@@ -262,10 +265,10 @@ def _turned_down(
         reason, message = ToolCallReason.APPROVAL_DENIED, f"{by} refused: {_why(request)}"
     else:
         reason, message = ToolCallReason.APPROVAL_EXPIRED, "nobody answered in time, or the leave was used too late"
-    call = call_record.answer(
+    answered = call_record.answer(
         tx, asker, asked, call, ToolCallState.DENIED, reason, message, request=request, **_found(ruling)
     )
-    return call_record.decision(call, request)
+    return answered.decision(request)
 
 
 def _why(request: Resource) -> str:
@@ -275,7 +278,7 @@ def _why(request: Resource) -> str:
 
 def _asking(
     tx: Transaction, asker: Asker, asked: Asked, call: Resource | None, ruling: Ruling, request: Resource
-) -> Resource:
+) -> call_record.Answered:
     return call_record.answer(
         tx,
         asker,

@@ -121,8 +121,8 @@ def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Act
     times = find(tx, asker, action).times
     wire = {**action.wire, "leave": times + 1}
     action_digest = digest(wire)
-    on = f" on {words(asked.target, 80)}" if asked.target else ""
-    title = f"{asker.agent.name} wants to use {words(asked.tool, 80)}{on}"
+    on = f" on {words(asked.target, 80, asker.redactor)}" if asked.target else ""
+    title = f"{asker.agent.name} wants to use {words(asked.tool, 80, asker.redactor)}{on}"
     terms = consent.terms(tx, asker.mission.namespace, asker.agent, tx.now, authored=asker.mission)
     spec = ApprovalRequestSpec(
         type=RequestType.ACTION,
@@ -131,7 +131,11 @@ def ask(tx: Transaction, asker: Asker, asked: Asked, ruling: Ruling, action: Act
         run=asker.run.name,
         requester=f"agent:{asker.agent.namespace}/{asker.agent.name}",
         title=title,
-        action={**wire, "args": redacted(asked.args)},
+        action={
+            **wire,
+            "args": redacted(asked.args, asker.redactor),
+            "target": words(asked.target, 2000, asker.redactor),
+        },
         action_digest=action_digest,
         risk=ruling.risk.value,
         rule=action.rule,

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from controllers.runs import text
-from controllers.status.redaction import redact_all
 from decisions.fields import masked
+from schemas.policy import Redaction
+from schemas.redaction import OFF, Redactor
+
+REDACTORS = {level: Redactor((), level) for level in Redaction}
+"""What takes credentials out, by their shape, at each level."""
+STANDARD = REDACTORS[Redaction.STANDARD]
+AS_IT_IS = REDACTORS[Redaction.OFF]
 
 
-def redacted(args: dict[str, Any]) -> dict[str, Any]:
+def redacted(args: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
     """Arguments without what looks like a credential, by the name or the form of it."""
-    found: dict[str, Any] = redact_all(masked(args))
+    if redactor.level == OFF:
+        return args
+    found: dict[str, Any] = redactor.json(masked(args))
     return found
 
 
-def words(given: str, limit: int) -> str:
+@lru_cache(maxsize=512)
+def words(given: str, limit: int, redactor: Redactor = STANDARD) -> str:
     """Agent text as one line for people."""
-    return text.line(str(redact_all(given)), limit)
+    return text.line(given, limit, redactor)

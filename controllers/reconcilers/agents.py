@@ -19,8 +19,8 @@ from schemas.conditions import find, is_true
 from schemas.event import EventType
 from schemas.executor import ExecutorStatus, OutputFormat
 from schemas.kind import Disruption
-from schemas.mission import TERMINAL_STATES, MissionState, Spend
-from schemas.quantities import from_micros, parse_time
+from schemas.mission import TERMINAL_STATES, MissionState
+from schemas.quantities import parse_time
 from schemas.resource import Resource
 from store.contract import Transaction
 
@@ -89,8 +89,8 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
         in_use_by=_in_use_by(tx, agent) if agent.deletion_at is not None else (),
         used_share=used_share,
         fullest=fullest,
-        spend=_spend(tx, f"agent/{agent.uid}/total"),
-        spend_today=_spend(tx, f"agent/{agent.uid}/day/{tx.now:%Y-%m-%d}"),
+        spend=spending.spent(tx, f"agent/{agent.uid}/total"),
+        spend_today=spending.spent(tx, f"agent/{agent.uid}/day/{tx.now:%Y-%m-%d}"),
     )
 
 
@@ -154,12 +154,3 @@ def _in_use_by(tx: Transaction, agent: Resource) -> tuple[str, ...]:
         if (ref.get("namespace") or mission.namespace, ref["name"]) == (agent.namespace, agent.name):
             users.append(mission.key.short)
     return tuple(sorted(users))
-
-
-def _spend(tx: Transaction, account: str) -> Spend:
-    """What the ledger says was spent; nothing priced yet is None, not zero."""
-    balance = tx.balance(account)
-    used = balance.spent
-    if used.usd_micros == 0 and used.tokens == 0:
-        return Spend()
-    return Spend(usd=from_micros(used.usd_micros), input_tokens=used.tokens, source="Reported")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controllers.reconcilers import consent, writing
+from controllers.reconcilers import alerts, consent, writing
 from controllers.runtime.result import DONE, Result
 from controllers.status import proposals
 from decisions.approvals import Answer, Question, Ruling, ends_at, reach, rule
+from schemas.alert import AlertType, Severity
 from schemas.approval_decision import (
     ApprovalDecisionReason,
     ApprovalDecisionSpec,
@@ -20,6 +21,7 @@ from schemas.approval_request import (
     ApprovalRequestSpec,
     ApprovalRequestStatus,
     GivenApproval,
+    OnTimeout,
     RequestState,
     RequestType,
 )
@@ -151,6 +153,7 @@ def reconcile_request(tx: Transaction, key: Key) -> Result:
         request = _expire(tx, request, spec, status, "nobody answered in time")
         if spec.type is RequestType.CHANGE:
             proposals.close_when_answered(tx, request)
+        _alarm(tx, request, spec)
         return writing.wake_at(tx, request, None)
     if spec.remind_at is not None and status.reminded_at is None:
         if tx.now < spec.remind_at:
@@ -190,3 +193,27 @@ def _expire(
         data={"related": [request.owner_uid], "subject": spec.subject},
     )  # fmt: skip
     return request
+
+
+def _alarm(tx: Transaction, request: Resource, spec: ApprovalRequestSpec) -> None:
+    """Nobody answered: about what was asked for, so that several questions of one mission are one alert."""
+    subject = tx.get_by_uid(request.owner_uid) or request
+    parked = "it is parked until a person answers" if spec.on_timeout is OnTimeout.PARK else "it counts as refused"
+    if spec.type is RequestType.CHANGE:
+        parked = "its branch is closed, and nothing changes"
+    alerts.raise_alert(
+        tx,
+        AlertType.APPROVAL_TIMEOUT,
+        subject,
+        severity=Severity.HIGH,
+        title=f"nobody answered for {subject.key.short} in time",
+        message=f"{spec.title}: {parked}. Look at it (remit describe {request.key.short}), then answer what "
+        f"{subject.key.short} asks next, or cancel it",
+        details={
+            "request": request.name,
+            "asked": spec.type.value,
+            "onTimeout": spec.on_timeout.value,
+            "run": spec.run,
+        },
+        related=[request.uid],
+    )

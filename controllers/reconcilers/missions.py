@@ -11,6 +11,7 @@ from controllers.runs.companions import end_companions
 from controllers.runtime.result import DONE, Result
 from decisions import mission as decisions
 from decisions.mission_facts import AskPerson, Decision, MissionFacts
+from schemas.alert import AlertType
 from schemas.approval_decision import DecisionScope
 from schemas.approval_request import (
     ApprovalRequestReason,
@@ -22,7 +23,7 @@ from schemas.approval_request import (
 from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.event import EventType
-from schemas.mission import TERMINAL_STATES, MissionStatus
+from schemas.mission import TERMINAL_STATES, MissionState, MissionStatus
 from schemas.policy import DEFAULT_APPROVALS
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunState
@@ -55,6 +56,9 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
         status = containing.contain(tx, mission, status, decision.contained)
     if decision.settled_alert:
         alerts.clear(tx, Key("Alert", mission.namespace, decision.settled_alert), "the mission goes on or has ended")
+    if mission.state == MissionState.BLOCKED and status.state is not MissionState.BLOCKED:
+        unanswered = alerts.alert_name(AlertType.APPROVAL_TIMEOUT, mission.uid)
+        alerts.clear(tx, Key("Alert", mission.namespace, unanswered), "the mission goes on or has ended")
     if decision.cancel_run is not None and status.current_run is not None:
         run = tx.get(Key("Run", mission.namespace, status.current_run))
         if run is not None:

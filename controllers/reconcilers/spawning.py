@@ -14,7 +14,7 @@ from controllers.runs import inbox, sessions, thresholds
 from controllers.runs.once import Once
 from controllers.runs.reports import begin_report
 from controllers.runs.run_record import RunRecord
-from controllers.runs.text import WORD, line
+from controllers.runs.text import WORD, clean, line
 from decisions import meters
 from decisions import mission as mission_decisions
 from decisions import spawning as decisions
@@ -30,6 +30,7 @@ from schemas.executor import ExecutorSpec
 from schemas.mission import TERMINAL_STATES, Limits, MissionSpec, MissionStatus, Review
 from schemas.protocol import SpawnMessage, SubAgent
 from schemas.quantities import to_micros
+from schemas.redaction import Redactor
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunStatus
 from schemas.tenant import TenantSpec
@@ -62,6 +63,7 @@ def spawn(tx: Transaction, run_uid: str, message: SpawnMessage, *, once: Once, s
     """Spawn what the agent of a run asks for. ``stops`` is what stops work beside the Holds in the store. Repeated with
     its key it changes nothing. Raises Refused, OverLimit."""
     record, known = begin_report(tx, run_uid, once)
+    message = _redacted(message, record.redactor)
     key = Key("Agent", record.run.namespace, sub_agent_name(record.run, message.name))
     if known:
         return _made(tx, key)
@@ -268,6 +270,18 @@ def _carve(
             at=tx.now,
             note={"subAgent": task.name},
         )
+    )
+
+
+def _redacted(message: SpawnMessage, redactor: Redactor) -> SpawnMessage:
+    """Without credentials: a sub-agent gets them as its executor does, and not from its parent's words."""
+    description = None if message.description is None else clean(message.description, redactor=redactor)
+    return message.model_copy(
+        update={
+            "title": line(message.title, redactor=redactor),
+            "description": description,
+            "input": redactor.json(message.input),
+        }
     )
 
 

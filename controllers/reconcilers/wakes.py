@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from controllers.reconcilers import dispatcher, sub_agents
+from controllers.reconcilers.standings import Standings
 from controllers.runtime.workqueue import Priority
 from decisions.references import references
 from schemas.base import Key
@@ -61,9 +62,10 @@ class ReferenceIndex:
 class Wakes:
     """Turns changes into keys to look at, and keeps what the dispatcher chooses from."""
 
-    def __init__(self, ready: dispatcher.ReadyMissions) -> None:
+    def __init__(self, ready: dispatcher.ReadyMissions, standings: Standings | None = None) -> None:
         self._index = ReferenceIndex()
         self._ready = ready
+        self._standings = standings if standings is not None else Standings()
         self._selecting: set[Key] = set()  # missions that wait and have their agent chosen by labels
         self._choices: dict[Key, tuple[object, ...]] = {}  # what such a choice looks at, by agent
         self._shown: dict[Key, tuple[object, ...]] = {}  # what missions and others go by in an agent
@@ -145,6 +147,7 @@ class Wakes:
 
     def _forget(self, key: Key) -> frozenset[Key]:
         self._ready.forget(key)
+        counted = self._standings.forget(key)
         self._selecting.discard(key)
         self._over[key.namespace].discard(key)
         if key.kind == "Agent":
@@ -152,11 +155,13 @@ class Wakes:
                 self._watched[uid].discard(sub_agents.key_of(key))
                 if not self._watched[uid]:
                     del self._watched[uid]
-        return self._index.put(key, ())
+        return self._index.put(key, ()) | counted
 
     def _learn(self, resource: Resource) -> frozenset[Key]:
+        counted: frozenset[Key] = frozenset()
         if resource.kind == "Mission":
             self._ready.learn(resource)
+            counted = self._standings.learn(resource)
             if resource.spec.get("agentSelector") is not None and resource.state in ("Inbox", "Assigned"):
                 self._selecting.add(resource.key)
             else:
@@ -167,7 +172,7 @@ class Wakes:
         if spawned:
             for uid in (spawned["runUid"], spawned["missionUid"], resource.labels.get(sub_agents.PARENT, "")):
                 self._watched[uid].add(sub_agents.key_of(resource.key))
-        if resource.kind in ("Mission", "Agent", "Executor", "Tenant", "Waiver"):
+        if resource.kind in ("Mission", "Agent", "Executor", "Tenant", "Waiver", "Schedule", "Goal", "Todo", "Project"):
             # A Tenant has no namespace: it means the one that it owns, which is called like it.
             targets = {r.target for r in references(resource.namespace or resource.name, resource.spec)}
             agent = resource.status.get("agent") if resource.kind == "Mission" else None
@@ -176,7 +181,7 @@ class Wakes:
                 targets.add(Key("Executor", served.get("namespace") or resource.namespace, served["name"]))
             if agent:  # chosen by selector: the mission depends on it all the same
                 targets.add(Key("Agent", agent.get("namespace") or resource.namespace, agent["name"]))
-            return self._index.put(resource.key, targets)
+            return self._index.put(resource.key, targets) | counted
         return frozenset()
 
     def _concerned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
@@ -220,6 +225,10 @@ class Wakes:
                 yield dispatcher.key_of(place), Priority.CHANGE
             if resource.state in TERMINAL_STATES or resource.deletion_at is not None:
                 yield place, Priority.CHANGE
+        if change.owner_uid and (resource is None or resource.state in TERMINAL_STATES):
+            maker = snapshot.get_by_uid(change.owner_uid)
+            if maker is not None and maker.kind in ("Schedule", "Goal", "Todo"):
+                yield maker.key, Priority.CHANGE
 
     def _agent(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         if self._shown_changed(change.key, resource):
@@ -317,6 +326,9 @@ class Wakes:
     def _hold(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         """Everybody it may concern; first those that are at work where it stops them."""
         stop = resource is not None and resource.spec.get("mode") == HoldMode.STOP
+        for kind in ("Schedule", "Goal", "Project"):
+            for maker in snapshot.objects(kind):
+                yield maker.key, Priority.OPERATOR
         for agent in snapshot.objects("Agent"):
             yield agent.key, Priority.OPERATOR
             yield dispatcher.key_of(agent.key), Priority.OPERATOR

@@ -1,8 +1,9 @@
 """What agents hand in, kept before the store speaks of it.
 
 Text of up to 256 KiB stays in the run's status, readable at once; everything else lies in a file named by its content,
-``<state_dir>/artifacts/<run uid>/<sha256>``. Text that had to be cleaned for its readers, of credentials too, is in
-both: cleaned inline, and byte for byte in the file, which is what the digest speaks of.
+``<state_dir>/artifacts/<run uid>/<sha256>``. Credentials are taken out of texts before anything is kept, unless the
+redaction level is Off; what is left is the content, and what the digest speaks of. Text that has to be cleaned of
+control characters for its readers is in both: cleaned inline, and as it is in the file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from controllers.runs.text import clean
 from schemas.errors import NotFound, Refused, StoreUnavailable
 from schemas.mission import Artifact
-from schemas.redaction import Redactor
+from schemas.redaction import OFF, Redactor
 from schemas.run import RunStatus
 
 LARGEST = 32 * 1024 * 1024
@@ -33,6 +34,7 @@ INLINE_IN_ALL = 1024 * 1024
 """Bytes of all texts of a run that stay in its status, which is written anew with each report."""
 
 _SHAPES = Redactor()
+_AS_KEPT = Redactor((), OFF)
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -63,9 +65,9 @@ class ArtifactFiles:
         self, run_uid: str, run: str, name: str, media_type: str, data: bytes, *, inline: int = INLINE,
         redactor: Redactor = _SHAPES, namespace: str = "",
     ) -> Artifact:  # fmt: skip
-        """Keep ``data`` for good and describe it; once this returns it survives a crash. ``run`` is the run's name,
-        ``inline`` the bytes of text that may stay in the status, without what ``redactor`` takes out and without
-        secrets of ``namespace``. Keeping the same content again changes nothing.
+        """Keep what ``content`` leaves of ``data`` for good and describe it; once this returns it survives a crash.
+        ``run`` is the run's name, ``inline`` the bytes of text that may stay in the status, without secrets of
+        ``namespace``. Keeping the same content again changes nothing.
 
         Raises Refused (ArtifactTooLarge), StoreUnavailable when the disk does not take it.
         """
@@ -74,12 +76,25 @@ class ArtifactFiles:
                 f"{name} has {len(data):,} bytes; an artifact has at most {LARGEST:,}. Hand in a part of it, or a link",
                 reason="ArtifactTooLarge",
             )
+        data = self.content(data, redactor, namespace)
         digest = digest_of(data)
         text = _readable(data, redactor) if len(data) <= inline else None
         text = None if text is None else self._mask(text, namespace)
         if text is None or text.encode() != data:
             self._write(run_uid, digest, data)
         return Artifact(name=name, media_type=media_type, size=len(data), digest=digest, text=text, run=run)
+
+    def content(self, data: bytes, redactor: Redactor, namespace: str) -> bytes:
+        """What is kept of ``data``: texts lose what ``redactor`` takes out, and secrets of ``namespace``. With the
+        level Off, and where it is no text in UTF-8, it is kept byte for byte. Doing it again changes nothing."""
+        if redactor.level == OFF or b"\0" in data:
+            return data
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            return data
+        kept = self._mask(redactor.text(text), namespace)
+        return data if kept == text else kept.encode()
 
     def read(self, run_uid: str, artifact: Artifact) -> bytes:
         """Its content, byte for byte. Raises NotFound when the file is gone or no longer has that content."""
@@ -104,7 +119,7 @@ class ArtifactFiles:
         """Its content for reading: decoded, with U+FFFD for what is not text, and cleaned. Raises as ``read``."""
         if artifact.text is not None:
             return artifact.text
-        return clean(self.read(run_uid, artifact).decode("utf-8", "replace"))
+        return clean(self.read(run_uid, artifact).decode("utf-8", "replace"), redactor=_AS_KEPT)
 
     def drop(self, run_uid: str, artifact: Artifact, kept: Iterable[Artifact]) -> None:
         """Remove the file of an artifact that was turned down after it was kept, unless one of ``kept`` has the same

@@ -14,6 +14,7 @@ from schemas.errors import NotFound, Refused
 from schemas.event import EventType
 from schemas.mission import Spend
 from schemas.quantities import from_micros
+from schemas.redaction import Redactor
 from schemas.resource import Resource
 from schemas.tool_call import ToolCallReason, ToolCallSpec, ToolCallState, ToolCallStatus
 from store.contract import NOTHING, Amounts, EntryKind, LedgerEntry, Snapshot, Transaction
@@ -110,14 +111,14 @@ class CallResult:
     usd_micros: int | None = None
 
 
-def report(tx: Transaction, call: Resource, result: CallResult) -> Spend | None:
+def report(tx: Transaction, call: Resource, result: CallResult, redactor: Redactor) -> Spend | None:
     """Close an allowed call with its result and book what it cost, which comes back for its run; None when that is
     nothing. Raises Refused (CallEnded) for a call that ended, or that nobody allowed."""
     if call.state != ToolCallState.ALLOWED:
         said = "was not allowed" if call.state in (ToolCallState.ASKING, ToolCallState.DENIED) else "has a result"
         raise Refused(f"{call.key.short} {said}: {call.state}", reason="CallEnded")
     spent = settle(tx, call, result.usd_micros)
-    error = line(result.error, MESSAGE)
+    error = line(result.error, MESSAGE, redactor)
     close(
         tx,
         call,

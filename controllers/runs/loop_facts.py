@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from controllers.runs import sessions, thresholds
+from controllers.runs.redaction_level import redactor_of
 from controllers.runs.text import WORD, line
 from decisions import loops
 from decisions.loops import CallFact
@@ -34,7 +35,7 @@ def tool_ended(
     fact = CallFact(
         tool=line(str(recorded.get("tool") or message.tool), WORD),
         ok=message.ok,
-        error=line(message.error or "", _ERROR),
+        error=line(message.error or "", _ERROR, redactor_of(tx, run)),
         args_digest=str(recorded.get("argsDigest") or message.args_digest or ""),
         output_digest=message.output_digest or "",
         link=f"run/{run.name} call {number}" + (f" (toolcall/{call.name})" if call is not None else ""),
@@ -48,12 +49,12 @@ def tool_ended(
 
 def spent(tx: Transaction, run: Resource, micros: int) -> None:
     """Money was reported as used."""
-    mission, _ = _involved(tx, run)
+    mission, agent = _involved(tx, run)
     if mission is None or micros <= 0:
         return
     session = sessions.of_run(tx, run)
     before = sessions.counts(session, mission)
-    loop, finding = loops.observe_spend(before, micros, tx.now)
+    loop, finding = loops.observe_spend(before, micros, thresholds.loop_limits(tx, agent), tx.now)
     _keep(tx, session, before, loop)
     note(tx, mission, finding, run=run.name, session=session.name)
 
@@ -75,12 +76,6 @@ def said(
     """An agent said something on a mission; the mission as it is then."""
     limits = thresholds.loop_limits(tx, agent)
     loop, finding = loops.observe_message(sessions.mission_loop(mission), author, to, limits, tx.now, link=link)
-    return _put(tx, mission, loop, finding)
-
-
-def woke_itself(tx: Transaction, mission: Resource, agent: str, link: str) -> Resource:
-    """An agent asked for work that it wakes itself with; the mission as it is then."""
-    loop, finding = loops.observe_self_wake(sessions.mission_loop(mission), agent, tx.now, link=link)
     return _put(tx, mission, loop, finding)
 
 

@@ -98,7 +98,7 @@ def _post(
     spec = MessageSpec(
         direction=Direction.OUTBOUND,
         author=f"agent:{author.namespace}/{author.name}",
-        text=clean(text, TEXT),
+        text=clean(text, TEXT, record.redactor),
         session_ref=ObjectRef(name=session.name),
         mission_ref=record.spec.mission_ref,
         in_reply_to=clean(in_reply_to, 64),

@@ -133,7 +133,7 @@ def tool_result(
     usd_micros = None if message.usd is None else to_micros(message.usd)
     if call is not None:
         result = CallResult(message.ok, message.error or "", message.output_digest or "", usd_micros)
-        spent = calls.report(tx, call, result)
+        spent = calls.report(tx, call, result, record.redactor)
         if spent is not None:
             record.spend(spent)
     elif usd_micros:

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from controllers.secrets import http
+from controllers.secrets.aws_role import RoleCredentials
 from controllers.secrets.files import SecretFiles
 from controllers.secrets.sigv4 import Credentials, signed
 from controllers.secrets.source import LARGEST, SecretMissing, SecretUnavailable, shown
@@ -44,6 +45,7 @@ class AwsSecrets:
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
     variables: Mapping[str, str] = field(repr=False)
+    role: RoleCredentials | None = None
 
     def fetch(self, reference: ValueFrom) -> str:
         """The value as AWS has it now. Raises SecretMissing, SecretUnavailable."""
@@ -68,6 +70,8 @@ class AwsSecrets:
         raise _fault(status, data, what)
 
     def _credentials(self, what: str) -> Credentials:
+        if self.role is not None:
+            return self.role.get(what)
         file = self.config.credentials_file
         if file is not None:
             values = self._profile(self.project / file, what)
@@ -81,7 +85,7 @@ class AwsSecrets:
         if not http.credential(found.access_key) or not http.credential(found.secret_key):
             raise SecretMissing(
                 f"cannot look up {what}: the engine has no credentials for AWS; set AWS_ACCESS_KEY_ID and"
-                " AWS_SECRET_ACCESS_KEY, or secrets.awsSecretsManager.credentialsFile in remit.yaml"
+                " AWS_SECRET_ACCESS_KEY, or secrets.awsSecretsManager.credentialsFile or role in remit.yaml"
             )
         if found.session and not http.credential(found.session):
             raise SecretMissing(f"cannot look up {what}: the session token of the engine is no token")

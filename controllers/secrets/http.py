@@ -1,4 +1,5 @@
-"""One request to a service that holds secrets: no redirect, a deadline over all of it, an answer of bounded size."""
+"""Services that hold secrets, and one request to them: no redirect, a deadline over all of it, an answer of bounded
+size."""
 
 from __future__ import annotations
 
@@ -6,11 +7,21 @@ import json
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 
 from controllers.secrets.source import LARGEST, SecretMissing, SecretUnavailable
+from schemas.secret import ValueFrom
+
+
+class Service(Protocol):
+    """Where secrets lie elsewhere."""
+
+    def fetch(self, reference: ValueFrom) -> str:
+        """The value as it is now. Blocks. Raises SecretMissing, SecretUnavailable."""
+        ...
+
 
 STEP_S = 5.0
 """Longest wait for any one thing: the connection, the next bytes."""

@@ -7,29 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from controllers.secrets import walls
 from controllers.secrets.aws import AwsSecrets
+from controllers.secrets.aws_role import RoleCredentials
 from controllers.secrets.files import SecretFiles
+from controllers.secrets.http import Service
 from controllers.secrets.known import KnownSecrets
+from controllers.secrets.kubernetes import KubernetesSecrets, NamespaceSecrets
 from controllers.secrets.source import SecretMissing, SecretUnavailable, shown
 from controllers.secrets.vault import VaultSecrets
 from schemas.base import DEFAULT_NAMESPACE
 from schemas.secret import ValueFrom
-from schemas.secrets_config import SecretsConfig
+from schemas.secrets_config import KubernetesConfig, SecretsConfig
 
 _FAILURE_S = 2.0
 """How long a service that did not answer is left alone."""
 _MOST_CACHED = 1000
-
-
-class Service(Protocol):
-    """Where secrets lie elsewhere."""
-
-    def fetch(self, reference: ValueFrom) -> str:
-        """The value as it is now. Blocks. Raises SecretMissing, SecretUnavailable."""
-        ...
 
 
 @dataclass(slots=True)
@@ -88,6 +82,7 @@ class SecretKeeper:
     aws: Service | None
     known: KnownSecrets
     variables: Mapping[str, str] = field(repr=False)
+    kubernetes: KubernetesSecrets | None = None
     namespaces: tuple[str, ...] = (DEFAULT_NAMESPACE,)
 
     def of(self, *namespaces: str) -> SecretKeeper:
@@ -124,10 +119,13 @@ class SecretKeeper:
 
     def _service(self, reference: ValueFrom) -> Service:
         (kind,) = reference.to_wire()
-        service = {"vault": self.vault, "awsSecretsManager": self.aws}.get(kind)
+        # A program belongs to its executor, which is named first; runs of others only use it.
+        cluster = self.kubernetes.of(self.namespaces[0]) if self.kubernetes is not None else None
+        service = {"vault": self.vault, "awsSecretsManager": self.aws, "kubernetesSecret": cluster}.get(kind)
         if service is None:
-            where = f"; describe it in secrets.{kind} of remit.yaml" if kind != "kubernetesSecret" else ""
-            raise SecretMissing(f"this engine has no source for secrets of the kind {kind}{where}")
+            raise SecretMissing(
+                f"this engine has no source for secrets of the kind {kind}; describe it in secrets.{kind} of remit.yaml"
+            )
         return service
 
 
@@ -147,7 +145,11 @@ def make_keeper(
     if config.vault is not None:
         vault = Cached(VaultSecrets(config.vault, project, monotonic, variables), ttl_s, monotonic)
     if config.aws_secrets_manager is not None:
-        aws = Cached(AwsSecrets(config.aws_secrets_manager, project, now, monotonic, variables), ttl_s, monotonic)
+        settings = config.aws_secrets_manager
+        role = None
+        if settings.role is not None:
+            role = RoleCredentials(settings.role, settings.role_address, project, now, monotonic, variables)
+        aws = Cached(AwsSecrets(settings, project, now, monotonic, variables, role), ttl_s, monotonic)
     return SecretKeeper(
         config=config,
         files=SecretFiles(tuple(Path(folder) for folder in config.folders), closed),
@@ -155,7 +157,20 @@ def make_keeper(
         aws=aws,
         known=known or KnownSecrets(),
         variables=variables,
+        kubernetes=_kubernetes(config.kubernetes_secret, project, ttl_s, monotonic),
     )
+
+
+def _kubernetes(
+    config: KubernetesConfig | None, project: Path, ttl_s: float, monotonic: Callable[[], float]
+) -> KubernetesSecrets | None:
+    if config is None:
+        return None
+
+    def make(namespace: str) -> Service:
+        return Cached(NamespaceSecrets(config, namespace, project, monotonic), ttl_s, monotonic)
+
+    return KubernetesSecrets(config, make)
 
 
 def local_secrets(variables: Mapping[str, str]) -> SecretKeeper:

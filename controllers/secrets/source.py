@@ -50,5 +50,5 @@ def shown(reference: ValueFrom) -> str:
         secret = reference.aws_secrets_manager
         field = f"the field {secret.key} of " if secret.key is not None else ""
         return f"{field}{secret.secret_id} in AWS Secrets Manager"
-    (kind,) = reference.to_wire()
-    return f"a secret of the kind {kind}"
+    assert reference.kubernetes_secret is not None
+    return f"the key {reference.kubernetes_secret.key} of the Kubernetes Secret {reference.kubernetes_secret.name}"

@@ -12,7 +12,9 @@ from schemas.base import DEFAULT_NAMESPACE
 from schemas.secret import ValueFrom
 from schemas.secrets_config import Grant, SecretsConfig
 
-_ENGINE = re.compile(r"REMIT_.*|VAULT_TOKEN|AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)|PGPASSWORD")
+_ENGINE = re.compile(
+    r"REMIT_.*|VAULT_TOKEN|AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)|PGPASSWORD|AWS_CONTAINER_AUTHORIZATION_TOKEN"
+)
 """Variables that the engine itself lives on: nobody's secret, whatever is granted."""
 
 
@@ -49,6 +51,8 @@ def _covers(grant: Grant, reference: ValueFrom) -> bool:
         return _any(grant.vault, f"{reference.vault.mount}/{reference.vault.path}")
     if reference.aws_secrets_manager is not None:
         return _any(grant.aws_secrets_manager, reference.aws_secrets_manager.secret_id)
+    if reference.kubernetes_secret is not None:
+        return _any(grant.kubernetes_secret, reference.kubernetes_secret.name)
     return False
 
 

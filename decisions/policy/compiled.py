@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from decisions.policy import commands, globs, hard_stops
+from decisions.policy import commands, globs, hard_stops, strictest
 from decisions.policy.expressions import Condition, compile_expression
 from decisions.policy.facts import RISK_ORDER, STRICTNESS, Finding
 from schemas.agent import AutonomyLevel
@@ -109,7 +109,7 @@ def compile_policy(document: Document) -> CompiledPolicy:
         path = f"spec.rules[{index}]"
         source = f"rule {rule.name} of {document.key.short}"
         place = f"{where} {path}" if where else path
-        compiled = _rule(rule.match, rule.verdict, source, place, rule.reason or "", (str(document.key), index))
+        compiled = _rule(rule.match, rule.verdict, source, place, rule.reason or "", document.key, index)
         if compiled.condition is not None and compiled.condition.problem:
             problems.append((f"{path}.match.when", compiled.condition.problem))
         rules.append(compiled)
@@ -124,14 +124,12 @@ def compile_policy(document: Document) -> CompiledPolicy:
     return CompiledPolicy(document, tuple(rules), tuple(shell), exact, patterns, tuple(problems))
 
 
-def _rule(
-    match: Match, verdict: Verdict, source: str, place: str, reason: str, order: tuple[object, ...]
-) -> CompiledRule:
+def _rule(match: Match, verdict: Verdict, source: str, place: str, reason: str, owner: Key, index: int) -> CompiledRule:
     condition = compile_expression(match.when) if match.when is not None else None
     message = f"{source} matches" + (f": {reason}" if reason else "")
     remedy = "" if verdict is Verdict.ALLOW else f"change {source}, or what the call asks for"
-    finding = Finding(verdict, ToolCallReason.RULE, source, message, place, remedy)
-    return CompiledRule(verdict, match.tools, condition, source, place, reason, order, finding)
+    finding = Finding(verdict, ToolCallReason.RULE, source, message, place, remedy, (owner,))
+    return CompiledRule(verdict, match.tools, condition, source, place, reason, (str(owner), index), finding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +151,9 @@ def compile_waiver(document: WaiverDocument) -> CompiledWaiver:
     """Compile one Waiver. Never raises; one that is wrong never matches."""
     spec = document.spec
     source = document.key.short
-    rule = _rule(spec.match, spec.verdict, source, document.place, spec.reason, (str(document.key), 0))
+    rule = _rule(spec.match, spec.verdict, source, document.place, spec.reason, document.key, 0)
     message = f"{source} of {spec.owner} excepts it: {spec.reason}"
-    finding = Finding(spec.verdict, ToolCallReason.ALLOWED, source, message, document.place, rule.finding.remedy)
+    finding = replace(rule.finding, reason=ToolCallReason.ALLOWED, message=message)
     return CompiledWaiver(
         document,
         CompiledRule(
@@ -174,6 +172,8 @@ class Profile:
     rules: tuple[CompiledRule, ...]
     waivers: tuple[CompiledRule, ...]
     stops: tuple[HardStop, ...]
+    risk_owners: tuple[Key, ...] = ()
+    """The Policy that gave the risk."""
     ready: dict[tuple[str, ...], bool] = field(default_factory=dict)
     """Whether an agent with these tools is granted this one."""
     asked: dict[tuple[AutonomyLevel, Risk], Finding] = field(default_factory=dict)
@@ -193,6 +193,7 @@ class PolicySet:
         self._waivers = sorted((w.rule for w in excepting), key=_strictest_first)
         self._profiles: dict[str, Profile] = {}
         switched_on = {stop for p in self.policies for stop in p.document.spec.hard_stops}
+        self.redaction = strictest.redaction(p.document.spec for p in self.policies)
         self.hard_stops = frozenset(switched_on) if self.policies else frozenset(HardStop)
         lists = [p.document.spec.allowlists for p in self.policies]
         self.shell = tuple((p, entry) for p in self.policies for entry in p.shell)
@@ -221,9 +222,10 @@ class PolicySet:
     def _make(self, tool: str) -> Profile:
         said = [(p.risk_of(tool), p) for p in self.policies]
         spoken = [(risk, p) for risk, p in said if risk is not None]
+        owners: tuple[Key, ...] = ()
         if spoken:
             risk, policy = max(spoken, key=lambda item: RISK_ORDER[item[0]])
-            source, place = policy.name, policy.at("risk")
+            source, place, owners = policy.name, policy.at("risk"), (policy.document.key,)
         else:
             risk, source, place = DEFAULT_RISK.get(tool, UNKNOWN_TOOL_RISK), "the built-in table", ""
         return Profile(
@@ -233,6 +235,7 @@ class PolicySet:
             tuple(rule for rule in self._rules if rule.speaks_of(tool)),
             tuple(rule for rule in self._waivers if rule.speaks_of(tool)),
             tuple(stop for stop in hard_stops.by_name(tool) if stop in self.hard_stops),
+            owners,
         )
 
 

@@ -127,8 +127,8 @@ def _stopped(call: Call, profile: Profile, touched: tuple[Touch, ...], policies:
 
 
 def _hard_stop(stop: HardStop, what: str, policies: PolicySet) -> Finding:
-    owners = [p.name for p in policies.policies if stop in p.document.spec.hard_stops]
-    remedy = f"take {stop} out of spec.hardStops of {', '.join(owners)}" if owners else (
+    owners = [p for p in policies.policies if stop in p.document.spec.hard_stops]
+    remedy = f"take {stop} out of spec.hardStops of {', '.join(p.name for p in owners)}" if owners else (
         f"a Policy for the agent whose spec.hardStops leaves {stop} out"
     )  # fmt: skip
     if stop is HardStop.EMAIL_OUTSIDE_ALLOWLIST:
@@ -140,6 +140,7 @@ def _hard_stop(stop: HardStop, what: str, policies: PolicySet) -> Finding:
         f"{stop}: {what}",
         policies.stop_place(stop),
         remedy,
+        tuple(p.document.key for p in owners),
     )
 
 
@@ -189,6 +190,7 @@ def _failed(rule: CompiledRule, why: str) -> Finding:
         f"{rule.source} cannot be evaluated, and counts as matching: {why}",
         rule.place,
         f"make the expression of {rule.source} hold for this call: has(...) asks whether a field is there",
+        rule.finding.owners,
     )
 
 
@@ -220,6 +222,7 @@ def _too_risky(tool: str, level: AutonomyLevel, risk: Risk, profile: Profile) ->
         f"{tool} is {risk}{source}, and an agent of level {level} asks before that",
         profile.risk_place,
         f"an approval; a rule that allows it; a Waiver; {lower}",
+        profile.risk_owners if risk is profile.risk else (),
     )
 
 

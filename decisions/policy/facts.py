@@ -92,7 +92,7 @@ class Circumstances:
 class Finding:
     """One thing that spoke. ``source`` names it for people, such as ``rule no-force-push of policy/house-rules``;
     ``place`` is file:line and field where it was declared, "" for what is built in; ``remedy`` is what would allow the
-    call, "" where the verdict is Allow."""
+    call, "" where the verdict is Allow; ``owners`` are the Policies, or the Waiver, that it speaks for."""
 
     verdict: Verdict
     reason: ToolCallReason
@@ -100,6 +100,7 @@ class Finding:
     message: str
     place: str = ""
     remedy: str = ""
+    owners: tuple[Key, ...] = ()
 
     @property
     def rule(self) -> str:

@@ -28,9 +28,22 @@ def agent(name: str, executor: str, *, places: int = 1, **spec: Any) -> str:
     return document("Agent", name, {"executorRef": {"name": executor}, "maxConcurrentMissions": places, **spec})
 
 
-def mission(name: str, agent: str, effects: Path, *, seconds: float = 0, succeed_at: int = 1, **spec: Any) -> str:
-    """A mission whose runs leave a line in ``effects``, take some time, and succeed at an attempt (0: never)."""
-    given = {"effects": str(effects), "seconds": seconds, "succeedAt": succeed_at}
+def mission(
+    name: str,
+    agent: str,
+    effects: Path,
+    *,
+    seconds: float = 0,
+    succeed_at: int = 1,
+    until: Path | None = None,
+    beside: int = 0,
+    **spec: Any,
+) -> str:
+    """A mission whose runs leave a line in ``effects``, take some time, and succeed at an attempt (0: never). Those of
+    `work` also wait for the file ``until``, and for ``beside`` programs to have begun."""
+    given: dict[str, Any] = {"effects": str(effects), "seconds": seconds, "succeedAt": succeed_at}
+    given |= {"until": str(until)} if until is not None else {}
+    given |= {"beside": beside} if beside else {}
     fields = {"title": f"do {name}", "agentRef": {"name": agent}, "input": given, "review": "None"}
     return document("Mission", name, {**fields, **spec})
 

@@ -102,4 +102,4 @@ def test_a_command_that_is_killed_over_and_over_gives_one_leave_or_none(project:
     assert [len(lines) for lines in project.lines().values()] == [1]
     (used,) = asked(project)
     assert used.status["uses"] == 1
-    project.is_sound()
+    project.ends_well()

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from tests.e2e.fleet import mission, workers
-from tests.fakes.engine_process import Project, pause, until
+from tests.fakes.engine_process import SLOW, Project, pause, until
 
 
 def missions(project: Project, count: int, prefix: str = "m", **more: object) -> dict[str, str]:
@@ -38,44 +38,43 @@ def test_a_full_disk_stops_nothing_for_good_and_starts_nothing_twice(project: Pr
     assert engine.alive
     assert project.good("get", "missions")
     resource.prlimit(engine.pid, resource.RLIMIT_FSIZE, (hard, hard))
-    until(lambda: project.states() == {"Done": 12}, lambda: f"the end of {project.states()}", 120)
+    until(lambda: project.states() == {"Done": 12}, lambda: f"the end of {project.states()}")
     assert len(engine.err.splitlines()) < 200, "the log grows without bound"
-    until(lambda: not open_effects(project), lambda: f"the booking of {open_effects(project)}", 90)
-    assert engine.stop() == 0
-    project.is_sound()
+    until(lambda: not open_effects(project), lambda: f"the booking of {open_effects(project)}")
+    project.ends_well(engine)
     uids = {m.name: m.uid for m in project.objects("Mission")}
     assert project.lines() == {f"{uids[r.spec['missionRef']['name']]}.1": [r.uid] for r in project.objects("Run")}
 
 
 def test_an_engine_on_a_full_disk_still_ends_when_told_to(project: Project) -> None:
-    project.commit({"fleet.yaml": workers(places=3), **missions(project, 3, seconds=2)})
+    go = project.folder / "go"
+    project.commit({"fleet.yaml": workers(places=3), **missions(project, 3, until=go)})
     engine = project.engine()
     until(lambda: len(project.agents()) == 3, "the programs")
     wal = project.database.with_name("state.db-wal")
     _, hard = resource.prlimit(engine.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(engine.pid, resource.RLIMIT_FSIZE, (wal.stat().st_size, hard))
+    go.touch()
     until(lambda: not project.agents(), "the end of the programs, which cannot be recorded")
     pause(1.5)
     assert engine.stop() in (0, 2)
     engine = project.engine()
     until(lambda: project.states() == {"Done": 3}, lambda: f"the end of {project.states()}")
-    assert engine.stop() == 0
-    project.is_sound()
+    project.ends_well(engine)
 
 
 def test_a_store_that_is_locked_by_another_program_for_a_while_is_waited_for(project: Project) -> None:
     project.commit({"fleet.yaml": workers(places=3), **missions(project, 9, seconds=0.2)})
     engine = project.engine()
     until(lambda: project.states()["Done"] >= 1, "the first mission")
-    other = sqlite3.connect(project.database, isolation_level=None, timeout=10)
+    other = sqlite3.connect(project.database, isolation_level=None, timeout=SLOW)
     other.execute("BEGIN IMMEDIATE")
     pause(12)  # longer than SQLite is waited for
     other.execute("ROLLBACK")
     other.close()
-    until(lambda: project.states() == {"Done": 9}, lambda: f"the end of {project.states()}", 90)
+    until(lambda: project.states() == {"Done": 9}, lambda: f"the end of {project.states()}")
     assert engine.alive
-    assert engine.stop() == 0
-    project.is_sound()
+    project.ends_well(engine)
 
 
 def test_a_store_that_is_deleted_under_a_running_engine_ends_it_with_a_word(project: Project) -> None:
@@ -84,7 +83,7 @@ def test_a_store_that_is_deleted_under_a_running_engine_ends_it_with_a_word(proj
     project.comes_to("m0", "Done")
     for path in project.database.parent.glob("state.db*"):
         path.unlink()
-    assert engine.ends(30) == 2
+    assert engine.ends() == 2
     assert str(project.database) in engine.err
     assert "removed" in engine.err
     assert "Traceback" not in engine.err

@@ -75,6 +75,7 @@ def test_two_engines_that_are_killed_at_random_lose_nothing_and_do_nothing_twice
             pause(chance.choice([0, 0, 0.5, 2]))
             engines[victim] = pair[victim].engine("--quiet", ready=False)
     until(lambda: ended(first) == MISSIONS, lambda: f"the end of all: {states(first)} (seed {seed})", 900, LOOK_S)
+    first.settles()
     check(first, seed)
     for engine in engines.values():
         assert engine.stop() == 0
@@ -103,7 +104,8 @@ def test_a_leader_that_was_stopped_for_longer_than_its_lease_wakes_up_deposed_an
     first.commit(some(first, "c"))
     names = {f"{batch}{n}" for batch in "abc" for n in range(4)}
     until(lambda: states(first) == {"Done": len(names)}, lambda: f"the end of all: {states(first)}")
-    assert lead(first)[1] == token + 1, "the lead changed once"
+    assert lead(first)[1] > token
+    first.settles()
     assert zombie.stop() == 0
     assert other.stop() == 0
     runs = first.objects("Run")

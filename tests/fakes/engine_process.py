@@ -35,8 +35,8 @@ T = TypeVar("T")
 
 BIN = Path(sys.executable).parent
 REMIT = BIN / "remit"
-SLOW = 60.0
-"""Longest wait for what takes a second on an idle machine."""
+SLOW = 180.0
+"""Longest wait for what takes a second on an idle machine: a test that is green never waits it out."""
 
 
 def pause(seconds: float) -> None:
@@ -229,7 +229,7 @@ class Project:
         """The supervisor and its guardian; the guardian is the older one."""
         return sorted(pid for pid, text in self.processes().items() if "dispatch/supervisor.py" in text)
 
-    def nothing_is_left(self, seconds: float = 15.0) -> None:
+    def nothing_is_left(self, seconds: float = SLOW) -> None:
         """Wait until nothing of the project runs any more."""
         until(lambda: not self.processes(), lambda: f"the end of {self.processes()}", seconds)
 
@@ -339,8 +339,38 @@ class Project:
         """Wait until a commit was looked at."""
         until(lambda: str(self.source().get("revision", "")).endswith(commit), f"the sync of {commit}", seconds)
 
+    def unsettled(self) -> list[str]:
+        """What an engine has still to write down, in transactions of its own, when all missions look finished: passes
+        over what was declared, runs, reservations, and the booking of effects."""
+        with self.look() as snapshot:
+            declared = [r for kind in ("Executor", "Agent", "Mission") for r in snapshot.objects(kind)]
+            runs = snapshot.objects("Run")
+            reserved = snapshot.open_reservations()
+            effects = snapshot.effects(limit=100_000)
+        return [
+            *(r.key.short for r in declared if r.status.get("observedGeneration") != r.generation),
+            *(r.key.short for r in runs if RunState(r.state) not in ENDED),
+            *(e.key for e in reserved),
+            *(e.key for e in effects if e.state in ("Pending", "Claimed")),
+        ]
+
+    def settles(self, seconds: float = SLOW) -> None:
+        """Wait until a living engine has written down all that it did."""
+        until(lambda: not self.unsettled(), lambda: f"the engine to book {self.unsettled()}", seconds)
+
+    def ends_well(self, *engines: Engine, number: signal.Signals = signal.SIGINT) -> None:
+        """Let the engines (the last one, unless others are named) book what they did, end them, and look at what they
+        leave."""
+        self.settles()
+        for engine in engines or (self.engines[-1],):
+            assert engine.stop(number) == 0, engine.err
+        self.is_sound()
+
     def is_sound(self, *, rests: bool = True) -> None:
-        """What must hold of a store whatever was done to its engines; ``rests``: nobody works on it any more."""
+        """What must hold of a store whatever was done to its engines; ``rests``: nobody works on it any more, once the
+        engines that live have written down what they did."""
+        if rests and any(engine.alive for engine in self.engines):
+            self.settles()
         with self.look() as snapshot:
             resources = [r for name in registry.NAMES for r in snapshot.objects(name.kind)]
             report = snapshot.verify_events()

@@ -37,14 +37,15 @@ WRITING = tuple(f for f in Fault if f is not Fault.NONE)
 
 
 class _Counted:
-    """A transaction or snapshot that fails at its n-th call (never for None), and notes the events that it appends."""
+    """A transaction or snapshot that fails at its n-th call (never for None), and notes in ``appended`` the events that
+    it writes."""
 
     def __init__(self, inner: Snapshot, fault: Fault, at: int | None) -> None:
         self._inner = inner
         self._fault = fault
         self._left = at
         self.lost = False
-        self.events: list[tuple[int, str]] = []
+        self.appended: list[tuple[int, str]] = []
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
@@ -56,7 +57,7 @@ class _Counted:
             result = found(*args, **kwargs)
             if name == "event":
                 subject = args[1]
-                self.events.append((result, f"{args[0]} {subject.key if isinstance(subject, Resource) else subject}"))
+                self.appended.append((result, f"{args[0]} {subject.key if isinstance(subject, Resource) else subject}"))
             return result
 
         return call
@@ -111,7 +112,7 @@ class FaultyStore:
             raise Crash
         if fault is Fault.UNSAID:
             raise StoreUnavailable("injected: no answer to the commit, which succeeded")
-        self.acknowledged.update(counted.events)
+        self.acknowledged.update(counted.appended)
 
     def _drawn(self, possible: tuple[Fault, ...]) -> tuple[Fault, int]:
         fault, at = self._choose(possible)

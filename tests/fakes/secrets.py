@@ -83,6 +83,8 @@ class FakeService:
     token: str = VAULT_TOKEN
     drip_s: float = 0.0
     location: str = ""
+    session: str = ""
+    methods: list[str] = field(default_factory=list)
     url: str = ""
     host: str = ""
 
@@ -96,7 +98,7 @@ class FakeService:
         moment = datetime.strptime(headers.get("x-amz-date", ""), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         told = {name: headers[name] for name in ("content-type", "x-amz-target")}
         right = signed(
-            "POST", self.host, "/", told, body, credentials=Credentials(ACCESS_KEY, SECRET_KEY),
+            "POST", self.host, "/", told, body, credentials=Credentials(ACCESS_KEY, SECRET_KEY, self.session),
             region="eu-central-1", service="secretsmanager", now=moment,
         )  # fmt: skip
         if headers.get("authorization") != right["authorization"]:
@@ -116,12 +118,16 @@ def service(**fields: Any) -> Iterator[FakeService]:
         def do_GET(self) -> None:
             self._answer(b"")
 
+        def do_PUT(self) -> None:
+            self._answer(b"")
+
         def do_POST(self) -> None:
             self._answer(self.rfile.read(int(self.headers.get("content-length", "0"))))
 
         def _answer(self, body: bytes) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             fake.requests.append((self.path, headers))
+            fake.methods.append(self.command)
             if fake.answers:
                 status, data = fake.answers.pop(0)
             else:

@@ -3,7 +3,7 @@ piece at a time, so that everything may happen between any two of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from controllers.effects.runner import Commit, EffectRunner
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.reconcilers.dispatcher import ReadyMissions
 from controllers.reconcilers.executors import Probe
+from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
@@ -72,8 +73,8 @@ class SimulatedEngine:
     """Everything that one process keeps in memory. The store, the executor and the source outlive it."""
 
     def __init__(
-        self, store: FaultyStore, executor: ScriptedExecutor, source: MemorySource, clock: VirtualClock, folder: Path,
-        life: int, spec: SourceSpec,
+        self, store: FaultyStore, executor: ScriptedExecutor, sources: Mapping[Key, MemorySource], clock: VirtualClock,
+        folder: Path, life: int, spec: SourceSpec,
     ) -> None:  # fmt: skip
         self._clock = clock
         self._spec = spec
@@ -97,10 +98,11 @@ class SimulatedEngine:
             for type_, handler in ((START, self.effects.start), (CANCEL, self.effects.cancel))
         ]  # fmt: skip
         ready = ReadyMissions()
-        self._wakes = Wakes(ready)
-        self._reconcilers = make_reconcilers(_probe, ready)
+        standings = Standings()
+        self._wakes = Wakes(ready, standings)
+        self._reconcilers = make_reconcilers(_probe, ready, standings=standings)
         self._sync = SourceSync(
-            self.store, lambda _source, _spec: source, cache=self.store, now=clock.now, jitter=lambda: 1.0
+            self.store, lambda source, _spec: sources[source.key], cache=self.store, now=clock.now, jitter=lambda: 1.0
         )
         self.pending: dict[Key, Priority] = {}
         self.later: dict[Key, float] = {}
@@ -169,9 +171,9 @@ class SimulatedEngine:
         with self.store.transaction(SYSTEM) as tx:
             return self._reconcilers[key.kind](tx, key)
 
-    def hint(self) -> None:
+    def hint(self, source: Key = DEFAULT_SOURCE) -> None:
         """The source is looked at soon."""
-        self.pending.setdefault(DEFAULT_SOURCE, Priority.CHANGE)
+        self.pending.setdefault(source, Priority.CHANGE)
 
     # The outbox, in its three pieces.
 

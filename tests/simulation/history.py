@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
 
 from decisions.moves import legal_moves
@@ -23,6 +24,18 @@ _PEOPLE = frozenset({"Review", "Person", "Hold", "Dependency", "Agent"})
 """What a mission may wait for when nothing happens any more without a person."""
 _CLOCK_PROBLEMS = ("changed before the object was made", "ends before it began")
 """What a clock that was set back makes of honest times."""
+
+
+UNITS = ("default:.", "team:.")
+
+
+@dataclass(frozen=True)
+class Before:
+    """What there was before a look at a source."""
+
+    declared: set[Key]
+    busy: set[Key]
+    foreign: set[Key]
 
 
 class Violation(AssertionError):
@@ -131,19 +144,23 @@ class History:
 
     # Around a look at the source.
 
-    def before_sync(self) -> tuple[set[Key], set[Key]]:
-        """(what is declared and not ending, what has open runs)."""
+    def before_sync(self, unit: str) -> Before:
+        """What is declared in the unit and not ending, what has open runs, what belongs to other units."""
         with self.store.snapshot() as snapshot:
-            declared = {r.key for r in snapshot.list_unit("default:.") if r.deletion_at is None}
+            declared = {r.key for r in snapshot.list_unit(unit) if r.deletion_at is None}
+            foreign = {key for other in UNITS if other != unit for key in snapshot.unit_keys(other)}
             busy: set[Key] = set()
             for run in snapshot.objects("Run", states=ACTIVE_STATES):
                 busy.add(Key("Mission", run.namespace, run.spec["missionRef"]["name"]))
                 busy.add(Key("Agent", run.namespace, run.spec["agentRef"]["name"]))
-        return declared, busy
+        return Before(declared, busy, foreign)
 
-    def after_sync(self, before: tuple[set[Key], set[Key]], events: list[Event], *, usable: bool) -> None:
-        """Deletions were few, of what rests, or confirmed; an unusable source changed nothing."""
-        declared, busy = before
+    def after_sync(self, before: Before, events: list[Event], *, usable: bool) -> None:
+        """Deletions were few, of what rests, or confirmed; an unusable source changed nothing, and none what is
+        another's."""
+        declared, busy = before.declared, before.busy
+        taken = {e.subject for e in events if e.type in ("Updated", "Moved", "Widened", "DeletionRequested")}
+        require(not taken & before.foreign, f"changed what is another's: {sorted(map(str, taken & before.foreign))}")
         gone = {e.subject for e in events if e.type == "DeletionRequested" and e.reason == "NotDeclared"}
         touched = [str(e.subject) for e in events if e.type in ("Created", "Updated", "Widened", "Moved")]
         if not usable:

@@ -348,9 +348,9 @@ class People:
     def pending(self) -> list[str]:
         """Digests of the plans that wait for confirmation."""
         with self.store.snapshot() as snapshot:
-            source = snapshot.get(Key("Source", "default", "default"))
-        status = SourceStatus.model_validate(source.status) if source is not None else SourceStatus()
-        return [p.digest for u in status.units for p in u.pending]
+            sources = snapshot.objects("Source")
+        found = [SourceStatus.model_validate(source.status) for source in sources]
+        return [p.digest for status in found for u in status.units for p in u.pending]
 
     def _confirm(self, now: datetime) -> str:
         digests = self.pending()

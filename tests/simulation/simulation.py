@@ -19,8 +19,10 @@ from controllers.sources import planning
 from controllers.sources.compile import NoCache, compile_unit
 from controllers.sources.units import split
 from controllers.wiring import DEFAULT_SOURCE
+from schemas.base import Key
 from schemas.errors import NotFound, Refused, Retry, StoreError
 from schemas.mission import Spend
+from schemas.resource import Declared
 from schemas.run import RunState
 from schemas.source import SourceSpec, WideningMode
 from store.sql_store import SqlStore
@@ -32,7 +34,8 @@ from tests.fakes.scripted_executor import LOSE_ANSWER, REFUSE, ScriptedExecutor
 from tests.fakes.stores import empty_store
 from tests.simulation.engine import SimulatedEngine, next_due
 from tests.simulation.history import History, Violation, require
-from tests.simulation.people import People
+from tests.simulation.people import ALICE, People
+from tests.simulation.team import TEAM, Team
 
 STEPS = 150
 SHOWN = 40
@@ -76,10 +79,14 @@ class Simulation:
         self._trouble = self._random.choice([0.0, 0.01, 0.03, 0.08])
         self._calm = False
         self._store = FaultyStore(self._inner, self._choose)
-        self._source = MemorySource()
+        self._source, self._team_source = MemorySource(), MemorySource()
+        self._sources = {DEFAULT_SOURCE: self._source, TEAM: self._team_source}
         self._executor = ScriptedExecutor(self._clock.now, self._executor_fault)
         self.history = History(self._inner, self._executor)
         self._people = People(self._random, self._source, self._inner, self._clock.now())
+        self._team = Team(self._random, self._team_source)
+        with self._inner.transaction(ALICE) as tx:
+            tx.create(Declared(*TEAM, SourceSpec(url="team").to_wire()), manager="cli/alice")
         self._reported: dict[str, set[int]] = {}
         self._lives = 0
         self._hit = ""
@@ -106,7 +113,7 @@ class Simulation:
             self._lives += 1
             try:
                 return SimulatedEngine(
-                    self._store, self._executor, self._source, self._clock, self._folder, self._lives, self.spec
+                    self._store, self._executor, self._sources, self._clock, self._folder, self._lives, self.spec
                 )
             except (StoreError, Crash):
                 continue
@@ -118,7 +125,8 @@ class Simulation:
         weighted: list[tuple[int, Callable[[], str]]] = [
             (42, self._pass), (16, self._pump), (8, self._claim), (10, self._deliver), (10, self._book),
             (8, self._outcome), (7, self._worker_ends), (6, self._time), (1, self._jump), (6, self._commit),
-            (6, self._person), (8, self._report), (1, self._crash), (2, self._break_source), (1, self._settle),
+            (3, self._team_commits), (6, self._person),
+            (8, self._report), (1, self._crash), (2, self._break_source), (1, self._settle),
         ]  # fmt: skip
         acts, weights = [a for _, a in weighted], [w for w, _ in weighted]
         for _ in range(self.steps):
@@ -147,23 +155,24 @@ class Simulation:
         if not self.engine.pending:
             return self._pump()
         key = self._random.choice(sorted(self.engine.pending))
-        if key == DEFAULT_SOURCE:
-            return self._sync()
+        if key in self._sources:
+            return self._sync(key)
         self._hit += f" {key}"
         self.engine.look(key)
         return ""
 
-    def _sync(self) -> str:
+    def _sync(self, key: Key) -> str:
         self.history.observe(self._clock.now())
-        before = self.history.before_sync()
-        blind = self._source.unreadable and self._source.fails_at != "blobs"  # compiled ones need not be read again
-        unusable = bool(blind) or any(f.startswith("bad") for f in self._source.files)
+        before = self.history.before_sync(f"{key.name}:.")
+        source = self._sources[key]
+        blind = source.unreadable and source.fails_at != "blobs"  # compiled ones need not be read again
+        unusable = bool(blind) or any(f.startswith("bad") for f in source.files)
         try:
-            self.engine.look(DEFAULT_SOURCE)
+            self.engine.look(key)
         finally:
             events = self.history.observe(self._clock.now())
             self.history.after_sync(before, events, usable=not unusable)
-        return f"source {'unusable ' if unusable else ''}{self._source.branch[-1][:7]}"
+        return f"{key.name} {'unusable ' if unusable else ''}{source.branch[-1][:7]}"
 
     def _pump(self) -> str:
         return "changes" if self.engine.take_changes() else "nothing new"
@@ -270,6 +279,12 @@ class Simulation:
             self.engine.hint()
         return said
 
+    def _team_commits(self) -> str:
+        said = self._team.commit(sorted(self._people.wishes))
+        if self._random.random() < 0.7:
+            self.engine.hint(TEAM)
+        return said
+
     def _person(self) -> str:
         return self._people.act(self._clock.now())
 
@@ -277,12 +292,14 @@ class Simulation:
         raise Crash
 
     def _break_source(self) -> str:
-        if self._source.unreadable:
-            self._source.unreadable = ""
-            return "the source can be read again"
-        self._source.unreadable = self._random.choice(UNREADABLE)
-        self._source.fails_at = self._random.choice(["fetch", "head", "tree", "blobs"])
-        return f"{self._source.unreadable} at {self._source.fails_at}"
+        key = self._random.choice(sorted(self._sources))
+        source = self._sources[key]
+        if source.unreadable:
+            source.unreadable = ""
+            return f"{key.name} can be read again"
+        source.unreadable = self._random.choice(UNREADABLE)
+        source.fails_at = self._random.choice(["fetch", "head", "tree", "blobs"])
+        return f"{key.name}: {source.unreadable} at {source.fails_at}"
 
     # Rest and healing.
 
@@ -307,9 +324,11 @@ class Simulation:
     def _heal(self) -> None:
         """No fault any more; the head is good; workers finish; people confirm, or do not. Everything must end."""
         self._calm = True
-        self._source.unreadable = ""
+        for key, source in self._sources.items():
+            source.unreadable = ""
+            self.engine.hint(key)
         self._people.mend()
-        self.engine.hint()
+        self._team.mend()
         self._step(self._settle)
         if self._random.random() < 0.5:
             for digest in self._people.pending():
@@ -365,15 +384,20 @@ class Simulation:
         require(before == after, f"a further look at everything wrote something: {before} -> {after}")
 
     def _as_declared(self) -> None:
-        """A plan of the head against the store holds nothing but what waits for a person."""
-        revision = self._source.head()
-        tree = self._source.read_tree(revision)
+        """Plans of the heads against the store hold nothing but what waits for a person."""
+        for key, source in self._sources.items():
+            self._is_as_declared(key.name, source)
+
+    def _is_as_declared(self, name: str, source: MemorySource) -> None:
+        revision = source.head()
+        tree = source.read_tree(revision)
         (files,) = split(tree)
-        unit = compile_unit("default", files, tree, self._source, NoCache())
+        unit = compile_unit(name, files, tree, source, NoCache())
         require(not unit.diagnostics, f"the head is meant to be good: {unit.diagnostics[:2]}")
         with self._inner.snapshot() as snapshot:
-            planned = planning.plan_unit(snapshot, "default", unit, revision, self.spec)
-            ending = {r.key for r in snapshot.list_unit("default:.") if r.deletion_at is not None}
+            spec = self.spec if source is self._source else SourceSpec(url=name)
+            planned = planning.plan_unit(snapshot, name, unit, revision, spec)
+            ending = {r.key for r in snapshot.list_unit(f"{name}:.") if r.deletion_at is not None}
         require(not planned.faults, f"faults: {planned.faults[:2]}")
         waiting = {e.key for g in planned.plan.guards for e in g.entries}
         left = [f"{e.action} {e.key}" for e in planned.plan.entries if e.key not in waiting and e.key not in ending]

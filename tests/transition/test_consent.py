@@ -333,11 +333,28 @@ def test_a_question_that_nobody_answers_is_reminded_once_and_the_mission_parked(
     world.finish("a-1", state=RunState.CANCELED)
     assert world.state("a") is MissionState.BLOCKED
     assert world.status("a").transitions[-1].reason == "ApprovalExpired"
+    assert alerts_of(world) == [("ApprovalTimeout", "Open", "a")]
     world.advance(100 * HOURS)
     assert world.started == ["a-1"]
+    assert [e.reason for e in world.events("AlertRaised")] == ["ApprovalTimeout"]
     world.answer("a")
     assert world.started == ["a-1", "a-2"]
+    assert alerts_of(world) == [("ApprovalTimeout", "Resolved", "a")]
     world.check()
+
+
+def test_a_leave_that_is_not_used_in_time_raises_no_alert(office: Office) -> None:
+    request = office.ask()
+    office.answer(request)
+    office.world.advance(112 * HOURS)
+    assert office.state(request) == "Expired"
+    assert alerts_of(office.world) == []
+
+
+def alerts_of(world: World) -> list[tuple[str, str, str]]:
+    """Type, state and subject of every alert."""
+    found = [r for r in world.everything() if r.kind == "Alert"]
+    return [(r.spec["type"], r.state, r.spec["subject"].rpartition("/")[2]) for r in found]
 
 
 # Without a process.

@@ -328,6 +328,26 @@ def test_an_agent_that_keeps_waking_itself_is_a_loop(world: World) -> None:
     assert "SelfWakes" in world.status("a").transitions[-1].message
 
 
+def test_a_policy_sets_how_often_an_agent_wakes_itself_and_how_fast_it_spends(world: World) -> None:
+    fleet(world, policy=POLICY.replace("sameErrorRetries: 1", "selfWakesPer30Min: 1, spendSlopeFactor: 300"))
+    resource, worker = world.get("Run", "a-1"), world.get("Agent", "worker")
+    for usd in (0.001,) * 45 + (0.1,) * 3:
+        with world.store.transaction(SYSTEM) as tx:
+            loop_facts.spent(tx, resource, int(usd * 1_000_000))
+        world.settle()
+        world.advance(60)
+    assert world.state("a") is MissionState.IN_PROGRESS, "not three hundred times as fast"
+    me = "agent:default/worker"
+    for number in range(2):
+        with world.store.transaction(SYSTEM) as tx:
+            current = tx.get(world.get("Mission", "a").key)
+            assert current is not None
+            loop_facts.said(tx, current, worker, me, [me], f"message {number}")
+        world.settle()
+    assert "SelfWakes" in world.status("a").transitions[-1].message
+    assert alerts(world)[0]["details"]["source"] == "policy/house-rules (fleet.yaml:14)"
+
+
 def test_what_is_spent_is_no_concern_while_something_new_comes(world: World) -> None:
     fleet(world)
     resource = world.get("Run", "a-1")

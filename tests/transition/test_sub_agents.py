@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from controllers.gate.authorize import KEY_DEAD
 from controllers.reconcilers import spawning
 from controllers.reconcilers.spawning import Made
 from controllers.runs import reports
@@ -18,6 +19,7 @@ from schemas.mission import Artifact, MissionState
 from schemas.protocol import SpawnMessage, SubAgent
 from schemas.resource import SYSTEM, Resource
 from schemas.run import RunState
+from tests.fakes.gates import Desk
 from tests.fakes.world import World, agent, executor, mission
 
 LEAD = agent(
@@ -315,3 +317,19 @@ def test_what_the_parent_loses_its_sub_agents_lose(world: World) -> None:
     world.sync()
     spec = AgentSpec.model_validate(world.get("Agent", child.agent).spec)
     assert (spec.autonomy_level, [t.name for t in spec.tools]) == (AutonomyLevel.SPECIALIST, ["read_file"])
+
+
+def test_the_gate_lets_a_hosted_sub_agent_do_nothing_after_its_time(world: World) -> None:
+    run = fleet(world)
+    made = spawn(world, run, "inline", hosted=True, ttlSeconds=60)
+    desk = Desk(world)
+    hosted = f"{made.sub_agent.mission}-1"
+    first = desk.ask(hosted, "read_file", {"path": "a"}, key="one", settle=False)
+    assert first.decision == "allow"
+    world.clock.tick(61)  # nobody has cleaned up yet
+    for key in ("one", "two"):
+        with pytest.raises(Refused, match="time of its sub-agent is over") as refused:
+            desk.ask(hosted, "read_file", {"path": "a"}, key=key, settle=False)
+        assert refused.value.reason == KEY_DEAD
+    world.settle()
+    assert alive(world) == []

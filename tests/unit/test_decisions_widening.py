@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from decisions.widening import narrowings, widenings
+from decisions.widening import LIMITS, narrowings, relabelled, widenings
+from schemas import registry
+from schemas.policy import PolicySpec
 
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("Budget", {"limits": {"usd": "2"}}, {"limits": {"usd": "20"}}, "limits.usd: 2 -> 20"),
@@ -47,6 +49,36 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         {},
         "members: nobody is named any more, so whoever is proven may approve",
     ),
+    ("Policy", {"risk": {"read_file": "Red"}}, {}, "risk.read_file: Red -> Green"),
+    ("Policy", {"risk": {"send_*": "Red"}}, {"risk": {"send_*": "Green"}}, "risk.send_email: Red -> Green"),
+    ("Policy", {"autonomy": {"cooldown": "15s"}}, {"autonomy": {"cooldown": "1s"}}, "autonomy.cooldown: 15s -> 1s"),
+    ("Policy", {"spawn": {"ttl": "1h"}}, {}, "spawn.ttl: 1h -> 6h"),
+    ("Policy", {}, {"loopDetection": {"reviewCycles": 90}}, "loopDetection.reviewCycles: 3 -> 90"),
+    ("Policy", {"redaction": "Strict"}, {"redaction": "Off"}, "redaction: Strict -> Off"),
+    ("Policy", {"approvals": {"timeout": "1h"}}, {}, "approvals.timeout: 1h -> 111h"),
+    (
+        "Tenant",
+        {"limits": {"maxActiveAgents": 5}},
+        {"limits": {"maxActiveAgents": 9}},
+        "limits.maxActiveAgents: 5 -> 9",
+    ),
+    ("Tenant", {"lifecycle": "Suspended"}, {"lifecycle": "Active"}, "lifecycle: Suspended -> Active"),
+    (
+        "Tenant",
+        {"defaults": {"policyRefs": [{"name": "house-rules"}], "budgetRef": {"name": "month"}}},
+        {},
+        "defaults.policyRefs: hold for all of its agents no more: name:house-rules",
+    ),
+    (
+        "Tenant",
+        {"defaults": {"builtInBudgets": False}},
+        {},
+        "defaults.builtInBudgets: work that no Budget covers is not refused any more",
+    ),
+    ("Source", {"widening": "Confirm"}, {"widening": "Apply"}, "widening: Confirm -> Apply"),
+    ("Source", {"verify": {"mode": "Head"}}, {}, "verify: switched off"),
+    ("Source", {"quarantine": ["abcdef1"]}, {"quarantine": []}, "quarantine: may be applied again: abcdef1"),
+    ("Source", {"prune": "Confirm"}, {"prune": "Guarded"}, "prune: Confirm -> Guarded"),
     ("Executor", {"sandbox": {"writePaths": []}}, {"sandbox": {"writePaths": ["/"]}}, "sandbox.writePaths grows: /"),
 ]
 
@@ -60,7 +92,27 @@ def test_a_loosened_limit_is_a_widening_and_its_way_back_is_not(
     assert narrowings(kind, loose, tight) != []
 
 
-@pytest.mark.parametrize("kind", ["Policy", "Budget", "Hold"])
+def test_every_kind_that_is_a_guardrail_is_one_here() -> None:
+    assert {name.kind for name in registry.NAMES if registry.by_kind(name.kind).guardrail} == LIMITS
+
+
+def test_a_new_policy_is_compared_with_what_is_built_in() -> None:
+    assert widenings("Policy", None, PolicySpec().to_wire()) == []
+    loose = PolicySpec.model_validate({"hardStops": ["Payments"], "risk": {"send_email": "Green"}})
+    found = widenings("Policy", None, loose.to_wire())
+    assert [text.partition(":")[0] for text in found] == ["risk.send_email", "hardStops switched off"]
+
+
+def test_losing_a_label_by_which_limits_pick_is_a_widening_and_winning_one_is_not() -> None:
+    labels = {"team": "docs", "stage": "beta"}
+    text = "labels: team: what picked it by them may hold it no more"
+    assert relabelled("Agent", labels, {"stage": "beta"}) == [text]
+    assert relabelled("Agent", labels, {**labels, "team": "ops"}) == [text]
+    assert relabelled("Agent", {"stage": "beta"}, labels) == []
+    assert relabelled("Project", labels, {}) == []
+
+
+@pytest.mark.parametrize("kind", sorted(LIMITS))
 def test_deleting_a_limit_is_a_widening(kind: str) -> None:
     assert widenings(kind, {}, None) == [f"the {kind} goes away"]
 

@@ -11,8 +11,11 @@ import pytest
 
 from controllers.runs import artifacts
 from controllers.runs.artifacts import INLINE, LARGEST, ArtifactFiles, digest_of, room_inline
+from controllers.secrets.known import KnownSecrets
 from schemas.errors import NotFound, Refused, StoreUnavailable
 from schemas.mission import Artifact
+from schemas.policy import Redaction
+from schemas.redaction import Redactor
 from schemas.run import RunStatus
 
 UID = "019a0000-0000-7000-8000-000000000001"
@@ -61,6 +64,50 @@ def test_text_that_is_cleaned_for_reading_is_kept_byte_for_byte_too(files: Artif
     assert files.read(UID, kept) == data
     assert files.text(UID, kept) == "]0;titleTODO\n"
     assert len(listed(tmp_path)) == 1
+
+
+TOKEN = "ghp_" + "x1Y2" * 9
+WRITTEN = f"to ann@example.org, with {TOKEN}\r\n".encode()
+
+
+@pytest.mark.parametrize("filler", [0, INLINE])
+def test_what_the_level_takes_out_is_in_no_text_and_no_file(files: ArtifactFiles, tmp_path: Path, filler: int) -> None:
+    for level, gone, there in (
+        (Redaction.STANDARD, [TOKEN], ["ann@example.org"]),
+        (Redaction.STRICT, [TOKEN, "ann@example.org"], []),
+        (Redaction.OFF, [], [TOKEN, "ann@example.org"]),
+    ):
+        redactor = Redactor((), level)
+        kept = files.keep(UID, "work-1", "a.md", "text/plain", WRITTEN + b"." * filler, redactor=redactor)
+        stored = files.read(UID, kept)
+        assert digest_of(stored) == kept.digest
+        assert kept.size == len(stored)
+        everywhere = [stored.decode(), files.text(UID, kept), kept.text or stored.decode()]
+        assert [word for word in gone for text in everywhere if word in text] == []
+        assert [word for word in there for text in everywhere if word not in text] == []
+        assert files.content(stored, redactor, "default") == stored, "doing it again changes nothing"
+    assert b"\r\n" in files.read(UID, kept), "otherwise byte for byte"
+
+
+def test_known_values_are_taken_out_of_files_unless_the_level_is_off(tmp_path: Path) -> None:
+    known = KnownSecrets()
+    known.learn("swordfish-42", ["acme"])
+    files = ArtifactFiles(tmp_path, mask=known.text)
+    data = b"the word is swordfish-42\x1b"
+    for level, namespace, expected in (
+        (Redaction.STANDARD, "acme", b"the word is [redacted]\x1b"),
+        (Redaction.STANDARD, "beta", data),
+        (Redaction.OFF, "acme", data),
+    ):
+        redactor = Redactor((), level)
+        kept = files.keep(UID, "r", "a", "text/plain", data, redactor=redactor, namespace=namespace)
+        assert files.read(UID, kept) == expected
+        assert "swordfish-42" not in (kept.text or "") or namespace == "beta"
+
+
+@pytest.mark.parametrize("data", [b"\xff" + TOKEN.encode(), b"\0" + TOKEN.encode()])
+def test_what_is_no_text_is_kept_byte_for_byte(files: ArtifactFiles, data: bytes) -> None:
+    assert files.read(UID, keep(files, data)) == data
 
 
 def test_the_text_of_a_file_can_be_read_cleaned(files: ArtifactFiles) -> None:

@@ -166,7 +166,7 @@ def test_disruption_and_immutability_speak_of_fields_that_exist(info: KindInfo) 
 
 
 def test_deleting_a_limit_is_a_widening_and_deleting_an_exception_is_not() -> None:
-    assert {info.kind for info in KINDS if info.guardrail} == {"Policy", "Budget", "Hold"}
+    assert {info.kind for info in KINDS if info.guardrail} == {"Policy", "Budget", "Hold", "Tenant"}
 
 
 def test_only_tables_of_their_own_are_marked_as_such() -> None:

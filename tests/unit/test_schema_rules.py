@@ -254,6 +254,8 @@ def test_the_built_in_limits_are_those_of_the_design() -> None:
         "sameErrorRetries": 3,
         "sameOutputRepeats": 5,
         "noProgressRuns": 3,
+        "selfWakesPer30Min": 5,
+        "spendSlopeFactor": 8,
     }
 
 

@@ -275,7 +275,8 @@ def test_without_a_token_or_a_configuration_nothing_is_asked(tmp_path: Path) -> 
         assert "secrets.vault of remit.yaml" in refused(tmp_path, vault("a", "k"))
         assert "secrets.awsSecretsManager of remit.yaml" in refused(tmp_path, aws("a"))
         assert "no credentials for AWS" in refused(tmp_path, aws("a"), config=aws_config(fake))
-        assert "kind kubernetesSecret" in refused(tmp_path, reference(kubernetesSecret={"name": "a", "key": "k"}))
+        cluster = reference(kubernetesSecret={"name": "a", "key": "k"})
+        assert "secrets.kubernetesSecret of remit.yaml" in refused(tmp_path, cluster)
         keeper(tmp_path, vault_config(fake)).check(vault("a", "k"), tmp_path)
         assert fake.requests == [], "a check asks no service"
 

@@ -1,6 +1,7 @@
 """An agent program that does without the protocol: leaves its effect, takes its time, prints its deliverable.
 
-``input`` of the mission: effects (folder), seconds, succeedAt (the first attempt that succeeds; 0: none does).
+``input`` of the mission: effects (folder), seconds, succeedAt (the first attempt that succeeds; 0: none does), until (a
+file that it waits for), beside (how many programs have to have begun before it goes on).
 """
 
 import json
@@ -16,6 +17,8 @@ out = os.open(os.path.join(given["effects"], name), os.O_WRONLY | os.O_CREAT | o
 os.write(out, f"{os.environ['REMIT_RUN']}\n".encode())
 os.close(out)
 time.sleep(given.get("seconds", 0))  # noqa: TID251 - a program of its own
+while not os.path.exists(given.get("until", "/")) or len(os.listdir(given["effects"])) < given.get("beside", 0):
+    time.sleep(0.02)  # noqa: TID251 - a program of its own
 succeed_at = given.get("succeedAt", 1)
 if not succeed_at or mission["attempt"] < succeed_at:
     print("not this time", file=sys.stderr)

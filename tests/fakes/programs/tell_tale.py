@@ -23,6 +23,15 @@ with Run.from_environment() as run:
     for number, text in enumerate(texts):
         if number % 8 == 0 or len(texts) - number < 12:
             run.progress(text[:1900], work_plan="\n".join(texts[: number + 1])[:90_000])
+    run.say(texts[-1] + "\n" + "\n".join(texts)[:9_000])
+    for text in (texts[-1], "\n".join(texts)[:20_000]):
+        asked = run.authorize(
+            "post_comment", {"on": "notes", "text": text, "password": own[0]}, target=text[:1900], wait_s=0
+        )
+        run.tool_result("post_comment", ok=False, error=text[:1900], decision=asked)
+    run.authorize(
+        "send_email", {"to": ["a@example.org"], "body": "\n".join(texts)[:20_000]}, target=texts[-1], wait_s=0
+    )
     run.artifact("all.txt", "\n".join(texts))
     run.artifact(f"named-{own[0]}.txt", "x")
     run.complete("\n".join(texts), self_review="; ".join(texts)[:19_000], evidence=["all.txt"])
