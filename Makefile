@@ -51,8 +51,9 @@ bench: install ## run the benchmarks of tests/bench (ratios, never part of the t
 
 SEEDS ?= 1000
 MISSIONS ?= 2000
-soak: install ## play SEEDS=N seeds of the simulation; kill two engines on one PostgreSQL while they do MISSIONS=N
+soak: install ## play SEEDS=N seeds of the simulation; try new examples; kill two engines while they do MISSIONS=N
 	@$(BIN)/python -m tests.simulation.soak --seeds $(SEEDS)
+	@REMIT_NEW_EXAMPLES=1 $(BIN)/python -m pytest tests/property -q -p no:cacheprovider
 	@REMIT_TEST_MISSIONS=$(MISSIONS) $(BIN)/python -m pytest tests/e2e/test_two_engines.py -q -p no:cacheprovider
 
 docs: generate ## rebuild the generated pages of docs/

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -33,6 +34,7 @@ class HostGuard:
         return name is not None and (name in self._names or is_loopback(name))
 
 
+@lru_cache(maxsize=256)
 def host_name(host: str) -> str | None:
     """The name or address in a Host header, lower case, without port, brackets and final dot; None when malformed."""
     if host.startswith("["):
@@ -50,6 +52,7 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5
 
 
+@lru_cache(maxsize=256)
 def is_loopback(name: str) -> bool:
     """Whether a name always means this machine. Only ``localhost`` itself: resolvers send names below it elsewhere."""
     if name == "localhost":

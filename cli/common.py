@@ -12,7 +12,7 @@ import typer
 from cli import completion
 from cli.failures import Failure
 from cli.output import Format
-from schemas.base import DEFAULT_NAMESPACE, Key, is_name
+from schemas.identity import DEFAULT_NAMESPACE, Key, is_name
 
 if TYPE_CHECKING:
     from cli.project import Project

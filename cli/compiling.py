@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cli.failures import Failure
 from controllers.sources import yaml
 from controllers.sources.compile import CompiledUnit, NoCache, compile_blob, compile_unit, field_text
-from controllers.sources.directory import DirectoryReader
-from controllers.sources.tree import SourceReader
-from controllers.sources.units import split
 from decisions.cross_check import Fault, check
 from schemas.base import DEFAULT_NAMESPACE
 from schemas.errors import Diagnostic
 from schemas.resource import Provenance
+
+if TYPE_CHECKING:
+    from controllers.sources.tree import SourceReader
 
 LARGEST = 4 * 1024 * 1024
 
@@ -40,6 +41,8 @@ def compile_paths(paths: Sequence[Path], *, namespace: str = DEFAULT_NAMESPACE) 
 
 def compile_folder(folder: Path, *, namespace: str = DEFAULT_NAMESPACE) -> list[CompiledUnit]:
     """The units of a folder."""
+    from controllers.sources.directory import DirectoryReader
+
     reader = DirectoryReader(folder)
     try:
         return compile_tree(reader, None, namespace=namespace)
@@ -51,6 +54,8 @@ def compile_tree(
     reader: SourceReader, revision: str | None, *, namespace: str = DEFAULT_NAMESPACE
 ) -> list[CompiledUnit]:
     """The units of one revision of a source."""
+    from controllers.sources.units import split
+
     tree = reader.read_tree(revision)
     units = [
         compile_unit("default", files, tree, reader, NoCache(), default_namespace=namespace) for files in split(tree)

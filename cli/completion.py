@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from schemas.base import DEFAULT_NAMESPACE
+from schemas.identity import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from store.contract import Snapshot

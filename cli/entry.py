@@ -3,7 +3,6 @@ waits for it before every tool call."""
 
 from __future__ import annotations
 
-import os
 import sys
 
 _CODERS = ("claude", "codex", "gemini", "opencode", "cursor")
@@ -17,8 +16,12 @@ def main() -> None:
 
         sys.argv[1:] = words[1:]
         hooks.main()
-    # Searching every installed package for plugins of pydantic takes longer than most verbs, and Remit uses none.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    from cli import haste
+
+    haste.begin(words)
     from cli.main import main as command
 
-    command()
+    try:
+        command()
+    finally:
+        haste.end()

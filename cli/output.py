@@ -11,8 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from schemas.base import API_VERSION
-from schemas.quantities import parse_time
+from schemas.identity import API_VERSION
 
 if TYPE_CHECKING:
     from schemas.kind import KindInfo
@@ -112,6 +111,8 @@ def cell(document: dict[str, Any], path: str, type_: str, now: datetime, *, wide
     if value is None or value == "":
         return "-"
     if type_ == "date":
+        from schemas.quantities import parse_time
+
         try:
             return age(parse_time(value), now)
         except ValueError:

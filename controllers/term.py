@@ -49,6 +49,7 @@ from controllers.runtime.controller import Controller
 from controllers.runtime.lifecycle import Lifecycle, Run
 from controllers.runtime.manager import Manager
 from controllers.runtime.periodic import Periodic
+from controllers.runtime.recall import Memory, Recall, Watched
 from controllers.runtime.result import DONE, Result
 from controllers.runtime.resync import Resync
 from controllers.runtime.workqueue import Priority, WorkQueue
@@ -64,7 +65,7 @@ from schemas.event import EventType
 from schemas.kind import ObjectClass
 from schemas.resource import SYSTEM, Actor, ActorKind, Declared
 from schemas.source import SourceSpec, SourceType
-from store.contract import Store, Transaction
+from store.contract import Change, Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,8 @@ ABANDONED_S = 60.0
 KEEP_TOMBSTONES = 100_000
 KEEP_EFFECTS = timedelta(days=30)
 """Nobody asks for an effect once more after so long: a run is started and canceled while it is open."""
+RECALLED = frozenset({"Mission", "ApprovalRequest", "ApprovalDecision"})
+"""Kinds whose passes are recalled: those that there are many of, and whose reconcilers look at the store only."""
 TIDY_BATCH = 2_000
 """Rows that are deleted in one transaction: others wait for its end."""
 
@@ -132,6 +135,7 @@ class Term:
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self._reconcilers = make_reconcilers(probe, ready, stops, standings)
+        self._recall = Recall()
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
         )
@@ -145,7 +149,8 @@ class Term:
 
     def add_to(self, manager: Manager) -> None:
         """Add its components."""
-        objects = Controller("objects", self._reconcile, queue=self.objects, clock=self.clock, workers=4)
+        objects = Controller("objects", self._reconcile, queue=self.objects, clock=self.clock, workers=4,
+                             recall=self._recalled)  # fmt: skip
         sources = Controller("sources", self._reconcile_source, queue=self.sources, clock=self.clock, workers=2,
                              timeout_s=None)  # fmt: skip
         resync = Resync(self.objects, self._list, clock=self.clock, random=self.random)
@@ -200,7 +205,12 @@ class Term:
 
     async def _pump(self, life: Lifecycle) -> None:
         """Turn what was committed, by this process or another, into keys."""
-        cursor = await self.blocking.run(self.store.cursor)
+        try:
+            cursor = await self.blocking.run(self.store.cursor)
+        except StoreGone as error:
+            await self._ends(error, life)
+            return
+        self._recall.begin(cursor)
         behind = False
         life.ready()
         while not life.stopping.is_set():
@@ -213,12 +223,14 @@ class Term:
                 if version < cursor:  # a standby took over that lacks the last commits: numbers are given out anew
                     log.warning("the store went back from version %d to %d: everything is looked at", cursor, version)
                     cursor, behind = version, True
-                cursor, wakes, more = await self.blocking.run(self._read_changes, cursor)
+                    self._recall.begin(version)
+                cursor, changes, wakes = await self.blocking.run(self._read_changes, cursor)
+                self._recall.take_in(changes)
                 if behind:  # what was learnt before the fault may have woken nobody: look at everything once
                     wakes = [*wakes, *await self._list()]
                     behind = False
             except StoreGone as error:
-                self._lost(error)
+                await self._ends(error, life)
                 return
             except StoreUnavailable as error:
                 log.warning("changes cannot be read: %s", error)
@@ -229,34 +241,49 @@ class Term:
             self._woken()
             for runner in self._runners:
                 runner.wake()
-            if more:
+            if len(changes) == CHANGES:
                 self._changed.set()
+
+    async def _ends(self, error: StoreGone, life: Lifecycle) -> None:
+        """Have the engine end, and wait for that: who returned before would be started again, for nothing."""
+        self._lost(error)
+        await life.stopping.wait()
 
     async def _version(self) -> int:
         if self.store.shared:  # a question to a server, which may take its time
             return await self.blocking.run(self.store.cursor)
         return self.store.cursor()
 
-    def _read_changes(self, cursor: int) -> tuple[int, list[tuple[Key, Priority]], bool]:
-        """(new cursor, whom to wake, whether there is more to read)."""
+    def _read_changes(self, cursor: int) -> tuple[int, list[Change], list[tuple[Key, Priority]]]:
+        """(new cursor, what changed, whom to wake). There may be more to read after CHANGES of them."""
         with self._waking, self.store.snapshot() as snapshot:
             changes = snapshot.changes_since(cursor, limit=CHANGES)
             if not changes:
-                return max(cursor, snapshot.latest_version()), [], False
+                return max(cursor, snapshot.latest_version()), [], []
             wakes = [w for w in self._wakes.of(snapshot, changes) if w[0].kind in self._reconcilers]
-        return changes[-1].resource_version, wakes, len(changes) == CHANGES
+        return changes[-1].resource_version, changes, wakes
 
     # Passes.
 
     async def _reconcile(self, key: Key) -> Result:
-        return await self.blocking.run(self._pass, key)
+        result, memory = await self.blocking.run(self._pass, key)
+        if memory is not None:
+            self._recall.keep(key, memory)
+        return result
 
-    def _pass(self, key: Key) -> Result:
+    def _recalled(self, key: Key) -> Result | None:
+        return self._recall.answer(key, self.clock.now()) if key.kind in RECALLED else None
+
+    def _pass(self, key: Key) -> tuple[Result, Memory | None]:
         reconciler = self._reconcilers.get(key.kind)
         if reconciler is None:
-            return DONE
+            return DONE, None
         with self.store.transaction(_actor(key.kind)) as tx:
-            return reconciler(tx, key)
+            if key.kind not in RECALLED:
+                return reconciler(tx, key), None
+            watched = Watched(tx)
+            result = reconciler(watched.as_transaction(), key)
+            return result, watched.memory(result)
 
     async def _fire_timers(self) -> None:
         """Wake what is due by the store's timers. The queue has the same deadlines on the monotonic clock; these also
@@ -269,6 +296,7 @@ class Term:
 
         with contextlib.suppress(StoreUnavailable):
             for key in await self.blocking.run(due):
+                self._recall.forget(key)
                 self.objects.add(key)
 
     async def _reconcile_source(self, key: Key) -> Result:

@@ -222,6 +222,21 @@ def room(meter: Meter, reading: Reading, want: Amounts) -> Breach | None:
     return Breach(meter, words, Amounts(**short), firm, reading.granted) if short else None
 
 
+def fits(cap: Cap, reading: Reading, want: Amounts) -> bool:
+    """Whether there is room for what is wanted, and nothing is overdrawn: what ``room``, asked only for what is wanted,
+    and ``overdrawn`` say, without the words."""
+    spent, reserved, granted = reading.spent, reading.reserved, reading.granted
+    for name in _DIMENSIONS:
+        limit = getattr(cap, name)
+        if limit is None:
+            continue
+        left = limit + getattr(granted, name) - getattr(spent, name) - getattr(reserved, name)
+        more = getattr(want, name)
+        if left < more or (more and left <= 0):
+            return False
+    return True
+
+
 def overdrawn(meter: Meter, reading: Reading) -> bool:
     """Whether more is spent and reserved than the limit and what was granted allow."""
     used, cap = reading.spent + reading.reserved, meter.cap

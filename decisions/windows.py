@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from schemas.budget import Window
@@ -26,7 +27,11 @@ def span(window: Window, zone: str, now: datetime) -> Span:
         return Span("run")
     if window is Window.TOTAL:
         return Span("total")
-    today = now.astimezone(ZoneInfo(zone)).date()
+    return _span_of(window, zone, now.astimezone(ZoneInfo(zone)).date())
+
+
+@lru_cache(maxsize=1024)
+def _span_of(window: Window, zone: str, today: date) -> Span:
     place = "" if zone == "UTC" else f"{zone}/"
     if window is Window.DAY:
         return Span(f"day/{place}{today:%Y-%m-%d}", _midnight(today, zone), _midnight(today + timedelta(days=1), zone))

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Strict, StringConstraints
 from pydantic.alias_generators import to_camel
 
-API_GROUP = "remit.dev"
-API_VERSION = "remit.dev/v1alpha1"
-DEFAULT_NAMESPACE = "default"
-
-NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-NAME_LENGTH = 253
-NAMESPACE_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-_NAME = re.compile(NAME_PATTERN)
-_NAMESPACE = re.compile(NAMESPACE_PATTERN)
+from schemas.identity import API_GROUP as API_GROUP
+from schemas.identity import API_VERSION as API_VERSION
+from schemas.identity import DEFAULT_NAMESPACE as DEFAULT_NAMESPACE
+from schemas.identity import NAME_LENGTH as NAME_LENGTH
+from schemas.identity import NAME_PATTERN as NAME_PATTERN
+from schemas.identity import NAMESPACE_PATTERN as NAMESPACE_PATTERN
+from schemas.identity import Key as Key
+from schemas.identity import is_name as is_name
+from schemas.identity import is_namespace as is_namespace
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 """A DNS-1123 subdomain of at most 253 characters, as Kubernetes names objects."""
@@ -57,16 +56,6 @@ subjects that look alike are alike."""
 LINE_PATTERN = r"^[^\x00-\x1f\x7f]*$"
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=LINE_PATTERN)]
 """A title or a name for people: one line of at most 200 characters."""
-
-
-def is_name(text: str) -> bool:
-    """Whether ``text`` can name an object. Anything else never reaches git arguments, a shell or a page as a name."""
-    return len(text) <= NAME_LENGTH and _NAME.fullmatch(text) is not None
-
-
-def is_namespace(text: str) -> bool:
-    """Whether ``text`` can name a tenant's namespace."""
-    return _NAMESPACE.fullmatch(text) is not None
 
 
 def require_unique(values: Iterable[object], what: str) -> None:
@@ -169,23 +158,6 @@ def block_by_type(blocks: Iterable[tuple[str, str | None]]) -> ConfigDict:
         if block is not None
     ]
     return ConfigDict(json_schema_extra={"allOf": rules})
-
-
-class Key(NamedTuple):
-    """Identity of an object inside one store. ``namespace`` is "" for cluster-scoped kinds."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}/{self.namespace}/{self.name}" if self.namespace else f"{self.kind}/{self.name}"
-
-    @property
-    def short(self) -> str:
-        """As a person types it: ``mission/audit-links``; the namespace only when it is not the default one."""
-        place = "" if self.namespace in ("", DEFAULT_NAMESPACE) else f" -n {self.namespace}"
-        return f"{self.kind.lower()}/{self.name}{place}"
 
 
 class ObjectRef(Model):

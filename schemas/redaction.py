@@ -27,6 +27,8 @@ SHORTEST: Final = 8
 _PLAIN = re.compile(r"[A-Za-z_./: -]{1,15}|[0-9_./:TZ+-]{1,11}")
 """Words, names and numbers that stand in many texts: taking them out would break more than it hides."""
 _SHORTEST_CODED: Final = 8
+_SHORTEST_SHAPE: Final = len("://a@")
+"""Characters of the shortest text that a shape is found in, where the level is not STRICT."""
 _SHORTEST_LINE: Final = 20
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -161,7 +163,7 @@ class Redactor:
     def spans(self, text: str) -> list[Span]:
         """Where credentials stand in ``text``: in order, apart from each other."""
         found = list(self._known(text))
-        if self.level != OFF:
+        if self.level != OFF and len(text) >= _SHORTEST_SHAPE:
             found += _armour(text)
             found += [match.span() for match in _PREFIXED.finditer(text)]
             if "eyJ" in text:

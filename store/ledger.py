@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from schemas.errors import Conflict, NotFound
-from store.codec import bounded, dump, from_micros, load_object, to_micros
-from store.contract import Amounts, Balance, EntryKind, LedgerEntry
+from store.codec import bounded, clean, dump, from_micros, load_object, to_micros
+from store.contract import NOTHING, Amounts, Balance, EntryKind, LedgerEntry
 from store.session import Row, Session, Statement
-from store.tables import COUNTED, HELD, balances, ledger_entries, ledger_postings, reservations
+from store.tables import BIGINT, COUNTED, HELD, TEXT, balances, ledger_entries, ledger_postings, reservations
 
 _e, _p, _r = ledger_entries.c, ledger_postings.c, reservations.c
 
 LARGEST = 2**53
 """No single amount is larger: it still fits a JSON number, and 500 of them fit a balance."""
 
-_SPENT, _RESERVED, _GRANTED = HELD
 _SUMS = [f"{held}_{unit}" for held in HELD for unit in COUNTED]
 _ENTRY = (_e.seq, _e.key, _e.kind, *(_e[unit] for unit in COUNTED), _e.at, _e.reservation, _e.note)
 
@@ -32,43 +30,23 @@ _GET = Statement(sa.select(*_ENTRY).where(_e.key == bindparam("key")))
 _INSERT = Statement(
     sa.insert(ledger_entries)
     .values({column.name: bindparam(column.name) for column in _e if column.name != "seq"})
-    .returning(_e.seq)
+    .inline()
 )
+_AT: sa.BindParameter[str] = bindparam("at_key")
 _POST = Statement(
-    sa.insert(ledger_postings).values(account=bindparam("account"), seq=bindparam("seq"), place=bindparam("place"))
+    sa.insert(ledger_postings).from_select(
+        ("account", "seq", "place"),
+        sa.select(bindparam("account", type_=TEXT), _e.seq, bindparam("place", type_=BIGINT)).where(_e.key == _AT),
+    )
 )
-_OPEN = Statement(sa.insert(reservations).values(seq=bindparam("seq"), key=bindparam("key")))
+_OPEN = Statement(sa.insert(reservations).from_select(("seq", "key"), sa.select(_e.seq, _e.key).where(_e.key == _AT)))
 _END = Statement(sa.delete(reservations).where(_r.key == bindparam("at_key")))
 _ENDED_BY = Statement(sa.select(_e.key).where(_e.reservation == bindparam("key")))
 _ACCOUNT: sa.BindParameter[str] = bindparam("at_account")
 _BALANCE = Statement(sa.select(*(balances.c[name] for name in _SUMS)).where(balances.c.account == _ACCOUNT))
-_NEW_BALANCE = Statement(sa.insert(balances).values(account=_ACCOUNT, **dict.fromkeys(_SUMS, 0)))
-
-
-def _add(held: str, sign: int) -> Statement:
-    """Add amounts to one of the three sums of an account, or take them away."""
-    columns = {unit: balances.c[f"{held}_{unit}"] for unit in COUNTED}
-    values = {column.name: column + sign * bindparam(f"by_{unit}") for unit, column in columns.items()}
-    return Statement(sa.update(balances).where(balances.c.account == _ACCOUNT).values(values))
-
-
-_ADD = {held: _add(held, 1) for held in HELD}
-_TAKE_RESERVED = _add(_RESERVED, -1)
-_SETTLE = Statement(
-    sa.update(balances)
-    .where(balances.c.account == _ACCOUNT)
-    .values(
-        {
-            name: column + sign * bindparam(f"{by}_{unit}")
-            for held, sign, by in ((_SPENT, 1, "by"), (_RESERVED, -1, "less"))
-            for unit in COUNTED
-            for name, column in ((f"{held}_{unit}", balances.c[f"{held}_{unit}"]),)
-        }
-    )
-)
-"""Both moves of a settlement in the accounts that it was reserved in, which therefore exist."""
-
-
+_TO: dict[str, sa.BindParameter[int]] = {name: bindparam(f"to_{name}") for name in _SUMS}
+_NEW_BALANCE = Statement(sa.insert(balances).values(account=_ACCOUNT, **_TO))
+_SET_BALANCE = Statement(sa.update(balances).where(balances.c.account == _ACCOUNT).values(_TO))
 _ALL = Statement(sa.select(*_ENTRY).order_by(_e.seq).limit(bindparam("limit")))
 _OF_ACCOUNT = Statement(
     sa.select(*_ENTRY)
@@ -93,11 +71,8 @@ class LedgerReads:
     _session: Session
 
     def balance(self, account: str) -> Balance:
-        row = self._session.row(_BALANCE, {"at_account": account})
-        if row is None:
-            return Balance(account)
-        size = len(COUNTED)
-        return Balance(account, *(Amounts(*row[start : start + size]) for start in range(0, len(_SUMS), size)))
+        row = self._session.row(_BALANCE, {"at_account": account}, apart=True)
+        return Balance(account) if row is None else _to_balance(account, row)
 
     def ledger(self, *, account: str | None = None, limit: int = 1000) -> list[LedgerEntry]:
         statement = _ALL if account is None else _OF_ACCOUNT
@@ -130,15 +105,35 @@ class LedgerReads:
 
 
 class LedgerWrites(LedgerReads):
-    """The part of Transaction that concerns the ledger."""
+    """The part of Transaction that concerns the ledger. Entries are held back; balances move in the memory of the
+    session and are written once, with ``write_balances``."""
+
+    _posted: set[str]
+
+    def balance(self, account: str) -> Balance:
+        memory, account = self._session.memory, clean(account)
+        known = memory.balances.get(account)
+        if known is None:
+            row = self._session.row(_BALANCE, {"at_account": account}, apart=True)
+            known = memory.balances[account] = Balance(account) if row is None else _to_balance(account, row)
+            if row is not None:
+                memory.accounts.add(account)
+        return known
+
+    def open_reservation(self, key: str) -> LedgerEntry | None:
+        known, key = self._session.memory.reservations, clean(key)
+        if key not in known:
+            known[key] = super().open_reservation(key)
+        return known[key]
 
     def post(self, entry: LedgerEntry) -> bool:
         _check(entry)
-        if self._session.row(_GET, {"key": entry.key}) is not None:
+        if clean(entry.key) in self._posted or self._session.row(_GET, {"key": entry.key}, apart=True) is not None:
             return False
         reserved = self._reservation(entry) if entry.kind in (EntryKind.SETTLE, EntryKind.RELEASE) else None
         accounts = list(dict.fromkeys(entry.accounts))
-        row: dict[str, Any] = {
+        session = self._session
+        row = {
             "key": entry.key,
             "kind": entry.kind.value,
             **_wire(entry.amounts),
@@ -146,28 +141,22 @@ class LedgerWrites(LedgerReads):
             "reservation": entry.reservation if reserved else None,
             "note": dump(entry.note),
         }
-        inserted = self._session.row(_INSERT, row)
-        assert inserted is not None
-        seq = inserted[0]
-        self._session.run_many(
-            _POST, [{"account": account, "seq": seq, "place": place} for place, account in enumerate(accounts)]
-        )
+        session.insert(_INSERT, row)
+        self._posted.add(clean(entry.key))
+        for place, account in enumerate(accounts):
+            session.insert(_POST, {"account": account, "at_key": entry.key, "place": place})
         if reserved is not None:
-            self._session.run(_END, {"at_key": reserved.key})
-        if reserved is not None and entry.kind is EntryKind.SETTLE and accounts == list(reserved.accounts):
-            less = {f"less_{unit}": value for unit, value in _wire(reserved.amounts).items()}
-            by = {f"by_{unit}": value for unit, value in _wire(entry.amounts).items()}
-            self._session.run_many(_SETTLE, [{"at_account": account, **by, **less} for account in accounts])
-            return True
-        if reserved is not None:
-            self._move(_TAKE_RESERVED, reserved.accounts, reserved.amounts)
+            session.update(_END, {"at_key": reserved.key})
+            session.memory.reservations.pop(reserved.key, None)
+            self._move(reserved.accounts, reserved=-reserved.amounts)
         if entry.kind is EntryKind.RESERVE:
-            self._session.run(_OPEN, {"seq": seq, "key": entry.key})
-            self._move(_ADD[_RESERVED], accounts, entry.amounts)
+            session.insert(_OPEN, {"at_key": entry.key})
+            session.memory.reservations.pop(clean(entry.key), None)
+            self._move(accounts, reserved=entry.amounts)
         elif entry.kind is EntryKind.SETTLE:
-            self._move(_ADD[_SPENT], accounts, entry.amounts)
+            self._move(accounts, spent=entry.amounts)
         elif entry.kind is EntryKind.GRANT:
-            self._move(_ADD[_GRANTED], accounts, entry.amounts)
+            self._move(accounts, granted=entry.amounts)
         return True
 
     def _reservation(self, entry: LedgerEntry) -> LedgerEntry:
@@ -180,13 +169,40 @@ class LedgerWrites(LedgerReads):
             raise Conflict(f"the reservation {reserved.key} was ended by {ended_by[0]}; {entry.key} comes too late")
         return reserved
 
-    def _move(self, statement: Statement, accounts: Iterable[str], amounts: Amounts) -> None:
-        by = {f"by_{unit}": value for unit, value in _wire(amounts).items()}
-        for account in accounts:
-            params = {"at_account": account, **by}
-            if not self._session.run(statement, params):
-                self._session.run(_NEW_BALANCE, {"at_account": account})
-                self._session.run(statement, params)
+    def _move(
+        self,
+        accounts: Iterable[str],
+        *,
+        spent: Amounts = NOTHING,
+        reserved: Amounts = NOTHING,
+        granted: Amounts = NOTHING,
+    ) -> None:
+        memory = self._session.memory
+        for account in map(clean, accounts):
+            was = self.balance(account)
+            memory.unwritten.add(account)
+            memory.balances[account] = Balance(
+                account, was.spent + spent, was.reserved + reserved, was.granted + granted
+            )
+
+    def write_balances(self) -> None:
+        """Bring the table to what the memory says. The database refuses what is below zero."""
+        memory = self._session.memory
+        written, memory.unwritten = memory.unwritten, set()
+        for account in sorted(written):
+            found = memory.balances[account]
+            sums = [getattr(held, unit) for held in (found.spent, found.reserved, found.granted) for unit in COUNTED]
+            row = {"at_account": account, **{f"to_{name}": value for name, value in zip(_SUMS, sums, strict=True)}}
+            if account in memory.accounts:
+                self._session.update(_SET_BALANCE, row)
+            else:
+                self._session.insert(_NEW_BALANCE, row)
+                memory.accounts.add(account)
+
+
+def _to_balance(account: str, row: Row) -> Balance:
+    size = len(COUNTED)
+    return Balance(account, *(Amounts(*row[start : start + size]) for start in range(0, len(_SUMS), size)))
 
 
 def _wire(amounts: Amounts) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,17 +17,18 @@ from schemas.ownership import Ownership
 from schemas.registry import RECORDS
 from schemas.resource import Declared, Resource, canonical_json
 from store import rows
-from store.codec import Mask, dump, from_micros
+from store.codec import Mask, dump, from_micros, load_object
 from store.heads import Heads
-from store.objects import BY_NAME, ObjectReads, named
+from store.memory import UNKNOWN
+from store.remembered import RememberedObjects
 from store.session import Statement
 from store.tables import objects, specs, tombstones
 
 _c = objects.c
 _AT_VERSION = (_c.uid == bindparam("at_uid"), _c.resource_version == bindparam("at_version"))
 
+_KEY = ("kind", "namespace", "name")
 _VERSION = Statement(sa.select(_c.resource_version).where(_c.uid == bindparam("uid")))
-_UID = Statement(sa.select(_c.uid).where(*BY_NAME))
 _INSERT = Statement(sa.insert(objects).values({column.name: bindparam(column.name) for column in _c}))
 _KEEP_SPEC = Statement(sa.insert(specs).values({column.name: bindparam(column.name) for column in specs.c}))
 _DELETE = Statement(sa.delete(objects).where(*_AT_VERSION))
@@ -56,8 +58,9 @@ _DECLARED_COLUMNS = (
 _PUT_SPEC = _update(*_DECLARED_COLUMNS)
 
 
-class ObjectWrites(ObjectReads):
-    """The part of Transaction that concerns objects and specs."""
+class ObjectWrites(RememberedObjects):
+    """The part of Transaction that concerns objects and specs. What is created, and the status of what the memory
+    knows, is held back; every other change is written at once."""
 
     _heads: Heads
     _now: int
@@ -81,9 +84,10 @@ class ObjectWrites(ObjectReads):
         if uid is not None and self.spec_at(uid, 1) is not None:
             raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
         resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
-        row = rows.from_resource(resource)
-        self._session.run(_INSERT, row)
-        self._session.run(_KEEP_SPEC, rows.spec_row(row, recorded_at=self._now))
+        row = self._session.insert(_INSERT, rows.from_resource(resource))
+        self._session.insert(_KEEP_SPEC, rows.spec_row(row, recorded_at=self._now))
+        if self._has_room(resource):
+            self._session.memory.created(row["uid"], Key(*map(row.__getitem__, _KEY)), partial(rows.read, row))
         return resource
 
     def create_many(
@@ -114,6 +118,8 @@ class ObjectWrites(ObjectReads):
         written = [rows.from_resource(resource) for resource in created]
         self._session.run_many(_INSERT, written)
         self._session.run_many(_KEEP_SPEC, [rows.spec_row(row, recorded_at=self._now) for row in written])
+        for resource in created:
+            self._session.memory.forget(resource)
         return created
 
     def _masked(self, declared: Declared, manager: str) -> Declared:
@@ -150,6 +156,7 @@ class ObjectWrites(ObjectReads):
         row = rows.from_resource(wanted)
         version = self._swap(_PUT_SPEC, current, {name: row[name] for name in _DECLARED_COLUMNS})
         wanted = replace(wanted, resource_version=version)
+        self._session.memory.forget(wanted)
         if respecified:
             self._session.run(_KEEP_SPEC, rows.spec_row(row, recorded_at=self._now))
         return wanted
@@ -160,7 +167,7 @@ class ObjectWrites(ObjectReads):
         if text == dump(current.status):
             self._refuse_stale(current)
             return current
-        version = self._swap(_PUT_STATUS, current, {"status": text, "state": rows.state_of(status)})
+        version = self._swap_status(current, text, rows.state_of(status))
         return replace(current, status=status, resource_version=version)
 
     def put_finalizers(self, current: Resource, finalizers: Sequence[str]) -> Resource:
@@ -189,6 +196,7 @@ class ObjectWrites(ObjectReads):
     def remove(self, current: Resource) -> None:
         if not self._session.run(_DELETE, {"at_uid": current.uid, "at_version": current.resource_version}):
             raise self._conflict(current)
+        self._session.memory.forget(current)
         self._session.run(
             _BURY,
             {
@@ -235,17 +243,48 @@ class ObjectWrites(ObjectReads):
         values |= {"resource_version": version, "at_uid": current.uid, "at_version": current.resource_version}
         if not self._session.run(statement, values):
             raise self._conflict(current)
+        self._session.memory.forget(current)
         return version
+
+    def _swap_status(self, current: Resource, status: str, state: str) -> int:
+        """The same for the status alone, which changes most often."""
+        known = self._session.memory.by_uid(current.uid)
+        if known is UNKNOWN:
+            return self._swap(_PUT_STATUS, current, {"status": status, "state": state})
+        if known is None or known.resource_version != current.resource_version:
+            raise self._conflict(current)
+        version = self._heads.next_version()
+        self._session.update(
+            _PUT_STATUS,
+            {
+                "status": status,
+                "state": state,
+                "resource_version": version,
+                "at_uid": current.uid,
+                "at_version": current.resource_version,
+            },
+        )
+        if self._has_room(known):
+            self._session.memory.wrote(replace(known, status=load_object(status), resource_version=version))
+        return version
+
+    def _has_room(self, resource: Resource) -> bool:
+        """What is held back has to be in the memory: where there is no room, it is written at once."""
+        if not self._session.memory.full:
+            return True
+        self._session.flush()
+        self._session.memory.forget(resource)
+        return False
 
     def _refuse_taken(self, key: Key) -> None:
         # Asked before and not left to the UNIQUE constraint: on PostgreSQL that would end the whole transaction.
-        if self._session.row(_UID, named(key)) is not None:
+        if self.get(key) is not None:
             raise AlreadyExists(f"{key} exists already")
 
     def _refuse_stale(self, current: Resource) -> None:
         """A write that changes nothing must still not hide that somebody else changed something."""
-        row = self._session.row(_VERSION, {"uid": current.uid})
-        if row is None or row[0] != current.resource_version:
+        known = self.get_by_uid(current.uid)
+        if known is None or known.resource_version != current.resource_version:
             raise self._conflict(current)
 
     def _conflict(self, current: Resource) -> Conflict:

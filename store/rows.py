@@ -84,6 +84,11 @@ def to_resource(row: Row) -> Resource:
     )
 
 
+def read(row: Mapping[str, Any]) -> Resource:
+    """A row by column name, as ``to_resource`` reads it."""
+    return to_resource(tuple(row[column.name] for column in OBJECT_COLUMNS))
+
+
 def from_resource(resource: Resource) -> dict[str, Any]:
     """The row of an object, by column name."""
     return {

@@ -17,10 +17,12 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from schemas.errors import StoreError, StoreUnavailable
 from store.codec import clean
+from store.memory import Memory
 
 Row = tuple[Any, ...]
 Params = Mapping[str, Any]
 _NONE: Params = {}
+_MOST_HELD = 500
 
 
 class DriverConnection(Protocol):
@@ -81,10 +83,16 @@ class Session:
 
     After an error of the database the transaction is lost, whatever the database itself thinks (SQLite may have
     rolled back and would run the next statement outside of any transaction): every later call raises it again.
-    ``failed`` is that error, ``wrote`` says whether any row was touched.
+    ``failed`` is that error, ``wrote`` says whether any row was touched. ``memory`` is for write transactions.
+
+    Writes whose outcome is known beforehand are held back and go out together: before the next statement, unless that
+    one reads nothing of what they write (``apart``), and at the end (``flush``).
     """
 
-    __slots__ = ("_connection", "_dialect", "_errors", "_translate", "failed", "wrote")
+    __slots__ = (
+        "_connection", "_dialect", "_errors", "_held", "_inserts", "_translate", "_updates",
+        "failed", "memory", "wrote",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -97,7 +105,11 @@ class Session:
         self._dialect = dialect
         self._errors = errors
         self._translate = translate
+        self._inserts: dict[Statement, list[Params]] = {}
+        self._updates: list[tuple[Statement, list[Params]]] = []
+        self._held = 0
         self.failed: StoreError | None = None
+        self.memory = Memory()
         self.wrote = False
 
     def refuse_if_failed(self) -> None:
@@ -110,9 +122,51 @@ class Session:
     def end(self) -> None:
         """Refuse everything from now on."""
         self._connection = None
+        self.memory = Memory()  # what it knew is another's now
 
-    def rows(self, statement: Statement, params: Params = _NONE) -> list[Row]:
+    def insert(self, statement: Statement, params: Params) -> Params:
+        """Insert a row by and by: nothing that is held back with it may depend on its coming later. Whether there is
+        one of its key already was asked before. Returns it with clean texts."""
+        params = _cleaned(params)
+        self._inserts.setdefault(statement, []).append(params)
+        self._hold()
+        return params
+
+    def update(self, statement: Statement, params: Params) -> None:
+        """Change or delete one row that is there, after every insert and in the order of the updates."""
+        if not self._updates or self._updates[-1][0] is not statement:
+            self._updates.append((statement, []))
+        self._updates[-1][1].append(_cleaned(params))
+        self._hold()
+
+    def _hold(self) -> None:
+        self.wrote = True
+        self._held += 1
+        if self._held >= _MOST_HELD:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was held back. Raises StoreError."""
+        if not self._held:
+            return
+        inserts, updates = self._inserts, self._updates
+        self._inserts, self._updates, self._held = {}, [], 0
+        for statement, rows in inserts.items():
+            self.run_many(statement, rows)
+        for statement, rows in updates:
+            touched = self.run_many(statement, rows)
+            if touched != len(rows):
+                self.failed = StoreUnavailable(
+                    f"{touched} of {len(rows)} rows were there to be changed: somebody else writes to this database"
+                    " without its lock. Run `remit db check`"
+                )
+                self.memory = Memory()
+                self.refuse_if_failed()
+
+    def rows(self, statement: Statement, params: Params = _NONE, *, apart: bool = False) -> list[Row]:
         """All rows."""
+        if not apart:
+            self.flush()
         cursor = self._cursor()
         compiled = statement.compiled(self._dialect)
         try:
@@ -123,13 +177,14 @@ class Session:
         finally:
             cursor.close()
 
-    def row(self, statement: Statement, params: Params = _NONE) -> Row | None:
+    def row(self, statement: Statement, params: Params = _NONE, *, apart: bool = False) -> Row | None:
         """The only row, or None."""
-        found = self.rows(statement, params)
+        found = self.rows(statement, params, apart=apart)
         return found[0] if found else None
 
     def stream(self, statement: Statement, params: Params = _NONE) -> Iterator[Row]:
         """Row by row; an error comes after the rows before it. The caller may stop early."""
+        self.flush()
         cursor = self._cursor()
         compiled = statement.compiled(self._dialect)
         try:
@@ -143,6 +198,7 @@ class Session:
 
     def run(self, statement: Statement, params: Params = _NONE) -> int:
         """Execute; returns how many rows were touched."""
+        self.flush()
         cursor = self._cursor()
         compiled = statement.compiled(self._dialect)
         try:
@@ -154,15 +210,17 @@ class Session:
         finally:
             cursor.close()
 
-    def run_many(self, statement: Statement, params: Sequence[Params]) -> None:
-        """Execute once for each; nothing for an empty list. Texts are clean (``codec.clean``) already."""
+    def run_many(self, statement: Statement, params: Sequence[Params]) -> int:
+        """Execute once for each; returns how many rows were touched. Texts are clean (``codec.clean``) already."""
         if not params:
-            return
+            return 0
+        self.flush()
         cursor = self._cursor()
         compiled = statement.compiled(self._dialect)
         try:
             cursor.executemany(compiled.sql, [compiled.values(p) for p in params])
             self.wrote = True
+            return cursor.rowcount
         except self._errors as error:
             raise self._fail(error) from error
         finally:
@@ -176,7 +234,16 @@ class Session:
 
     def _fail(self, error: Exception) -> StoreError:
         self.failed = self._translate(error)
+        self.memory = Memory()  # so that reading fails, too
         return self.failed
+
+
+def _cleaned(params: Params) -> Params:
+    """Texts as every database holds them. Nearly all are so already."""
+    for value in params.values():
+        if isinstance(value, str) and not (value.isascii() and "\0" not in value):
+            return {name: clean(value) if isinstance(value, str) else value for name, value in params.items()}
+    return params
 
 
 def _execute(cursor: DBAPICursor, compiled: _Compiled, params: Params) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from schemas.errors import StoreError, StoreGone, StoreUnavailable
 from store import errors, heads
+from store.memory import Memory
 from store.session import Session
 from store.turn import Turn
 
@@ -54,6 +55,7 @@ class SqliteBackend:
         self._closed = False
         self._turn = Turn(wait_s=TURN_WAIT_S)
         self._writer: sqlite3.Connection | None = None
+        self._known: tuple[int, Memory] = (-1, Memory())  # PRAGMA data_version of the writer, and what it knew then
         self._poll_mutex = threading.Lock()
         self._poll: sqlite3.Connection | None = None
         self._polled = (-1, 0)  # PRAGMA data_version, and the resource_version that was read after it
@@ -171,10 +173,12 @@ class SqliteBackend:
             session = Session(connection, DIALECT, sqlite3.Error, self.translate)
             ended = False
             try:
+                version = self._recall(connection, session)
                 yield session
                 session.refuse_if_failed()
                 connection.execute("COMMIT")
                 ended = True
+                self._known = (version, session.memory)
             except sqlite3.Error as error:
                 session.failed = self.translate(error)
                 raise session.failed from error
@@ -184,6 +188,17 @@ class SqliteBackend:
                     self._roll_back(connection)
                 if session.failed is not None or self._closed:
                     self._drop_writer()
+
+    def _recall(self, connection: sqlite3.Connection, session: Session) -> int:
+        """Give a transaction what the last one knew, unless another connection wrote since: SQLite says so exactly, and
+        under the write lock nobody does from now on. Whoever fails, remembers nothing. Returns the version."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        known, memory = self._known
+        self._known = (-1, Memory())
+        if known == version:
+            memory.prune()
+            session.memory = memory
+        return int(version)
 
     def prepare(self) -> None:
         """Bring the file into WAL mode if it is in another (a restored backup is), before readers hold it open there.
@@ -196,6 +211,7 @@ class SqliteBackend:
         try:
             if self._writer is None:
                 self._writer = self.connect()
+                self._known = (-1, Memory())  # the versions of two connections cannot be compared
             self._writer.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             self._drop_writer()

@@ -39,6 +39,7 @@ class SqlTransaction(ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, Time
         self._mask = mask
         self._held_events = []
         self._held_relations = []
+        self._posted = set()
         self._heads = Heads.read(session, lock=True)
         # Asked only now, so that times follow the order of the transactions.
         self._moment = now()
@@ -65,6 +66,8 @@ class SqlTransaction(ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, Time
     def finish(self) -> bool:
         """Write what was held back; returns whether anything was written at all."""
         self._flush_events()
+        self.write_balances()
+        self._session.flush()
         if self._session.wrote:
             self._heads.write(self._session)
         return self._session.wrote

@@ -16,6 +16,7 @@ from api.agents.bodies import Bodies
 from api.agents.callers import Callers
 from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimEndpoints, ClaimVerb, WorkerTokens
 from api.agents.decisions import DecisionEndpoints
+from api.agents.direct import Direct
 from api.agents.limits import AgentLimits, LoadLimit, Places, TokenBuckets
 from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
 from api.agents.sub_agents import SubAgentWrites
@@ -35,6 +36,7 @@ from schemas.errors import RemitError
 from schemas.protocol import Inbox, SubAgents
 from store.contract import Store
 
+AUTHORIZE = "/agent/v1/authorize"
 _ABOUT = (
     "What an agent reports about the run it works on, and what it is asked. A program that Remit starts finds the"
     " address in REMIT_URL, its run in REMIT_RUN and its token in REMIT_TOKEN."
@@ -125,7 +127,7 @@ def create_app(
             _claim_writer(claims, claim_verb)
         )
 
-    @app.post("/agent/v1/authorize", **openapi.authorize_options())
+    @app.post(AUTHORIZE, **openapi.authorize_options())
     async def authorize(request: Request) -> Response:
         return await decisions.authorize(request)
 
@@ -178,6 +180,7 @@ def create_app(
         return await runs.inbox(request, run, wait, frozenset(ack))
 
     # The last one added is the first one asked.
+    app.add_middleware(Direct, path=AUTHORIZE, endpoint=decisions.authorize)
     app.add_middleware(LoadLimit, most=limits.all_in_flight)
     app.add_middleware(HostGuard, names=tuple(hosts))
     app.add_middleware(ErrorBoundary)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from api.agents.limits import AgentLimits
 from api.problems import Problem, of_validation
@@ -83,15 +83,18 @@ class Bodies:
         body = bytearray()
         try:
             async with Deadline(self._clock, seconds):
-                async for chunk in request.stream():
-                    body += chunk
+                more = True
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise Problem(400, "BodyIncomplete", "the connection ended before the body did")
+                    body += message.get("body", b"")
                     if len(body) > limit:
                         raise _too_large(limit)
+                    more = message.get("more_body", False)
         except TimeoutError:
             text = f"the body was not complete after {seconds:g} s"
             raise Problem(408, "BodyTooSlow", text, headers={"Connection": "close"}) from None
-        except ClientDisconnect:
-            raise Problem(400, "BodyIncomplete", "the connection ended before the body did") from None
         return bytes(body)
 
 

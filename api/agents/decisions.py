@@ -155,4 +155,4 @@ def _asked(message: AuthorizeMessage, key: str | None) -> Asked:
 def _estimate(given: Estimate | None) -> Spend | None:
     if given is None or (given.usd is None and not given.tokens):
         return None
-    return Spend(usd=given.usd, input_tokens=given.tokens or 0, source="Estimated")
+    return Spend.model_construct(usd=given.usd, input_tokens=given.tokens or 0, output_tokens=0, source="Estimated")

@@ -11,6 +11,7 @@ from decisions.policy import facts
 from schemas.agent import AgentSpec
 from schemas.errors import Refused
 from schemas.mission import MissionSpec, Spend
+from schemas.parsed import parsed
 from schemas.policy import Risk
 from schemas.redaction import Redactor
 from schemas.resource import Resource, digest
@@ -28,11 +29,11 @@ class Asked:
     target: str = ""
     estimate: Spend | None = None
     hinted_risk: Risk | None = None
+    args_digest: str = ""
+    """``sha256:<hex>`` of the canonical arguments; always that, whatever is given."""
 
-    @property
-    def args_digest(self) -> str:
-        """``sha256:<hex>`` of the canonical arguments."""
-        return digest(self.args)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "args_digest", digest(self.args))
 
     def is_call_of(self, spec: ToolCallSpec) -> bool:
         """Whether a recorded call is this one: a key names one call only."""
@@ -64,7 +65,7 @@ class Asker:
         if mission is None or agent is None:
             gone = "mission" if mission is None else "agent"
             raise Refused(f"the {gone} of run {record.run.name} is gone; nothing is allowed", reason="NobodyAsks")
-        return cls(record, mission, agent, AgentSpec.model_validate(agent.spec))
+        return cls(record, mission, agent, parsed(AgentSpec, agent.spec))
 
     def agent_facts(self) -> facts.AgentFacts:
         """The agent as policies see it. Level and tools take effect at once, also on a run that works already."""

@@ -62,7 +62,8 @@ class Gate:
     def authorize(self, tx: Transaction, run_uid: str, asked: Asked) -> Decision:
         """The answer to one call. Raises Refused: RunEnded, AlreadyReported, KeyDead, KeyReused,
         NobodyAsks."""
-        asked = replace(asked, target=words(asked.target, call_record.TARGET, AS_IT_IS))
+        target = words(asked.target, call_record.TARGET, AS_IT_IS)
+        asked = asked if target == asked.target else replace(asked, target=target)
         record = _open_run(tx, run_uid)
         call = tx.get(call_record.key_of(record.run, asked.key))
         if call is not None and not call_record.is_of(asked, ToolCallSpec.model_validate(call.spec)):
@@ -133,7 +134,7 @@ class Gate:
                 used = tx.get(found.request.key) or found.request
                 return _with_leave(tx, asker, asked, call, ruling, cost, used)
         request = found.request or leave.ask(tx, asker, asked, ruling, action)
-        return call_record.decision(_asking(tx, asker, asked, call, ruling, request), request)
+        return _asking(tx, asker, asked, call, ruling, request).decision(request)
 
     def _ruling(self, tx: Transaction, asker: Asker, asked: Asked, policies: PolicySet, cost: Money) -> Ruling:
         stopping = _stopping(asker)
@@ -226,34 +227,34 @@ def _denied(
     first = ruling.decisive
     over = first.reason is ToolCallReason.OVER_BUDGET and cost.until is not None
     after = cost.until - tx.now if over and cost.until is not None else None
-    call = call_record.answer(
+    answered = call_record.answer(
         tx, asker, asked, call, ToolCallState.DENIED, first.reason, first.message, **_found(ruling)
     )
-    return call_record.decision(call, after=after)
+    return answered.decision(after=after)
 
 
 def _allowed(
     tx: Transaction, asker: Asker, asked: Asked, call: Resource | None, ruling: Ruling, cost: Money
 ) -> Decision:
     _drop_question(tx, call)
-    call = call_record.answer(
+    answered = call_record.answer(
         tx, asker, asked, call, ToolCallState.ALLOWED, ToolCallReason.ALLOWED, ruling.decisive.message,
         **_found(ruling), expires_at=None,
     )  # fmt: skip
-    money.reserve(tx, asker, call, cost)
-    return call_record.decision(call)
+    money.reserve(tx, asker, answered.call, cost)
+    return answered.decision()
 
 
 def _with_leave(
     tx: Transaction, asker: Asker, asked: Asked, call: Resource, ruling: Ruling, cost: Money, request: Resource
 ) -> Decision:
     message = f"{request.status.get('decidedBy') or 'a person'} gave leave"
-    call = call_record.answer(
+    answered = call_record.answer(
         tx, asker, asked, call, ToolCallState.ALLOWED, ToolCallReason.APPROVED, message,
         request=request, **_found(ruling), expires_at=None,
     )  # fmt: skip
-    money.reserve(tx, asker, call, cost)
-    return call_record.decision(call, request)
+    money.reserve(tx, asker, answered.call, cost)
+    return answered.decision(request)
 
 
 def _turned_down(
@@ -264,10 +265,10 @@ def _turned_down(
         reason, message = ToolCallReason.APPROVAL_DENIED, f"{by} refused: {_why(request)}"
     else:
         reason, message = ToolCallReason.APPROVAL_EXPIRED, "nobody answered in time, or the leave was used too late"
-    call = call_record.answer(
+    answered = call_record.answer(
         tx, asker, asked, call, ToolCallState.DENIED, reason, message, request=request, **_found(ruling)
     )
-    return call_record.decision(call, request)
+    return answered.decision(request)
 
 
 def _why(request: Resource) -> str:
@@ -277,7 +278,7 @@ def _why(request: Resource) -> str:
 
 def _asking(
     tx: Transaction, asker: Asker, asked: Asked, call: Resource | None, ruling: Ruling, request: Resource
-) -> Resource:
+) -> call_record.Answered:
     return call_record.answer(
         tx,
         asker,

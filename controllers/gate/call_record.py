@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, NamedTuple
 
 from controllers.gate.asking import Asked, Asker
 from controllers.gate.shown import REDACTORS, redacted, words
 from decisions.policy.facts import Finding
 from schemas.authorize import Decision, DecisionWord
-from schemas.base import Key, ObjectRef
+from schemas.base import Key
 from schemas.conditions import find, set_condition
 from schemas.event import EventType
 from schemas.policy import Verdict
@@ -31,6 +32,20 @@ _VERDICTS = {
 COUNTED_BY = "countedBy"
 """In the event of a call that was decided: the Policies, or the Waiver, that count it, as kind/namespace/name."""
 _DONE = "this call was made and its result is known: another call takes another Idempotency-Key"
+
+
+_NEW = ToolCallStatus()
+
+
+class Answered(NamedTuple):
+    """A call with what was answered, as it was written."""
+
+    call: Resource
+    status: ToolCallStatus
+
+    def decision(self, request: Resource | None = None, *, after: timedelta | None = None) -> Decision:
+        """The answer on the wire: see ``decision``."""
+        return decision(self.call, request, status=self.status, after=after)
 
 
 def key_of(run: Resource, key: str) -> Key:
@@ -57,10 +72,10 @@ def answer(
     request: Resource | None = None,
     by: Finding | None = None,
     **fields: object,
-) -> Resource:
+) -> Answered:
     """Write what was decided of a call, with its event; ``call`` None makes its record. The same answer again writes
     nothing. ``by`` is what decided; its owners count the call where that is the answer, and not a person's."""
-    old = ToolCallStatus() if call is None else ToolCallStatus.model_validate(call.status)
+    old = _NEW if call is None else ToolCallStatus.model_validate(call.status)
     succeeded = False if state is ToolCallState.DENIED else None
     message = words(message, 2000, asker.redactor)
     generation = 1 if call is None else call.generation
@@ -80,12 +95,12 @@ def answer(
             **fields,
         }
     )
-    if call is None:
-        call = _create(tx, asker, asked, new)
-    elif new == old:
-        return call
-    else:
-        call = tx.put_status(call, new.to_wire())
+    if call is not None and new == old:
+        return Answered(call, new)
+    wire = new.to_wire()
+    call = _create(tx, asker, asked, wire) if call is None else tx.put_status(call, wire)
+    if call.status != wire:  # the store took a secret out
+        new = ToolCallStatus.model_validate(call.status)
     related = [asker.run.uid, asker.mission.uid, asker.agent.uid]
     data: dict[str, object] = {
         "related": related if request is None else [*related, request.uid],
@@ -100,44 +115,56 @@ def answer(
     if request is not None:
         data |= {"request": request.name, "digest": request.spec["actionDigest"]}
     tx.event(EventType.CALL_DECIDED, call, reason=reason, message=f"{call.spec['tool']}: {message}", data=data)
-    return call
+    return Answered(call, new)
 
 
 def begin(tx: Transaction, asker: Asker, asked: Asked) -> Resource:
     """The record of a call that is about to be answered, in the same transaction: a leave is used by it."""
     conditions = set_condition((), "Succeeded", None, ToolCallReason.AWAITING_APPROVAL, "", now=tx.now, generation=1)
-    return _create(tx, asker, asked, ToolCallStatus(conditions=conditions, observed_generation=1))
+    return _create(tx, asker, asked, ToolCallStatus(conditions=conditions, observed_generation=1).to_wire())
 
 
-def _create(tx: Transaction, asker: Asker, asked: Asked, status: ToolCallStatus) -> Resource:
+def _create(tx: Transaction, asker: Asker, asked: Asked, status: dict[str, Any]) -> Resource:
     place = key_of(asker.run, asked.key)
-    namespace = asker.run.namespace
-    agent = asker.agent
-    spec = ToolCallSpec(
-        run_ref=ObjectRef(name=asker.run.name),
-        mission_ref=ObjectRef(name=asker.mission.name),
-        agent_ref=ObjectRef(name=agent.name, namespace=None if agent.namespace == namespace else agent.namespace),
-        tool=asked.tool,
-        args=redacted(asked.args, asker.redactor),
-        args_digest=asked.args_digest,
-        target=words(asked.target, TARGET, asker.redactor),
-        estimate=asked.estimate,
-        idempotency_key=asked.key,
-    )
     return tx.create(
-        Declared("ToolCall", namespace, place.name, spec.to_wire()),
+        Declared("ToolCall", place.namespace, place.name, spec_wire(asker, asked)),
         manager="controller/gate",
         owner_uid=asker.run.uid,
-        status=status.to_wire(),
+        status=status,
     )
+
+
+def spec_wire(asker: Asker, asked: Asked) -> dict[str, Any]:
+    """What ``ToolCallSpec.to_wire`` gives, without the model: every part was checked when it was asked for."""
+    namespace, agent = asker.run.namespace, asker.agent
+    wire: dict[str, Any] = {
+        "runRef": {"name": asker.run.name},
+        "missionRef": {"name": asker.mission.name},
+        "agentRef": {"name": agent.name},
+        "tool": asked.tool,
+        "args": redacted(asked.args, asker.redactor),
+        "argsDigest": asked.args_digest,
+        "target": words(asked.target, TARGET, asker.redactor),
+        "idempotencyKey": asked.key,
+    }
+    if agent.namespace != namespace:
+        wire["agentRef"]["namespace"] = agent.namespace
+    if asked.estimate is not None:
+        wire["estimate"] = asked.estimate.to_wire()
+    return wire
 
 
 def decision(
-    call: Resource, request: Resource | None = None, *, again: bool = False, after: timedelta | None = None
+    call: Resource,
+    request: Resource | None = None,
+    *,
+    status: ToolCallStatus | None = None,
+    again: bool = False,
+    after: timedelta | None = None,
 ) -> Decision:
     """The answer on the wire. ``request`` is what it waits for, or waited for; ``after`` is when another call like it
-    may be answered otherwise."""
-    status = ToolCallStatus.model_validate(call.status)
+    may be answered otherwise. ``status`` is that of the call, for who has it as a model."""
+    status = status or ToolCallStatus.model_validate(call.status)
     condition = find(status.conditions, "Succeeded")
     ended = status.state not in _WORDS and status.state is not ToolCallState.DENIED
     word = _WORDS.get(status.state, DecisionWord.DENY)

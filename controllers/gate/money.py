@@ -13,17 +13,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from controllers.gate import falls_under
 from controllers.gate.asking import Asked, Asker
-from controllers.reconcilers import counting, spending
+from controllers.reconcilers import spending
 from controllers.runs import calls
 from controllers.runs.settlement import reservation_key
 from decisions import meters
-from decisions.meters import Breach, Cap, Meter, Reading, Work
+from decisions.meters import Breach, Cap, Meter, Reading
 from decisions.policy.facts import Barrier
 from decisions.windows import span
-from schemas.base import Key
-from schemas.budget import DEFAULT_RUN_USD, BudgetSpec, OnBreach, Window
-from schemas.executor import ExecutorSpec
+from schemas.budget import OnBreach, Window
 from schemas.mission import Spend
 from schemas.policy import Verdict
 from schemas.quantities import to_micros
@@ -51,36 +50,31 @@ def budget(tx: Transaction, asker: Asker, asked: Asked) -> Money:
     want, run_uid = _wanted(asked), asker.run.uid
     entry = tx.open_reservation(reservation_key(run_uid))
     reserved = NOTHING if entry is None else entry.amounts
-    work = _work(tx, asker)
-    if work is None:
+    falls = falls_under.look(tx, asker)
+    if falls is None:
         barrier = Barrier(Verdict.DENY, "the run's executor is gone: nothing says what it may cost", "its executor")
         return Money(barrier)
-    budgets = spending.budgets_of(tx, asker.mission.namespace)
-    standing = spending.limits(tx, work, budgets)
-    limits = [*standing, *_of_single_runs(work, budgets, run_uid, tx.now)]
+    standing = falls.standing
+    spending.count_in_all(tx, standing, falls.budgets)
+    limits = (*standing, *falls.single)
     inside = _only(want, (unit for unit in _UNITS if getattr(reserved, unit)))
     beside = {unit for unit in _UNITS if getattr(want, unit) and not getattr(reserved, unit)}
     if all(meter.cap.tool_calls is None for meter in limits):
         beside.discard("tool_calls")  # nobody limits them: the run counts them
     on_top = _only(want, beside)
-    breaches = [
-        *_beyond_reserved(tx, asker, reserved, inside),
-        *_breached(tx, limits, on_top),
-        *_overdrawn(tx, standing),
-    ]
-    accounts = (
-        *spending.standing_accounts(asker.mission, asker.agent, f"{tx.now:%Y-%m-%d}"),
-        *(meter.account for meter in standing),
-        calls.on_top_account(run_uid),
-    )
+    breaches = [*_beyond_reserved(tx, asker, reserved, inside)]
+    if not all(
+        m.on_breach is OnBreach.WARN or meters.fits(m.cap, spending.reading(tx, m.account), on_top) for m in limits
+    ):
+        breaches += [*_breached(tx, limits, on_top), *_overdrawn(tx, standing)]
     worst = max(breaches, key=_hardness, default=None)
     return Money(
         None if worst is None else _barrier(worst),
         inside,
         on_top,
-        tuple(dict.fromkeys(accounts)),
+        falls.accounts,
         None if worst is None else worst.meter.span.end,
-        {"for": counting.about(work)},
+        {"for": falls.about},
     )
 
 
@@ -105,28 +99,6 @@ def _only(amounts: Amounts, units: Iterable[str]) -> Amounts:
     return Amounts(**{unit: getattr(amounts, unit) for unit in units})
 
 
-def _work(tx: Transaction, asker: Asker) -> Work | None:
-    executor = tx.get(asker.record.spec.executor_ref.key("Executor", asker.run.namespace))
-    if executor is None:
-        return None
-    program = ExecutorSpec.model_validate(executor.spec)
-    return spending.work_of(tx, asker.mission, asker.agent, asker.agent_spec, program)
-
-
-def _of_single_runs(
-    work: Work, budgets: Iterable[tuple[Key, BudgetSpec]], run_uid: str, now: datetime
-) -> Iterable[Meter]:
-    """Limits of one run, for what its calls use beside its reservation."""
-    account, window, money = calls.on_top_account(run_uid), span(Window.RUN, "UTC", now), False
-    for key, spec in budgets:
-        if spec.window is Window.RUN and meters.covers(key, spec, work):
-            money |= spec.limits.usd is not None
-            yield Meter(account, Cap.of(spec.limits), key.short, spec.on_breach, window, spec.warn_at)
-    if not money:
-        cap = Cap(usd_micros=to_micros(DEFAULT_RUN_USD[work.level] if work.built_in else Decimal(0)))
-        yield Meter(account, cap, meters.BUILT_IN, OnBreach.BLOCK_MISSION, window)
-
-
 def _beyond_reserved(tx: Transaction, asker: Asker, reserved: Amounts, want: Amounts) -> Iterable[Breach]:
     if want == NOTHING:
         return
@@ -142,6 +114,10 @@ def _beyond_reserved(tx: Transaction, asker: Asker, reserved: Amounts, want: Amo
     breach = meters.room(meter, Reading(spent, held, NOTHING), want)
     if breach is not None:
         yield breach
+
+
+def _fits(tx: Transaction, meter: Meter, want: Amounts) -> bool:
+    return meter.on_breach is OnBreach.WARN or meters.fits(meter.cap, spending.reading(tx, meter.account), want)
 
 
 def _breached(tx: Transaction, limits: Iterable[Meter], want: Amounts) -> Iterable[Breach]:

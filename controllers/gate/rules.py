@@ -17,6 +17,7 @@ from decisions.policy.compiled import (
     in_force,
 )
 from schemas.base import Key
+from schemas.parsed import parsed
 from schemas.resource import Resource
 from schemas.tenant import TenantSpec
 from store.contract import Transaction
@@ -111,5 +112,5 @@ def _named_by_tenant(tx: Transaction, namespace: str) -> tuple[Key, ...]:
     tenant = tx.get(Key("Tenant", "", namespace))
     if tenant is None:
         return ()
-    refs = TenantSpec.model_validate(tenant.spec).defaults.policy_refs
+    refs = parsed(TenantSpec, tenant.spec).defaults.policy_refs
     return tuple(sorted(ref.key("Policy", namespace) for ref in refs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from controllers.runs import text
@@ -23,6 +24,7 @@ def redacted(args: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
     return found
 
 
+@lru_cache(maxsize=512)
 def words(given: str, limit: int, redactor: Redactor = STANDARD) -> str:
     """Agent text as one line for people."""
     return text.line(given, limit, redactor)

@@ -12,6 +12,7 @@ from decisions.holds import Held, HoldFacts, strictest
 from schemas.base import Key
 from schemas.event import EventType
 from schemas.hold import HoldSpec, HoldStatus
+from schemas.parsed import parsed
 from schemas.resource import Declared, Resource
 from store.contract import Snapshot, Transaction
 
@@ -21,10 +22,10 @@ TRANSPORT = "File"
 
 def facts_of(hold: Resource) -> HoldFacts:
     """A Hold of the store."""
-    status = HoldStatus.model_validate(hold.status)
+    status = parsed(HoldStatus, hold.status)
     return HoldFacts(
         key=hold.key,
-        spec=HoldSpec.model_validate(hold.spec),
+        spec=parsed(HoldSpec, hold.spec),
         placed_by=status.placed_by or hold.manager,
         since=hold.created_at,
         deleting=hold.deletion_at is not None,

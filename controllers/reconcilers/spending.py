@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from schemas.base import Key
 from schemas.budget import BudgetSpec, OnBreach
 from schemas.executor import ExecutorSpec, OutputFormat
 from schemas.mission import Limits, MissionSpec, Spend
+from schemas.parsed import parsed
 from schemas.quantities import from_micros
 from schemas.resource import Resource
 from schemas.tenant import TenantSpec
@@ -39,7 +40,7 @@ class Quote:
 
 def quote(tx: Transaction, mission: Resource, agent: Resource, executor: Resource) -> Quote:
     """What the next run of ``mission`` by ``agent`` would come to, as things stand in this transaction."""
-    status = AgentStatus.model_validate(agent.status)
+    status = parsed(AgentStatus, agent.status)
     pinned = tx.spec_at(agent.uid, status.effective_generation or agent.generation)
     spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
     program = serving(tx, executor)
@@ -67,7 +68,7 @@ def serving(tx: Snapshot, executor: Resource) -> ExecutorSpec:
 
 def fullest(tx: Transaction, agent: Resource) -> tuple[float, Meter | None]:
     """The limit of an agent that is used up most, by share; of those that count whatever the mission."""
-    spec = AgentSpec.model_validate(agent.spec)
+    spec = parsed(AgentSpec, agent.spec)
     work = Work(
         tenant=agent.namespace,
         project=None,
@@ -94,11 +95,16 @@ def limits(tx: Transaction, work: Work, budgets: Iterable[tuple[Key, BudgetSpec]
     or changed is counted in first, in this transaction."""
     specs = dict(budgets)
     found = meters.meters(work, specs.items(), tx.now)
+    count_in_all(tx, found, specs)
+    return found
+
+
+def count_in_all(tx: Transaction, found: Iterable[Meter], specs: Mapping[Key, BudgetSpec]) -> None:
+    """Bring the accounts of these limits to what was spent before their Budgets were declared or changed."""
     for meter in found:
         declared = None if meter.budget is None else tx.get(meter.budget)
         if declared is not None:
             counting.count_in(tx, declared, specs[declared.key], meter.account, meter.span)
-    return found
 
 
 def reading(tx: Snapshot, account: str) -> Reading:
@@ -109,7 +115,7 @@ def reading(tx: Snapshot, account: str) -> Reading:
 
 def budgets_of(tx: Snapshot, namespace: str) -> list[tuple[Key, BudgetSpec]]:
     """The Budgets of a namespace, by name. One that is being deleted counts until it is gone."""
-    return [(b.key, BudgetSpec.model_validate(b.spec)) for b in tx.objects("Budget", namespace=namespace)]
+    return [(b.key, parsed(BudgetSpec, b.spec)) for b in tx.objects("Budget", namespace=namespace)]
 
 
 def standing_accounts(mission: Resource, agent: Resource, day: str) -> tuple[str, ...]:
@@ -145,12 +151,12 @@ def spent(tx: Snapshot, account: str) -> Spend:
 def built_in(tx: Snapshot, namespace: str) -> bool:
     """Whether the built-in limits hold in a namespace; a tenant may refuse what no Budget covers instead."""
     tenant = tx.get(Key("Tenant", "", namespace))
-    return True if tenant is None else TenantSpec.model_validate(tenant.spec).defaults.built_in_budgets
+    return True if tenant is None else parsed(TenantSpec, tenant.spec).defaults.built_in_budgets
 
 
 def work_of(tx: Snapshot, mission: Resource, agent: Resource, spec: AgentSpec, program: ExecutorSpec) -> Work:
     """What is done, and for whom it counts, as the limits see it."""
-    declared = MissionSpec.model_validate(mission.spec)
+    declared = parsed(MissionSpec, mission.spec)
     command = program.command or (program.pull.command if program.pull is not None else None)
     free = command is not None and command.output_format in _FREE
     project = declared.project_ref

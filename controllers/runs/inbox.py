@@ -14,6 +14,7 @@ from decisions.holds import Held, HoldFacts, strictest
 from schemas.base import Key
 from schemas.hold import HoldMode
 from schemas.mission import MissionSpec
+from schemas.parsed import parsed
 from schemas.protocol import Notice, NoticeType
 from schemas.resource import Resource
 from schemas.run import RunSpec, RunStatus
@@ -25,7 +26,7 @@ MESSAGE = "message/"
 
 def notices(snapshot: Snapshot, run: Resource, now: datetime) -> tuple[Notice, ...]:
     """Cancel while the run is being stopped, Drain while a Hold drains it; the most urgent first."""
-    status = RunStatus.model_validate(run.status)
+    status = parsed(RunStatus, run.status)
     found = []
     if status.cancel_requested_at is not None:
         found.append(
@@ -85,12 +86,12 @@ def _drain(snapshot: Snapshot, run: Resource, now: datetime) -> Notice | None:
 
 def held_with(snapshot: Snapshot, run: Resource) -> list[tuple[Key, Mapping[str, str]]]:
     """The objects whose Hold is also one on this run, with their labels."""
-    spec = RunSpec.model_validate(run.spec)
+    spec = parsed(RunSpec, run.spec)
     mission = spec.mission_ref.key("Mission", run.namespace)
     keys = [mission, agent_of(run), spec.executor_ref.key("Executor", run.namespace)]
     found = snapshot.get_many([mission])
     if mission in found:
-        declared = MissionSpec.model_validate(found[mission].spec)
+        declared = parsed(MissionSpec, found[mission].spec)
         for kind, ref in (("Project", declared.project_ref), ("Goal", declared.goal_ref)):
             if ref is not None:
                 keys.append(ref.key(kind, mission.namespace))

@@ -19,6 +19,7 @@ from schemas.conditions import set_condition
 from schemas.errors import NotFound
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
+from schemas.parsed import parsed
 from schemas.quantities import format_money, from_micros, to_micros
 from schemas.redaction import Redactor
 from schemas.resource import Actor, ActorKind, Resource
@@ -45,7 +46,7 @@ def find_run(snapshot: Snapshot, run_uid: str) -> Resource:
 
 def agent_of(run: Resource) -> Key:
     """The agent that works on it."""
-    return RunSpec.model_validate(run.spec).agent_ref.key("Agent", run.namespace)
+    return parsed(RunSpec, run.spec).agent_ref.key("Agent", run.namespace)
 
 
 def agent_actor(run: Resource) -> Actor:
@@ -60,8 +61,8 @@ class RunRecord:
     def __init__(self, tx: Transaction, run: Resource) -> None:
         self.tx = tx
         self.run = run
-        self.spec = RunSpec.model_validate(run.spec)
-        self.status = RunStatus.model_validate(run.status)
+        self.spec = parsed(RunSpec, run.spec)
+        self.status = self._read = parsed(RunStatus, run.status)
         self._events: list[Callable[[Resource], object]] = []
 
     @classmethod
@@ -82,7 +83,7 @@ class RunRecord:
     @property
     def changed(self) -> bool:
         """Whether there is something to save."""
-        return bool(self._events) or self.status.to_wire() != self.run.status
+        return bool(self._events) or (self.status is not self._read and self.status.to_wire() != self.run.status)
 
     def put(self, **fields: Any) -> None:
         """Change fields of the status."""

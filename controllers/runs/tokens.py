@@ -28,6 +28,7 @@ _PREFIX = "rmt_run_"
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RUN, _PROOF, _CHECK = 22, 43, 6  # digits for 128, 256 and 32 bits
 _SHAPE = re.compile(rf"{_PREFIX}([0-9A-Za-z]{{{_RUN}}})_([0-9A-Za-z]{{{_PROOF}}})([0-9A-Za-z]{{{_CHECK}}})")
+_MOST_GOOD = 10_000
 _NOBODY = str(uuid.UUID(int=0))
 
 
@@ -38,6 +39,7 @@ class RunTokens:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a run token key has {KEY_BYTES} bytes, not {len(key)}")
         self._key = key
+        self._good: dict[bytes, str] = {}
 
     def mint(self, run_uid: str) -> str:
         """The token of the run; the same one each time. Raises ValueError unless ``run_uid`` is a UUID in canonical
@@ -52,8 +54,13 @@ class RunTokens:
         """The uid of the run that ``token`` was minted for; None when it was not minted with this key.
 
         Takes the same time for every token of the right shape, and proves something for others too, so that an answer's
-        delay tells nothing of a token or of which runs exist.
+        delay tells nothing of a token or of which runs exist. Only one that was good before is told sooner, by its
+        digest: who has it knows that.
         """
+        mark = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        known = self._good.get(mark)
+        if known is not None:
+            return known
         match = _SHAPE.fullmatch(token)
         run_uid, claimed, sound = _NOBODY, "0" * _PROOF, False
         if match is not None:
@@ -62,7 +69,12 @@ class RunTokens:
                 run_uid, claimed = str(uuid.UUID(int=number)), match[2]
                 sound = match[3] == _check(token[:-_CHECK])
         proven = hmac.compare_digest(self._proof(run_uid).encode(), claimed.encode())
-        return run_uid if proven and sound else None
+        if not (proven and sound):
+            return None
+        if len(self._good) >= _MOST_GOOD:
+            self._good.clear()
+        self._good[mark] = run_uid
+        return run_uid
 
     def _proof(self, run_uid: str) -> str:
         mac = hmac.new(self._key, b"remit run token 1\0" + run_uid.encode(), hashlib.sha256).digest()

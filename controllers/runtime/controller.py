@@ -19,6 +19,8 @@ K = TypeVar("K", bound=Hashable)
 
 log = logging.getLogger(__name__)
 
+RECALLED_IN_A_ROW = 64
+"""Answers that are recalled in one turn of the loop."""
 CONFLICT_RETRIES = 3
 """A lost compare-and-swap means "read again, decide again": worth this many tries at once, then it is contention."""
 _FAILURES = frozenset({Verdict.RETRY, Verdict.CONFLICT, Verdict.TIMEOUT, Verdict.PANIC})
@@ -26,11 +28,12 @@ _FAILURES = frozenset({Verdict.RETRY, Verdict.CONFLICT, Verdict.TIMEOUT, Verdict
 
 @dataclass(frozen=True, slots=True)
 class ControllerStats:
-    """Counters since the start of the process. `passes` has every verdict as a key, zero included. `conflicts`
-    counts lost compare-and-swaps, also those that a retry at once made good; `hook_errors` the exceptions of
-    `on_result`; `cut_short` the passes that ended by cancellation."""
+    """Counters since the start of the process. `passes` has every verdict as a key, zero included; `recalled` of them
+    were answered without being made. `conflicts` counts lost compare-and-swaps, also those that a retry at once made
+    good; `hook_errors` the exceptions of `on_result`; `cut_short` the passes that ended by cancellation."""
 
     passes: dict[Verdict, int]
+    recalled: int
     conflicts: int
     hook_errors: int
     cut_short: int
@@ -47,6 +50,9 @@ class Controller(Generic[K]):
     an exception; no exception ends a worker. A pass longer than `timeout_s` is cancelled; one that cannot be (it
     waits for a thread) keeps its key to itself until it ends, and shows up in `problem` meanwhile. `on_result` is
     called after every pass, on the event loop: keep it short; what it raises is logged and counted.
+
+    `recall` is asked first, on the event loop: it gives the answer of a pass that need not be made (see `recall`), or
+    None.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Controller(Generic[K]):
         workers: int = 4,
         timeout_s: float | None = 60.0,
         on_result: Callable[[Outcome[K]], object] | None = None,
+        recall: Callable[[K], Result | None] | None = None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"controller {name} needs at least one worker")
@@ -71,8 +78,9 @@ class Controller(Generic[K]):
         self._workers = workers
         self._timeout_s = timeout_s
         self._on_result = on_result
+        self._recall = recall
         self._passes = dict.fromkeys(Verdict, 0)
-        self._conflicts = self._hook_errors = self._cut_short = self._active = 0
+        self._recalled = self._conflicts = self._hook_errors = self._cut_short = self._active = 0
         self._durations = Histogram()
 
     async def run(self, life: Lifecycle) -> None:
@@ -112,6 +120,7 @@ class Controller(Generic[K]):
         """What this controller has done."""
         return ControllerStats(
             passes=dict(self._passes),
+            recalled=self._recalled,
             conflicts=self._conflicts,
             hook_errors=self._hook_errors,
             cut_short=self._cut_short,
@@ -127,6 +136,10 @@ class Controller(Generic[K]):
                 key = await self.queue.get()
             except ShutDown:
                 return
+            if self._recall is not None and self._answered(key, self._recall):
+                if self._recalled % RECALLED_IN_A_ROW == 0:
+                    await self._clock.sleep(0)
+                continue
             self._active += 1
             finished = False
             try:
@@ -146,6 +159,24 @@ class Controller(Generic[K]):
                 raise asyncio.CancelledError
             # A pass that never waits would keep the loop from everything else.
             await self._clock.sleep(0)
+
+    def _answered(self, key: K, recall: Callable[[K], Result | None]) -> bool:
+        """Whether the pass of `key` need not be made, and its answer was followed."""
+        try:
+            result = recall(key)
+        except Exception:
+            log.exception("%s: the answer of %s cannot be recalled", self.name, key)
+            return False
+        if result is None:
+            return False
+        verdict = Verdict.DONE if isinstance(result, Done) else Verdict.REQUEUED
+        self._recalled += 1
+        self._passes[verdict] += 1
+        after_s = self._follow(key, verdict, result)
+        self.queue.done(key)
+        if self._on_result is not None:
+            self._hook(Outcome(key, verdict, 0.0, None, after_s))
+        return True
 
     async def _pass(self, key: K) -> Outcome[K]:
         """One key, with the retries at once after a conflict. Raises only what has to end the worker."""
@@ -215,10 +246,13 @@ class Controller(Generic[K]):
                 log.info("%s: the pass of %s: %s: %s", *place, outcome.verdict, outcome.error)
             case _:
                 log.debug("%s: the pass of %s: %s", *place, outcome.verdict)
+        self._hook(outcome)
+
+    def _hook(self, outcome: Outcome[K]) -> None:
         if self._on_result is None:
             return
         try:
             self._on_result(outcome)
         except Exception:
             self._hook_errors += 1
-            log.exception("%s: the result hook failed on %s", *place)
+            log.exception("%s: the result hook failed on %s", self.name, outcome.key)

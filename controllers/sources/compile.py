@@ -4,16 +4,12 @@ it; everything wrong with a unit is reported together."""
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib import resources
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from controllers.sources import yaml
-from controllers.sources.tree import Entry, SourceReader, Tree
-from controllers.sources.units import UnitFiles, unit_id
 from controllers.sources.yaml_document import Entry as Place
 from controllers.sources.yaml_document import below, position
 from decisions import cross_check
@@ -22,6 +18,10 @@ from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import Diagnostic, InvalidSpec
 from schemas.ownership import Ownership, leaves
 from schemas.resource import Declared, Provenance
+
+if TYPE_CHECKING:
+    from controllers.sources.tree import Entry, SourceReader, Tree
+    from controllers.sources.units import UnitFiles
 
 MAX_ERRORS = 200
 MAX_PROMPT = 200_000
@@ -77,6 +77,9 @@ class CompiledUnit:
 @functools.cache
 def compiler_version() -> str:
     """Changes with every change of the code that compiles: a cache of an older version never counts."""
+    import hashlib
+    from importlib import resources
+
     hasher = hashlib.sha256()
     for package, names in (("schemas", None), ("controllers.sources", ("yaml", "compile", "diagnose"))):
         for file in sorted(resources.files(package).iterdir(), key=lambda f: f.name):
@@ -143,6 +146,8 @@ def compile_unit(
     ``default_namespace`` is that of documents without one, and a cache holds files of one such namespace only.
     ``beside`` are declarations of other files to check these against. Raises SourceUnreadable when a blob cannot be
     read."""
+    from controllers.sources.units import unit_id  # a single file is compiled without trees and units
+
     blobs = _compile_blobs(files.entries, reader, cache, default_namespace)
     diagnostics = list(files.problems)
     declared: list[Declared] = []

@@ -68,6 +68,15 @@ def store_blob(git_dir: Path, content: bytes) -> str:
     return must(("hash-object", "-w", "--no-filters", "--stdin"), git_dir, stdin=content).decode().strip()
 
 
+def content(tree_id: str, parent: str, message: str, author: Author, when: datetime) -> bytes:
+    """A commit of a tree on top of ``parent`` ("" for none) as git keeps it, unsigned."""
+    who = (
+        f"{_UNFIT.sub(' ', author.name).strip()} <{_UNFIT.sub('', author.email).strip()}> {int(when.timestamp())} +0000"
+    )
+    lines = [f"tree {tree_id}", *([f"parent {parent}"] if parent else []), f"author {who}", f"committer {who}", ""]
+    return "\n".join([*lines, message.replace("\0", "").strip(), ""]).encode()
+
+
 def commit_tree(
     git_dir: Path,
     new: str,

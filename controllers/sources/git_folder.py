@@ -22,62 +22,81 @@ class Folder:
 
     def __init__(self, digits: int) -> None:
         self._digits = digits
-        self._files: dict[str, str] = {}
+        self._rows: dict[str, bytes] = {}  # by name, as they stand in the tree object; a folder's may be out of date
+        self._sorted = True
         self._folders: dict[str, Folder] = {}
         self._oid: str | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._files or self._folders)
+        return bool(self._rows)
 
     def get(self, path: str) -> str | None:
         """The blob id of a file; None when there is none."""
         name, _, rest = path.partition("/")
-        if not rest:
-            return self._files.get(name)
         folder = self._folders.get(name)
-        return folder.get(rest) if folder is not None else None
+        if rest:
+            return folder.get(rest) if folder is not None else None
+        row = self._rows.get(name)
+        return self._id_in(row) if row is not None and folder is None else None
 
     def put(self, path: str, blob: str) -> None:
         """Set a file; what stood in its place, file or folder, is gone."""
         self._oid = None
         name, _, rest = path.partition("/")
         if rest:
-            self._files.pop(name, None)
-            self._folders.setdefault(name, Folder(self._digits)).put(rest, blob)
-        else:
-            self._folders.pop(name, None)
-            self._files[name] = blob
+            folder = self._folders.get(name)
+            if folder is None:
+                folder = self._folders[name] = Folder(self._digits)
+                self._rows[name] = b""
+                self._sorted = False
+            folder.put(rest, blob)
+            return
+        if name not in self._rows or self._folders.pop(name, None) is not None:
+            self._sorted = False
+        self._rows[name] = _row(b"100644", name, blob)
 
     def remove(self, path: str) -> None:
         """Take a file away, and the folders that are empty then."""
         self._oid = None
         name, _, rest = path.partition("/")
+        folder = self._folders.get(name)
         if not rest:
-            self._files.pop(name, None)
-        elif (folder := self._folders.get(name)) is not None:
+            if folder is None:
+                self._rows.pop(name, None)
+        elif folder is not None:
             folder.remove(rest)
             if not folder:
-                del self._folders[name]
+                del self._folders[name], self._rows[name]
 
     def paths(self, prefix: str = "") -> Iterator[tuple[str, str]]:
         """Every file as (path, blob id)."""
-        for name, blob in self._files.items():
-            yield prefix + name, blob
+        for name, row in self._rows.items():
+            if name not in self._folders:
+                yield prefix + name, self._id_in(row)
         for name, folder in self._folders.items():
             yield from folder.paths(f"{prefix}{name}/")
 
     def objects(self) -> Iterator[tuple[str, bytes]]:
         """(id, content) of the trees whose id was not known; the last one is the root, which is always there."""
-        for _, folder in sorted(self._folders.items()):
+        for name, folder in sorted(self._folders.items()):
             if folder._oid is None:
                 yield from folder.objects()
-        rows = [(name.encode(), b"100644", blob) for name, blob in self._files.items()]
-        rows += [(name.encode(), b"40000", str(f._oid)) for name, f in self._folders.items()]
-        # Git sorts a folder as if its name ended with a slash.
-        rows.sort(key=lambda row: row[0] + (b"/" if row[1] == b"40000" else b""))
-        data = b"".join(b"%s %s\0%s" % (mode, name, bytes.fromhex(oid)) for name, mode, oid in rows)
+                self._rows[name] = _row(b"40000", name, str(folder._oid))
+        if not self._sorted:
+            # Git sorts a folder as if its name ended with a slash.
+            order = sorted(self._rows, key=lambda name: f"{name}/".encode() if name in self._folders else name.encode())
+            self._rows = {name: self._rows[name] for name in order}
+            self._sorted = True
+        data = b"".join(self._rows.values())
         self._oid = git_objects.object_id("tree", data, self._digits)
         yield self._oid, data
+
+    def _id_in(self, row: bytes) -> str:
+        return row[-self._digits // 2 :].hex()
+
+
+def _row(mode: bytes, name: str, oid: str) -> bytes:
+    return b"%s %s\0%s" % (mode, name.encode(), bytes.fromhex(oid))
 
 
 def read(objects: git_objects.ObjectReader, root: str) -> Folder:

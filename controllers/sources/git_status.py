@@ -50,11 +50,12 @@ class StatusBranch:
         self._sign = sign
         self._repository: git_repository.Repository | None = None
         self._folder: git_folder.Folder | None = None
+        self._whole = ""  # the tip that was read or written, and not found to be damaged
         self.tip = ""
 
     def close(self) -> None:
         """Let go of the repository, and forget what was read."""
-        repository, self._repository, self._folder = self._repository, None, None
+        repository, self._repository, self._folder, self._whole = self._repository, None, None, ""
         if repository is not None:
             repository.close()
 
@@ -74,9 +75,11 @@ class StatusBranch:
         self.tip = self._held(repository)
         digits = 40 if repository.layout.algorithm == "sha1" else 64
         self._folder = git_folder.Folder(digits)
+        self._whole = ""
         if self.tip:
             with contextlib.suppress(_Unusable):
                 self._folder = self._load(repository)
+                self._whole = self.tip
             repository.objects.close()
             self._require_ours(repository)
         return {path: blob for path, blob in self._folder.paths() if path != MARKER}
@@ -118,13 +121,13 @@ class StatusBranch:
             folder.put(path, git_objects.object_id("blob", content, digits))
         try:
             trees = list(folder.objects())
-            self._store(repository, [*new.values()], [data for _, data in trees], digits)
-            tip = self._move(repository, trees[-1][0], message, now)
+            objects = [*(("blob", data) for data in new.values()), *(("tree", data) for _, data in trees)]
+            tip = self._store(repository, objects, trees[-1][0], message, now)
         except git_process.GitSilent as error:
             raise git_commit.silent(self._path) from error
         finally:
             repository.objects.close()
-        self._folder, self.tip = folder, tip
+        self._folder, self._whole, self.tip = folder, tip, tip
         return tip
 
     def adopt(self, ref: str) -> bool:
@@ -188,21 +191,10 @@ class StatusBranch:
             )
 
     def _store(
-        self, repository: git_repository.Repository, blobs: list[bytes], trees: list[bytes], digits: int
-    ) -> None:
-        objects = [*(("blob", data) for data in blobs), *(("tree", data) for data in trees)]
-        small = len(objects) <= _UNPACK
-        command = ("unpack-objects", "-q") if small else ("index-pack", "--stdin")
-        done = git_process.run(
-            command, git_dir=repository.layout.git_dir, stdin=git_folder.pack(objects, digits), deadline_s=120.0
-        )
-        if done.status:
-            raise Refused(
-                f"status cannot be written to {self._path}: {done.last_words}; is there room on its disk?",
-                reason=SourceReason.NOT_WRITABLE,
-            )
-
-    def _move(self, repository: git_repository.Repository, root: str, message: str, now: datetime) -> str:
+        self, repository: git_repository.Repository, objects: list[tuple[str, bytes]], root: str, message: str,
+        now: datetime,
+    ) -> str:  # fmt: skip
+        """Store the objects and a commit of the tree ``root``, and put the branch on it; its id."""
         git_dir = repository.layout.git_dir
         if git_worktree.checked_out(repository.path, repository.layout, self.ref) is not None:
             raise Refused(
@@ -219,13 +211,33 @@ class StatusBranch:
                 reason=SourceReason.NOT_SIGNED,
             )
         parent = self.tip if self.tip and self._is_commit(repository) else ""
-        commit = git_commit.commit_tree(git_dir, root, parent, message, identity, signing=signing)
+        if signing is None:  # goes with the rest: one process of git less
+            content = git_commit.content(root, parent, message, AUTHOR, now)
+            commit = git_objects.object_id("commit", content, len(root))
+            self._put(repository, [*objects, ("commit", content)], len(root))
+        else:
+            self._put(repository, objects, len(root))
+            commit = git_commit.commit_tree(git_dir, root, parent, message, identity, signing=signing)
         if not git_commit.move_branch(repository, self.ref, commit, self.tip, "status", identity, git_dir=git_dir):
             raise Moved
         return commit
 
+    def _put(self, repository: git_repository.Repository, objects: list[tuple[str, bytes]], digits: int) -> None:
+        small = len(objects) <= _UNPACK
+        command = ("unpack-objects", "-q") if small else ("index-pack", "--stdin")
+        done = git_process.run(
+            command, git_dir=repository.layout.git_dir, stdin=git_folder.pack(objects, digits), deadline_s=120.0
+        )
+        if done.status:
+            raise Refused(
+                f"status cannot be written to {self._path}: {done.last_words}; is there room on its disk?",
+                reason=SourceReason.NOT_WRITABLE,
+            )
+
     def _is_commit(self, repository: git_repository.Repository) -> bool:
         """Whether the tip can be a parent; a damaged one is left behind."""
+        if self.tip == self._whole:
+            return True
         try:
             repository.objects.commit_tree(self.tip, f"commit {self.tip[:12]}")
         except SourceUnreadable:

@@ -41,6 +41,8 @@ class WorkTree:
 
 def checked_out(repository: Path, layout: git_repository.Layout, branch: str) -> WorkTree | None:
     """Where a branch (full ref name) is checked out, in the repository's own work tree or a linked one."""
+    if _has_one_head(layout) and (layout.common_dir / "HEAD").read_bytes().rstrip() != f"ref: {branch}".encode():
+        return None
     listed = git_process.run(("worktree", "list", "--porcelain", "-z"), git_dir=layout.git_dir)
     if listed.status:
         raise Refused(f"the work trees of {repository} cannot be listed: {listed.last_words}", reason=REPOSITORY_BUSY)
@@ -60,6 +62,17 @@ def checked_out(repository: Path, layout: git_repository.Layout, branch: str) ->
             )
         return WorkTree(path, git_repository.find_layout(path).git_dir)
     return None
+
+
+def _has_one_head(layout: git_repository.Layout) -> bool:
+    """Whether a file of the repository says what is checked out, in the only place that there is for it."""
+    common = layout.common_dir
+    if layout.git_dir != common or (common / "worktrees").exists() or (common / "reftable").exists():
+        return False
+    with contextlib.suppress(OSError):
+        head = common / "HEAD"
+        return not head.is_symlink() and head.read_bytes().startswith(b"ref: refs/heads/")
+    return False
 
 
 def require_idle(tree: WorkTree) -> None:

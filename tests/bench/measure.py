@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -55,9 +56,30 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def by_turns(ours: Callable[[], object], floor: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Median seconds of both, called alternately."""
-    pairs = [(seconds(ours), seconds(floor)) for _ in range(rounds)]
+def processor_seconds(work: Callable[[], object]) -> float:
+    """Seconds of processor time of this process that one call takes: what waits for the disk or a lock counts
+    nothing."""
+    gc.collect()
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def spent_by_children(work: Callable[[], object]) -> float:
+    """Seconds of processor time of the processes that one call starts and waits for: other work of the machine, which
+    only makes them wait, does not count."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    work()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def by_turns(
+    ours: Callable[[], object], floor: Callable[[], object], rounds: int,
+    clock: Callable[[Callable[[], object]], float] = seconds,
+) -> tuple[float, float]:  # fmt: skip
+    """Median of both, called alternately, by ``clock``."""
+    pairs = [(clock(ours), clock(floor)) for _ in range(rounds)]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 

@@ -29,7 +29,8 @@ def fleet(*, lease: str = "60s", places: int = 4) -> str:
 
 
 def worker(project: Project, name: str, *flags: str, url: str = "", token: str = TOKEN) -> Engine:
-    """Start a `remit worker` in the project's folder."""
+    """Start a `remit worker` in the project's folder, once the engine knows what it works for."""
+    until(lambda: project.find("Executor", "elsewhere"), "the executor")
     out, err = project.folder / f"{name}.out", project.folder / f"{name}.err"
     private(project.root / "worker.token", TOKEN + "\n")
     private(project.root / f"{name}.token", token + "\n")
@@ -169,7 +170,6 @@ def test_a_worker_says_what_is_wrong_and_ends(project: Project) -> None:
     private(project.root / "worker.token", TOKEN)
     project.commit({"fleet.yaml": fleet()})
     project.engine()
-    until(lambda: project.find("Executor", "elsewhere"), "the executor")
     guessing = worker(project, "guess", token="not-the-token-of-any-worker")
     assert guessing.ends() == 2
     assert "no Executor of type Pull has this worker token" in guessing.err

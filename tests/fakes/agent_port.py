@@ -23,6 +23,10 @@ from schemas.resource import Resource
 from tests.fakes.runs import RunBench
 
 TOKENS = RunTokens(b"k" * 32)
+LONG_S = 60.0
+"""Longest wait for what takes a moment on an idle machine."""
+WAKES_S = 40.0
+"""A long poll of 50 s that is woken has its answer by then; one that is not ends later."""
 
 
 @dataclass
@@ -70,7 +74,7 @@ class AgentPort:
 
     async def until_waiting(self, count: int) -> None:
         """Until exactly so many long polls are open."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             while self.waiting() != count:
                 await SystemClock().sleep(0.01)
 
@@ -81,7 +85,7 @@ class AgentPort:
         self.server._port = port
         self.life = Lifecycle()
         self.task = asyncio.create_task(self.server.run(self.life))
-        await asyncio.wait_for(self.life.is_ready.wait(), 10)
+        await asyncio.wait_for(self.life.is_ready.wait(), LONG_S)
 
     async def stop(self) -> float:
         """Stop the server; returns the seconds that it took."""
@@ -127,10 +131,10 @@ async def serving(
     server.bind()
     life = Lifecycle()
     task = asyncio.create_task(server.run(life))
-    await asyncio.wait_for(life.is_ready.wait(), 10)
+    await asyncio.wait_for(life.is_ready.wait(), LONG_S)
     pool = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     try:
-        async with httpx2.AsyncClient(base_url=server.url, timeout=60, trust_env=False, limits=pool) as client:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=LONG_S, trust_env=False, limits=pool) as client:
             port = AgentPort(bench, app, server, client, life, task)
             try:
                 yield port
@@ -138,5 +142,5 @@ async def serving(
                 life, task = port.life, port.task
     finally:
         life.stopping.set()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, LONG_S)
         blocking.close(wait=True)

@@ -32,6 +32,7 @@ from schemas.protocol import (
     ToolResultMessage,
     UsageMessage,
 )
+from tests.fakes.ports import free_port
 
 TOKEN = "run-token-of-the-test"
 RUN = "check-links-1"
@@ -53,7 +54,7 @@ class Fault:
     """What to do instead of an ordinary answer. ``execute``: carry the request out all the same, and lose the answer.
 
     ``status`` with ``body`` and ``headers`` answers with them; ``raw`` sends these bytes instead of HTTP; neither of
-    them drops the connection. ``delay_s`` waits first.
+    them drops the connection. ``delay_s`` waits first, or ``after`` until so many requests of that verb came in.
     """
 
     status: int | None = None
@@ -62,6 +63,7 @@ class Fault:
     raw: bytes | None = None
     delay_s: float = 0.0
     execute: bool = False
+    after: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class AgentServer:
         self._answers: dict[str, tuple[int, dict[str, Any]]] = {}
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
-        self._port = 0
+        self._port = free_port()  # so that nobody takes it while it is down
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -148,7 +150,7 @@ class AgentServer:
             self.inbox.append({"id": id_ or f"n{len(self.inbox) + 1}", "type": type_, **more})
             self._news.notify_all()
 
-    def wait_for(self, verb: str, count: int = 1, timeout_s: float = 20.0) -> None:
+    def wait_for(self, verb: str, count: int = 1, timeout_s: float = 120.0) -> None:
         """Block until ``count`` requests of ``verb`` came in. Raises AssertionError when they do not."""
         with self._news:
             good = self._news.wait_for(lambda: len(self.of(verb)) >= count, timeout_s)
@@ -366,6 +368,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault.execute:
             owner.answer(self.command, self.path, received)
+        if fault.after is not None:
+            owner.wait_for(*fault.after)
         if fault.delay_s:
             owner.down.wait(fault.delay_s)
         if fault.status is not None:

@@ -16,10 +16,12 @@ from controllers.reconcilers.executors import Probe
 from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
-from controllers.runtime.result import RequeueAfter, RequeueAt
+from controllers.runtime.recall import Recall, Watched
+from controllers.runtime.result import RequeueAfter, RequeueAt, Result
 from controllers.runtime.workqueue import Priority
 from controllers.sources.readers import Readers
 from controllers.sources.sync import SourceSync
+from controllers.term import RECALLED
 from controllers.wiring import DEFAULT_SOURCE, ensure_source, make_reconcilers
 from schemas import condition_check
 from schemas.approval_decision import ApprovalDecisionSpec, ApprovalDecisionStatus
@@ -86,6 +88,8 @@ class World:
     missing: set[str] = field(default_factory=set)
     """Programs that are not on the machine."""
     clock_set_back: bool = False
+    recalled: int = 0
+    """Passes whose answer the engine would have recalled."""
     backend: str = "sqlite"
     stops: Stops = stops.NONE
     """What stops work beside the Holds in the store."""
@@ -110,6 +114,8 @@ class World:
             tx.release_claims()
         with self.store.snapshot() as snapshot:
             self.cursor = snapshot.latest_version()
+            self.recall = Recall()
+            self.recall.begin(self.cursor)
             self.pending: dict[Key, Priority] = dict(self.wakes.everything(snapshot, self._kinds()))
 
     def _kinds(self) -> list[str]:
@@ -193,8 +199,10 @@ class World:
             changes = snapshot.changes_since(self.cursor, limit=100_000)
             if changes:
                 self.cursor = changes[-1].resource_version
+                self.recall.take_in(changes)
                 self.pending.update(self.wakes.of(snapshot, changes))
             for timer in snapshot.timers(due_before=self.clock()):
+                self.recall.forget(timer.key)
                 self.pending.setdefault(timer.key, Priority.CHANGE)
 
     def _pass(self, key: Key) -> None:
@@ -202,8 +210,7 @@ class World:
             if key.kind == "Source":
                 self.sync_now(key)
                 return
-            with self.store.transaction(SYSTEM) as tx:
-                result = self.reconcilers[key.kind](tx, key)
+            result = self._reconcile(key)
         except Conflict:
             self.pending.setdefault(key, Priority.CHANGE)
             return
@@ -211,6 +218,21 @@ class World:
             self.pending.setdefault(key, Priority.CHANGE)
         if isinstance(result, RequeueAt) and result.when <= self.clock():
             self.pending.setdefault(key, Priority.CHANGE)
+
+    def _reconcile(self, key: Key) -> Result:
+        """A pass. Where the engine would recall its answer, it is made all the same, and has to change nothing."""
+        recalled = self.recall.answer(key, self.clock()) if key.kind in RECALLED else None
+        with self.store.transaction(SYSTEM) as tx:
+            watched = Watched(tx)
+            result = self.reconcilers[key.kind](watched.as_transaction(), key)
+            memory = watched.memory(result)
+        if recalled is not None:
+            assert memory is not None, f"the pass of {key.short} was recalled, and is not one that can be"
+            assert result == recalled, f"the pass of {key.short} was recalled as {recalled}, and answers {result}"
+            self.recalled += 1
+        if memory is not None and key.kind in RECALLED:
+            self.recall.keep(key, memory)
+        return result
 
     def _deliver(self) -> bool:
         """Carry out the effects that are due, as the runner would; whether there were any."""

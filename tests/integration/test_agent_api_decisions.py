@@ -16,7 +16,7 @@ from schemas.agent import AgentSpec
 from schemas.approval_decision import ApprovalDecisionSpec, ApprovalDecisionStatus
 from schemas.base import Key
 from schemas.resource import Declared, Resource, digest
-from tests.fakes.agent_port import AgentPort, problem, serving
+from tests.fakes.agent_port import WAKES_S, AgentPort, problem, serving
 from tests.fakes.runs import RunBench
 
 pytestmark = pytest.mark.asyncio
@@ -96,7 +96,7 @@ async def test_a_long_poll_is_woken_by_the_answer(bench: RunBench, run: Resource
         waiting = asyncio.create_task(decided(port, run, asked["decisionId"], 50))
         await port.until_waiting(1)
         answer(bench, asked["approvalRequest"])
-        found = (await asyncio.wait_for(waiting, 20)).json()
+        found = (await asyncio.wait_for(waiting, WAKES_S)).json()
         assert (found["decision"], found["code"]) == ("allow", "Approved")
         assert (await decided(port, run, asked["decisionId"], 50)).json() == found, "an answer that was lost"
 

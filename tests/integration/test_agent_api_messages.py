@@ -13,7 +13,7 @@ from controllers.runs import messages, sessions
 from controllers.runtime.clock import SystemClock
 from schemas.resource import Actor, ActorKind, Resource
 from schemas.run import RunState
-from tests.fakes.agent_port import TOKENS, problem, serving
+from tests.fakes.agent_port import TOKENS, WAKES_S, problem, serving
 from tests.fakes.runs import RunBench
 
 pytestmark = pytest.mark.asyncio
@@ -61,10 +61,10 @@ async def test_messages_go_out_within_the_cap_and_a_person_starts_anew(bench: Ru
 
 async def test_a_person_wakes_the_agent_that_waits_at_its_inbox(bench: RunBench, run: Resource) -> None:
     async with serving(bench) as port:
-        poll = asyncio.create_task(port.inbox(run, 30))
+        poll = asyncio.create_task(port.inbox(run, 50))
         await port.until_waiting(1)
         await asyncio.to_thread(person, bench, run, "hello")
-        answer = await asyncio.wait_for(poll, 20)
+        answer = await asyncio.wait_for(poll, WAKES_S)
         assert [item["text"] for item in answer.json()["items"]] == ["hello"]
 
 

@@ -16,6 +16,7 @@ from controllers.runtime.lifecycle import Lifecycle
 from schemas.errors import Stalled
 
 pytestmark = pytest.mark.asyncio
+LONG_S = 60.0
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,7 +35,7 @@ async def refuses_to_start(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def get(url: str) -> str:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=LONG_S) as client:
         return (await client.get(url)).text
 
 
@@ -43,10 +44,10 @@ async def test_it_is_ready_when_it_answers_and_can_run_again() -> None:
     for _ in range(2):
         life = Lifecycle()
         task = asyncio.create_task(server.run(life))
-        await asyncio.wait_for(life.is_ready.wait(), 10)
+        await asyncio.wait_for(life.is_ready.wait(), LONG_S)
         assert await get(server.url) == "hi"
         life.stopping.set()
-        await asyncio.wait_for(task, 3)
+        await asyncio.wait_for(task, LONG_S)
 
 
 async def test_a_taken_port_is_named_with_what_to_do() -> None:
@@ -81,7 +82,7 @@ async def test_the_port_is_known_before_it_answers() -> None:
     assert server.url == f"http://127.0.0.1:{server.port}"
     life = Lifecycle()
     life.stopping.set()
-    await asyncio.wait_for(server.run(life), 3)
+    await asyncio.wait_for(server.run(life), LONG_S)
 
 
 async def test_an_address_for_everybody_is_reached_on_loopback() -> None:
@@ -101,12 +102,12 @@ async def test_signals_are_left_to_the_process() -> None:
     try:
         server, life = HttpServer(hello, "127.0.0.1", 0), Lifecycle()
         task = asyncio.create_task(server.run(life))
-        await asyncio.wait_for(life.is_ready.wait(), 10)
+        await asyncio.wait_for(life.is_ready.wait(), LONG_S)
         os.kill(os.getpid(), signal.SIGTERM)
         assert await get(server.url) == "hi"
         assert seen == [signal.SIGTERM]
         life.stopping.set()
-        await asyncio.wait_for(task, 3)
+        await asyncio.wait_for(task, LONG_S)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -114,7 +115,7 @@ async def test_signals_are_left_to_the_process() -> None:
 async def test_a_cancelled_server_lets_go_of_its_port() -> None:
     server, life = HttpServer(hello, "127.0.0.1", 0), Lifecycle()
     task = asyncio.create_task(server.run(life))
-    await asyncio.wait_for(life.is_ready.wait(), 10)
+    await asyncio.wait_for(life.is_ready.wait(), LONG_S)
     port = server.port
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -71,21 +71,21 @@ def test_apply_to_fields_of_git_is_refused_with_the_line_of_each_and_its_commit(
 
 
 def test_wait_does_not_take_the_state_from_before_an_answer_for_the_one_after_it(shell: Shell) -> None:
-    shell("wait", "mission/a", "--for", "state=Review", "--timeout", "1s")
+    shell("wait", "mission/a", "--for", "state=Review", "--timeout", "60s")
     shell("deny", "mission/a", "--changes", "--reason", "again", "--no-wait")
     said = shell("wait", "mission/a", "--for", "state=Review", "--timeout", "50ms", code=1)
     assert "an answer waits to be handled" in said
     shell.world.settle()
     shell.world.finish("a-2")
     shell.world.settle()
-    assert "mission/a state=Review" in shell("wait", "mission/a", "--for", "state=Review", "--timeout", "1s")
+    assert "mission/a state=Review" in shell("wait", "mission/a", "--for", "state=Review", "--timeout", "60s")
 
 
 def test_wait_does_not_take_the_state_from_before_a_retry_for_the_one_after_it(shell: Shell) -> None:
     world = shell.world
     shell("approve", "mission/a", "--no-wait")
     world.settle()
-    shell("wait", "mission/a", "--for", "state=Done", "--timeout", "1s")
+    shell("wait", "mission/a", "--for", "state=Done", "--timeout", "60s")
     resource = world.get("Mission", "a")
     with world.store.snapshot() as snapshot:
         assert settling.unhandled(snapshot, resource) == ""

@@ -27,7 +27,7 @@ from remit_client.protocol import Calls
 
 from tests.fakes.agent_server import RUN, TOKEN, AgentServer, Fault, restarting
 
-QUICK = RetryPolicy(window_s=20, first_s=0.01, longest_s=0.05)
+QUICK = RetryPolicy(window_s=120, first_s=0.01, longest_s=0.05)
 CALLS = Calls(RUN)
 
 

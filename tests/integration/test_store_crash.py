@@ -50,7 +50,7 @@ class Victims:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.close()
-        self._server.wait(timeout=10)
+        self._server.wait(timeout=120)
         self._server.stdout.close()
 
 

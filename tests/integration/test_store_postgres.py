@@ -285,7 +285,7 @@ def test_a_commit_whose_answer_is_lost_is_found_done_when_asked_again(url: str) 
 
 
 def test_the_server_ends_a_writer_that_sleeps_with_the_lock_in_hand(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "_WRITER_LIMITS", "SET idle_in_transaction_session_timeout='300ms'")
+    monkeypatch.setattr(postgres, "_WRITER_LIMITS", "SET idle_in_transaction_session_timeout='1s'")
     sleeper, other = opened(url, "a"), opened(url, "b")
     with pytest.raises(StoreUnavailable), sleeper.transaction(ALICE) as tx:  # noqa: PT012 - any call may notice
         tx.create(mission("of the sleeper"))
@@ -327,7 +327,7 @@ def test_of_two_transactions_that_lock_each_other_out_one_is_refused_and_can_be_
     with store.transaction(ALICE) as tx:
         tx.set_timer(KEY, "wake", tx.now)
     with psycopg.connect(url) as person:
-        person.execute("SET deadlock_timeout = '10s'")  # so that it is the writer that finds the circle
+        person.execute("SET deadlock_timeout = '120s'")  # so that it is the writer that finds the circle
         person.execute("SELECT * FROM timers FOR UPDATE")
         met = threading.Event()
 

@@ -20,6 +20,8 @@ from tests.fakes.programs.harness import CLOCK, PROGRAMS, python, request, super
 KILLS = 120
 MOST_ENGINES = 1000
 _LONGEST_S = 0.06
+SURELY_LOST = (1, 13)
+"""Numbers of runs that are still at work when their supervisor is killed, however slow the machine is."""
 
 
 @pytest.mark.asyncio
@@ -47,6 +49,13 @@ async def test_an_engine_killed_over_and_over_starts_each_run_once_and_loses_no_
             order = {"state_dir": str(state), "run": run, "argv": runs[run], "seconds": chance.random() * _LONGEST_S}
             zygote.stdin.write(json.dumps(order).encode() + b"\n")
             killed += int(await zygote.stdout.readline()) == signal.SIGKILL
+        # At least one lives to see an end, however long that takes here.
+        life_s = _LONGEST_S
+        while not (state / "seen").exists() and life_s < 60:
+            life_s *= 2
+            order = {"state_dir": str(state), "run": run, "argv": runs[run], "seconds": life_s}
+            zygote.stdin.write(json.dumps(order).encode() + b"\n")
+            await zygote.stdout.readline()
         zygote.stdin.close()
         assert await zygote.wait() == 0
         assert killed == KILLS, "too few engines were killed for the test to mean anything"
@@ -63,7 +72,7 @@ async def test_an_engine_killed_over_and_over_starts_each_run_once_and_loses_no_
     seen = [line.split() for line in (state / "seen").read_text().splitlines()] if (state / "seen").exists() else []
     for name, code in seen:
         assert records[name].exit_code == int(code)
-    assert seen, "no engine lived long enough to see an end: the test kills too early to mean anything"
+    assert seen, "no engine saw an end"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
@@ -89,7 +98,8 @@ async def test_a_supervisor_killed_over_and_over_never_repeats_a_run_and_every_r
         moments = (around_the_start, around_the_end, after_the_end)
         for number in range(27):
             run = f"r{number}"
-            order = request(run, python("append.py", log, run, round(chance.random() * 0.03, 4), number))
+            seconds = 60 if number in SURELY_LOST else round(chance.random() * 0.03, 4)
+            order = request(run, python("append.py", log, run, seconds, number))
             pid = (await client.ping())["pid"]
             starting = asyncio.ensure_future(client.start(order))
             await moments[number % 3](run)

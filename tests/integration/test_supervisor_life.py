@@ -20,6 +20,8 @@ from controllers.dispatch.supervision.records import ExitRecord, Layout, RunPhas
 from schemas.errors import Refused, Retry, Terminal
 from tests.fakes.programs.harness import (
     CLOCK,
+    DEAF,
+    GRACE_S,
     gone,
     is_alive,
     is_held,
@@ -125,7 +127,7 @@ async def test_a_killed_guardian_is_not_missed(tmp_path: Path) -> None:
         pid = (await client.ping())["pid"]
         os.kill(parent_of(pid), signal.SIGKILL)
         await until(lambda: parent_of(pid) != pid, "the guardian to be gone")
-        await client.cancel("r1", 5.0)
+        await client.cancel("r1", GRACE_S)
         assert (await client.wait_exit("r1")).exit_code == 7
         assert (await client.ping())["pid"] == pid
 
@@ -148,7 +150,7 @@ async def test_a_terminated_supervisor_ends_its_programs_in_order(tmp_path: Path
 @pytest.mark.asyncio
 async def test_stopping_is_refused_while_programs_run_unless_forced(tmp_path: Path) -> None:
     async with supervised(tmp_path / "state") as client:
-        await client.start(request("r1", python("stubborn.py", tmp_path / "pid"), kill_grace_s=30.0))
+        await client.start(request("r1", python("stubborn.py", tmp_path / "pid"), kill_grace_s=GRACE_S))
         await until((tmp_path / "pid").exists, "the program to be ready")
         with pytest.raises(Refused, match="1 runs are active"):
             await client.stop()
@@ -189,7 +191,7 @@ async def test_an_idle_supervisor_leaves(tmp_path: Path) -> None:
 @pytest.mark.asyncio
 async def test_a_run_is_held_to_its_deadline_while_no_engine_is_there(tmp_path: Path) -> None:
     first = new_client(tmp_path, idle_exit_s=0.1)
-    await first.start(request("r1", python("stubborn.py"), deadline_s=0.3, kill_grace_s=0.2))
+    await first.start(request("r1", DEAF, deadline_s=0.8, kill_grace_s=0.2))
     await first.close()
     await gone(tmp_path)
     record = read_exit(first.layout.run("r1"))
@@ -386,7 +388,7 @@ async def test_a_run_whose_folder_was_deleted_does_not_hold_the_supervisor(tmp_p
     await client.start(request("r1", python("polite.py", tmp_path / "pid")))
     await until((tmp_path / "pid").exists, "the program to be ready")
     shutil.rmtree(client.layout.runs)
-    await client.cancel("r1", 5.0)
+    await client.cancel("r1", GRACE_S)
     assert (await client.wait_exit("r1")).exit_code == 7
     await client.close()
     await gone(tmp_path / "state")

@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from controllers.dispatch.supervision.records import GAP, RunPhase, read_exit
+from controllers.dispatch.supervisor_link import CALL_TIMEOUT_S
 from schemas.errors import Retry
 from tests.fakes.programs.harness import (
     CLOCK,
+    DEAF,
+    GRACE_S,
     environment_of,
     is_alive,
     marked,
@@ -50,7 +53,7 @@ async def test_a_second_start_of_a_run_never_spawns(tmp_path: Path) -> None:
     order = request("r1", python("append.py", log, "r1", 0.3))
     async with supervised(tmp_path / "state") as client:
         statuses = await asyncio.gather(*(client.start(order) for _ in range(20)))
-        assert {status.phase for status in statuses} == {RunPhase.RUNNING}
+        assert {status.phase for status in statuses} <= {RunPhase.RUNNING, RunPhase.ENDED}
         record = await client.wait_exit("r1")
         again = await client.start(order)
         assert (again.phase, again.exit) == (RunPhase.ENDED, record)
@@ -210,7 +213,7 @@ async def test_a_flood_of_100_mb_is_cut_counted_and_hurts_nobody(tmp_path: Path)
     missing = GAP.search(log)
     assert missing is not None
     assert record.stdout_bytes - record.stdout_dropped == len(log) - len(missing.group()) - 2
-    assert slowest < 3.0
+    assert slowest < CALL_TIMEOUT_S / 2, "nobody who asked came near to giving up"
 
 
 @pytest.mark.asyncio
@@ -225,10 +228,10 @@ async def test_an_endless_flood_ends_at_its_deadline(tmp_path: Path) -> None:
 @pytest.mark.asyncio
 async def test_a_program_that_ignores_the_request_to_end_is_killed_after_the_grace(tmp_path: Path) -> None:
     async with supervised(tmp_path) as client:
-        await client.start(request("r1", python("stubborn.py"), deadline_s=0.4, kill_grace_s=0.3))
+        await client.start(request("r1", DEAF, deadline_s=0.8, kill_grace_s=0.3))
         record = await client.wait_exit("r1")
     assert (record.timed_out, record.canceled, record.signal) == (True, False, signal.SIGKILL)
-    assert 650 <= record.duration_ms < 5000
+    assert record.duration_ms >= 1050, "it got its grace"
 
 
 @pytest.mark.asyncio
@@ -236,7 +239,7 @@ async def test_a_program_may_end_in_its_own_way_when_asked_to(tmp_path: Path) ->
     async with supervised(tmp_path / "state") as client:
         await client.start(request("r1", python("polite.py", tmp_path / "pid")))
         await until((tmp_path / "pid").exists, "the program to be ready")
-        status = await client.cancel("r1", 10.0)
+        status = await client.cancel("r1", GRACE_S)
         record = await client.wait_exit("r1")
         assert status.phase is RunPhase.RUNNING
         assert (record.canceled, record.exit_code) == (True, 7)
@@ -248,7 +251,7 @@ async def test_cancel_is_idempotent_and_a_shorter_grace_counts(tmp_path: Path) -
     async with supervised(tmp_path / "state") as client:
         await client.start(request("r1", python("stubborn.py", tmp_path / "pid")))
         await until((tmp_path / "pid").exists, "the program to be ready")
-        await asyncio.gather(*(client.cancel("r1", 60.0) for _ in range(5)))
+        await asyncio.gather(*(client.cancel("r1", 600.0) for _ in range(5)))
         assert is_alive(int((tmp_path / "pid").read_text()))
         await client.cancel("r1", 0.05)
         record = await client.wait_exit("r1")
@@ -274,7 +277,7 @@ async def test_a_stopped_program_can_be_canceled(tmp_path: Path) -> None:
         await client.start(request("r1", python("polite.py", tmp_path / "pid")))
         await until((tmp_path / "pid").exists, "the program to be ready")
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGSTOP)
-        await client.cancel("r1", 10.0)
+        await client.cancel("r1", GRACE_S)
         assert (await client.wait_exit("r1")).exit_code == 7
 
 
@@ -393,7 +396,7 @@ async def test_while_the_disk_is_full_no_end_is_lost_and_nothing_is_started(tmp_
         with pytest.raises(Retry, match="r2"):
             await client.start(request("r2", python("append.py", tmp_path / "spawned", "r2")))
         assert not client.layout.run("r2").started.exists()
-        await client.cancel("r1", 5.0)
+        await client.cancel("r1", GRACE_S)
         record = await client.wait_exit("r1")
         assert record.exit_code == 7
         assert not client.layout.run("r1").exit.exists()

@@ -124,8 +124,9 @@ class Simulation:
         """Play, heal, check. Raises whatever was violated."""
         weighted: list[tuple[int, Callable[[], str]]] = [
             (42, self._pass), (16, self._pump), (8, self._claim), (10, self._deliver), (10, self._book),
-            (8, self._outcome), (7, self._worker_ends), (6, self._time), (1, self._jump), (6, self._commit), (3, self._team_commits),
-            (6, self._person), (8, self._report), (1, self._crash), (2, self._break_source), (1, self._settle),
+            (8, self._outcome), (7, self._worker_ends), (6, self._time), (1, self._jump), (6, self._commit),
+            (3, self._team_commits), (6, self._person),
+            (8, self._report), (1, self._crash), (2, self._break_source), (1, self._settle),
         ]  # fmt: skip
         acts, weights = [a for _, a in weighted], [w for w, _ in weighted]
         for _ in range(self.steps):

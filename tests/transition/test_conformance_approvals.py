@@ -83,7 +83,7 @@ def test_18_of_two_answers_at_once_the_first_counts_and_nothing_is_lost(
     gate = threading.Barrier(2)
 
     def answer(who: str, verdict: str) -> None:
-        gate.wait(10)
+        gate.wait(60)
         actor = Actor(ActorKind.HUMAN, f"user:{who}", "Store")
         with world.store.transaction(actor) as tx:
             status = ApprovalDecisionStatus(subject=f"user:{who}", transport="Store")
@@ -115,7 +115,7 @@ def test_18_one_leave_is_used_by_one_of_many_calls_at_once(world: World, desk: D
     start = threading.Barrier(12)
 
     def collect(number: int) -> str:
-        start.wait(10)
+        start.wait(60)
         with world.store.transaction(agent_actor(run)) as tx:
             if number % 2:
                 return desk.gate.collect(tx, run.uid, asked[number // 2].decision_id).decision

@@ -186,7 +186,7 @@ reported = st.one_of(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.lists(reported, max_size=3), min_size=1, max_size=4), st.integers(0, 2))
 def test_whatever_is_reported_the_records_come_to_what_the_ledger_holds(
     tmp_path_factory: pytest.TempPathFactory, runs: list[list[dict[str, Any] | None]], left_open: int

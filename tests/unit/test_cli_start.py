@@ -14,7 +14,7 @@ HEAVY = {"sqlalchemy", "alembic", "git", "fastapi", "starlette", "uvicorn", "wat
 PROBE = """
 import json, sys
 sys.argv = ["remit", *json.loads(sys.argv[1])]
-from cli.main import main
+from cli.entry import main
 try:
     main()
 except SystemExit as end:
@@ -50,6 +50,27 @@ def test_help_and_validate_load_nothing_heavy(arguments: tuple[str, ...]) -> Non
     code, names = loaded(*arguments)
     assert code == 0
     assert names & (HEAVY | {"ruamel", "jsonschema", "rich"}) == set()
+
+
+def test_help_needs_no_models() -> None:
+    assert loaded("--help")[1] & {"pydantic", "yaml"} == set()
+
+
+def test_what_a_brief_command_leaves_for_later_is_there_when_it_is_asked_for() -> None:
+    program = (
+        "import sys; from cli import haste; haste.begin(['validate'])\n"
+        "import platform, subprocess\n"
+        "from importlib.metadata import entry_points, version\n"
+        "assert platform.system() and subprocess.PIPE == -1 and version('pydantic') and len(entry_points()) > 0\n"
+        "assert type(sys.modules['platform']).__name__ == 'module'"
+    )
+    subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {program}"],
+                   check=True, timeout=60)  # fmt: skip
+
+
+def test_a_command_that_lasts_keeps_the_collector() -> None:
+    program = "import gc; from cli import haste; haste.begin(['run']); assert gc.isenabled()"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
 
 
 def test_reading_the_store_loads_the_database_and_nothing_of_the_engine(tmp_path: Path) -> None:

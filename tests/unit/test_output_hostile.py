@@ -110,7 +110,7 @@ def test_any_events_whole_or_cut_are_read_without_an_error(chance: random.Random
 def test_output_made_to_hurt_is_read_in_bounded_time(parse: Parser, stdout: bytes) -> None:
     before = time.monotonic()
     check(parse(stdout, b"", 0))
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 120
 
 
 @ALL

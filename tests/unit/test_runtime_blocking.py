@@ -49,14 +49,14 @@ async def test_the_context_of_the_caller_holds_inside_and_is_not_changed_by_it(b
 
 async def test_stop_iteration_becomes_an_error_instead_of_a_wait_for_ever(blocking: Blocking) -> None:
     with pytest.raises(RuntimeError, match="StopIteration left a function"):
-        await asyncio.wait_for(blocking.run(next, iter([])), 5)
+        await asyncio.wait_for(blocking.run(next, iter([])), 60)
 
 
 async def test_threads_have_names_and_do_not_block_the_loop(threads: ThreadBlocking) -> None:
     gate = threading.Event()
 
     def work() -> str:
-        assert gate.wait(10)
+        assert gate.wait(60)
         return threading.current_thread().name
 
     task = asyncio.create_task(threads.run(work))
@@ -72,12 +72,12 @@ async def test_a_cancelled_run_ends_only_when_its_work_has_ended(threads: Thread
     def work() -> None:
         nonlocal ended
         begun.set()
-        assert gate.wait(10)
+        assert gate.wait(60)
         ended = True
 
     task = asyncio.create_task(threads.run(work))
     await VirtualClock().settle()
-    assert begun.wait(10)
+    assert begun.wait(60)
     for _ in range(3):
         task.cancel()
         await VirtualClock().settle()
@@ -93,12 +93,12 @@ async def test_an_error_after_the_cancellation_gives_way_to_it(threads: ThreadBl
 
     def work() -> None:
         begun.set()
-        assert gate.wait(10)
+        assert gate.wait(60)
         raise ValueError("too late")
 
     task = asyncio.create_task(threads.run(work))
     await VirtualClock().settle()
-    assert begun.wait(10)
+    assert begun.wait(60)
     task.cancel()
     gate.set()
     with pytest.raises(asyncio.CancelledError):
@@ -112,12 +112,12 @@ async def test_work_that_has_not_begun_is_cancelled_at_once() -> None:
 
     def first() -> None:
         begun.set()
-        assert gate.wait(10)
+        assert gate.wait(60)
 
     running = asyncio.create_task(threads.run(first))
     waiting = asyncio.create_task(threads.run(ran.append, "second"))
     await VirtualClock().settle()
-    assert begun.wait(10)
+    assert begun.wait(60)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -135,13 +135,13 @@ async def test_closing_drops_what_has_not_begun_instead_of_leaving_it_waiting() 
 
     def first() -> str:
         begun.set()
-        assert gate.wait(10)
+        assert gate.wait(60)
         return "finished"
 
     running = asyncio.create_task(threads.run(first))
     waiting = asyncio.create_task(threads.run(first))
     await VirtualClock().settle()
-    assert begun.wait(10)
+    assert begun.wait(60)
     threads.close(wait=False)
     gate.set()
     assert await running == "finished"

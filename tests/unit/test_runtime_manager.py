@@ -226,7 +226,7 @@ async def test_what_ignores_even_its_cancellation_is_reported_as_stuck() -> None
 
     def work() -> None:
         begun.set()
-        assert gate.wait(30)
+        assert gate.wait(60)
 
     async def run(life: Lifecycle) -> None:
         life.ready()
@@ -235,7 +235,7 @@ async def test_what_ignores_even_its_cancellation_is_reported_as_stuck() -> None
     process.manager.add("first", process.part("first"))
     process.manager.add("thread", run)
     async with process.running():
-        assert begun.wait(10)
+        assert begun.wait(60)
     assert process.report == ShutdownReport(cancelled=("thread", "first"), stuck=("thread",))
     gate.set()
     threads.close()

@@ -51,7 +51,7 @@ def run_agent(
 ) -> subprocess.CompletedProcess[str]:
     argv, options = command(server, name, cwd, tmp, mission or {}, **env)
     return subprocess.run(
-        argv, **options, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False
+        argv, **options, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=170, check=False
     )
 
 
@@ -135,7 +135,7 @@ def test_a_root_outside_of_the_project_is_refused(
 
 def test_a_program_that_remit_did_not_start_says_so(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "remit_client.agents.links"]
-    done = subprocess.run(argv, env={}, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, env={}, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert "REMIT_URL is not set" in done.stderr
     assert "Traceback" not in done.stderr
@@ -186,7 +186,7 @@ def test_the_first_attempt_finds_the_index_cold_and_the_second_succeeds(repo: Re
 
 def test_a_cancel_stops_an_agent_at_its_next_step(server: AgentServer, repo: Repo, tmp_path: Path) -> None:
     server.notify("Cancel", reason="not needed")
-    server.fault("progress", Fault(status=200, body=b"{}", delay_s=0.5, execute=True))
+    server.fault("progress", Fault(status=200, body=b"{}", after=("inbox", 2), execute=True))
     done = run_agent(server, "markers", repo.path, tmp_path)
     assert done.returncode == 130
     assert server.done("fail") == [{"reason": "Canceled", "message": "not needed", "retryable": False}]
@@ -199,7 +199,7 @@ def test_sigterm_reports_the_end_at_once(server: AgentServer, repo: Repo, tmp_pa
     child = subprocess.Popen(argv, **options, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     server.wait_for("progress")
     child.send_signal(signal.SIGTERM)
-    _, errors = child.communicate(timeout=30)
+    _, errors = child.communicate(timeout=120)
     assert child.returncode == 130, errors
     assert server.done("fail")[0]["reason"] == "Canceled"
 
@@ -210,7 +210,7 @@ def test_a_restart_of_the_engine_in_the_middle_of_a_run_goes_unnoticed(
     argv, options = command(server, "links", repo.path, tmp_path, {})
     with restarting(server, 1.5):
         child = subprocess.Popen(argv, **options, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=120)
     assert child.returncode == 0, errors
     assert server.ended == "complete"
 
@@ -237,7 +237,7 @@ def test_the_mission_may_come_on_standard_input(server: AgentServer, repo: Repo,
     argv, options = command(server, "report", repo.path, tmp_path, {})
     del options["env"]["REMIT_MISSION_FILE"]
     mission = json.dumps({"dependencies": [{"name": "x", "state": "Done", "deliverable": {"text": "hi"}}]})
-    done = subprocess.run(argv, **options, input=mission, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, **options, input=mission, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "hi" in server.deliverable["text"]
 
@@ -250,7 +250,7 @@ def test_the_tagger_asks_waits_and_pushes_once(server: AgentServer, repo: Repo, 
     bare = repo.path / ".remit/agents/tags/releases.git"
     assert not (bare / "refs/tags/v2").exists()
     server.decide("allow")
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=120)
     assert child.returncode == 0, errors
     commit = (bare / "refs/tags/v2").read_text().strip()
     (asked,) = server.done("authorize")

@@ -19,6 +19,10 @@ from controllers.runtime.clock import SystemClock
 from schemas.errors import RemitError
 
 PROGRAMS = Path(__file__).parent
+DEAF = ["sh", "-c", "trap '' TERM; exec sleep 600"]
+"""A program that does not end when it is told to, from its first moment on."""
+GRACE_S = 60.0
+"""Time to end for a program that does so at once: a busy machine is not to be taken for a deaf program."""
 CLOCK = SystemClock()
 
 
@@ -58,7 +62,7 @@ async def supervised(state_dir: Path, **options: Any) -> AsyncIterator[Superviso
         await gone(state_dir)
 
 
-async def until(fact: Callable[[], object], what: str, seconds: float = 15.0) -> None:
+async def until(fact: Callable[[], object], what: str, seconds: float = 120.0) -> None:
     """Wait until ``fact()`` is true; fails naming ``what`` when it does not become so."""
     end = CLOCK.monotonic() + seconds
     while not fact():

@@ -26,7 +26,9 @@ with Run.from_environment() as run:
             run.progress(text[:1900], work_plan="\n".join(texts[: number + 1])[:90_000])
     run.say(texts[-1] + "\n" + "\n".join(texts)[:9_000])
     for text in (texts[-1], "\n".join(texts)[:20_000]):
-        asked = run.authorize("post_comment", {"on": "notes", "text": text, "password": own[0]}, target=text[:1900], wait_s=0)
+        asked = run.authorize(
+            "post_comment", {"on": "notes", "text": text, "password": own[0]}, target=text[:1900], wait_s=0
+        )
         run.tool_result("post_comment", ok=False, error=text[:1900], decision=asked)
     with contextlib.suppress(TimeoutError):  # nobody answers
         run.authorize("send_fax", {"body": "\n".join(texts)[:20_000]}, target=texts[-1], wait_s=0)

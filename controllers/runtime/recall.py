@@ -1,0 +1,180 @@
+"""What passes had read, so that a pass over the same is not made once more.
+
+A pass that wrote nothing, and read nothing but objects, answers the same as long as none of those objects changed and
+the moment that it asked for has not come. So it need not be made: its answer is recalled, for as long as that can be
+shown. Three things end a memory:
+
+* one of the objects that were read changes, or one appears where none was found, or any object of a kind that was
+  listed changes (versions, as the reader of changes takes them in, in their order);
+* the moment comes that the pass asked for, its life ends, or the clock is set back behind the pass;
+* a timer of the key is due.
+
+Recalling is the same as having made the pass at the moment up to which changes were taken in. What changed after that
+moment is taken in later, and wakes whom it concerns, as ever.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from controllers.runtime.result import RequeueAfter, RequeueAt, Result
+from schemas.base import Key
+from schemas.resource import Actor, Resource
+from store.contract import Change, SpecRevision, Transaction
+
+Token = Key | str
+"""The uid of an object that was read, the key of one that was not there, or ``*Kind`` for a list of a kind."""
+
+LIFE = timedelta(hours=1)
+"""A memory older than this is not trusted: the resync has to heal what a defect made the engine miss."""
+MOST = 200_000
+"""Tokens whose latest change is known. Beyond, everything is forgotten and learnt anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A pass that wrote nothing: its answer, what it read, when, and at which version of the store."""
+
+    result: Result
+    read: tuple[Token, ...]
+    version: int
+    at: datetime
+
+
+class Recall:
+    """The memories of one reader of changes. Not thread-safe: it belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._memories: dict[Key, Memory] = {}
+        self._latest: dict[Token, int] = {}  # the latest change of each token since ``_floor``
+        self._floor = math.inf
+
+    def begin(self, cursor: int) -> None:
+        """Changes are taken in from here on; what was known before may have been missed, and is forgotten."""
+        self._memories.clear()
+        self._latest.clear()
+        self._floor = cursor
+
+    def take_in(self, changes: Iterable[Change]) -> None:
+        """Changes after those that were taken in, in their order. Call it before their keys are woken."""
+        latest, version = self._latest, 0
+        for change in changes:
+            version = change.resource_version
+            latest[change.uid] = latest[change.key] = latest[f"*{change.key.kind}"] = version
+        if len(latest) > MOST:
+            self.begin(version)
+
+    def keep(self, key: Key, memory: Memory) -> None:
+        """Remember a pass."""
+        if memory.version >= self._floor and self._holds(memory):
+            self._memories[key] = memory
+
+    def answer(self, key: Key, now: datetime) -> Result | None:
+        """What a pass over ``key`` would answer; None when it has to be made."""
+        memory = self._memories.get(key)
+        if memory is None:
+            return None
+        result = memory.result
+        until = result.when if isinstance(result, RequeueAt) else memory.at + LIFE
+        if memory.at <= now < until and now < memory.at + LIFE and self._holds(memory):
+            return result
+        del self._memories[key]
+        return None
+
+    def forget(self, key: Key) -> None:
+        """The next pass over ``key`` is made, whatever is known."""
+        self._memories.pop(key, None)
+
+    def _holds(self, memory: Memory) -> bool:
+        latest, version = self._latest, memory.version
+        return all(latest.get(token, 0) <= version for token in memory.read)
+
+
+class Watched:
+    """A transaction that notes what is read through it. Everything that is not named here makes the pass one that
+    cannot be recalled: reads of anything but objects, and writes. Timers are left out of account: the answer of the
+    pass says the same."""
+
+    def __init__(self, inner: Transaction) -> None:
+        self._inner = inner
+        self._version = inner.latest_version()
+        self._read: set[Token] = set()
+        self._pure = True
+
+    def __getattr__(self, name: str) -> Any:
+        self._pure = False
+        return getattr(self._inner, name)
+
+    def as_transaction(self) -> Transaction:
+        """What a reconciler takes."""
+        return cast(Transaction, self)
+
+    def memory(self, result: Result) -> Memory | None:
+        """Of the pass that answered ``result``; None when it cannot be recalled."""
+        if not self._pure or isinstance(result, RequeueAfter):
+            return None
+        return Memory(result, tuple(self._read), self._version, self._inner.now)
+
+    @property
+    def now(self) -> datetime:
+        return self._inner.now
+
+    @property
+    def actor(self) -> Actor:
+        return self._inner.actor
+
+    def acting(self, actor: Actor) -> AbstractContextManager[None]:
+        return self._inner.acting(actor)
+
+    def get(self, key: Key) -> Resource | None:
+        found = self._inner.get(key)
+        self._read.add(key if found is None else found.uid)
+        return found
+
+    def get_by_uid(self, uid: str) -> Resource | None:
+        self._read.add(uid)
+        return self._inner.get_by_uid(uid)
+
+    def get_many(self, keys: Iterable[Key]) -> dict[Key, Resource]:
+        keys = list(keys)
+        found = self._inner.get_many(keys)
+        self._read.update(found[key].uid if key in found else key for key in keys)
+        return found
+
+    def objects(
+        self, kind: str, *, namespace: str | None = None, labels: Mapping[str, str] | None = None,
+        states: Sequence[str] | None = None, owner_uid: str | None = None, unit: str | None = None,
+        limit: int | None = None, after: tuple[str, str] | None = None,
+    ) -> list[Resource]:  # fmt: skip
+        self._read.add(f"*{kind}")
+        return self._inner.objects(
+            kind, namespace=namespace, labels=labels, states=states, owner_uid=owner_uid, unit=unit, limit=limit,
+            after=after,
+        )  # fmt: skip
+
+    def count(
+        self, kind: str, *, namespace: str | None = None, states: Sequence[str] | None = None,
+        owner_uid: str | None = None,
+    ) -> int:  # fmt: skip
+        self._read.add(f"*{kind}")
+        return self._inner.count(kind, namespace=namespace, states=states, owner_uid=owner_uid)
+
+    def spec_at(self, uid: str, generation: int) -> SpecRevision | None:
+        self._read.add(uid)
+        return self._inner.spec_at(uid, generation)
+
+    def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
+        stored = self._inner.put_status(current, status)
+        self._pure = self._pure and stored is current
+        return stored
+
+    def set_timer(self, key: Key, purpose: str, due_at: datetime) -> None:
+        self._inner.set_timer(key, purpose, due_at)
+
+    def clear_timer(self, key: Key, purpose: str) -> None:
+        self._inner.clear_timer(key, purpose)

@@ -1,0 +1,122 @@
+"""What write transactions know of the rows without asking the database again.
+
+A write transaction keeps every other writer out, so what it read stays true until its end, and what it wrote is what
+the next one would read. Whether anybody else wrote between two transactions is for the backend to say: only where it
+can tell for certain does a memory outlive its transaction (SQLite: ``PRAGMA data_version`` under the write lock).
+A memory belongs to one transaction at a time and dies with one that fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from schemas.base import Key
+from schemas.resource import Resource
+from store.contract import Balance, LedgerEntry
+
+MOST = 2_000
+"""Objects, or accounts, that are known at a time."""
+_LONGEST = 64
+_LISTS = 64
+
+Later = Callable[[], Resource]
+Query = tuple[object, ...]
+"""The filters of a list, without its kind."""
+
+
+class Unknown(Enum):
+    """What a memory answers that has to ask: None is an answer, too."""
+
+    UNKNOWN = 0
+
+
+UNKNOWN = Unknown.UNKNOWN
+
+
+class Memory:
+    """Objects, short lists of them, balances and open reservations. Not for several threads."""
+
+    __slots__ = ("_by_uid", "_lists", "_uids", "accounts", "balances", "reservations", "unwritten")
+
+    def __init__(self) -> None:
+        self._uids: dict[Key, str] = {}  # "" where there is no object
+        self._by_uid: dict[str, Resource | Later | None] = {}
+        self._lists: dict[str, dict[Query, tuple[Resource, ...]]] = {}
+        self.balances: dict[str, Balance] = {}
+        self.accounts: set[str] = set()
+        """Those of ``balances`` that have a row."""
+        self.unwritten: set[str] = set()
+        """Those of ``balances`` whose row does not say the same yet."""
+        self.reservations: dict[str, LedgerEntry | None] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is taken in."""
+        return len(self._uids) >= MOST or len(self._by_uid) >= MOST
+
+    def prune(self) -> None:
+        """Between two transactions: begin anew with what has grown too large."""
+        if self.full:
+            self._uids.clear()
+            self._by_uid.clear()
+            self._lists.clear()
+        if len(self.balances) >= MOST:
+            self.balances.clear()
+            self.accounts.clear()
+        if len(self.reservations) >= MOST:
+            self.reservations.clear()
+
+    def get(self, key: Key) -> Resource | Unknown | None:
+        """The object of that key, None when there is none."""
+        uid = self._uids.get(key)
+        if uid is None:
+            return UNKNOWN
+        return self.by_uid(uid) if uid else None
+
+    def by_uid(self, uid: str) -> Resource | Unknown | None:
+        """The object of that uid, None when there is none."""
+        found = self._by_uid.get(uid, UNKNOWN)
+        if isinstance(found, Resource | Unknown) or found is None:
+            return found
+        made = self._by_uid[uid] = found()
+        return made
+
+    def found(self, kind: str, query: Query) -> tuple[Resource, ...] | None:
+        """The objects that a query found; None when nobody knows."""
+        return self._lists.get(kind, {}).get(query)
+
+    def saw(self, resource: Resource) -> None:
+        """An object was read."""
+        if not self.full:
+            self._by_uid[resource.uid] = resource
+            self._uids[resource.key] = resource.uid
+
+    def saw_none(self, key: Key) -> None:
+        """No object has that key."""
+        if not self.full:
+            self._uids[key] = ""
+
+    def listed(self, kind: str, query: Query, found: list[Resource]) -> None:
+        """A query was answered."""
+        lists = self._lists.setdefault(kind, {})
+        if len(found) <= _LONGEST and len(lists) < _LISTS:
+            lists[query] = tuple(found)
+
+    def created(self, uid: str, key: Key, read: Later) -> None:
+        """An object was created; there has to be room (see ``full``). ``read`` reads what was written."""
+        self._by_uid[uid] = read
+        self._uids[key] = uid
+        self._lists.pop(key.kind, None)
+
+    def wrote(self, resource: Resource) -> None:
+        """The status of an object changed; there has to be room (see ``full``)."""
+        self._by_uid[resource.uid] = resource
+        self._uids[resource.key] = resource.uid
+        self._lists.pop(resource.kind, None)
+
+    def forget(self, resource: Resource) -> None:
+        """An object, or what bears its key, changed otherwise: ask again."""
+        self._uids.pop(resource.key, None)
+        self._by_uid.pop(resource.uid, None)
+        self._lists.pop(resource.kind, None)
