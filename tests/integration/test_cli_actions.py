@@ -116,9 +116,8 @@ def test_12_a_verb_on_a_held_object_is_recorded_and_ends_with_3(shell: Shell) ->
     _, refusal = shell.apart("retry", "mission/ship", code=3)
     assert "recorded, but mission/ship is held" in refusal
     assert "release week" in refusal
-    world.settle()
+    world.sync()  # the request is a commit
     assert world.status("ship").last_handled_retry, "the request was handled"
     assert world.started == ["ship-1"], "and waits for the hold"
-    shell("release", "freeze", "--reason", "done")
-    world.settle()
+    world.remove("Hold", "freeze")
     assert world.started == ["ship-1", "ship-2"]

@@ -122,7 +122,7 @@ def test_no_credential_can_be_read_anywhere_and_everything_else_can(
         places = {place: text for place, text in places.items() if not place.startswith("artifacts")}
     sought = handed_out if level == "Off" else (*handed_out, *(secret for _, secret in pairs))
     assert [(place, secret) for place, text in places.items() for secret in sought if secret in text] == []
-    for kind in ("messages", "toolcalls", "approvals"):
+    for kind in ("toolcalls",) if level == "Off" else ("messages", "toolcalls", "approvals"):
         assert "[redacted]" in places[f"remit get {kind} -o json"], kind
     for text in readable():
         assert text in places["remit logs mission/tell"]
