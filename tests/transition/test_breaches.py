@@ -12,7 +12,7 @@ from schemas.mission import MissionState
 from schemas.quantities import parse_time
 from schemas.resource import SYSTEM, Resource
 from store.contract import Balance
-from store.ledger import LedgerReads
+from store.ledger import LedgerWrites
 from tests.fakes.shell import configure
 from tests.fakes.world import World, mission
 from tests.transition.test_budgets import budget, finish, fleet, waits, within
@@ -178,14 +178,14 @@ def test_describe_and_get_tell_the_pace_and_when_the_limit_is_reached(
 def unreadable(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Balances of the accounts in this list cannot be read."""
     accounts: list[str] = []
-    real = LedgerReads.balance
+    real = LedgerWrites.balance
 
-    def balance(self: LedgerReads, account: str) -> Balance:
+    def balance(self: LedgerWrites, account: str) -> Balance:
         if any(account.startswith(start) for start in accounts):
             raise StoreUnavailable("the disk gave nothing back")
         return real(self, account)
 
-    monkeypatch.setattr(LedgerReads, "balance", balance)
+    monkeypatch.setattr(LedgerWrites, "balance", balance)
     return accounts
 
 
