@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check verify generate lock bench soak docs clean
+.PHONY: help install run test test-agents check verify generate lock bench soak docs clean
 
 help: ## print what each target does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-11s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## make .venv with everything in it (.venv/bin/remit)
 
@@ -48,6 +48,10 @@ lock: install ## resolve the dependencies again into requirements.lock
 
 bench: install ## run the benchmarks of tests/bench (ratios, never part of the tests); JSON=file writes them there
 	@$(BIN)/python -m tests.bench $(if $(JSON),--json "$(JSON)")
+
+test-agents: install ## try real coding agents from npm before the gate (they are kept in .agents)
+	@$(BIN)/python -m tests.agents
+	@$(BIN)/python -m pytest tests/agents/check_hooks.py -q -p no:cacheprovider -rs
 
 SEEDS ?= 1000
 MISSIONS ?= 2000

@@ -21,6 +21,7 @@ from schemas.mission import MissionState
 if TYPE_CHECKING:
     from cli.project import Project
     from controllers.runtime.lifecycle import Lifecycle
+    from schemas.resource import Resource
     from store.contract import Event, Snapshot, Store
 
 _POLL_S = 0.1
@@ -131,6 +132,9 @@ class Account:
             return
         owner = snapshot.get_by_uid(request.owner_uid)
         # A mission may wait for several actions, and its review is one: each question is answered by its own name.
+        if request.spec["type"] == RequestType.CHANGE:
+            self._proposed(request)
+            return
         single = owner is not None and request.spec["type"] != RequestType.ACTION
         target = owner.key.short if owner is not None and single else f"approval/{key.name}"
         digest = str(request.spec["actionDigest"])[7:19]
@@ -142,6 +146,17 @@ class Account:
             f"or:      remit deny {target} {changes}--reason '...'",
         ):
             self._printer.say(f"{'':10}{program.shown(line)}")
+
+    def _proposed(self, request: Resource) -> None:
+        """A change that an agent proposed: it is merged, not approved."""
+        action = request.spec["action"]
+        self._say("YOUR TURN", "attention", str(request.spec["title"]))
+        for line in (
+            f"read:    remit describe approval/{request.name}",
+            f"merge:   {action['branch']} into {action['ref']}",
+            f"or:      remit deny approval/{request.name} --reason '...'",
+        ):
+            self._printer.say(f"{'':10}{safe(program.shown(line))}")
 
     def _tell(self) -> None:
         with self._store.snapshot() as snapshot:

@@ -20,9 +20,10 @@ _TEXT = 4000
 def told(request: Resource, now: datetime) -> list[tuple[str, list[str]]]:
     """Sections (title, lines), in the order a person reads. Lines may hold hostile text: who prints, escapes."""
     spec = request.spec
+    change = spec.get("type") == "Change"
     found = [
         ("Question", [str(spec.get("title", ""))]),
-        ("What exactly", _action(spec.get("action", {}))),
+        *(_change(request) if change else [("What exactly", _action(spec.get("action", {})))]),
         ("Who and why", list(_circumstances(spec))),
         ("Who may answer", list(_rules(request, now))),
     ]
@@ -53,6 +54,25 @@ def _action(action: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _change(request: Resource) -> list[tuple[str, list[str]]]:
+    """A proposed change: plan and effects first, then every line of it, and where it lies."""
+    action, made = request.spec.get("action", {}), request.status.get("proposal") or {}
+    found = [("It loosens a limit", list(action.get("widens", ()))), ("Fields", list(action.get("changes", ())))]
+    found.append(("Effects", list(action.get("effects", ())) or ["none beyond these fields"]))
+    said = [str(action[name]) for name in ("title", "reason") if action.get(name)]
+    found.append(("The agent says", [row for text in said for row in text.splitlines()]))
+    found.append(("Lines", list(action.get("diff", ()))))
+    rows = {
+        "branch": action.get("branch"),
+        "commit": made.get("commit") or "on its way",
+        "on top of": f"{action.get('ref')} at {str(action.get('base', ''))[:12]}",
+        "pull request": made.get("pullRequest"),
+        "stands": made.get("message"),
+    }
+    found.append(("Where it lies", [f"{name:<12} {value}" for name, value in rows.items() if value]))
+    return [(title, lines) for title, lines in found if lines]
+
+
 def _circumstances(spec: dict[str, Any]) -> list[str]:
     rows = {
         "asked by": spec.get("requester"),
@@ -67,10 +87,9 @@ def _circumstances(spec: dict[str, Any]) -> list[str]:
 
 def _rules(request: Resource, now: datetime) -> list[str]:
     spec, status = request.spec, request.status
-    lines = [
-        str(status.get("mayAnswer") or ", ".join(spec.get("approverRoles", ()))),
-        f"approvals: {status.get('quorum') or '0/' + str(spec.get('quorum', 1))}",
-    ]
+    lines = [str(status.get("mayAnswer") or ", ".join(spec.get("approverRoles", ())))]
+    if spec.get("type") != "Change":
+        lines.append(f"approvals: {status.get('quorum') or '0/' + str(spec.get('quorum', 1))}")
     if spec.get("authors"):
         lines.append(f"not by who wrote it: {', '.join(spec['authors'])}")
     if request.state == "Pending":
@@ -78,7 +97,8 @@ def _rules(request: Resource, now: datetime) -> list[str]:
         reminder = spec.get("remindAt")
         if reminder and not status.get("remindedAt"):
             lines.append(f"one reminder {age(parse_time(reminder), now)}")
-        lines.append(f"expires {expires}; without an answer: {spec.get('onTimeout')}")
+        end = "it is closed" if spec.get("type") == "Change" else spec.get("onTimeout")
+        lines.append(f"expires {expires}; without an answer: {end}")
     return lines
 
 
@@ -97,15 +117,29 @@ def _outcome(request: Resource, now: datetime) -> list[str]:
         lines.append(f"{request.state} by {status.get('decidedBy')}{via}, {when} ago")
     if request.state == "Approved" and request.spec.get("type") == "Action":
         lines.append(f"good {_reach(status)}; used {status.get('uses', 0)} time(s)")
+    elif request.spec.get("type") == "Change" and request.state != "Pending":
+        lines += [c["message"] for c in status.get("conditions", ()) if c["type"] == "Succeeded" and c.get("message")]
     elif status.get("consumedAt"):
         lines.append(f"acted on {age(parse_time(status['consumedAt']), now)} ago")
     return lines
+
+
+def _merge(request: Resource) -> list[str]:
+    """How a proposed change is approved: by a merge, which is a person's."""
+    action, made = request.spec.get("action", {}), request.status.get("proposal") or {}
+    if made.get("pullRequest"):
+        return [f"merge {made['pullRequest']}"]
+    if not made.get("commit"):
+        return []
+    return [f"git switch {action['ref']} && git merge --no-ff {action['branch']}"]
 
 
 def _commands(request: Resource) -> list[str]:
     spec, status = request.spec, request.status
     where = "" if request.namespace == DEFAULT_NAMESPACE else f" -n {request.namespace}"
     name = f"{request.name} --digest {str(spec.get('actionDigest', ''))[7:19]}{where}"
+    if request.state == "Pending" and spec.get("type") == "Change":
+        return [*_merge(request), f"remit deny {name} --reason '...'      # or remove the branch"]
     if request.state == "Pending":
         lines = [f"remit approve {name}", f"remit deny {name} --reason '...'"]
         if spec.get("type") == "Review":

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from controllers.sources import collector
+from decisions.policy.compiled import PolicySet
 from decisions.policy.decide import decide
-from decisions.policy.facts import Call, Circumstances, MissionFacts
+from decisions.policy.facts import AgentFacts, Call, Circumstances, MissionFacts
 from decisions.policy.fleet import Fleet, Member
 from schemas.base import Key
 from schemas.policy import Risk, Verdict
@@ -67,19 +69,30 @@ def of_store(snapshot: Snapshot) -> Iterator[Member]:
 def replay(snapshot: Snapshot, proposed: Fleet, since: datetime) -> Replay:
     """Decide every call recorded since then by the Policies in force and by the proposed ones. Holds, limits and
     budgets are left out on both sides: only the rules are compared. Arguments are those that were kept, redacted."""
-    current = Fleet(of_store(snapshot))
-    missions: dict[Key, MissionFacts] = {}
+    with collector.paused():
+        return _replay(snapshot, Fleet(of_store(snapshot)), proposed, since)
+
+
+def _replay(snapshot: Snapshot, current: Fleet, proposed: Fleet, since: datetime) -> Replay:
+    missions: dict[Key, MissionFacts | None] = {}
+    sides: dict[Key, tuple[_Side, _Side] | None] = {}
     found = Replay()
     for call in snapshot.objects("ToolCall"):
         if call.created_at < since:
             continue
         found.looked_at += 1
         spec = call.spec
-        asked = Call(str(spec["tool"]), spec.get("args", {}), str(spec.get("target", "")), _hint(call))
         key = _key("Agent", spec["agentRef"], call.namespace)
+        if key not in sides:
+            alike = current.decides_alike(proposed, key)
+            sides[key] = None if alike else (_side(current, key), _side(proposed, key))
+        both = sides[key]
+        if both is None:
+            continue
+        asked = Call(str(spec["tool"]), spec.get("args", {}), str(spec.get("target", "")), _hint(call))
         around = Circumstances(call.created_at, _mission(snapshot, missions, call))
-        before, _ = _verdict(current, key, asked, around)
-        after, rule = _verdict(proposed, key, asked, around)
+        before, _ = _verdict(both[0], key, asked, around)
+        after, rule = _verdict(both[1], key, asked, around)
         if before is after:
             continue
         change = Change(key.short, asked.tool, before, after, rule)
@@ -88,11 +101,19 @@ def replay(snapshot: Snapshot, proposed: Fleet, since: datetime) -> Replay:
     return found
 
 
-def _verdict(fleet: Fleet, key: Key, call: Call, around: Circumstances) -> tuple[Verdict | None, str]:
+_Side = tuple[AgentFacts, PolicySet] | None
+"""An agent and what holds for it; None where it is not declared."""
+
+
+def _side(fleet: Fleet, key: Key) -> _Side:
     agent = fleet.agent(key)
-    if agent is None:
+    return None if agent is None else (agent, fleet.rules_for(agent))
+
+
+def _verdict(side: _Side, key: Key, call: Call, around: Circumstances) -> tuple[Verdict | None, str]:
+    if side is None:
         return None, f"{key.short} is not declared"
-    ruling = decide(call, agent, fleet.rules_for(agent), around)
+    ruling = decide(call, *side, around)
     return ruling.verdict, ruling.decisive.rule
 
 
@@ -105,15 +126,17 @@ def _hint(call: Resource) -> Risk | None:
     return Risk(hint) if hint is not None else None
 
 
-def _mission(snapshot: Snapshot, known: dict[Key, MissionFacts], call: Resource) -> MissionFacts | None:
+def _mission(snapshot: Snapshot, known: dict[Key, MissionFacts | None], call: Resource) -> MissionFacts | None:
     key = _key("Mission", call.spec["missionRef"], call.namespace)
     if key not in known:
         found = snapshot.get(key)
-        if found is None:
-            return None
-        spec = found.spec
-        project = (spec.get("projectRef") or {}).get("name", "")
-        known[key] = MissionFacts(
-            key, str(spec.get("type", "")), project, int(spec.get("priority", 50)), dict(found.labels)
-        )
+        known[key] = None if found is None else _facts(found)
     return known[key]
+
+
+def _facts(mission: Resource) -> MissionFacts:
+    spec = mission.spec
+    project = (spec.get("projectRef") or {}).get("name", "")
+    return MissionFacts(
+        mission.key, str(spec.get("type", "")), project, int(spec.get("priority", 50)), dict(mission.labels)
+    )

@@ -37,6 +37,7 @@ from controllers.reconcilers import (
     sessions,
     sub_agents,
     todos,
+    tool_servers,
     unreconciled,
     waivers,
 )
@@ -102,6 +103,7 @@ class Term:
         project: Path,
         *,
         status: Run,
+        follow: Callable[[Key], object],
         runners: Sequence[EffectRunner],
         readers: Readers,
         probe: Prober,
@@ -112,7 +114,8 @@ class Term:
         woken: Callable[[], None],
         gone: Callable[[StoreGone], None],
     ) -> None:
-        """``source`` is that of the configuration; ``status`` writes the status branches, ``runners`` carry out what
+        """``source`` is that of the configuration; ``status`` writes the status branches, ``follow`` looks at what was
+        proposed to a source, ``runners`` carry out what
         only the leader may; ``woken`` is called when something was committed, ``gone`` when the
         store was removed."""
         self.store = store
@@ -124,6 +127,7 @@ class Term:
         self._woken = woken
         self._lost = gone
         self._status = status
+        self._follow = follow
         self._runners = list(runners)
         self._tally = Tally(store)
         self._hinted: dict[Key, float] = {}
@@ -217,8 +221,13 @@ class Term:
             await wait_for_any(self.clock, POLL_S, life.stopping, self._changed)
             self._changed.clear()
             try:
-                if await self._version() == cursor and not behind:
+                version = await self._version()
+                if version == cursor and not behind:
                     continue
+                if version < cursor:  # a standby took over that lacks the last commits: numbers are given out anew
+                    log.warning("the store went back from version %d to %d: everything is looked at", cursor, version)
+                    cursor, behind = version, True
+                    self._recall.begin(version)
                 cursor, changes, wakes = await self.blocking.run(self._read_changes, cursor)
                 self._recall.take_in(changes)
                 if behind:  # what was learnt before the fault may have woken nobody: look at everything once
@@ -296,6 +305,7 @@ class Term:
 
     async def _reconcile_source(self, key: Key) -> Result:
         result = await self.blocking.run(self._sync, key)
+        await self.blocking.run(self._follow, key)
         await self.blocking.run(commits.report, self.store, key)
         return result
 
@@ -401,6 +411,7 @@ def make_reconcilers(
         "Source": _rests,
         sub_agents.KIND: sub_agents.reconcile,
         "Todo": todos.reconcile,
+        "ToolServer": tool_servers.reconcile,
         "Waiver": waivers.reconcile,
     }
 

@@ -26,6 +26,7 @@ from controllers.holds import effective, stop_file
 from controllers.holds.stops import Stops
 from controllers.holds.watch import FileWatch, SourceWatch
 from controllers.reconcilers.executors import Probe
+from controllers.reconcilers.proposing import Proposer
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens, load_or_create_key
@@ -41,7 +42,7 @@ from controllers.secrets.keeper import make_keeper
 from controllers.secrets.known import KnownSecrets
 from controllers.sources.committed_holds import CommittedHolds
 from controllers.sources.readers import Readers, local_url, make_reader
-from controllers.status import commits
+from controllers.status import commits, proposals
 from controllers.status.push import PUSH, PushEffects
 from controllers.status.writer import StatusWriter
 from controllers.term import DEFAULT_SOURCE as DEFAULT_SOURCE
@@ -56,7 +57,7 @@ from schemas.resource import SYSTEM, Resource
 from schemas.run import RunReason, RunSpec, RunState
 from schemas.source import SourceSpec, SourceType
 from store import open_store
-from store.contract import Fence, Store
+from store.contract import Effect, Fence, Store, Transaction
 from store.location import from_project
 
 log = logging.getLogger(__name__)
@@ -170,12 +171,16 @@ class Engine:
             keep=homes.keeper(home) if home else None,
         )
 
-    def _plain_runner(self, name: str, store: Store, type_: str, handler: Handler) -> EffectRunner:
+    def _plain_runner(
+        self, name: str, store: Store, handlers: dict[str, Handler],
+        on_dead: Callable[[Transaction, Effect, str], None] | None = None,
+    ) -> EffectRunner:  # fmt: skip
         """A runner of effects that concern no run."""
         return EffectRunner(
             name,
             store,
-            {type_: handler},
+            handlers,
+            on_dead=on_dead,
             holder=self.ids.new(),
             blocking=self.blocking,
             clock=self.clock,
@@ -290,6 +295,11 @@ class Engine:
         )
         manager.add("estop-source", source.run)
 
+    @property
+    def proposer(self) -> Proposer:
+        """Works out what agents propose."""
+        return Proposer(self.store, self._readers, now=self.clock.now)
+
     def close(self) -> None:
         """Let go of the store; after ``run``."""
         self._readers.close()
@@ -354,15 +364,27 @@ class Engine:
             hosts=self.config.forge_hosts,
             blocking=self.blocking,
         )
+        proposed = proposals.ProposalEffects(
+            store,
+            self._readers,
+            secrets=self._secrets,
+            project=self.place.project,
+            hosts=self.config.forge_hosts,
+            blocking=self.blocking,
+        )
         runners = [
-            self._plain_runner("push-status", store, PUSH, pushes.push),
-            self._plain_runner("commit-statuses", store, commits.SET_STATUS, statuses.send),
+            self._plain_runner(
+                "proposals", store, {proposals.OPEN: proposed.open, proposals.CLOSE: proposed.close}, proposals.give_up
+            ),
+            self._plain_runner("push-status", store, {PUSH: pushes.push}),
+            self._plain_runner("commit-statuses", store, {commits.SET_STATUS: statuses.send}),
         ]
         return Term(
             store,
             self._source,
             self.place.project,
             status=status.run,
+            follow=proposed.follow,
             runners=runners,
             readers=self._readers,
             probe=self._probe,

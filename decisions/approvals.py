@@ -127,6 +127,9 @@ def rule(answer: Answer, question: Question | None, now: datetime) -> Ruling:
         return _late(answer, question)
     if now >= asked.expires_at or (spec.until is not None and now >= spec.until):
         return Ruling(False, reasons.EXPIRED, "it was answered too late")
+    if approves and asked.type is RequestType.CHANGE:
+        branch = str(asked.action.get("branch", "its branch"))
+        return Ruling(False, reasons.MERGE_DECIDES, f"a proposed change is approved by merging {branch}")
     if spec.scope is not DecisionScope.ONCE and asked.type is not RequestType.ACTION:
         return Ruling(False, reasons.STALE_DECISION, f"a {asked.type} is answered once: use scope Once")
     if spec.verdict is DecisionVerdict.CHANGES_REQUESTED and asked.type is not RequestType.REVIEW:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from decisions import widening_policies
+from decisions import widening_policies, widening_tools
 from decisions.widening_words import flat, looser_duration, looser_number, more
 
 _LEVELS = {"Intern": 0, "Specialist": 1, "Lead": 2}
@@ -62,6 +62,15 @@ def _tool(grant: Mapping[str, Any]) -> str:
     return f"mcp:{mcp.get('serverRef', {}).get('name', '')}/{names}"
 
 
+def _proposable(spec: Mapping[str, Any]) -> set[str]:
+    return {
+        f"{'new ' if rule.get('create') else ''}{rule['kind']} {name}: {field}"
+        for rule in spec.get("proposals", {}).get("allow", ())
+        for name in rule["names"]
+        for field in rule["fields"]
+    }
+
+
 def _agent(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     if old is None:
         return []
@@ -73,6 +82,9 @@ def _agent(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
         found.append("tools added: " + ", ".join(added))
     if new.get("identityMode") == "OperatorProxy" != old.get("identityMode"):
         found.append("identityMode: acts in its operator's name")
+    asks = sorted(_proposable(new) - _proposable(old))
+    if asks:
+        found.append("proposals grow: " + ", ".join(asks[:10]))
     before, after = old.get("subAgents", {}), new.get("subAgents", {})
     if after.get("allowed") and not before.get("allowed"):
         found.append("subAgents.allowed: may spawn")
@@ -217,6 +229,7 @@ _CHECKS = {
     "Mission": _mission,
     "Policy": widening_policies.widenings,
     "Tenant": _tenant,
+    "ToolServer": widening_tools.widenings,
     "Waiver": _waiver,
     "Executor": _executor,
     "Hold": _hold,

@@ -12,6 +12,7 @@ from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
 from schemas.mission import Spend
 from schemas.passage import Passage
+from schemas.proposal import Proposals
 from schemas.quantities import Duration, PositiveDuration, Time
 from schemas.user_schema import require_json_schema
 
@@ -143,6 +144,9 @@ class AgentSpec(Model):
     session: Session = Field(default_factory=Session, description="Session handling.")
     heartbeat: Heartbeat = Field(default_factory=Heartbeat, description="Signs of life.")
     sub_agents: SubAgents = Field(default_factory=SubAgents, description="What it may spawn.")
+    proposals: Proposals | None = Field(
+        None, description="Changes of specs that it may propose; a person merges them or not."
+    )
     input_schema: JsonObject = Field(default_factory=dict, description="JSON Schema for a mission's input.")
     output_schema: JsonObject = Field(default_factory=dict, description="JSON Schema for its deliverable.")
     update_policy: UpdatePolicy = Field(UpdatePolicy.ON_IDLE, description="When a changed spec takes hold.")
@@ -285,6 +289,7 @@ KIND = KindInfo(
         "suspend": Disruption.LIVE,
         "heartbeat": Disruption.LIVE,
         "subAgents": Disruption.LIVE,
+        "proposals": Disruption.LIVE,
         "updatePolicy": Disruption.LIVE,
         "systemPrompt": Disruption.NEXT_RUN,
         "systemPromptFrom": Disruption.NEXT_RUN,

@@ -83,6 +83,7 @@ class ApprovalDecisionReason(StrEnum):
     SELF_APPROVAL = "SelfApproval"  # requester or author cannot approve
     NOT_AN_APPROVER = "NotAnApprover"  # the subject lacks the role
     IDENTITY_UNPROVEN = "IdentityUnproven"  # the transport proves nobody
+    MERGE_DECIDES = "MergeDecides"  # a proposed change is approved by merging its branch, in no other way
     ALREADY_CONSUMED = "AlreadyConsumed"  # too late to revoke: the leave was used
 
 

@@ -20,6 +20,7 @@ class RequestType(StrEnum):
     ACTION = "Action"  # may this action be done?
     BUDGET = "Budget"  # may it spend more?
     UNBLOCK = "Unblock"  # how does this mission go on?
+    CHANGE = "Change"  # is this change of the specs merged?
 
 
 class RequestState(StrEnum):
@@ -43,7 +44,7 @@ class OnTimeout(StrEnum):
 class ApprovalRequestSpec(Model):
     """One exact action; ``actionDigest`` changes with every part of it."""
 
-    type: RequestType = Field(description="Review, Action, Budget or Unblock.")
+    type: RequestType = Field(description="Review, Action, Budget, Unblock or Change.")
     subject: str = Field(description="kind/namespace/name of what it is about.")
     subject_uid: str = Field(description="Its uid.")
     run: str = Field("", description="Run that wants it.")
@@ -102,6 +103,16 @@ class GivenApproval(StatusModel):
     reason: str = Field("", description="Note for the record.")
 
 
+class ProposalStatus(StatusModel):
+    """What became of the branch of a proposed change."""
+
+    commit: str = Field("", description="Commit on the branch; empty until it was made.")
+    pull_request: str = Field("", description="Address of the pull request, where one was opened.")
+    pull_number: int = Field(0, description="Its number; 0 without one.")
+    closed: bool = Field(False, description="Whether branch and pull request were cleared away.")
+    message: str = Field("", description="What stands in the way, for people.")
+
+
 class ApprovalRequestStatus(StatusModel):
     """How it was answered."""
 
@@ -120,6 +131,7 @@ class ApprovalRequestStatus(StatusModel):
     until: Time | None = Field(None, description="End of a leave with scope Until.")
     quorum: str = Field("", description="Approvals that count, of those needed: 1/2.")
     may_answer: str = Field("", description="Who may answer, in words.")
+    proposal: ProposalStatus | None = Field(None, description="Of a Change: its branch.")
 
 
 KIND = KindInfo(

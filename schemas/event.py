@@ -73,6 +73,8 @@ class EventType(StrEnum):
     BUDGET_WARNING = "BudgetWarning"  # a share of a limit is reached at which people are told
     BUDGET_EXCEEDED = "BudgetExceeded"  # a limit leaves no room; the reason is its onBreach
     BUDGET_EXTENDED = "BudgetExtended"  # a person granted more on top of a limit
+    PROPOSAL_OPENED = "ProposalOpened"  # the branch of a change that an agent proposed is there to be merged
+    PROPOSAL_CLOSED = "ProposalClosed"  # the branch and pull request of an answered proposal were cleared away
     APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands
     DECISION_REFUSED = "DecisionRefused"  # an answer without effect, and why
     KEY_REVOKED = "KeyRevoked"  # a quarantine killed the key of a run that is at work
@@ -84,6 +86,7 @@ class EventType(StrEnum):
     ENGINE_STARTED = "EngineStarted"  # a `remit run` took the store
     ENGINE_STOPPED = "EngineStopped"  # it drained and left
     EFFECT_FAILED = "EffectFailed"  # an outside act failed and is tried again, or was given up
+    TOOLS_CHANGED = "ToolsChanged"  # a tool server offers something else, or other tools of it are accepted
     ALERT_RAISED = "AlertRaised"  # something needs attention
 
 

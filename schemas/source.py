@@ -160,6 +160,9 @@ class Forge(Model):
     )
     token: ValueFrom = Field(description="Token that may write commit statuses.")
     context: Line = Field("remit", description="Name of the commit status.")
+    pull_requests: Bool = Field(
+        False, description="Open a pull request for each change that an agent proposes; the token must be able to."
+    )
 
     @model_validator(mode="after")
     def _where(self) -> Self:

@@ -20,8 +20,10 @@ from api.agents.direct import Direct
 from api.agents.hook_routes import add_hook_routes
 from api.agents.hooks import HookEndpoints
 from api.agents.limits import AgentLimits, LoadLimit, Places, TokenBuckets
+from api.agents.proposals import ProposalEndpoints
 from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
 from api.agents.sub_agents import SubAgentWrites
+from api.agents.tool_servers import ToolServerEndpoints
 from api.agents.wakes import POLL_S, Wakes
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
@@ -29,13 +31,16 @@ from controllers.gate import autonomy
 from controllers.gate.authorize import Gate
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
+from controllers.reconcilers.proposing import Proposer
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from schemas.authorize import Decision
 from schemas.errors import RemitError
+from schemas.proposing import ProposalList
 from schemas.protocol import Inbox, SubAgents
+from schemas.tool_listing import ServerView
 from store.contract import Store
 
 AUTHORIZE = "/agent/v1/authorize"
@@ -58,14 +63,15 @@ def create_app(
     files: ArtifactFiles | None = None,
     stops: Stops = other.NONE,
     gate: Gate | None = None,
+    proposer: Proposer | None = None,
     poll_s: float = POLL_S,
     version: str = "v1",
 ) -> FastAPI:
     """The agent protocol over ``store``. ``state_dir`` is where artifacts are kept, by ``files`` if that is given;
     ``hosts`` are names it answers to beside loopback ones; ``worker_token`` tells the token that the workers of a Pull
-    executor prove themselves with; ``stops`` is what stops work beside the Holds in the store; ``blocking`` should
-    have threads of its own, so that agents never wait for reconcilers, nor these for them. ``app.state.close()`` ends
-    every long poll: call it when the server is to stop.
+    executor prove themselves with; ``stops`` is what stops work beside the Holds in the store; ``proposer`` works out
+    what agents propose, and without it none may; ``blocking`` should have threads of its own, so that agents never wait
+    for reconcilers, nor these for them. ``app.state.close()`` ends every long poll: call it when the server is to stop.
     ``app.state.waiting()`` counts them.
     """
     limits = limits or AgentLimits()
@@ -79,10 +85,12 @@ def create_app(
         store, files, sub_agents=SubAgentWrites(store, tokens, stops), callers=callers,
         bodies=bodies, places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
     )  # fmt: skip
+    gate = gate or Gate(stops=stops, limits=(autonomy.limit,))
     decisions = DecisionEndpoints(
-        store, gate or Gate(stops=stops, limits=(autonomy.limit,)), callers=callers, bodies=bodies, places=places,
+        store, gate, callers=callers, bodies=bodies, places=places,
         polls=polls, clock=clock, blocking=blocking, wakes=wakes,
     )  # fmt: skip
+    tool_servers = ToolServerEndpoints(store, gate, callers=callers, bodies=bodies, places=places, blocking=blocking)
 
     hooks = HookEndpoints(store, decisions, callers=callers, bodies=bodies, places=places, blocking=blocking)
 
@@ -151,7 +159,41 @@ def create_app(
         """The decision. Answers at once unless a person is asked. A leave is used up by the answer that says allow."""
         return await decisions.decision(request, decision_id, wait)
 
+    @app.get(
+        "/agent/v1/tool-servers/{server}",
+        summary="Ask how a tool server is declared",
+        operation_id="tool-server",
+        response_model=ServerView,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 409, 422, 429, 503),
+    )
+    async def tool_server(request: Request, server: str) -> Response:
+        """What a proxy needs to reach it, and which of its tools are accepted. Secrets stand in it by reference."""
+        return await tool_servers.view(request, server)
+
+    @app.post("/agent/v1/tool-servers/{server}/tools", **openapi.tools_options())
+    async def server_tools(request: Request, server: str) -> Response:
+        return await tool_servers.tools(request, server)
+
     add_hook_routes(app, hooks)
+
+    proposals = ProposalEndpoints(store, proposer, callers=callers, bodies=bodies, places=places, blocking=blocking)
+
+    @app.post("/agent/v1/proposals", **openapi.propose_options())
+    async def propose(request: Request) -> Response:
+        return await proposals.propose(request)
+
+    @app.get(
+        "/agent/v1/proposals",
+        summary="List what the agent proposed",
+        operation_id="list-proposals",
+        response_model=ProposalList,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 429, 503),
+    )
+    async def proposed(request: Request) -> Response:
+        """Of all its runs, the newest first; how people answered stands there."""
+        return await proposals.listed(request)
 
     for verb in VERBS:
         app.post(f"/agent/v1/runs/{{run}}/{verb.name}", **openapi.write_options(verb))(_writer(runs, verb))

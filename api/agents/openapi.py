@@ -13,10 +13,13 @@ from api.agents.runs import VERBS, Verb
 from api.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from schemas import protocol
 from schemas.authorize import AuthorizeMessage, Decision
+from schemas.proposing import ProposalList, ProposalReceipt, ProposeMessage
+from schemas.tool_listing import JudgedTools, ServerView, ToolsMessage
 
 _REFS = "#/components/schemas/{model}"
 _PROBLEMS = {
     400: "The Idempotency-Key is missing.",
+    403: "Not among what this agent may do; errors say what is.",
     401: "No token, a false one, or one whose run has ended: stop working.",
     404: "Not within the scope of this token.",
     408: "The body came too slowly.",
@@ -53,7 +56,7 @@ def write_options(verb: Verb) -> dict[str, Any]:
         "response_model": verb.receipt,
         "response_model_exclude_none": True,
         "response_description": "Carried out, now or when its Idempotency-Key was first seen.",
-        "responses": problems(*sorted(_PROBLEMS.keys() - {410})),
+        "responses": problems(*sorted(_PROBLEMS.keys() - {403, 410})),
         "openapi_extra": {
             "parameters": [_KEY],
             "requestBody": {"required": True, "content": {"application/json": {"schema": ref}}},
@@ -72,9 +75,42 @@ def authorize_options() -> dict[str, Any]:
         "response_model": Decision,
         "response_model_exclude_none": True,
         "response_description": "The decision, made now or when the call was first asked about.",
-        "responses": problems(*sorted(_PROBLEMS.keys() - {410})),
+        "responses": problems(*sorted(_PROBLEMS.keys() - {403, 410})),
         "openapi_extra": {
             "parameters": [key],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": ref}}},
+        },
+    }
+
+
+def tools_options() -> dict[str, Any]:
+    """How the report of a tool server's tools is described to FastAPI."""
+    ref = {"$ref": _REFS.format(model=ToolsMessage.__name__)}
+    return {
+        "summary": "Tell what a tool server offers",
+        "description": ToolsMessage.__doc__,
+        "operation_id": "server-tools",
+        "response_model": JudgedTools,
+        "response_model_exclude_none": True,
+        "response_description": "Which of it the agent is shown. The same again changes nothing.",
+        "responses": problems(401, 404, 408, 409, 413, 415, 422, 429, 503),
+        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": ref}}}},
+    }
+
+
+def propose_options() -> dict[str, Any]:
+    """How a proposal is described to FastAPI."""
+    ref = {"$ref": _REFS.format(model=ProposeMessage.__name__)}
+    return {
+        "summary": "Propose a change of the specs",
+        "description": ProposeMessage.__doc__,
+        "operation_id": "propose",
+        "response_model": ProposalReceipt,
+        "response_model_exclude_none": True,
+        "response_description": "A person is asked, now or when it was first proposed.",
+        "responses": problems(*sorted(_PROBLEMS.keys() - {410})),
+        "openapi_extra": {
+            "parameters": [_KEY],
             "requestBody": {"required": True, "content": {"application/json": {"schema": ref}}},
         },
     }
@@ -106,7 +142,10 @@ def document(app: FastAPI) -> dict[str, Any]:
     _, definitions = models_json_schema(
         [(verb.message, "validation") for verb in (*VERBS, CLAIM, *CLAIM_VERBS)]
         + [(AuthorizeMessage, "validation"), (Decision, "serialization"), (protocol.Inbox, "serialization")]
-        + [(protocol.SubAgents, "serialization")],
+        + [(protocol.SubAgents, "serialization")]
+        + [(ToolsMessage, "validation"), (ProposeMessage, "validation")]
+        + [(ServerView, "serialization"), (JudgedTools, "serialization")]
+        + [(ProposalReceipt, "serialization"), (ProposalList, "serialization")],
         ref_template=_REFS,
     )
     components = found.setdefault("components", {})

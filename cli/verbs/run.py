@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import common
+from cli import common, haste
 from cli.failures import Exit
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
         app = create_app(
             engine.store, engine.tokens, clock=engine.clock, blocking=threads, state_dir=project.state,
             hosts=[host.strip("[]")], worker_token=engine.worker_token, files=engine.artifacts, stops=engine.stops,
+            proposer=engine.proposer,
         )  # fmt: skip
         server = HttpServer(app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close)
         server.bind()
@@ -108,6 +109,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
         if printer is not None:
             account = Account(engine.store, project, engine.clock, engine.blocking, printer=printer)
             engine.add("account", account.run)
+        haste.settled()
         with drain_on_signal(stop) as received:
             report = await engine.run(stop)
         if account is not None:

@@ -280,6 +280,21 @@ class AsyncRun:
         is no use, RateLimited while too many are alive."""
         return await self._send(self._calls.spawn(self._new_key(), name, title, wish))
 
+    async def propose(
+        self, kind: str, name: str, edits: Mapping[str, Any], *, title: str = "", reason: str = "", create: bool = False
+    ) -> dict[str, Any]:
+        """Propose a change of the specs: ``edits`` are new values by field, as in ``{"spec.limits.usd": 8}``; None
+        takes a field away, ``create`` declares a new object. A person merges its branch, or not: the answer names it,
+        and ``proposals`` tells what became of it. Raises Rejected for what this agent may not propose and for what
+        would not compile (each with what to change), RateLimited while too many wait."""
+        answer = await self._send(self._calls.propose(self._new_key(), kind, name, edits, title, reason, create))
+        return dict(answer["proposal"])
+
+    async def proposals(self) -> list[dict[str, Any]]:
+        """What the agent proposed, in this run and before, the newest first. ``state`` says how people answered."""
+        answer = await self._send(self._calls.proposals())
+        return list(answer["items"])
+
     async def terminate(self, name: str, reason: str = "") -> None:
         """End a sub-agent of this run."""
         await self._send(self._calls.terminate(self._new_key(), name, reason))

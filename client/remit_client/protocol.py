@@ -223,6 +223,26 @@ class Calls:
         """End a sub-agent."""
         return self._write("terminate", {"subAgent": name, "reason": clean_text(reason)}, key)
 
+    def propose(
+        self, key: str, kind: str, name: str, edits: Mapping[str, Any], title: str, reason: str, create: bool
+    ) -> Call:
+        """Propose a change of the specs. Raises ValueError for values that are not JSON."""
+        body: dict[str, Any] = {
+            "kind": kind,
+            "name": name,
+            "edits": [{"field": field, "value": value} for field, value in edits.items()],
+            "reason": clean_text(reason, 20_000),
+        }
+        if title:
+            body["title"] = " ".join(clean_text(title, 200).split())
+        if create:
+            body["create"] = True
+        return Call("POST", "/agent/v1/proposals", _encoded(body), key)
+
+    def proposals(self) -> Call:
+        """What the agent proposed."""
+        return Call("GET", "/agent/v1/proposals")
+
     def authorize(
         self, key: str, tool: str, args: Mapping[str, Any], target: str, usd: Decimal | float | int | str | None
     ) -> Call:

@@ -158,6 +158,16 @@ class Run:
         """See AsyncRun.spawn."""
         return self._wait(self._inner.spawn(name, title, **wish))
 
+    def propose(
+        self, kind: str, name: str, edits: Mapping[str, Any], *, title: str = "", reason: str = "", create: bool = False
+    ) -> dict[str, Any]:
+        """See AsyncRun.propose."""
+        return self._wait(self._inner.propose(kind, name, edits, title=title, reason=reason, create=create))
+
+    def proposals(self) -> list[dict[str, Any]]:
+        """See AsyncRun.proposals."""
+        return self._wait(self._inner.proposals())
+
     def terminate(self, name: str, reason: str = "") -> None:
         """See AsyncRun.terminate."""
         self._wait(self._inner.terminate(name, reason))

@@ -82,6 +82,6 @@ class Asker:
 
     def mission_facts(self) -> facts.MissionFacts:
         """The mission as policies see it."""
-        spec = MissionSpec.model_validate(self.mission.spec)
+        spec = parsed(MissionSpec, self.mission.spec)
         project = spec.project_ref.name if spec.project_ref is not None else ""
         return facts.MissionFacts(self.mission.key, str(spec.type), project, spec.priority, self.mission.labels)

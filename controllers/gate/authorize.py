@@ -60,6 +60,11 @@ class Gate:
         self._rulebook = rulebook or rules.Rulebook()
         self._limits = tuple(limits)
 
+    @property
+    def rulebook(self) -> rules.Rulebook:
+        """What holds for each agent."""
+        return self._rulebook
+
     def authorize(self, tx: Transaction, run_uid: str, asked: Asked) -> Decision:
         """The answer to one call. Raises Refused: RunEnded, AlreadyReported, KeyDead, KeyReused,
         NobodyAsks."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from controllers.reconcilers import alerts, consent, writing
 from controllers.runtime.result import DONE, Result
+from controllers.status import proposals
 from decisions.approvals import Answer, Question, Ruling, ends_at, reach, rule
 from schemas.alert import AlertType, Severity
 from schemas.approval_decision import (
@@ -145,9 +146,13 @@ def reconcile_request(tx: Transaction, key: Key) -> Result:
     if status.state is RequestState.APPROVED and spec.type is RequestType.ACTION:
         return _keep_leave(tx, request, spec, status)
     if status.state is not RequestState.PENDING:
+        if spec.type is RequestType.CHANGE:
+            proposals.close_when_answered(tx, request)
         return writing.wake_at(tx, request, None)
     if tx.now >= spec.expires_at:
         request = _expire(tx, request, spec, status, "nobody answered in time")
+        if spec.type is RequestType.CHANGE:
+            proposals.close_when_answered(tx, request)
         _alarm(tx, request, spec)
         return writing.wake_at(tx, request, None)
     if spec.remind_at is not None and status.reminded_at is None:
@@ -194,6 +199,8 @@ def _alarm(tx: Transaction, request: Resource, spec: ApprovalRequestSpec) -> Non
     """Nobody answered: about what was asked for, so that several questions of one mission are one alert."""
     subject = tx.get_by_uid(request.owner_uid) or request
     parked = "it is parked until a person answers" if spec.on_timeout is OnTimeout.PARK else "it counts as refused"
+    if spec.type is RequestType.CHANGE:
+        parked = "its branch is closed, and nothing changes"
     alerts.raise_alert(
         tx,
         AlertType.APPROVAL_TIMEOUT,

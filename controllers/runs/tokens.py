@@ -89,7 +89,7 @@ class RunTokens:
             return None
         if len(self._good) >= _MOST_GOOD:
             self._good.clear()
-        self._good[mark] = run_uid, kind
+        self._good[mark] = (run_uid, kind)
         return run_uid, kind
 
     def _proof(self, run_uid: str, kind: str) -> str:

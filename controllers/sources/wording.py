@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import StringConstraints
 
 from controllers.sources.findings import cut, excerpt
-from schemas import base, source
+from schemas import base, proposal, source
 
 _LISTED = 12
 _COMPARED = 100
@@ -219,10 +219,15 @@ PATTERNS: dict[str, str] = {
     source.BRANCH_PATTERN: "a branch such as remit/status",
     source.REPOSITORY_PATTERN: "owner/name, such as acme/agents",
     r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?$": "a host such as git.example.org, or host:port",
+    proposal.FIELD_PATTERN: "a field below spec, such as spec.limits.usd",
+    _constraint(proposal.NameGlob): "a name, or one with '*' for any characters",
     base.NAME_PATTERN: "a name of lower-case letters, digits, '-' and '.', with a letter or digit at both ends",
     base.NAMESPACE_PATTERN: "at most 63 lower-case letters, digits and '-', with a letter or digit at both ends",
     base.SUBJECT_PATTERN: "a subject such as user:alice, agent:default/auditor or service:ci",
     base.LINE_PATTERN: "one line without control characters",
+    r"^[A-Za-z0-9_.-]{1,128}$": "the name of a tool: letters, digits, '_', '.' and '-'",
+    r"^[\x20-\x7e]*$": "printable ASCII, such as 'Bearer '",
+    r"^https?://[\x21-\x7e]+$": "an address such as https://mcp.example.org/mcp",
     _constraint(base.LabelKey): (
         "a key such as team or example.org/team: letters, digits, '-', '_' and '.', at most 63 of them after the '/'"
     ),

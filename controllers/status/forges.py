@@ -95,12 +95,24 @@ def connect(
     transport: httpx2.BaseTransport | None = None,
 ) -> Forge:  # fmt: skip
     """A forge to speak to. ``token`` goes to its host and into no message. Raises Refused with ForgeHostRefused."""
+    found = api(type_, url, token, hosts=hosts, transport=transport)
+    if type_ is ForgeType.GITLAB:
+        return GitLab(found, repository)
+    return GitHub(found, repository) if type_ is ForgeType.GITHUB else Gitea(found, repository)
+
+
+def api(
+    type_: ForgeType,
+    url: str | None,
+    token: str,
+    *,
+    hosts: Iterable[str],
+    transport: httpx2.BaseTransport | None = None,
+) -> Api:
+    """The API of a forge, with its token. Raises Refused with ForgeHostRefused, ForgeCredentialNotFound."""
     if not token or not token.isascii() or not token.isprintable():
         raise Refused("the token of the forge is empty or no token", reason=SourceReason.FORGE_CREDENTIAL_NOT_FOUND)
-    api = _Api(endpoint(type_, url, hosts), _credentials(type_, token), transport)
-    if type_ is ForgeType.GITLAB:
-        return GitLab(api, repository)
-    return GitHub(api, repository) if type_ is ForgeType.GITHUB else Gitea(api, repository)
+    return Api(endpoint(type_, url, hosts), _credentials(type_, token), transport)
 
 
 def _credentials(type_: ForgeType, token: str) -> dict[str, str]:
@@ -115,7 +127,7 @@ def _credentials(type_: ForgeType, token: str) -> dict[str, str]:
     }
 
 
-class _Api:
+class Api:
     """JSON over HTTPS to one host. No redirect is followed: it would take the token elsewhere."""
 
     def __init__(self, root: str, headers: Mapping[str, str], transport: httpx2.BaseTransport | None) -> None:
@@ -156,8 +168,9 @@ class _Api:
     def pages(self, path: str, size: str) -> Iterator[dict[str, Any]]:
         """Every object of a list, page by page; ends at a page that is short or brings nothing new."""
         seen: set[int] = set()
+        joint = "&" if "?" in path else "?"
         for page in range(1, _MAX_PAGES + 1):
-            found = self.ask("GET", f"{path}?{size}={_PER_PAGE}&page={page}")
+            found = self.ask("GET", f"{path}{joint}{size}={_PER_PAGE}&page={page}")
             objects = [o for o in found if isinstance(o, dict)] if isinstance(found, list) else []
             fresh = [o for o in objects if isinstance(o.get("id"), int) and o["id"] not in seen]
             yield from fresh
@@ -169,7 +182,7 @@ class _Api:
 class _Base:
     """What the three have in common: how one comment among many is kept."""
 
-    def __init__(self, api: _Api, repository: str) -> None:
+    def __init__(self, api: Api, repository: str) -> None:
         self._api = api
         self._repository = repository
 

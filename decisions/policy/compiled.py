@@ -188,7 +188,9 @@ class PolicySet:
         self.policies = tuple(sorted(policies, key=lambda p: p.document.key))
         self.names = tuple(p.name for p in self.policies)
         self._rules = sorted((rule for p in self.policies for rule in p.rules), key=_strictest_first)
-        self._waivers = sorted((w.rule for w in waivers), key=_strictest_first)
+        excepting = tuple(waivers)
+        self.waivers = tuple(w.document for w in excepting)
+        self._waivers = sorted((w.rule for w in excepting), key=_strictest_first)
         self._profiles: dict[str, Profile] = {}
         switched_on = {stop for p in self.policies for stop in p.document.spec.hard_stops}
         self.redaction = strictest.redaction(p.document.spec for p in self.policies)

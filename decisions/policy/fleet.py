@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from decisions.policy.compiled import (
@@ -70,6 +71,20 @@ class Fleet:
                 tenant_policies=self._tenants.get(agent.key.namespace, ()),
             )
         return known
+
+    def decides_alike(self, other: Fleet, key: Key) -> bool:
+        """Whether both decide every call of an agent alike because they hold the same of it, wherever it stands."""
+        mine, theirs = self._agents.get(key), other._agents.get(key)
+        if mine is None or theirs is None:
+            return mine is theirs
+        if replace(mine, place="") != replace(theirs, place=""):
+            return False
+        return _content(self.rules_for(mine)) == _content(other.rules_for(theirs))
+
+
+def _content(rules: PolicySet) -> dict[Key, PolicySpec | WaiverSpec]:
+    policies = {policy.document.key: policy.document.spec for policy in rules.policies}
+    return {**policies, **{waiver.key: waiver.spec for waiver in rules.waivers}}
 
 
 def _agent(key: Key, spec: AgentSpec, labels: Mapping[str, str], place: str) -> AgentFacts:

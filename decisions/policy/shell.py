@@ -19,8 +19,11 @@ from tree_sitter import Language, Node, Parser
 MAX_COMMAND = 8_192
 """Characters; a longer command is not looked at."""
 MAX_NODES = 5_000
+_REMEMBERED = 32
+"""Commands whose reading is kept: one decision asks for the same one several times."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-][A-Za-z0-9_./:=@%+,-]*")
+_ODD = re.compile(r"[^\n\t -~]")
 _PROGRAM = re.compile(r"[A-Za-z0-9_./+][A-Za-z0-9_./+-]*")
 
 
@@ -84,6 +87,17 @@ def _parse(command: str) -> Node:
         data = command.encode()
     except UnicodeEncodeError:
         raise Refused("not text") from None
+    if _ODD.search(command) is not None:
+        _require_plain(command)
+    # A parser of its own for each command: they are cheap (3 us) and must not be shared between threads.
+    root = Parser(_language()).parse(data).root_node
+    if root.has_error:
+        raise Refused("not a command that can be parsed")
+    return root
+
+
+def _require_plain(command: str) -> None:
+    """Raise Refused for characters that are not what they seem."""
     for character in command:
         if character < " " and character not in "\n\t":
             raise Refused(f"the control character U+{ord(character):04X}")
@@ -91,11 +105,6 @@ def _parse(command: str) -> Node:
             raise Refused(f"the invisible character U+{ord(character):04X}")
     if unicodedata.normalize("NFKC", command) != command:
         raise Refused("characters that look like others")
-    # A parser of its own for each command: they are cheap (3 us) and must not be shared between threads.
-    root = Parser(_language()).parse(data).root_node
-    if root.has_error:
-        raise Refused("not a command that can be parsed")
-    return root
 
 
 def one_command(command: str) -> tuple[str, ...]:
@@ -104,6 +113,22 @@ def one_command(command: str) -> tuple[str, ...]:
     Raises Refused, with what it is instead: joined or piped commands, redirections, assignments, expansions, groups,
     background jobs, comments, escapes, control characters, look-alikes, whatever cannot be parsed.
     """
+    found = _read_one(command)
+    if isinstance(found, str):
+        raise Refused(found)
+    return found
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _read_one(command: str) -> tuple[str, ...] | str:
+    """Its words, or why it is not one command."""
+    try:
+        return _one_command(command)
+    except Refused as error:
+        return str(error)
+
+
+def _one_command(command: str) -> tuple[str, ...]:
     if "\n" in command:
         raise Refused("several lines")
     root = _parse(command)
@@ -173,6 +198,12 @@ def _literal(node: Node) -> str:
 
 def programs(command: str) -> list[Program] | None:
     """Every program that the command names, at any depth, in order; None when it cannot be told which."""
+    found = _programs(command)
+    return None if found is None else list(found)
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _programs(command: str) -> tuple[Program, ...] | None:
     try:
         root = _parse(command)
     except Refused:
@@ -183,7 +214,7 @@ def programs(command: str) -> list[Program] | None:
             return None
         if node.type == "command":
             found.append(_program(node))
-    return found
+    return tuple(found)
 
 
 def _walk(root: Node) -> Iterator[Node]:

@@ -115,6 +115,7 @@ async def serving(
     """The agent port of ``bench``, with these AgentLimits; unless told otherwise nobody is held up by their rates."""
     served = {name: options.pop(name) for name in ("head_s", "linger_s") if name in options}
     worker_token = options.pop("worker_token", lambda _: None)
+    proposer = options.pop("proposer", None)
     limits = AgentLimits(**{"requests_per_s": 1e6, "burst": 1_000_000, "in_flight": 10_000, **options})
     blocking = ThreadBlocking(threads)
     app = create_app(
@@ -126,6 +127,7 @@ async def serving(
         hosts=hosts,
         limits=limits,
         worker_token=worker_token,
+        proposer=proposer,
     )
     server = HttpServer(app, "127.0.0.1", 0, setting="agentListen", on_stop=app.state.close, **served)
     server.bind()

@@ -41,6 +41,8 @@ class FakeForge:
     comments: list[dict[str, Any]] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    opened: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Pull requests, by number, as the forge shows them."""
     url: str = ""
     number: int = 100
 
@@ -93,6 +95,8 @@ class FakeForge:
         if not rest.startswith(prefix + "/"):
             return 404, {"message": "Not Found"}
         rest = rest.removeprefix(prefix)
+        if match := re.fullmatch(r"/(?:pulls|merge_requests)(?:/(\d+))?", rest):
+            return self._pulls(method, int(match[1]) if match[1] else None, query, body)
         if (match := re.fullmatch(status, rest)) and method == "POST":
             return self._set(match[1], body)
         if self.type is ForgeType.GITLAB and (match := re.fullmatch(r"/repository/commits/([0-9a-f]+)/statuses", rest)):
@@ -105,6 +109,36 @@ class FakeForge:
         if match := re.fullmatch(one, rest):
             return self._change(method, int(match[match.lastindex or 1]), body)
         return 404, {"message": "Not Found"}
+
+    def _pulls(self, method: str, number: int | None, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
+        lab = self.type is ForgeType.GITLAB
+        if number is not None:
+            pull = self.opened.get(number)
+            if pull is None:
+                return 404, {"message": "Not Found"}
+            if method != "GET":
+                pull["state"] = (
+                    "closed" if (body.get("state_event") == "close" or body.get("state") == "closed") else "?"
+                )
+            return 200, pull
+        if method == "GET":
+            branch = query.get("source_branch", [""])[0] or query.get("head", [""])[0].partition(":")[2]
+            found = [p for p in self.opened.values() if not branch or self._branch(p) == branch]
+            return 200, self._page(found, query)
+        self.number += 1
+        head, base = (body["source_branch"], body["target_branch"]) if lab else (body["head"], body["base"])
+        pull = {"id": self.number, "state": "opened" if lab else "open", "title": body["title"]}
+        where = f"{self.url}/{self.number}"
+        pull |= (
+            {"iid": self.number, "web_url": where, "source_branch": head, "target_branch": base}
+            if lab
+            else {"number": self.number, "html_url": where, "head": {"ref": head}, "base": {"ref": base}}
+        )
+        self.opened[self.number] = pull
+        return 201, pull
+
+    def _branch(self, pull: dict[str, Any]) -> str:
+        return str(pull["source_branch"] if self.type is ForgeType.GITLAB else pull["head"]["ref"])
 
     def _set(self, commit: str, body: Any) -> tuple[int, Any]:
         if commit not in self.commits:
