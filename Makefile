@@ -51,7 +51,7 @@ bench: install ## run the benchmarks of tests/bench (ratios, never part of the t
 
 test-agents: install ## try real coding agents from npm before the gate (they are kept in .agents)
 	@$(BIN)/python -m tests.agents
-	@$(BIN)/python -m pytest tests/agents/check_hooks.py -q -p no:cacheprovider -rs
+	@$(BIN)/python -m pytest tests/agents/check_hooks.py tests/agents/check_plugins.py -q -p no:cacheprovider -rs
 
 SEEDS ?= 1000
 MISSIONS ?= 2000

@@ -118,6 +118,7 @@ class Engine:
         restart_s: float | None = None,
     ) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {caller.token}", "Accept": "application/json", "User-Agent": "remit-mcp"}
+        headers["Remit-Channel"] = "mcp-proxy"
         content = None
         if body is not None:
             headers["Content-Type"] = "application/json"

@@ -363,7 +363,7 @@ async def test_the_protocol_is_described(bench: RunBench) -> None:
     of_runs = {"heartbeat", "progress", "usage", "artifacts", "tool-results", "complete", "fail", "inbox"}
     of_runs |= {"messages", "sub-agents", "terminate"}
     assert verbs == of_runs | {"authorize", "{decision_id}", "claims", "renew", "release", "log", "end"} | {
-        "claude", "openclaw", "{server}",
+        "claude", "openclaw", "{server}", "tools", "proposals",
     }  # fmt: skip
     complete = document["paths"]["/agent/v1/runs/{run}/complete"]["post"]
     assert complete["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/CompleteMessage")

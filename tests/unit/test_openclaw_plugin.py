@@ -1,5 +1,5 @@
 """The plugin of OpenClaw, as text: CI has no Node, so here stands what can be seen without running it.
-tests/agents/test_node_plugins.py runs it."""
+tests/agents/check_plugins.py runs it."""
 
 from __future__ import annotations
 
