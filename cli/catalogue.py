@@ -37,6 +37,7 @@ VERBS: dict[str, Verb] = {
         ("sync", "cli.verbs.sync", "Have the engine look at its source now"),
         ("worker", "cli.verbs.worker", "Work on this machine for an engine elsewhere"),
         ("hook", "cli.verbs.hook", "Put the tool calls of coding agents before the gate"),
+        ("mcp-proxy", "cli.verbs.mcp_proxy", "Serve the tools of an MCP server through the gate"),
     ),
     **_section(
         "Look",
@@ -60,6 +61,7 @@ VERBS: dict[str, Verb] = {
         ("cancel", "cli.verbs.cancel", "Give a mission up"),
         ("retry", "cli.verbs.retry", "Run a mission again, or its next attempt now"),
         ("assign", "cli.verbs.assign", "Give a mission to another agent"),
+        ("pin", "cli.verbs.pin", "Accept tools of an MCP server, as they are defined now"),
         ("confirm", "cli.verbs.confirm", "Release a plan that a guard holds back"),
         ("revert", "cli.verbs.revert", "Undo a commit of the specs by another commit"),
     ),

@@ -156,11 +156,34 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
         return _artifacts(resource)
     if resource.kind == "Session":
         return _section("Autonomy", limits.session_lines(resource.status, now))
-    if resource.kind in ("Agent", "Executor"):
+    if resource.kind == "Agent":
+        return [*_enforcement(resource, now), *_serving(resource)]
+    if resource.kind == "Executor":
         return _serving(resource)
     if resource.kind == "Budget":
         return _budget(resource, now)
     return []
+
+
+def _enforcement(resource: Resource, now: datetime) -> list[str]:
+    """How tightly it is held, and what its runs showed."""
+    status = resource.status
+    lines = [f"{status.get('enforcement', 'Observed')}: {status.get('enforcementMessage') or 'not looked at yet'}"]
+    runs = [
+        [
+            run["run"],
+            age(parse_time(run["at"]), now),
+            ", ".join(p["channel"] + (" (placed)" if p.get("placed") else "") for p in run.get("passages", ()))
+            or "none",
+            str(run.get("unasked", 0)),
+            run.get("sandbox") or "-",
+            run["executor"],
+        ]
+        for run in status.get("evidence", ())
+    ]
+    if runs:
+        lines += table(runs, ["RUN", "AGE", "CHANNELS", "UNASKED", "SANDBOX", "EXECUTOR"]).splitlines()
+    return _section("Enforcement", lines)
 
 
 def _budget(resource: Resource, now: datetime) -> list[str]:

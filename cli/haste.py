@@ -14,6 +14,9 @@ from typing import Any
 BRIEF = frozenset({"validate", "explain", "schema", "--help", "-h", "--version"})
 """First words of commands that start no thread and end soon, whatever they are given."""
 
+LASTING = frozenset({"run"})
+"""First words of commands that load much and then last: they call ``settled`` when they have loaded it."""
+
 _UNUSED = ("secrets", "subprocess", "platform", "importlib.metadata")
 
 
@@ -21,11 +24,20 @@ def begin(words: Sequence[str]) -> None:
     """To be called before anything else is imported; ``words`` are the arguments of the command."""
     # Searching every installed package for plugins of pydantic takes longer than most verbs, and Remit uses none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    if not words or words[0] in BRIEF:
+    first = words[0] if words else "--help"
+    if first in BRIEF or first in LASTING:
         gc.disable()
+    if first in BRIEF:
         for name in _UNUSED:
             if name not in sys.modules:
                 sys.modules[name] = Later(name)
+
+
+def settled() -> None:
+    """To be called by a command that lasts: from here on garbage is collected, and what was loaded is not looked
+    through each time."""
+    gc.freeze()
+    gc.enable()
 
 
 def end() -> None:

@@ -37,6 +37,7 @@ from controllers.reconcilers import (
     sessions,
     sub_agents,
     todos,
+    tool_servers,
     unreconciled,
     waivers,
 )
@@ -220,8 +221,13 @@ class Term:
             await wait_for_any(self.clock, POLL_S, life.stopping, self._changed)
             self._changed.clear()
             try:
-                if await self._version() == cursor and not behind:
+                version = await self._version()
+                if version == cursor and not behind:
                     continue
+                if version < cursor:  # a standby took over that lacks the last commits: numbers are given out anew
+                    log.warning("the store went back from version %d to %d: everything is looked at", cursor, version)
+                    cursor, behind = version, True
+                    self._recall.begin(version)
                 cursor, changes, wakes = await self.blocking.run(self._read_changes, cursor)
                 self._recall.take_in(changes)
                 if behind:  # what was learnt before the fault may have woken nobody: look at everything once
@@ -405,6 +411,7 @@ def make_reconcilers(
         "Source": _rests,
         sub_agents.KIND: sub_agents.reconcile,
         "Todo": todos.reconcile,
+        "ToolServer": tool_servers.reconcile,
         "Waiver": waivers.reconcile,
     }
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from decisions import enforcement
 from decisions.holds import Held
 from decisions.meters import BUILT_IN, Meter
 from decisions.mission_facts import Note
 from decisions.serving import Trial, explain, fields, trial
-from schemas.agent import AgentReason, AgentSpec, AgentStatus, UpdatePolicy
+from schemas.agent import AgentReason, AgentSpec, AgentStatus, RunEvidence, UpdatePolicy
 from schemas.base import Key, ObjectRef
 from schemas.conditions import Conditions, is_true, set_condition
 from schemas.event import EventType
@@ -57,7 +58,8 @@ class AgentFacts:
     ``disruption`` is the class of what changed between the effective generation and the current one. ``in_use_by``
     names missions that are declared for it and not finished. ``last_good`` is None when nothing older can serve;
     ``effective_executor`` is what the effective generation names. ``used_share`` of the limit ``fullest`` is spent or
-    reserved, more than of any other."""
+    reserved, more than of any other. ``executor_version`` is namespace/name@generation of its executor, and
+    ``evidence`` what its runs showed, newest first."""
 
     key: Key
     generation: int
@@ -77,6 +79,8 @@ class AgentFacts:
     trial: Trial
     last_good: LastGood | None
     effective_executor: ObjectRef | None
+    executor_version: str = ""
+    evidence: tuple[RunEvidence, ...] = ()
     used_share: float = 0.0
     fullest: Meter | None = None
 
@@ -109,6 +113,9 @@ def decide(facts: AgentFacts, now: datetime) -> AgentDecision:
         problem = ""
     if facts.deleting_since is not None and now >= facts.deleting_since + DRAIN_DEADLINE:
         cancel = tuple((r.key, "AgentDeleted") for r in facts.runs if not r.cancel_requested)
+    held_by = enforcement.judge(facts.evidence, facts.executor_version, now)
+    if held_by.level is not status.enforcement:
+        notes.append(Note(EventType.ENFORCEMENT_CHANGED, held_by.level, held_by.message, {"was": status.enforcement}))
     beats = [r.last_heartbeat_at or r.started_at for r in facts.runs]
     latest = max((b for b in beats if b is not None), default=None)
     status = status.model_copy(
@@ -123,12 +130,16 @@ def decide(facts: AgentFacts, now: datetime) -> AgentDecision:
             "spend": facts.spend,
             "spend_today": facts.spend_today,
             "last_heartbeat_time": _later(status.last_heartbeat_time, latest),
+            "enforcement": held_by.level,
+            "enforcement_message": held_by.message,
             "last_handled_reconcile": token if asked else status.last_handled_reconcile,
         }
     )
     conditions, wake = _conditions(facts, status, now, draining=draining, pending=pending, last_good=problem)
     if facts.trial.until is not None:
         wake = min(wake, facts.trial.until) if wake is not None else facts.trial.until
+    if held_by.until is not None:
+        wake = min(wake, held_by.until) if wake is not None else held_by.until
     if facts.deleting_since is not None and facts.runs:
         deadline = facts.deleting_since + DRAIN_DEADLINE
         wake = deadline if wake is None and now < deadline else wake

@@ -113,8 +113,8 @@ _ORDER = {
     kind: position
     for position, kind in enumerate(
         (
-            "Tenant", "Project", "Provider", "Executor", "Policy", "Budget", "Waiver", "Agent", "Channel", "Goal",
-            "Todo", "Mission", "Schedule", "Source", "Hold", "ApprovalDecision", "Confirmation",
+            "Tenant", "Project", "Provider", "Executor", "Policy", "ToolServer", "Budget", "Waiver", "Agent", "Channel",
+            "Goal", "Todo", "Mission", "Schedule", "Source", "Hold", "ApprovalDecision", "Confirmation",
         )
     )
 }  # fmt: skip

@@ -45,23 +45,28 @@ def references(namespace: str, spec: Mapping[str, Any]) -> list[Reference]:
 _FREE_FORM = {"input", "podTemplate", "inputSchema", "outputSchema", "args"}
 
 
-def _walk(node: Any, path: tuple[str | int, ...], namespace: str, found: list[Reference]) -> None:
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            here = (*path, name)
-            if name in _FREE_FORM:
-                continue
-            if name in _REF_FIELDS and isinstance(value, Mapping):
-                found.append(Reference(here, _target(_REF_FIELDS[name], value, namespace)))
-            elif name in _REF_LISTS and isinstance(value, list | tuple):
-                for index, item in enumerate(value):
-                    if isinstance(item, Mapping):
-                        found.append(Reference((*here, index), _target(_REF_LISTS[name], item, namespace)))
-            else:
-                _walk(value, here, namespace, found)
-    elif isinstance(node, list | tuple):
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""Most of a spec is of these, and names nothing."""
+
+
+def _walk(node: Mapping[str, Any] | Iterable[Any], path: tuple[str | int, ...], namespace: str,
+          found: list[Reference]) -> None:  # fmt: skip
+    if not isinstance(node, dict | Mapping):
         for index, item in enumerate(node):
-            _walk(item, (*path, index), namespace, found)
+            if isinstance(item, dict | Mapping | list | tuple):
+                _walk(item, (*path, index), namespace, found)
+        return
+    for name, value in node.items():
+        if type(value) in _PLAIN or name in _FREE_FORM:
+            continue
+        if name in _REF_FIELDS and isinstance(value, dict | Mapping):
+            found.append(Reference((*path, name), _target(_REF_FIELDS[name], value, namespace)))
+        elif name in _REF_LISTS and isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                if isinstance(item, dict | Mapping):
+                    found.append(Reference((*path, name, index), _target(_REF_LISTS[name], item, namespace)))
+        elif isinstance(value, dict | Mapping | list | tuple):
+            _walk(value, (*path, name), namespace, found)
 
 
 def _target(kind: str, ref: Mapping[str, Any], namespace: str) -> Key:

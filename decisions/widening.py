@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from decisions import widening_policies
+from decisions import widening_policies, widening_tools
 from decisions.widening_words import flat, looser_duration, looser_number, more
 
 _LEVELS = {"Intern": 0, "Specialist": 1, "Lead": 2}
@@ -196,7 +196,9 @@ def _executor(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str
     if old is None:
         return []
     before, after = old.get("sandbox", {}), new.get("sandbox", {})
-    return [
+    was, is_ = (spec.get("command", {}).get("hook") for spec in (old, new))
+    found = [f"command.hook: {was} -> {is_ or 'none'}"] if was and was != is_ else []
+    return found + [
         f"sandbox.{name} grows: {', '.join(sorted(set(after.get(name, ())) - set(before.get(name, ()))))}"
         for name in ("readPaths", "writePaths")
         if set(after.get(name, ())) - set(before.get(name, ()))
@@ -227,6 +229,7 @@ _CHECKS = {
     "Mission": _mission,
     "Policy": widening_policies.widenings,
     "Tenant": _tenant,
+    "ToolServer": widening_tools.widenings,
     "Waiver": _waiver,
     "Executor": _executor,
     "Hold": _hold,

@@ -11,6 +11,7 @@ from schemas.base import Bool, Int, JsonObject, Model, Name, ObjectRef, StatusMo
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
 from schemas.mission import Spend
+from schemas.passage import Passage
 from schemas.proposal import Proposals
 from schemas.quantities import Duration, PositiveDuration, Time
 from schemas.user_schema import require_json_schema
@@ -51,10 +52,10 @@ class UpdatePolicy(StrEnum):
 class Enforcement(StrEnum):
     """How tightly its acts are held, from evidence."""
 
-    OBSERVED = "Observed"
-    ADVISED = "Advised"
-    GATED = "Gated"
-    CONTAINED = "Contained"
+    OBSERVED = "Observed"  # none of its calls was put before the gate
+    ADVISED = "Advised"  # calls were, by a place that is its own or that it can go around
+    GATED = "Gated"  # all that is known of were, by a place that the engine put there
+    CONTAINED = "Contained"  # Gated, and its program was started in a sandbox
 
 
 class ModelChoice(Model):
@@ -215,6 +216,17 @@ class Spawned(StatusModel):
     ending: str = Field("", description="Why it is being ended.")
 
 
+class RunEvidence(StatusModel):
+    """What one of its runs shows of how tightly it is held."""
+
+    run: Name = Field(description="The run.")
+    executor: str = Field(description="namespace/name@generation of the executor that it was started by.")
+    at: Time = Field(description="When it ended; when it started, while it is open.")
+    passages: tuple[Passage, ...] = Field((), description="Places at which its calls were put before the gate.")
+    unasked: int = Field(0, description="Calls that it reported, and that nobody had put before the gate.")
+    sandbox: str = Field("", description="What the engine started its program in; empty for nothing.")
+
+
 class AgentStatus(StatusModel):
     """How it fares."""
 
@@ -239,6 +251,8 @@ class AgentStatus(StatusModel):
     last_heartbeat_time: Time | None = Field(None, description="Latest sign of life.")
     last_run_time: Time | None = Field(None, description="When a run last ended.")
     enforcement: Enforcement = Field(Enforcement.OBSERVED, description="How tightly its acts are held.")
+    enforcement_message: str = Field("", description="What that rests on.")
+    evidence: tuple[RunEvidence, ...] = Field((), description="Its latest runs that used tools, newest first.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
     spawned: Spawned | None = Field(None, description="Of a sub-agent: who spawned it, and when it ends.")
 

@@ -39,6 +39,7 @@ class AlertType(StrEnum):
     OUTCOME_UNKNOWN = "OutcomeUnknown"  # a worker vanished and nobody can know what it did
     SECURITY_VIOLATION = "SecurityViolation"  # somebody tried what they may not: forged, stale or foreign credentials
     POLICY_VIOLATION = "PolicyViolation"  # an agent did what was denied
+    TOOLS_QUARANTINED = "ToolsQuarantined"  # a tool server offers tools that nobody has accepted, or changed ones
     SYNC_FAILED = "SyncFailed"  # a source cannot be read, or a unit does not compile
     FIELD_FIGHT = "FieldFight"  # something outside keeps changing a declared field
     EFFECT_FAILED = "EffectFailed"  # an outside act was given up

@@ -53,6 +53,7 @@ class EventType(StrEnum):
     ARTIFACT_ADDED = "ArtifactAdded"  # the agent handed in a deliverable or evidence
     USAGE_RECORDED = "UsageRecorded"  # cost or tokens were booked
     CALL_DECIDED = "CallDecided"  # an agent asked to use a tool, and was answered
+    ENFORCEMENT_CHANGED = "EnforcementChanged"  # the runs of an agent show that it is held tighter, or less tightly
     CALL_ENDED = "CallEnded"  # the result of a tool call was reported, or its run ended without one
     RETRY_SCHEDULED = "RetryScheduled"  # another attempt will follow
     CANCEL_REQUESTED = "CancelRequested"  # the worker was told to stop
@@ -85,6 +86,7 @@ class EventType(StrEnum):
     ENGINE_STARTED = "EngineStarted"  # a `remit run` took the store
     ENGINE_STOPPED = "EngineStopped"  # it drained and left
     EFFECT_FAILED = "EffectFailed"  # an outside act failed and is tried again, or was given up
+    TOOLS_CHANGED = "ToolsChanged"  # a tool server offers something else, or other tools of it are accepted
     ALERT_RAISED = "AlertRaised"  # something needs attention
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -37,6 +38,35 @@ class OutputFormat(StrEnum):
     OPEN_CODE_JSONL = "OpenCodeJsonl"  # opencode run --format json
 
 
+class HookedProgram(StrEnum):
+    """A coding agent that takes a hook before each tool call."""
+
+    CLAUDE = "Claude"  # Claude Code, claude
+    CODEX = "Codex"  # Codex CLI, codex
+    GEMINI = "Gemini"  # Gemini CLI, gemini
+    OPEN_CODE = "OpenCode"  # OpenCode, opencode
+    CURSOR = "Cursor"  # Cursor's CLI, cursor-agent
+
+
+_PROGRAMS = {HookedProgram.CURSOR: "cursor-agent"}
+_HOMES = ("HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "GEMINI_CLI_HOME", "OPENCODE_CONFIG_DIR", "XDG_CONFIG_HOME")
+_SWITCHES = {
+    HookedProgram.CLAUDE: ("--bare", "--safe-mode", "--settings", "--setting-sources"),
+    HookedProgram.OPEN_CODE: ("--pure",),
+}
+"""Arguments that take hooks away, or that say where settings are read."""
+_TRUST = "--dangerously-bypass-hook-trust"
+
+
+def hooked_at(program: HookedProgram, argv: Sequence[str]) -> int:
+    """Where in ``argv`` the program stands, after what starts it. Raises ValueError."""
+    name = _PROGRAMS.get(program, program.value.lower())
+    for index, word in enumerate(argv):
+        if word.rpartition("/")[2] == name:
+            return index
+    raise ValueError(f"argv names no {name}, which hook {program} is for")
+
+
 Argument = Annotated[str, StringConstraints(max_length=32_768, pattern=r"^[^\x00]*$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s\x00-\x1f]+$", max_length=2048)]
 
@@ -52,10 +82,29 @@ class Command(Model):
     )
     env: tuple[EnvVar, ...] = Field((), description="Its environment, beside the few variables that Remit sets.")
     output_format: OutputFormat = Field(OutputFormat.REMIT, description="How its output is read.")
+    hook: HookedProgram | None = Field(
+        None, description="Coding agent whose tool calls are put before the gate, by a hook in the run's own settings."
+    )
     stop_grace: Duration = Field("10s", description="Between the request to stop and the kill.")  # type: ignore[assignment]
     max_output: Int = Field(
         10_485_760, ge=1024, le=1_073_741_824, description="Bytes kept of each of its two output streams."
     )
+
+    @model_validator(mode="after")
+    def _hookable(self) -> Self:
+        program = self.hook
+        if program is None:
+            return self
+        hooked_at(program, self.argv)
+        off = [word for word in self.argv if word.partition("=")[0] in _SWITCHES.get(program, ())]
+        if off:
+            raise ValueError(f"{off[0]} does not go with hook {program}: it decides whether the hook runs")
+        if program is HookedProgram.CODEX and _TRUST not in self.argv:
+            raise ValueError(f"hook Codex needs {_TRUST} in argv: codex skips a hook that nobody reviewed")
+        moved = [variable.name for variable in self.env if variable.name in _HOMES]
+        if moved:
+            raise ValueError(f"{moved[0]} does not go with hook {program}: the hook lies in the run's own HOME")
+        return self
 
 
 class HttpResult(StrEnum):
@@ -179,6 +228,8 @@ class ExecutorSpec(Model):
     @model_validator(mode="after")
     def _one_block(self) -> Self:
         wanted = _BLOCKS[self.type]
+        if self.pull is not None and self.pull.command is not None and self.pull.command.hook is not None:
+            raise ValueError("pull.command takes no hook: it is put in by the engine that starts the program")
         for block in _BLOCKS.values():
             given = getattr(self, block) is not None
             field = _WIRE_NAMES[block]

@@ -196,6 +196,13 @@ class ToolResultMessage(Message):
     decision_id: str | None = Field(
         None, min_length=1, max_length=64, description="The decision that allowed it; ends its reservation."
     )
+    call_key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Key that the call was asked for with, where the decision is not known; without either, an open"
+        " call of that tool and argsDigest is taken.",
+    )
     usd: Cost | None = Field(None, description="What the call cost; absent: what was estimated is booked.")
     ok: bool = Field(description="Whether it succeeded.")
     error: str | None = Field(None, description="What it said when it failed.")

@@ -59,6 +59,7 @@ NAMES: tuple[KindName, ...] = (
         ("Executor", "executors", ("ex",), "executor"),
         ("Provider", "providers", ("pv",), "provider"),
         ("Policy", "policies", ("pol",), "policy"),
+        ("ToolServer", "toolservers", ("ts",), "tool_server"),
         ("Waiver", "waivers", ("wv",), "waiver"),
         ("Budget", "budgets", ("bud",), "budget"),
         ("Goal", "goals", ("gl",), "goal"),

@@ -10,6 +10,7 @@ from schemas.base import Int, Model, Name, ObjectRef, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, KindInfo, ObjectClass
 from schemas.mission import Artifact, Spend
+from schemas.passage import Passage
 from schemas.quantities import Duration, Money, Time
 
 
@@ -129,6 +130,8 @@ class RunStatus(StatusModel):
     artifacts: tuple[Artifact, ...] = Field((), description="Everything handed in.")
     session_id: str | None = Field(None, description="The agent program's own session, to resume.")
     tool_calls: int = Field(0, description="Tool calls it reported.")
+    unasked_calls: int = Field(0, description="Of these, the ones that nobody had put before the gate.")
+    passages: tuple[Passage, ...] = Field((), description="Places at which its calls were put before the gate.")
     cancel_requested_at: Time | None = Field(None, description="Since when it is being told to stop.")
     cancel_reason: str = Field("", description="Why it is being told to stop.")
     token_revoked_at: Time | None = Field(None, description="Since when its token counts no more, before its end.")

@@ -10,6 +10,7 @@ from schemas.base import JsonObject, Model, ObjectRef, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, KindInfo, ObjectClass
 from schemas.mission import Spend
+from schemas.passage import CallChannel
 from schemas.policy import Risk, Verdict
 from schemas.quantities import Time
 
@@ -37,6 +38,10 @@ class ToolCallSpec(Model):
     target: str = Field("", description="What it acts on: a file, host, address or command.")
     estimate: Spend | None = Field(None, description="What the agent thinks it will cost.")
     idempotency_key: str = Field(description="The same call again has the same key and gets the same answer.")
+    channel: CallChannel | None = Field(None, description="Where it was put before the gate.")
+    placed: bool = Field(
+        False, description="Whether the engine put that place there: it proved itself with a token of its own."
+    )
 
 
 class ToolCallReason(StrEnum):
@@ -75,6 +80,7 @@ class ToolCallStatus(StatusModel):
     expires_at: Time | None = Field(None, description="The leave ends then.")
     started_at: Time | None = Field(None, description="When it was asked for.")
     ended_at: Time | None = Field(None, description="When its result was reported.")
+    duration_ms: int | None = Field(None, description="How long it took, as reported.")
     output_digest: str = Field("", description="sha256:<hex> of its output.")
     error_signature: str = Field("", description="What makes two failures the same.")
     spend: Spend = Field(default_factory=Spend, description="What it used.")
@@ -99,6 +105,7 @@ KIND = KindInfo(
         Column("RISK", "status.risk"),
         Column("TARGET", "spec.target", wide=True),
         Column("RULE", "status.rule", wide=True),
+        Column("CHANNEL", "spec.channel", wide=True),
         Column("COST", "status.spend.usd", "money", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),
     ),

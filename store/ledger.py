@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from operator import attrgetter
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from schemas.errors import Conflict, NotFound
 from store.codec import bounded, clean, dump, from_micros, load_object, to_micros
-from store.contract import NOTHING, Amounts, Balance, EntryKind, LedgerEntry
+from store.contract import Amounts, Balance, EntryKind, LedgerEntry
 from store.session import Row, Session, Statement
 from store.tables import BIGINT, COUNTED, HELD, TEXT, balances, ledger_entries, ledger_postings, reservations
 
@@ -44,9 +46,11 @@ _END = Statement(sa.delete(reservations).where(_r.key == bindparam("at_key")))
 _ENDED_BY = Statement(sa.select(_e.key).where(_e.reservation == bindparam("key")))
 _ACCOUNT: sa.BindParameter[str] = bindparam("at_account")
 _BALANCE = Statement(sa.select(*(balances.c[name] for name in _SUMS)).where(balances.c.account == _ACCOUNT))
-_TO: dict[str, sa.BindParameter[int]] = {name: bindparam(f"to_{name}") for name in _SUMS}
-_NEW_BALANCE = Statement(sa.insert(balances).values(account=_ACCOUNT, **_TO))
-_SET_BALANCE = Statement(sa.update(balances).where(balances.c.account == _ACCOUNT).values(_TO))
+_TO = tuple(f"to_{name}" for name in _SUMS)
+_ALL_SUMS: dict[str, sa.BindParameter[int]] = {name: bindparam(to) for name, to in zip(_SUMS, _TO, strict=True)}
+_NEW_BALANCE = Statement(sa.insert(balances).values(account=_ACCOUNT, **_ALL_SUMS))
+_SET_BALANCE = Statement(sa.update(balances).where(balances.c.account == _ACCOUNT).values(_ALL_SUMS))
+_sums = attrgetter(*COUNTED)
 _ALL = Statement(sa.select(*_ENTRY).order_by(_e.seq).limit(bindparam("limit")))
 _OF_ACCOUNT = Statement(
     sa.select(*_ENTRY)
@@ -131,7 +135,7 @@ class LedgerWrites(LedgerReads):
         if clean(entry.key) in self._posted or self._session.row(_GET, {"key": entry.key}, apart=True) is not None:
             return False
         reserved = self._reservation(entry) if entry.kind in (EntryKind.SETTLE, EntryKind.RELEASE) else None
-        accounts = list(dict.fromkeys(entry.accounts))
+        accounts = list(dict.fromkeys(map(clean, entry.accounts)))
         session = self._session
         row = {
             "key": entry.key,
@@ -142,16 +146,18 @@ class LedgerWrites(LedgerReads):
             "note": dump(entry.note),
         }
         session.insert(_INSERT, row)
-        self._posted.add(clean(entry.key))
-        for place, account in enumerate(accounts):
-            session.insert(_POST, {"account": account, "at_key": entry.key, "place": place})
+        key = clean(entry.key)
+        self._posted.add(key)
+        session.insert_many(
+            _POST, [{"account": account, "at_key": key, "place": place} for place, account in enumerate(accounts)]
+        )
         if reserved is not None:
             session.update(_END, {"at_key": reserved.key})
             session.memory.reservations.pop(reserved.key, None)
             self._move(reserved.accounts, reserved=-reserved.amounts)
         if entry.kind is EntryKind.RESERVE:
-            session.insert(_OPEN, {"at_key": entry.key})
-            session.memory.reservations.pop(clean(entry.key), None)
+            session.insert(_OPEN, {"at_key": key})
+            session.memory.reservations.pop(key, None)
             self._move(accounts, reserved=entry.amounts)
         elif entry.kind is EntryKind.SETTLE:
             self._move(accounts, spent=entry.amounts)
@@ -170,19 +176,19 @@ class LedgerWrites(LedgerReads):
         return reserved
 
     def _move(
-        self,
-        accounts: Iterable[str],
-        *,
-        spent: Amounts = NOTHING,
-        reserved: Amounts = NOTHING,
-        granted: Amounts = NOTHING,
-    ) -> None:
+        self, accounts: Iterable[str], *, spent: Amounts | None = None, reserved: Amounts | None = None,
+        granted: Amounts | None = None,
+    ) -> None:  # fmt: skip
+        """Add to sums of accounts, whose names are clean."""
         memory = self._session.memory
-        for account in map(clean, accounts):
+        for account in accounts:
             was = self.balance(account)
             memory.unwritten.add(account)
             memory.balances[account] = Balance(
-                account, was.spent + spent, was.reserved + reserved, was.granted + granted
+                account,
+                was.spent if spent is None else was.spent + spent,
+                was.reserved if reserved is None else was.reserved + reserved,
+                was.granted if granted is None else was.granted + granted,
             )
 
     def write_balances(self) -> None:
@@ -191,8 +197,10 @@ class LedgerWrites(LedgerReads):
         written, memory.unwritten = memory.unwritten, set()
         for account in sorted(written):
             found = memory.balances[account]
-            sums = [getattr(held, unit) for held in (found.spent, found.reserved, found.granted) for unit in COUNTED]
-            row = {"at_account": account, **{f"to_{name}": value for name, value in zip(_SUMS, sums, strict=True)}}
+            row: dict[str, Any] = dict(
+                zip(_TO, (*_sums(found.spent), *_sums(found.reserved), *_sums(found.granted)), strict=True)
+            )
+            row["at_account"] = account
             if account in memory.accounts:
                 self._session.update(_SET_BALANCE, row)
             else:

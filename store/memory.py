@@ -13,7 +13,7 @@ from enum import Enum
 
 from schemas.base import Key
 from schemas.resource import Resource
-from store.contract import Balance, LedgerEntry
+from store.contract import Balance, LedgerEntry, SpecRevision
 
 MOST = 2_000
 """Objects, or accounts, that are known at a time."""
@@ -35,9 +35,11 @@ UNKNOWN = Unknown.UNKNOWN
 
 
 class Memory:
-    """Objects, short lists of them, balances and open reservations. Not for several threads."""
+    """Objects, short lists of them, specs, balances, open reservations and timers. Not for several threads."""
 
-    __slots__ = ("_by_uid", "_lists", "_uids", "accounts", "balances", "reservations", "unwritten")
+    __slots__ = (
+        "_by_uid", "_lists", "_uids", "accounts", "balances", "reservations", "specs", "timers", "unwritten",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._uids: dict[Key, str] = {}  # "" where there is no object
@@ -49,6 +51,9 @@ class Memory:
         self.unwritten: set[str] = set()
         """Those of ``balances`` whose row does not say the same yet."""
         self.reservations: dict[str, LedgerEntry | None] = {}
+        self.specs: dict[tuple[str, int], SpecRevision] = {}
+        self.timers: dict[tuple[Key, str], int | None] = {}
+        """When they are due, by key and purpose; None where there is none."""
 
     @property
     def full(self) -> bool:
@@ -64,8 +69,9 @@ class Memory:
         if len(self.balances) >= MOST:
             self.balances.clear()
             self.accounts.clear()
-        if len(self.reservations) >= MOST:
-            self.reservations.clear()
+        for known in (self.reservations, self.specs, self.timers):
+            if len(known) >= MOST:
+                known.clear()
 
     def get(self, key: Key) -> Resource | Unknown | None:
         """The object of that key, None when there is none."""

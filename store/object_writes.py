@@ -127,7 +127,8 @@ class ObjectWrites(RememberedObjects):
         wrote it."""
         if declared.kind not in RECORDS and not manager.startswith("controller/"):
             return declared
-        return replace(declared, spec=self._mask(declared.spec, declared.namespace))
+        spec = self._mask(declared.spec, declared.namespace)
+        return declared if spec is declared.spec else replace(declared, spec=spec)
 
     def put_spec(
         self, current: Resource, declared: Declared, *, manager: str | None = None, unit: str | None = None

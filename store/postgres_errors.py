@@ -34,6 +34,8 @@ def translate(error: Exception, address: Address) -> StoreError:
         return AlreadyExists(f"{address.place}: {text}")
     if code.startswith("23"):
         return StoreError(f"{address.place} refused a write: {text}")
+    if code == "0A000" and "recovery" in text:
+        code = "25006"  # what a standby says to a transaction that is begun for writing
     for length in (5, 3, 2):
         if code[:length] in _UNAVAILABLE:
             return StoreUnavailable(_UNAVAILABLE[code[:length]].format(place=address.place, text=text))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from schemas.base import Key
 from schemas.resource import Resource
 from store.codec import clean
+from store.contract import SpecRevision
 from store.memory import UNKNOWN, Memory
 from store.objects import ObjectReads
 
@@ -46,6 +47,13 @@ class RememberedObjects(ObjectReads):
             found |= there
             for key in asked:
                 _learn(memory, key, there.get(key))
+        return found
+
+    def spec_at(self, uid: str, generation: int) -> SpecRevision | None:
+        known = self._session.memory.specs
+        found = known.get((uid, generation)) or super().spec_at(uid, generation)
+        if found is not None:
+            known[uid, generation] = found
         return found
 
     def objects(

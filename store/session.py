@@ -132,6 +132,11 @@ class Session:
         self._hold()
         return params
 
+    def insert_many(self, statement: Statement, rows: Sequence[Params]) -> None:
+        """``insert`` for each; their texts are clean already."""
+        self._inserts.setdefault(statement, []).extend(rows)
+        self._hold(len(rows))
+
     def update(self, statement: Statement, params: Params) -> None:
         """Change or delete one row that is there, after every insert and in the order of the updates."""
         if not self._updates or self._updates[-1][0] is not statement:
@@ -139,9 +144,9 @@ class Session:
         self._updates[-1][1].append(_cleaned(params))
         self._hold()
 
-    def _hold(self) -> None:
+    def _hold(self, rows: int = 1) -> None:
         self.wrote = True
-        self._held += 1
+        self._held += rows
         if self._held >= _MOST_HELD:
             self.flush()
 

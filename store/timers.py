@@ -59,15 +59,26 @@ class TimerWrites(TimerReads):
     """The part of Transaction that concerns timers."""
 
     def set_timer(self, key: Key, purpose: str, due_at: datetime) -> None:
-        params = _params(key, purpose) | {"due": to_micros(due_at)}
-        before = self._session.row(_GET, params)
+        due = to_micros(due_at)
+        params = _params(key, purpose) | {"due": due}
+        before = self._due(key, purpose)
         if before is None:
             self._session.run(_INSERT, params)
-        elif before[0] != params["due"]:
+        elif before != due:
             self._session.run(_MOVE, params)
+        self._session.memory.timers[key, purpose] = due
 
     def clear_timer(self, key: Key, purpose: str) -> None:
-        self._session.run(_DELETE, _params(key, purpose))
+        if self._due(key, purpose) is not None:
+            self._session.run(_DELETE, _params(key, purpose))
+        self._session.memory.timers[key, purpose] = None
+
+    def _due(self, key: Key, purpose: str) -> int | None:
+        known = self._session.memory.timers
+        if (key, purpose) not in known:
+            row = self._session.row(_GET, _params(key, purpose), apart=True)
+            known[key, purpose] = None if row is None else int(row[0])
+        return known[key, purpose]
 
 
 def _params(key: Key, purpose: str) -> dict[str, object]:

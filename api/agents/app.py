@@ -17,10 +17,13 @@ from api.agents.callers import Callers
 from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimEndpoints, ClaimVerb, WorkerTokens
 from api.agents.decisions import DecisionEndpoints
 from api.agents.direct import Direct
+from api.agents.hook_routes import add_hook_routes
+from api.agents.hooks import HookEndpoints
 from api.agents.limits import AgentLimits, LoadLimit, Places, TokenBuckets
 from api.agents.proposals import ProposalEndpoints
 from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
 from api.agents.sub_agents import SubAgentWrites
+from api.agents.tool_servers import ToolServerEndpoints
 from api.agents.wakes import POLL_S, Wakes
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
@@ -37,6 +40,7 @@ from schemas.authorize import Decision
 from schemas.errors import RemitError
 from schemas.proposing import ProposalList
 from schemas.protocol import Inbox, SubAgents
+from schemas.tool_listing import ServerView
 from store.contract import Store
 
 AUTHORIZE = "/agent/v1/authorize"
@@ -81,10 +85,14 @@ def create_app(
         store, files, sub_agents=SubAgentWrites(store, tokens, stops), callers=callers,
         bodies=bodies, places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
     )  # fmt: skip
+    gate = gate or Gate(stops=stops, limits=(autonomy.limit,))
     decisions = DecisionEndpoints(
-        store, gate or Gate(stops=stops, limits=(autonomy.limit,)), callers=callers, bodies=bodies, places=places,
+        store, gate, callers=callers, bodies=bodies, places=places,
         polls=polls, clock=clock, blocking=blocking, wakes=wakes,
     )  # fmt: skip
+    tool_servers = ToolServerEndpoints(store, gate, callers=callers, bodies=bodies, places=places, blocking=blocking)
+
+    hooks = HookEndpoints(store, decisions, callers=callers, bodies=bodies, places=places, blocking=blocking)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -150,6 +158,24 @@ def create_app(
     ) -> Response:
         """The decision. Answers at once unless a person is asked. A leave is used up by the answer that says allow."""
         return await decisions.decision(request, decision_id, wait)
+
+    @app.get(
+        "/agent/v1/tool-servers/{server}",
+        summary="Ask how a tool server is declared",
+        operation_id="tool-server",
+        response_model=ServerView,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 409, 422, 429, 503),
+    )
+    async def tool_server(request: Request, server: str) -> Response:
+        """What a proxy needs to reach it, and which of its tools are accepted. Secrets stand in it by reference."""
+        return await tool_servers.view(request, server)
+
+    @app.post("/agent/v1/tool-servers/{server}/tools", **openapi.tools_options())
+    async def server_tools(request: Request, server: str) -> Response:
+        return await tool_servers.tools(request, server)
+
+    add_hook_routes(app, hooks)
 
     proposals = ProposalEndpoints(store, proposer, callers=callers, bodies=bodies, places=places, blocking=blocking)
 

@@ -52,9 +52,11 @@ class Bodies:
         self._large = asyncio.Semaphore(limits.large_bodies)
 
     @asynccontextmanager
-    async def read(self, request: Request, *, large: bool) -> AsyncIterator[bytes]:
-        """The body, which is let go of after the block. Raises Problem (408, 411, 413, 415, 503)."""
-        _require_json(request)
+    async def read(self, request: Request, *, large: bool, named: bool = True) -> AsyncIterator[bytes]:
+        """The body, which is let go of after the block; ``named``: it has to say that it is JSON. Raises Problem (408,
+        411, 413, 415, 503)."""
+        if named:
+            _require_json(request)
         limits = self._limits
         length = _content_length(request)
         limit = limits.large_body if large else limits.small_body

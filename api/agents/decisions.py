@@ -23,6 +23,7 @@ from controllers.runtime.clock import Clock, wait_for_any
 from schemas.authorize import AuthorizeMessage, Decision, DecisionWord, Estimate
 from schemas.errors import NotFound, Refused
 from schemas.mission import Spend
+from schemas.passage import Passage
 from store.contract import Store
 
 _SMALL = 16 * 1024
@@ -58,30 +59,49 @@ class DecisionEndpoints:
 
     async def authorize(self, request: Request) -> Response:
         """Decide one call. Raises Problem, RemitError (see ``runs.to_problem``)."""
-        run_uid = self._callers.run_of(request)  # whether that run may still ask is looked at where it is decided
+        run_uid, passage = self._callers.asker(request)  # whether that run may still ask is looked at on deciding
         key = named_key(request)
         with self._places.taken(run_uid):
             async with self._bodies.read(request, large=False) as body:
-                asked = await self._read(body, key)
-                try:
-                    decision = await self._batches.decide(run_uid, asked)
-                except NotFound:
-                    raise dead_token("its run does not exist any more") from None
-                except Refused as refused:
-                    if refused.reason != KEY_DEAD:
-                        raise
-                    raise dead_token(str(refused)) from None
+                asked = await self._read(body, key, passage)
+                decision = await self._decide(run_uid, asked)
         return answer_with(decision)
 
-    async def _read(self, body: bytes, key: str | None) -> Asked:
+    async def settle(self, request: Request, run_uid: str, asked: Asked, wait_s: float) -> Decision:
+        """Decide one call, and wait up to ``wait_s`` seconds for what a person says. Raises Problem, RemitError (see
+        ``runs.to_problem``)."""
+        until = self._clock.monotonic() + wait_s
+        decision = await self._decide(run_uid, asked)
+        while decision.decision is DecisionWord.ASK:
+            left = int(until - self._clock.monotonic())
+            if left < 1 or self._wakes.closing.is_set() or await request.is_disconnected():
+                break
+            if decision.authorize_again:
+                decision = await self._decide(run_uid, asked)
+                continue
+            caller = await self._callers.open(run_uid)
+            decision = await self._wait(request, caller, decision.decision_id, left)
+        return decision
+
+    async def _decide(self, run_uid: str, asked: Asked) -> Decision:
+        try:
+            return await self._batches.decide(run_uid, asked)
+        except NotFound:
+            raise dead_token("its run does not exist any more") from None
+        except Refused as refused:
+            if refused.reason != KEY_DEAD:
+                raise
+            raise dead_token(str(refused)) from None
+
+    async def _read(self, body: bytes, key: str | None, passage: Passage) -> Asked:
         if len(body) <= _SMALL:
-            return _asked(parse(AuthorizeMessage, body), key)
-        return await self._blocking.run(lambda: _asked(parse(AuthorizeMessage, body), key))
+            return _asked(parse(AuthorizeMessage, body), key, passage)
+        return await self._blocking.run(lambda: _asked(parse(AuthorizeMessage, body), key, passage))
 
     async def decision(self, request: Request, decision_id: str, wait_s: int) -> Response:
         """The decision; while a person is asked, as soon as there is an answer, else after ``wait_s`` seconds. Raises
         Problem, RemitError (see ``runs.to_problem``)."""
-        caller = await self._callers.identify(request)
+        caller = await self._callers.identify(request, place=True)
         with self._polls.taken(caller.uid):
             return answer_with(await self._wait(request, caller, decision_id, wait_s))
 
@@ -130,7 +150,7 @@ class DecisionEndpoints:
         return before_it_goes_out(decision, caller.run, self._gate.stops)
 
 
-def _asked(message: AuthorizeMessage, key: str | None) -> Asked:
+def _asked(message: AuthorizeMessage, key: str | None, passage: Passage) -> Asked:
     """The call as the gate takes it. Raises Problem (400, 422)."""
     if key is not None and message.idempotency_key not in (None, key):
         raise Problem(422, "KeysDiffer", "the header Idempotency-Key and idempotencyKey in the body differ")
@@ -143,7 +163,7 @@ def _asked(message: AuthorizeMessage, key: str | None) -> Asked:
             " one when a request is repeated",
         )
     asked = Asked(
-        message.tool, message.args, key, message.target or "", _estimate(message.estimate), message.hinted_risk
+        message.tool, message.args, key, message.target or "", _estimate(message.estimate), message.hinted_risk, passage
     )
     if message.args_digest not in (None, asked.args_digest):
         raise Problem(

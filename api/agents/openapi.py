@@ -14,6 +14,7 @@ from api.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from schemas import protocol
 from schemas.authorize import AuthorizeMessage, Decision
 from schemas.proposing import ProposalList, ProposalReceipt, ProposeMessage
+from schemas.tool_listing import JudgedTools, ServerView, ToolsMessage
 
 _REFS = "#/components/schemas/{model}"
 _PROBLEMS = {
@@ -82,6 +83,21 @@ def authorize_options() -> dict[str, Any]:
     }
 
 
+def tools_options() -> dict[str, Any]:
+    """How the report of a tool server's tools is described to FastAPI."""
+    ref = {"$ref": _REFS.format(model=ToolsMessage.__name__)}
+    return {
+        "summary": "Tell what a tool server offers",
+        "description": ToolsMessage.__doc__,
+        "operation_id": "server-tools",
+        "response_model": JudgedTools,
+        "response_model_exclude_none": True,
+        "response_description": "Which of it the agent is shown. The same again changes nothing.",
+        "responses": problems(401, 404, 408, 409, 413, 415, 422, 429, 503),
+        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": ref}}}},
+    }
+
+
 def propose_options() -> dict[str, Any]:
     """How a proposal is described to FastAPI."""
     ref = {"$ref": _REFS.format(model=ProposeMessage.__name__)}
@@ -126,7 +142,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     _, definitions = models_json_schema(
         [(verb.message, "validation") for verb in (*VERBS, CLAIM, *CLAIM_VERBS)]
         + [(AuthorizeMessage, "validation"), (Decision, "serialization"), (protocol.Inbox, "serialization")]
-        + [(protocol.SubAgents, "serialization"), (ProposeMessage, "validation")]
+        + [(protocol.SubAgents, "serialization")]
+        + [(ToolsMessage, "validation"), (ProposeMessage, "validation")]
+        + [(ServerView, "serialization"), (JudgedTools, "serialization")]
         + [(ProposalReceipt, "serialization"), (ProposalList, "serialization")],
         ref_template=_REFS,
     )

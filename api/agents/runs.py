@@ -56,6 +56,8 @@ class Verb:
     receipt: type[protocol.Receipt]
     summary: str
     large: bool = False
+    place: bool = False
+    """Whether a place that the engine put before the run's calls may send it."""
 
 
 VERBS = (
@@ -63,7 +65,7 @@ VERBS = (
     Verb("progress", protocol.ProgressMessage, protocol.Receipt, "Say what is being done, and how far it is"),
     Verb("usage", protocol.UsageMessage, protocol.Receipt, "Report what was used since the last report"),
     Verb("artifacts", protocol.ContentMessage, protocol.ArtifactReceipt, "Hand in something to keep", large=True),
-    Verb("tool-results", protocol.ToolResultMessage, protocol.Receipt, "Report a tool call that has ended"),
+    Verb("tool-results", protocol.ToolResultMessage, protocol.Receipt, "Report a tool call that has ended", place=True),
     Verb("messages", protocol.SayMessage, protocol.SayReceipt, "Say something"),
     Verb("sub-agents", protocol.SpawnMessage, protocol.SpawnReceipt, "Spawn another agent for a part of the mission"),
     Verb("terminate", protocol.TerminateMessage, protocol.Receipt, "End a sub-agent of this run"),
@@ -118,7 +120,7 @@ class RunEndpoints:
 
     async def write(self, verb: Verb, request: Request, run: str) -> Response:
         """One write. Raises Problem, RemitError (see ``to_problem``)."""
-        caller = await self._callers.admit(request, run)
+        caller = await self._callers.admit(request, run, place=verb.place)
         key = idempotency_key(request)
         with self._places.taken(caller.uid):
             if not verb.large:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import common
+from cli import common, haste
 from cli.failures import Exit
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
         if printer is not None:
             account = Account(engine.store, project, engine.clock, engine.blocking, printer=printer)
             engine.add("account", account.run)
+        haste.settled()
         with drain_on_signal(stop) as received:
             report = await engine.run(stop)
         if account is not None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from remit_client.async_run import AsyncRun
     from remit_client.clock import Clock, SystemClock
     from remit_client.errors import (
+        AlreadyDone,
         BadAnswer,
         Canceled,
         ClientError,
@@ -37,11 +38,13 @@ if TYPE_CHECKING:
         Rejected,
         RunOver,
     )
+    from remit_client.guards import guard, guarded
     from remit_client.protocol import Decision, Notice, Usage
     from remit_client.retry import RetryPolicy
     from remit_client.run import Run
 
 __all__ = [
+    "AlreadyDone",
     "Assignment",
     "AsyncRun",
     "BadAnswer",
@@ -64,9 +67,12 @@ __all__ = [
     "RunOver",
     "SystemClock",
     "Usage",
+    "guard",
+    "guarded",
 ]
 
 _HOMES = {
+    "AlreadyDone": "errors",
     "Assignment": "assignment",
     "AsyncRun": "async_run",
     "BadAnswer": "errors",
@@ -89,6 +95,8 @@ _HOMES = {
     "RunOver": "errors",
     "SystemClock": "clock",
     "Usage": "protocol",
+    "guard": "guards",
+    "guarded": "guards",
 }
 """Where each name lives. They are imported at their first use: a hook needs none of them, and has to start fast."""
 

@@ -16,6 +16,7 @@
     Failure                raised by an agent's own code: ends the run as failed, in the agent's own words
     ├── Canceled           the run was asked to stop
     └── Denied             the gate, or a person, refused a call; ``decision_id`` names the decision
+        └── AlreadyDone    the call was made, and its result is known
 """
 
 from __future__ import annotations
@@ -113,3 +114,8 @@ class Denied(Failure):
         self.remedy = remedy
         self.decision_id = decision_id
         super().__init__("Denied", message, retryable=False)
+
+
+class AlreadyDone(Denied):
+    """A call of this key was made in this run, and its result was reported: it is not made again. Catch it to go on
+    with what it brought then; another call takes another key."""

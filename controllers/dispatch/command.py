@@ -21,7 +21,7 @@ from typing import Any
 
 import pydantic
 
-from controllers.dispatch import environment
+from controllers.dispatch import environment, placed_hooks
 from controllers.dispatch.environment import PrivatePaths, SecretMissing, SecretSource
 from controllers.dispatch.executor import EndedRun, RunOrder
 from controllers.dispatch.outcome import conclude, read_log, time_of
@@ -212,18 +212,22 @@ class CommandExecutor:
                 path.mkdir(mode=0o700, exist_ok=True)
             if not paths.mission.exists():
                 _write_mission(paths.mission, canonical_json(order.mission))
+            argv = list(command.argv)
+            if command.hook is not None:
+                argv = placed_hooks.place(command.hook, argv, paths.home, order.hook_token)
         except OSError as error:
             raise Retry(f"run {order.run_name}: cannot write its folder {folder}: {error.strerror}") from error
         try:
-            variables = environment.build(order, command.env, self._secrets, paths)
+            directory = self._directory(command, order)
+            variables = environment.build(order, command.env, self._secrets, paths, directory)
         except SecretMissing as missing:
             raise CannotStart(RunReason.SECRET_NOT_FOUND, str(missing)) from missing
         timeout_s = spec.timeout.total_seconds()
         return StartRequest(
             run=order.run_uid,
-            argv=list(command.argv),
+            argv=argv,
             env=variables,
-            cwd=str(self._directory(command, order)),
+            cwd=str(directory),
             stdin_file=str(paths.mission),
             deadline_s=timeout_s if order.deadline_s is None else min(timeout_s, order.deadline_s),
             kill_grace_s=command.stop_grace.total_seconds(),

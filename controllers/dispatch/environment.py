@@ -35,8 +35,10 @@ def default_path() -> str:
     return f"{Path(sys.executable).parent}:{SYSTEM_PATH}"
 
 
-def build(order: RunOrder, declared: Sequence[EnvVar], secrets: SecretSource, paths: PrivatePaths) -> dict[str, str]:
-    """The whole environment of a program. Raises SecretMissing, SecretUnavailable.
+def build(
+    order: RunOrder, declared: Sequence[EnvVar], secrets: SecretSource, paths: PrivatePaths, workspace: Path
+) -> dict[str, str]:
+    """The whole environment of a program that works in ``workspace``. Raises SecretMissing, SecretUnavailable.
 
     Later entries win: fixed ones, then what the spec declares (so HOME or PATH can be set there), then the REMIT_
     variables, which nothing can replace.
@@ -57,6 +59,7 @@ def build(order: RunOrder, declared: Sequence[EnvVar], secrets: SecretSource, pa
         "REMIT_RUN": order.run_uid,
         "REMIT_TOKEN": order.token,
         "REMIT_MISSION_FILE": str(paths.mission),
+        "REMIT_WORKSPACE": str(workspace),
     }
 
 

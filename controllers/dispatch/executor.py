@@ -23,7 +23,7 @@ class RunOrder:
     handed to the agent. ``token`` is a secret: it is given to the agent and stored nowhere. ``deadline_s`` counts
     from the start and tightens the executor's timeout; None leaves that alone. ``executor_namespace`` is where the
     executor is declared, "" for that of the run: a secret must be granted to both. ``redaction`` is the level for
-    what the program prints.
+    what the program prints. ``hook_token`` is a secret too: that of the hook which the executor declares, if it does.
     """
 
     run_uid: str
@@ -39,6 +39,7 @@ class RunOrder:
     deadline_s: float | None = None
     executor_namespace: str = ""
     redaction: str = STANDARD
+    hook_token: str = ""
 
     def __repr__(self) -> str:
         return f"RunOrder({self.namespace}/{self.run_name}, uid {self.run_uid}, attempt {self.attempt})"

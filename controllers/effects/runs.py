@@ -13,13 +13,14 @@ from controllers.dispatch.executor import EndedRun, Executor, RunOrder
 from controllers.effects.runner import Commit
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.runs import health, inbox, records
+from controllers.runs import evidence, health, inbox, records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.redaction_level import level_of
-from controllers.runs.tokens import RunTokens
+from controllers.runs.tokens import HOOK, RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from controllers.runtime.lifecycle import Lifecycle
+from decisions import enforcement
 from decisions.holds import Held
 from schemas.agent import AgentSpec, AgentStatus
 from schemas.base import API_VERSION, Key
@@ -204,6 +205,7 @@ def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder
         deadline_s=spec.timeout.total_seconds(),
         executor_namespace=executor_key.namespace,
         redaction=level_of(snapshot, snapshot.get_by_uid(spec.agent_uid)).value,
+        hook_token=context.tokens.mint(run.uid, HOOK) if (version.spec.get("command") or {}).get("hook") else "",
     )
 
 
@@ -224,13 +226,17 @@ def end_run(tx: Transaction, uid: str, ending: records.Ending) -> None:
 
 
 def count_on_agent(tx: Transaction, run: Resource) -> None:
-    """The agent's streak of failures, and when it last came to an end. A run that was stopped says nothing of it."""
+    """The agent's streak of failures, when it last came to an end, and what the run showed of how it is held. A run
+    that was stopped says nothing of the streak."""
     agent = tx.get(RunSpec.model_validate(run.spec).agent_ref.key("Agent", run.namespace))
     if agent is None or agent.uid != run.spec.get("agentUid"):
         return
     status, state = AgentStatus.model_validate(agent.status), RunStatus.model_validate(run.status).state
     streak = {RunState.SUCCEEDED: 0, RunState.CANCELED: status.error_streak}.get(state, status.error_streak + 1)
-    update = {"error_streak": streak, "last_run_time": tx.now}
+    update: dict[str, object] = {"error_streak": streak, "last_run_time": tx.now}
+    shown = evidence.of_run(tx, run, tx.now)
+    if shown is not None:
+        update["evidence"] = enforcement.remembered(status.evidence, shown)
     tx.put_status(agent, status.model_copy(update=update).to_wire())
 
 

@@ -12,16 +12,20 @@ from schemas.agent import AgentSpec
 from schemas.errors import Refused
 from schemas.mission import MissionSpec, Spend
 from schemas.parsed import parsed
+from schemas.passage import Passage
 from schemas.policy import Risk
 from schemas.redaction import Redactor
 from schemas.resource import Resource, digest
 from schemas.tool_call import ToolCallSpec
 from store.contract import Transaction
 
+OWN_PROGRAM = Passage()
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One call, as its agent asks for it. ``args`` are as they were sent; ``key`` names the call."""
+    """One call, as its agent asks for it. ``args`` are as they were sent; ``key`` names the call; ``passage`` is where
+    it came through."""
 
     tool: str
     args: dict[str, Any]
@@ -29,6 +33,7 @@ class Asked:
     target: str = ""
     estimate: Spend | None = None
     hinted_risk: Risk | None = None
+    passage: Passage = OWN_PROGRAM
     args_digest: str = ""
     """``sha256:<hex>`` of the canonical arguments; always that, whatever is given."""
 
@@ -77,6 +82,6 @@ class Asker:
 
     def mission_facts(self) -> facts.MissionFacts:
         """The mission as policies see it."""
-        spec = MissionSpec.model_validate(self.mission.spec)
+        spec = parsed(MissionSpec, self.mission.spec)
         project = spec.project_ref.name if spec.project_ref is not None else ""
         return facts.MissionFacts(self.mission.key, str(spec.type), project, spec.priority, self.mission.labels)

@@ -32,6 +32,7 @@ from schemas.authorize import Decision
 from schemas.base import Key
 from schemas.errors import Refused
 from schemas.mission import DesiredState
+from schemas.passage import CallChannel, Passage
 from schemas.policy import Risk, Verdict
 from schemas.quantities import from_micros
 from schemas.redaction import HIDDEN
@@ -59,13 +60,18 @@ class Gate:
         self._rulebook = rulebook or rules.Rulebook()
         self._limits = tuple(limits)
 
+    @property
+    def rulebook(self) -> rules.Rulebook:
+        """What holds for each agent."""
+        return self._rulebook
+
     def authorize(self, tx: Transaction, run_uid: str, asked: Asked) -> Decision:
         """The answer to one call. Raises Refused: RunEnded, AlreadyReported, KeyDead, KeyReused,
         NobodyAsks."""
         target = words(asked.target, call_record.TARGET, AS_IT_IS)
         asked = asked if target == asked.target else replace(asked, target=target)
         record = _open_run(tx, run_uid)
-        call = tx.get(call_record.key_of(record.run, asked.key))
+        call = tx.get(calls.key_of(record.run, asked.key))
         if call is not None and not call_record.is_of(asked, ToolCallSpec.model_validate(call.spec)):
             raise Refused(
                 "this Idempotency-Key was used for another call of this run; a new call takes a new key",
@@ -74,6 +80,7 @@ class Gate:
         if call is not None and call.state != ToolCallState.ASKING:
             found = call_record.decision(call, _request_of(tx, call))
             return as_it_stands(tx, record.run, found, self.stops, tx.now)
+        record.came_through(asked.passage)
         with tx.acting(agent_actor(record.run)):
             return self._decide(tx, Asker.load(tx, record), asked, call)
 
@@ -108,7 +115,8 @@ class Gate:
         if digest(spec.args) != spec.args_digest or HIDDEN in spec.target:
             return call_record.decision(call, request, again=True)
         status = ToolCallStatus.model_validate(call.status)
-        asked = Asked(spec.tool, spec.args, spec.idempotency_key, spec.target, spec.estimate, status.risk)
+        passage = Passage(channel=spec.channel or CallChannel.CLIENT, placed=spec.placed)
+        asked = Asked(spec.tool, spec.args, spec.idempotency_key, spec.target, spec.estimate, status.risk, passage)
         with tx.acting(agent_actor(record.run)):
             return self._decide(tx, Asker.load(tx, record), asked, call)
 

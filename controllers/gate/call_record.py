@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 from controllers.gate.asking import Asked, Asker
 from controllers.gate.shown import REDACTORS, redacted, words
+from controllers.runs import calls
 from decisions.policy.facts import Finding
 from schemas.authorize import Decision, DecisionWord
-from schemas.base import Key
 from schemas.conditions import find, set_condition
 from schemas.event import EventType
 from schemas.policy import Verdict
@@ -46,12 +45,6 @@ class Answered(NamedTuple):
     def decision(self, request: Resource | None = None, *, after: timedelta | None = None) -> Decision:
         """The answer on the wire: see ``decision``."""
         return decision(self.call, request, status=self.status, after=after)
-
-
-def key_of(run: Resource, key: str) -> Key:
-    """Where the call of a run with this idempotency key is recorded."""
-    mark = hashlib.sha256(f"{run.uid}\n{key}".encode()).hexdigest()[:16]
-    return Key("ToolCall", run.namespace, f"{run.name[:230].rstrip('-.')}-{mark}")
 
 
 def is_of(asked: Asked, spec: ToolCallSpec) -> bool:
@@ -125,7 +118,7 @@ def begin(tx: Transaction, asker: Asker, asked: Asked) -> Resource:
 
 
 def _create(tx: Transaction, asker: Asker, asked: Asked, status: dict[str, Any]) -> Resource:
-    place = key_of(asker.run, asked.key)
+    place = calls.key_of(asker.run, asked.key)
     return tx.create(
         Declared("ToolCall", place.namespace, place.name, spec_wire(asker, asked)),
         manager="controller/gate",
@@ -146,6 +139,8 @@ def spec_wire(asker: Asker, asked: Asked) -> dict[str, Any]:
         "argsDigest": asked.args_digest,
         "target": words(asked.target, TARGET, asker.redactor),
         "idempotencyKey": asked.key,
+        "channel": asked.passage.channel.value,
+        "placed": asked.passage.placed,
     }
     if agent.namespace != namespace:
         wire["agentRef"]["namespace"] = agent.namespace

@@ -6,7 +6,7 @@ from typing import Any
 
 from controllers.holds import effective
 from controllers.reconcilers import breaches, facts, spending, writing
-from controllers.runs import records
+from controllers.runs import evidence, records
 from controllers.runtime.result import DONE, Result
 from decisions import agent as decisions
 from decisions.fields import diff
@@ -22,6 +22,7 @@ from schemas.kind import Disruption
 from schemas.mission import TERMINAL_STATES, MissionState
 from schemas.quantities import parse_time
 from schemas.resource import Resource
+from schemas.run import RunStatus
 from store.contract import Transaction
 
 _UNFINISHED = tuple(s.value for s in MissionState if s not in TERMINAL_STATES)
@@ -87,11 +88,19 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
         last_good=_last_good(tx, agent, found.last_good),
         effective_executor=_effective_executor(tx, agent, status.effective_generation),
         in_use_by=_in_use_by(tx, agent) if agent.deletion_at is not None else (),
+        executor_version="" if executor is None else f"{executor.namespace}/{executor.name}@{executor.generation}",
+        evidence=_evidence(tx, runs, status),
         used_share=used_share,
         fullest=fullest,
         spend=spending.spent(tx, f"agent/{agent.uid}/total"),
         spend_today=spending.spent(tx, f"agent/{agent.uid}/day/{tx.now:%Y-%m-%d}"),
     )
+
+
+def _evidence(tx: Transaction, runs: list[Resource], status: schema.AgentStatus) -> tuple[schema.RunEvidence, ...]:
+    """What open runs show by now, and what those showed that have ended."""
+    shown = [evidence.of_run(tx, run, RunStatus.model_validate(run.status).started_at or tx.now) for run in runs]
+    return (*(e for e in shown if e is not None), *status.evidence)
 
 
 def _last_good(tx: Transaction, agent: Resource, generation: int) -> decisions.LastGood | None:

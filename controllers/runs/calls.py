@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from controllers.runs.companions import end_companions
 from controllers.runs.text import MESSAGE, line
+from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.errors import NotFound, Refused
 from schemas.event import EventType
@@ -101,6 +102,25 @@ def find(snapshot: Snapshot, run_uid: str, decision_id: str) -> Resource:
     return call
 
 
+def key_of(run: Resource, key: str) -> Key:
+    """Where the call of a run with this idempotency key is recorded."""
+    mark = hashlib.sha256(f"{run.uid}\n{key}".encode()).hexdigest()[:16]
+    return Key("ToolCall", run.namespace, f"{run.name[:230].rstrip('-.')}-{mark}")
+
+
+def find_open(tx: Transaction, run: Resource, key: str | None, tool: str, args_digest: str | None) -> Resource | None:
+    """The allowed call without a result that a report speaks of: the one with this key, else, without a key, the oldest
+    of this tool and these arguments. None when there is none: nobody asked, or the call was made all the same."""
+    if key is not None:
+        call = tx.get(key_of(run, key))
+        return call if call is not None and call.state == ToolCallState.ALLOWED else None
+    if args_digest is None:
+        return None
+    open_calls = tx.objects("ToolCall", owner_uid=run.uid, states=(ToolCallState.ALLOWED.value,))
+    found = [c for c in open_calls if c.spec["tool"] == tool and c.spec["argsDigest"] == args_digest]
+    return min(found, key=lambda c: (c.status.get("startedAt") or "", c.uid), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class CallResult:
     """What an agent reports of a call. ``usd_micros`` None: it does not say what it cost."""
@@ -109,6 +129,7 @@ class CallResult:
     error: str = ""
     output_digest: str = ""
     usd_micros: int | None = None
+    duration_ms: int | None = None
 
 
 def report(tx: Transaction, call: Resource, result: CallResult, redactor: Redactor) -> Spend | None:
@@ -126,6 +147,7 @@ def report(tx: Transaction, call: Resource, result: CallResult, redactor: Redact
         ToolCallReason.REPORTED if result.ok else ToolCallReason.REPORTED_FAILURE,
         "" if result.ok else error,
         output_digest=result.output_digest,
+        duration_ms=result.duration_ms,
         error_signature="" if result.ok else signature(error),
         spend=spent,
     )

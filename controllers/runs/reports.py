@@ -130,9 +130,14 @@ def tool_result(
     if known:
         return record.run
     record.put(tool_calls=min(record.status.tool_calls + 1, MOST_TOKENS))
+    call = call or calls.find_open(tx, record.run, message.call_key, message.tool, message.args_digest)
+    if call is None:
+        record.put(unasked_calls=min(record.status.unasked_calls + 1, MOST_TOKENS))
     usd_micros = None if message.usd is None else to_micros(message.usd)
     if call is not None:
-        result = CallResult(message.ok, message.error or "", message.output_digest or "", usd_micros)
+        result = CallResult(
+            message.ok, message.error or "", message.output_digest or "", usd_micros, message.duration_ms
+        )
         spent = calls.report(tx, call, result, record.redactor)
         if spent is not None:
             record.spend(spent)

@@ -20,6 +20,7 @@ from schemas.errors import NotFound
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
 from schemas.parsed import parsed
+from schemas.passage import Passage
 from schemas.quantities import format_money, from_micros, to_micros
 from schemas.redaction import Redactor
 from schemas.resource import Actor, ActorKind, Resource
@@ -88,6 +89,11 @@ class RunRecord:
     def put(self, **fields: Any) -> None:
         """Change fields of the status."""
         self.status = self.status.model_copy(update=fields)
+
+    def came_through(self, passage: Passage) -> None:
+        """Remember a place at which a call of the run was put before the gate."""
+        if passage not in self.status.passages:
+            self.put(passages=(*self.status.passages, passage))
 
     def note(self, type_: EventType, reason: str, message: str, **data: Any) -> None:
         """Append this event with ``save``. It also shows in the history of the mission and the agent."""

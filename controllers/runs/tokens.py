@@ -4,6 +4,9 @@
 token and a secret scanner are served without the key; all three in base 62 at fixed length. A token is computed, never
 stored: a start that is delivered twice hands out the same one, and it dies with its run, because every use looks the
 run up.
+
+A place that the engine puts before an agent's tool calls has a token of its own, ``rmt_hook_...``, with which it may
+ask the gate and report results, and nothing else. What comes with it came from there, or from somebody who read it.
 """
 
 from __future__ import annotations
@@ -24,10 +27,15 @@ from pathlib import Path
 from schemas.errors import Refused, StoreUnavailable
 
 KEY_BYTES = 32
-_PREFIX = "rmt_run_"
+RUN = "run"
+HOOK = "hook"
+"""A hook that an executor wrote into the settings of a run."""
+_KINDS = (RUN, HOOK)
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RUN, _PROOF, _CHECK = 22, 43, 6  # digits for 128, 256 and 32 bits
-_SHAPE = re.compile(rf"{_PREFIX}([0-9A-Za-z]{{{_RUN}}})_([0-9A-Za-z]{{{_PROOF}}})([0-9A-Za-z]{{{_CHECK}}})")
+_SHAPE = re.compile(
+    rf"rmt_({'|'.join(_KINDS)})_([0-9A-Za-z]{{{_RUN}}})_([0-9A-Za-z]{{{_PROOF}}})([0-9A-Za-z]{{{_CHECK}}})"
+)
 _MOST_GOOD = 10_000
 _NOBODY = str(uuid.UUID(int=0))
 
@@ -39,19 +47,27 @@ class RunTokens:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a run token key has {KEY_BYTES} bytes, not {len(key)}")
         self._key = key
-        self._good: dict[bytes, str] = {}
+        self._good: dict[bytes, tuple[str, str]] = {}
 
-    def mint(self, run_uid: str) -> str:
-        """The token of the run; the same one each time. Raises ValueError unless ``run_uid`` is a UUID in canonical
-        form."""
+    def mint(self, run_uid: str, kind: str = RUN) -> str:
+        """The token of the run, or of a place in it; the same one each time. Raises ValueError unless ``run_uid`` is a
+        UUID in canonical form and ``kind`` is RUN or HOOK."""
+        if kind not in _KINDS:
+            raise ValueError(f"not a kind of token: {kind!r}")
         number = uuid.UUID(run_uid).int
         if str(uuid.UUID(int=number)) != run_uid:
             raise ValueError(f"not a canonical uid: {run_uid!r}")
-        body = f"{_PREFIX}{_base62(number, _RUN)}_{self._proof(run_uid)}"
+        body = f"rmt_{kind}_{_base62(number, _RUN)}_{self._proof(run_uid, kind)}"
         return body + _check(body)
 
     def verify(self, token: str) -> str | None:
-        """The uid of the run that ``token`` was minted for; None when it was not minted with this key.
+        """The uid of the run that ``token`` was minted for; None when it was not minted with this key, or for a
+        place."""
+        known = self.identify(token)
+        return known[0] if known is not None and known[1] == RUN else None
+
+    def identify(self, token: str) -> tuple[str, str] | None:
+        """The uid of the run that ``token`` was minted for, and its kind; None when it was not minted with this key.
 
         Takes the same time for every token of the right shape, and proves something for others too, so that an answer's
         delay tells nothing of a token or of which runs exist. Only one that was good before is told sooner, by its
@@ -62,22 +78,22 @@ class RunTokens:
         if known is not None:
             return known
         match = _SHAPE.fullmatch(token)
-        run_uid, claimed, sound = _NOBODY, "0" * _PROOF, False
+        run_uid, kind, claimed, sound = _NOBODY, RUN, "0" * _PROOF, False
         if match is not None:
-            number = _from_base62(match[1])
+            number = _from_base62(match[2])
             if number < 1 << 128:
-                run_uid, claimed = str(uuid.UUID(int=number)), match[2]
-                sound = match[3] == _check(token[:-_CHECK])
-        proven = hmac.compare_digest(self._proof(run_uid).encode(), claimed.encode())
+                run_uid, kind, claimed = str(uuid.UUID(int=number)), match[1], match[3]
+                sound = match[4] == _check(token[:-_CHECK])
+        proven = hmac.compare_digest(self._proof(run_uid, kind).encode(), claimed.encode())
         if not (proven and sound):
             return None
         if len(self._good) >= _MOST_GOOD:
             self._good.clear()
-        self._good[mark] = run_uid
-        return run_uid
+        self._good[mark] = (run_uid, kind)
+        return run_uid, kind
 
-    def _proof(self, run_uid: str) -> str:
-        mac = hmac.new(self._key, b"remit run token 1\0" + run_uid.encode(), hashlib.sha256).digest()
+    def _proof(self, run_uid: str, kind: str) -> str:
+        mac = hmac.new(self._key, f"remit {kind} token 1\0{run_uid}".encode(), hashlib.sha256).digest()
         return _base62(int.from_bytes(mac, "big"), _PROOF)
 
 

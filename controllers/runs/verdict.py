@@ -265,12 +265,13 @@ def _output(ending: Ending, output_format: OutputFormat) -> Verdict:
 
 def _lost(status: RunStatus, ending: Ending, *, mute: bool, idempotent: bool) -> Verdict:
     """Gone without a last word. What had begun to work may have done anything; of a program that cannot report, silence
-    says nothing."""
+    says nothing. A worker that claimed the run may have started it and died before it could say so."""
     text = ending.message or "its worker is gone"
     if touched(status):
         text = f"{text}; it had begun to work, and nobody can know what it did"
         return Verdict(RunState.UNKNOWN, ending.reason, text, retryable=False)
-    if mute and not idempotent and (status.started_at is not None or ending.started_at is not None):
+    may_have_started = status.started_at is not None or ending.started_at is not None or status.claim is not None
+    if mute and not idempotent and may_have_started:
         text = f"{text}; it cannot report, and nobody can know what it did (retry.idempotent: true lets it be repeated)"
         return Verdict(RunState.UNKNOWN, ending.reason, text, retryable=False)
     return Verdict(RunState.LOST, ending.reason, f"{text}; it had reported nothing", ending.retryable)

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 """How often changes are looked for: a memory read."""
+START_S = 2.0
+"""How long the first comparison of everything waits after a start: work comes first."""
 CHECK_S = 600.0
 """How often a branch that is quiet is compared with the store all the same."""
 _CHANGES = 5_000
@@ -96,6 +98,7 @@ class StatusWriter:
         """A component. Writes what is left when it is stopped."""
         life.ready()
         try:
+            await wait_for_any(self._clock, START_S, life.stopping)
             while not life.stopping.is_set():
                 wait_s = await self._blocking.run(self.pass_once)
                 await wait_for_any(self._clock, wait_s, life.stopping)

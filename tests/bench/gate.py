@@ -81,7 +81,7 @@ def _by_turns(connections: int, each: int, rounds: int) -> tuple[list[dict[str, 
         heads = [_HEAD.replace("{path}", "/agent/v1/authorize").replace("{token}", _TOKENS.mint(r.uid)) for r in runs]
         plain = [_HEAD.replace("{path}", "/noop").replace("{token}", "t")] * connections
         found: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
-        with _serving(app) as ours, _serving(_noop()) as floor:
+        with serving(app) as ours, serving(_noop()) as floor:
             for number in range(rounds + 1):
                 results = (
                     _load(ours, heads, each, f"r{number}", '"decision":"allow"'),
@@ -123,7 +123,7 @@ def _runs(bench: RunBench, count: int) -> list[Resource]:
 
 
 @contextmanager
-def _serving(app: FastAPI) -> Iterator[int]:
+def serving(app: FastAPI) -> Iterator[int]:
     """The port of the application, on a server in a thread of its own."""
     server = HttpServer(app, "127.0.0.1", 0, on_stop=getattr(app.state, "close", lambda: None))
     server.bind()

@@ -57,21 +57,17 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
-    """Seconds of processor time of this process that one call takes: what waits for the disk or a lock counts
-    nothing."""
+    """Seconds of processor time that one call takes, in this process and in those that it starts and waits for. What
+    waits for the disk, or for a processor that others use, counts nothing."""
     gc.collect()
-    began = time.process_time()
+    began = _spent()
     work()
-    return time.process_time() - began
+    return _spent() - began
 
 
-def spent_by_children(work: Callable[[], object]) -> float:
-    """Seconds of processor time of the processes that one call starts and waits for: other work of the machine, which
-    only makes them wait, does not count."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    work()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def _spent() -> float:
+    own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
 
 
 def by_turns(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import engine, gate, holds, ledger, replay, sources, whole
+from tests.bench import engine, gate, holds, hooks, ledger, mcp, replay, sources, whole
 from tests.bench.measure import Bench
 
 BENCHES = (
@@ -37,9 +37,12 @@ BENCHES = (
           at_least=True),
     Bench("policy-replay", "10,000 recorded calls by two sets of 50 rules", "reading and decoding their rows", 30,
           replay.replay),
+    Bench("mcp-call", "a tool call through the MCP proxy, median", "the same call of the same server directly", 10,
+          mcp.p50),
     Bench("chain-verify", "verifying the hash chain", "reading rows and hashing them", 0.5, engine.chain_verify,
           at_least=True),
     Bench("memory", "10,000 objects in memory", "the same as plain dicts", 2, engine.memory),
     Bench("validate-file", "`remit validate` of one file", "a Python that imports its libraries", 1.5,
           engine.validate_file),
+    Bench("hook", "a hook of a coding agent, from its start to its answer", "a bare interpreter", 8, hooks.answer),
 )  # fmt: skip

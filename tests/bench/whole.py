@@ -18,7 +18,7 @@ from pathlib import Path
 
 from controllers.sources.compile import compile_blob
 from controllers.sources.git_status import StatusBranch
-from tests.bench.measure import Measured, ms, percentile, seconds, sized
+from tests.bench.measure import Measured, ms, percentile, processor_seconds, seconds, sized
 from tests.fakes import world
 from tests.fakes.engine_process import SLOW, Project, until
 from tests.fakes.repos import ENVIRONMENT, Repo
@@ -184,7 +184,7 @@ def status_write(scale: float) -> Measured:
 
 
 def _status_of(size: int, rounds: int) -> tuple[float, float]:
-    """Median seconds of ours and of git fast-import."""
+    """Median processor time of ours and of git fast-import."""
     count = min(100, size)
 
     def files(number: int) -> dict[str, bytes]:
@@ -207,20 +207,20 @@ def _status_of(size: int, rounds: int) -> tuple[float, float]:
             number = next(numbers)
             times[0].append(_timed_commit(branch, files(number), now))
             stream = _stream(files(number), number)
-            times[1].append(seconds(lambda s=stream: repo.git("fast-import", "--quiet", stdin=s)))  # type: ignore[misc]
+            times[1].append(processor_seconds(lambda s=stream: repo.git("fast-import", "--quiet", stdin=s)))  # type: ignore[misc]
         branch.close()
     return statistics.median(times[0]), statistics.median(times[1])
 
 
 def _timed_commit(branch: StatusBranch, files: dict[str, bytes], now: datetime) -> float:
-    """Seconds of a commit as the writer makes it."""
+    """Processor time of a commit as the writer makes it."""
 
     def work() -> None:
         if not branch.is_current:
             branch.read()
         assert branch.commit(dict(files), "status", now) is not None
 
-    return seconds(work)
+    return processor_seconds(work)
 
 
 def _stream(files: dict[str, bytes], number: int) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import postgres
 from tests.fakes.engine_process import Project
 
 
@@ -17,3 +18,17 @@ def project(tmp_path: Path) -> Iterator[Project]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Project, Project]]:
+    """Two machines that share a database and a repository."""
+    url = postgres.empty_database()
+    first = Project(tmp_path / "a", store=url)
+    second = Project(tmp_path / "b", store=url, beside=first)
+    try:
+        yield first, second
+    finally:
+        first.close()
+        second.close()
+        postgres.drop_database(url)

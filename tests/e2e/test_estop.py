@@ -3,11 +3,11 @@ when the store is locked, gone or without an engine; a release goes on."""
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -230,19 +230,6 @@ def test_a_hold_that_is_committed_while_the_store_is_locked_stops_what_runs(proj
     assert engine.stop() == 0
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Project, Project]]:
-    url = postgres.empty_database()
-    first = Project(tmp_path / "a", store=url)
-    second = Project(tmp_path / "b", store=url, beside=first)
-    try:
-        yield first, second
-    finally:
-        first.close()
-        second.close()
-        postgres.drop_database(url)
-
-
 def test_two_engines_on_one_database_both_stop(pair: tuple[Project, Project]) -> None:
     first, second = pair
     engines = [first.engine(), second.engine()]
@@ -260,6 +247,36 @@ def test_two_engines_on_one_database_both_stop(pair: tuple[Project, Project]) ->
     until(lambda: len(first.agents()) + len(second.agents()) >= AGENTS, lambda: f"programs: {first.states()}", LONG)
     for engine in engines:
         engine.kill()
+
+
+@pytest.mark.parametrize("trouble", ["locked", "gone"])
+def test_two_engines_are_stopped_by_their_files_while_the_database_is(tmp_path: Path, trouble: str) -> None:
+    server = postgres.Server()
+    first = Project(tmp_path / "a", store=server.url)
+    second = Project(tmp_path / "b", store=server.url, beside=first)
+    pair = (first, second)
+    try:
+        engines = [first.engine(), second.engine()]
+        first.commit(fleet(first, agents=6))
+        until(lambda: len(first.agents()) + len(second.agents()) >= 6, lambda: f"programs: {first.states()}", LONG)
+        before = len(dispatched(first))
+        with contextlib.ExitStack() as stack:
+            if trouble == "locked":
+                stack.enter_context(postgres.locked(server.url))
+            else:
+                server.kill()
+                stack.callback(server.start)
+            for project in pair:  # each machine has a file of its own
+                assert "STOPPED everything by file" in estop(project)
+            for project in pair:
+                until(lambda p=project: not p.agents(), lambda p=project: f"the end of {p.agents()}", LONG)
+        until(lambda: first.states()["Blocked"] >= 6, lambda: f"Blocked missions: {first.states()}", LONG)
+        assert len(dispatched(first)) == before
+        assert all(engine.alive for engine in engines)
+    finally:
+        first.close()
+        second.close()
+        server.close()
 
 
 def test_a_file_beside_one_engine_reaches_the_other_through_the_database(pair: tuple[Project, Project]) -> None:

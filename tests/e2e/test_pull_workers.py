@@ -124,6 +124,7 @@ def test_a_run_whose_worker_stays_away_is_lost_and_tried_again_elsewhere(project
     project.engine()
     dead = worker(project, "one")
     until(lambda: project.lines(), "the program to begin")
+    until(lambda: project.get("Run", "long-1").state == RunState.RUNNING, "the engine to hear of it")
     dead.kill()
     worker(project, "two")
     until(lambda: project.find("Run", "long-2"), "another attempt")

@@ -7,8 +7,6 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -27,19 +25,6 @@ KILLS = 12
 LOOK_S = 0.2
 # No interpreter to start: the line for each start of a program is all that counts.
 _PROGRAM = 'echo "$REMIT_RUN" >> "$0/$REMIT_RUN"; echo done'
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Project, Project]]:
-    url = postgres.empty_database()
-    first = Project(tmp_path / "a", store=url)
-    second = Project(tmp_path / "b", store=url, beside=first)
-    try:
-        yield first, second
-    finally:
-        first.close()
-        second.close()
-        postgres.drop_database(url)
 
 
 def fleet(project: Project, count: int) -> dict[str, str]:

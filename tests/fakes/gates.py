@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from controllers.gate.asking import Asked
+from controllers.gate.asking import OWN_PROGRAM, Asked
 from controllers.gate.authorize import Gate
 from controllers.runs import calls, reports
 from controllers.runs.once import Once
@@ -14,6 +14,7 @@ from controllers.runs.run_record import agent_actor
 from schemas.authorize import Decision
 from schemas.base import Key
 from schemas.mission import Spend
+from schemas.passage import Passage
 from schemas.protocol import ToolResultMessage
 from schemas.quantities import from_micros
 from schemas.resource import Resource
@@ -41,6 +42,7 @@ class Desk:
         usd: str | None = None,
         tokens: int = 0,
         settle: bool = True,
+        passage: Passage = OWN_PROGRAM,
     ) -> Decision:
         """Authorize a call; a key of its own unless one is given."""
         from decimal import Decimal
@@ -48,7 +50,7 @@ class Desk:
         estimate = None
         if usd is not None or tokens:
             estimate = Spend(usd=None if usd is None else Decimal(usd), input_tokens=tokens, source="Estimated")
-        asked = Asked(tool, args or {}, key or f"call-{next(self.keys)}", target, estimate)
+        asked = Asked(tool, args or {}, key or f"call-{next(self.keys)}", target, estimate, passage=passage)
         resource = self.world.get("Run", run)
         with self.world.store.transaction(agent_actor(resource)) as tx:
             decision = self.gate.authorize(tx, resource.uid, asked)

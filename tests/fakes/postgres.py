@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -143,6 +145,15 @@ def execute(url: str, *statements: str) -> list[tuple[Any, ...]]:
             cursor = connection.execute(cast(Any, statement))
             rows = cursor.fetchall() if cursor.description else []
     return rows
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Inside the block nobody else can write to the store."""
+    with psycopg.connect(url) as somebody:
+        somebody.execute("SELECT * FROM heads FOR UPDATE")
+        yield
+        somebody.rollback()
 
 
 def empty_database(name: str = "") -> str:

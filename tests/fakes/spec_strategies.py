@@ -214,6 +214,7 @@ def _executor(spec: dict[str, Any]) -> dict[str, Any]:
     _drop(spec, *(field for field, _ in blocks.values() if field != wanted))
     spec.setdefault(wanted, smallest)
     command = spec.get("command") or spec.get("pull", {}).get("command", {})
+    _drop(command, "hook")
     for variable in command.get("env", ()):
         variable["name"] = f"A{variable['name']}"
         if "valueFrom" in variable:
@@ -328,6 +329,23 @@ def _provider(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
+def _tool_server(spec: dict[str, Any]) -> dict[str, Any]:
+    wanted, smallest = {
+        "Stdio": ("stdio", {"argv": ["true"]}),
+        "Http": ("http", {"url": "https://tools.example/mcp"}),
+    }[spec["type"]]
+    _drop(spec, "stdio" if wanted == "http" else "http", "callTimeout", "approvalWait")
+    block = spec.setdefault(wanted, smallest)
+    if "url" in block:
+        block["url"] = "https://tools.example/mcp"
+    for number, entry in enumerate([*block.get("env", ()), *block.get("headers", ())]):
+        entry["name"] = f"A{number}"
+        if "valueFrom" in entry:
+            _drop(entry, "value")
+        entry.setdefault("value" if "valueFrom" not in entry else "valueFrom", "x")
+    return spec
+
+
 def _waiver(spec: dict[str, Any]) -> dict[str, Any]:
     spec["match"].setdefault("tools", ["send_email"])
     return spec
@@ -349,5 +367,6 @@ _REPAIRS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "Source": _source,
     "Tenant": _tenant,
     "Todo": _todo,
+    "ToolServer": _tool_server,
     "Waiver": _waiver,
 }

@@ -17,7 +17,7 @@ from controllers.runs import records
 from schemas.executor import ExecutorSpec
 from schemas.resource import Resource
 from schemas.run import RunState
-from tests.fakes.agent_port import AgentPort, problem, serving
+from tests.fakes.agent_port import WAKES_S, AgentPort, problem, serving
 from tests.fakes.runs import RunBench
 
 TOKEN = "the-token-of-every-worker-here"
@@ -122,10 +122,10 @@ async def test_the_most_urgent_run_is_handed_out_first_and_among_equals_the_olde
 @pytest.mark.asyncio
 async def test_who_waits_hears_of_a_run_that_is_ordered(bench: RunBench, executor: Resource) -> None:
     async with serving(bench, worker_token=token_of) as port:
-        waiting = asyncio.create_task(claimed(port, "k1", wait=30))
+        waiting = asyncio.create_task(claimed(port, "k1", wait=50))
         await port.until_waiting(1)
         run = bench.order(executor=executor)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAKES_S):
             assert (await waiting)["run"] == run.uid
 
 

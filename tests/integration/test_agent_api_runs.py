@@ -362,7 +362,9 @@ async def test_the_protocol_is_described(bench: RunBench) -> None:
     verbs = {path.rpartition("/")[2] for path in document["paths"]}
     of_runs = {"heartbeat", "progress", "usage", "artifacts", "tool-results", "complete", "fail", "inbox"}
     of_runs |= {"messages", "sub-agents", "terminate"}
-    assert verbs == of_runs | {"authorize", "{decision_id}", "claims", "renew", "release", "log", "end"}
+    assert verbs == of_runs | {"authorize", "{decision_id}", "claims", "renew", "release", "log", "end"} | {
+        "claude", "openclaw", "{server}",
+    }  # fmt: skip
     complete = document["paths"]["/agent/v1/runs/{run}/complete"]["post"]
     assert complete["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/CompleteMessage")
     assert {p["name"] for p in complete["parameters"]} == {"run", "Idempotency-Key"}

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from remit_client.hooks import asking
 from remit_client.hooks.dialects import DIALECTS
+from remit_client.hooks.endings import digest
 
+from schemas.protocol import ToolResultMessage
 from tests.fakes.gate import Gate
 
 ALLOW = (200, {"decision": "allow", "reason": "Green", "rule": "the table", "decisionId": "d1"})
@@ -210,7 +212,7 @@ def test_a_wrong_option_blocks(option: str, tmp_path: Path) -> None:
 
 
 def test_other_events_pass_without_a_word(tmp_path: Path) -> None:
-    for agent, event in (("claude", "Stop"), ("codex", "PostToolUse"), ("gemini", "AfterTool"), ("cursor", "stop")):
+    for agent, event in (("claude", "Stop"), ("codex", "Stop"), ("gemini", "AfterModel"), ("cursor", "stop")):
         done = hook(agent, {"hook_event_name": event}, tmp_path, url=None)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -239,3 +241,77 @@ def test_a_hook_loads_little() -> None:
     program = "import sys; import remit_client.hooks.main; print(*{n.partition('.')[0] for n in sys.modules})"
     names = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"httpx2", "typer", "pydantic", "asyncio", "cli"} & set(names)
+
+
+def ended(agent: str, workspace: Path, *, ok: bool = True) -> dict[str, Any]:
+    """What the agent says after the call of ``EVENTS``."""
+    event = EVENTS[agent](workspace)
+    if agent == "opencode":
+        return {**event, "event": "after", "output": "clean"}
+    if agent == "gemini":
+        answer = {"llmContent": "clean"} if ok else {"error": {"message": "no such command"}}
+        return {**event, "hook_event_name": "AfterTool", "tool_response": answer}
+    if agent == "cursor":
+        told = {"tool_output": "clean", "duration": 7} if ok else {"error_message": "no such command"}
+        name = "postToolUse" if ok else "postToolUseFailure"
+        return {
+            "hook_event_name": name, "workspace_roots": [], "tool_name": "Shell", "cwd": str(workspace),
+            "tool_input": json.dumps({"command": "git status"}), "tool_use_id": "u1", **told,
+        }  # fmt: skip
+    told = {"tool_response": {"stdout": "clean"}, "duration_ms": 7} if ok else {"error": "no such command"}
+    return {**event, "hook_event_name": "PostToolUse" if ok else "PostToolUseFailure", **told}
+
+
+@pytest.mark.parametrize("agent", DIALECTS)
+def test_what_came_of_a_call_is_reported_for_the_call_that_was_asked_for(agent: str, tmp_path: Path) -> None:
+    with Gate(ALLOW, (200, {"run": "r"})).serving() as gate:
+        hook(agent, EVENTS[agent](tmp_path), tmp_path, url=gate.url)
+        done = hook(agent, ended(agent, tmp_path), tmp_path, url=gate.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (_, _, asked, _), (method, path, told, headers) = gate.asked
+    assert (method, path) == ("POST", "/agent/v1/runs/r1/tool-results")
+    assert (told["tool"], told["ok"]) == (asked["tool"], True)
+    assert told["argsDigest"] == digest(asked["args"])
+    keys = {"claude": "toolu_01", "codex": "toolu_01", "opencode": "c1", "cursor": "u1"}
+    assert told.get("callKey") == keys.get(agent)
+    assert told["outputDigest"].startswith("sha256:")
+    assert headers["Idempotency-Key"]
+    ToolResultMessage.model_validate(told)
+
+
+@pytest.mark.parametrize("agent", ["claude", "gemini", "cursor"])
+def test_a_call_that_failed_is_reported_as_such(agent: str, tmp_path: Path) -> None:
+    with Gate((200, {"run": "r"})).serving() as gate:
+        hook(agent, ended(agent, tmp_path, ok=False), tmp_path, url=gate.url)
+    ((_, _, told, _),) = gate.asked
+    assert (told["ok"], "no such command" in told["error"]) == (False, True)
+
+
+def test_a_call_that_cursor_did_not_let_run_is_no_result(tmp_path: Path) -> None:
+    event = {**ended("cursor", tmp_path, ok=False), "failure_type": "permission_denied"}
+    with Gate((200, {})).serving() as gate:
+        done = hook("cursor", event, tmp_path, url=gate.url)
+    assert (done.returncode, gate.asked) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "answer", [(500, {"detail": "x"}), (409, {"detail": "CallEnded"}), (200, b"[]"), (503, {})], ids=str
+)
+def test_a_report_that_is_not_taken_holds_nothing_up(answer: Any, tmp_path: Path) -> None:
+    with Gate(answer).serving() as gate:
+        done = hook("claude", ended("claude", tmp_path), tmp_path, url=gate.url)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("Remit: the result was not reported")
+
+
+def test_a_placed_hook_speaks_with_its_own_token_or_not_at_all(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("rmt_hook_y\n")
+    with Gate(ALLOW).serving() as gate:
+        hook("claude", claude(tmp_path), tmp_path, f"--token-file={token}", url=gate.url)
+        assert gate.asked[0][3]["Authorization"] == "Bearer rmt_hook_y"
+        for broken in (tmp_path / "none", tmp_path):
+            assert blocks(hook("claude", claude(tmp_path), tmp_path, f"--token-file={broken}", url=gate.url))
+        token.write_text("")
+        assert blocks(hook("claude", claude(tmp_path), tmp_path, f"--token-file={token}", url=gate.url))
+    assert len(gate.asked) == 1

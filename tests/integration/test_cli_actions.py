@@ -107,3 +107,17 @@ def test_a_refusal_by_the_name_of_the_mission_is_told_to_the_agent(shell: Shell,
     refused = desk.collect("ship-1", asked)
     assert refused.decision == "deny"
     assert "after the freeze" in refused.reason
+
+
+def test_12_a_verb_on_a_held_object_is_recorded_and_ends_with_3(shell: Shell) -> None:
+    world = shell.world
+    world.finish("ship-1")
+    world.act("Hold", "freeze", {"scope": "Tenant", "reason": "release week"})
+    _, refusal = shell.apart("retry", "mission/ship", code=3)
+    assert "recorded, but mission/ship is held" in refusal
+    assert "release week" in refusal
+    world.sync()  # the request is a commit
+    assert world.status("ship").last_handled_retry, "the request was handled"
+    assert world.started == ["ship-1"], "and waits for the hold"
+    world.remove("Hold", "freeze")
+    assert world.started == ["ship-1", "ship-2"]

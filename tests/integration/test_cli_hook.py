@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from remit_client.hooks.settings import FILES
 
-from cli.hook_files import FILES
 from cli.main import run
 
 OTHERS = {
@@ -15,6 +15,7 @@ OTHERS = {
     "codex": {"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "x"}]}]}},
     "gemini": {"theme": "Dark", "hooks": {"BeforeTool": [{"hooks": [{"command": "y", "timeout": 5}]}]}},
     "cursor": {"version": 1, "hooks": {"preToolUse": [{"command": "remit-like hook"}]}},
+    "openclaw": {"plugins": {"allow": ["own"], "load": {"paths": ["/own"]}, "entries": {"own": {"enabled": True}}}},
 }
 
 
@@ -28,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_hook_comes_and_goes_without_a_trace(agent: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder / FILES[agent].path
     assert run(["hook", "install", agent, "--dry-run"]) == 0
-    assert f"remit hook {agent}" in capsys.readouterr().out or agent == "opencode"
+    assert f"remit hook {agent}" in capsys.readouterr().out or agent in ("opencode", "openclaw")
     assert not path.exists()
     assert run(["hook", "install", agent]) == 0
     first = path.read_text()
@@ -39,6 +40,7 @@ def test_the_hook_comes_and_goes_without_a_trace(agent: str, folder: Path, capsy
     assert path.read_text() == first
     assert run(["hook", "uninstall", agent]) == 0
     assert not path.exists()
+    assert not [found for found in folder.rglob("*") if found.is_file()]
 
 
 @pytest.mark.parametrize("agent", OTHERS)
@@ -48,13 +50,15 @@ def test_what_others_put_there_stays(agent: str, folder: Path) -> None:
     before = json.dumps(OTHERS[agent], indent=4) + "\n"
     path.write_text(before)
     path.chmod(0o600)
-    assert run(["hook", "install", agent, "--wait", "30"]) == 0
+    assert run(["hook", "install", agent, *(() if agent == "openclaw" else ("--wait", "30"))]) == 0
     document = json.loads(path.read_text())
-    assert "remit hook" in json.dumps(document)
+    assert "remit-gate" in json.dumps(document) or "remit hook" in json.dumps(document)
     assert "\n    " in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
     assert run(["hook", "install", agent]) == 0
-    assert path.read_text().count(f"hook {agent}") == 1
+    once = {"claude": 3, "codex": 2, "gemini": 2, "cursor": 3}
+    if agent in once:  # one a kind of event
+        assert path.read_text().count(f"hook {agent}") == once[agent]
     assert run(["hook", "uninstall", agent]) == 0
     assert path.read_text() == before
 
@@ -94,3 +98,47 @@ def test_a_file_that_cannot_be_read_is_left_alone(folder: Path, capsys: pytest.C
 def test_pausing_is_for_agents_that_can_be_paused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["hook", "install", "codex", "--defer"]) == 2
     assert "cannot be paused" in capsys.readouterr().err
+
+
+def test_claude_can_be_asked_over_http(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["hook", "install", "claude"]) == 0
+    assert run(["hook", "install", "claude", "--http", "--url", "http://127.0.0.1:9/", "--wait", "30", "--defer"]) == 0
+    assert "2.1.329" in capsys.readouterr().err
+    hooks = json.loads((folder / FILES["claude"].path).read_text())["hooks"]
+    ((asked,), (told,), (failed,)) = (hooks[e][0]["hooks"] for e in ("PreToolUse", "PostToolUse", "PostToolUseFailure"))
+    assert asked == {
+        "type": "http",
+        "url": "http://127.0.0.1:9/agent/v1/hooks/claude?wait=30&defer=true",
+        "headers": {"Authorization": "Bearer $REMIT_TOKEN", "Remit-Workspace": "$REMIT_WORKSPACE"},
+        "allowedEnvVars": ["REMIT_TOKEN", "REMIT_WORKSPACE"],
+        "timeout": 90,
+        "onFailure": "block",
+    }
+    assert "onFailure" not in told
+    assert told == failed
+    assert run(["hook", "uninstall", "claude"]) == 0
+    assert not (folder / FILES["claude"].path).exists()
+    assert run(["hook", "install", "gemini", "--http"]) == 2
+
+
+def test_the_plugin_of_openclaw_is_named_where_its_files_are(folder: Path) -> None:
+    assert run(["hook", "install", "openclaw"]) == 0
+    plugins = json.loads((folder / ".openclaw/openclaw.json").read_text())["plugins"]
+    (place,) = plugins["load"]["paths"]
+    assert Path(place) == folder / ".openclaw/remit-gate"
+    assert plugins["entries"]["remit-gate"]["enabled"] is True
+    assert "allow" not in plugins, "a list would switch off every other plugin"
+    manifest = json.loads((Path(place) / "openclaw.plugin.json").read_text())
+    package = json.loads((Path(place) / "package.json").read_text())
+    assert (manifest["id"], package["openclaw"]["extensions"]) == ("remit-gate", ["./index.mjs"])
+    assert (Path(place) / "index.mjs").read_text().startswith("// Puts every tool call")
+
+
+@pytest.mark.parametrize("text", ['{"plugins": []}', '{"plugins": {"load": {"paths": 3}}}', "// json5"])
+def test_a_config_of_openclaw_that_is_not_understood_is_left_alone(folder: Path, text: str) -> None:
+    path = folder / ".openclaw/openclaw.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    assert run(["hook", "install", "openclaw"]) == 2
+    assert path.read_text() == text
+    assert not (folder / ".openclaw/remit-gate").exists()

@@ -484,3 +484,43 @@ def _schema(url: str) -> list[tuple[Any, ...]]:
         ORDER BY 1, 2, 3
         """,
     )
+
+
+def test_a_standby_is_read_and_written_to_once_it_is_the_primary() -> None:
+    server = Server(durable=True)
+    store = None
+    try:
+        store = opened(server.url, create=True)
+        with store.transaction(ALICE) as tx:
+            step(tx)
+        server.kill()
+        (server.data / "standby.signal").touch()
+        server.start()
+        until(lambda: _refused_as_standby(store), "a refusal")
+        assert steps_in(store) == 1
+        assert execute(server.url, "SELECT pg_promote()") == [(True,)]
+        until(lambda: _goes_through(store), "a write")
+        assert steps_in(store) == 2
+    finally:
+        if store is not None:
+            store.close()
+        server.close()
+
+
+def _refused_as_standby(store: Store) -> bool:
+    """Once it is, no later try is anything else."""
+    found = []
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable) as refused, store.transaction(ALICE) as tx:
+            step(tx)
+        found.append("takes no writes: it is a standby" in str(refused.value))
+    return all(found)
+
+
+def _goes_through(store: Store) -> bool:
+    try:
+        with store.transaction(ALICE) as tx:
+            step(tx)
+    except StoreUnavailable:
+        return False
+    return True

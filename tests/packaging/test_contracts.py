@@ -26,6 +26,7 @@ VIOLATIONS = {
     "only store speaks SQL": ("controllers/runs/planted.py", "import sqlalchemy"),
     "only controllers.sources.git* import GitPython": ("controllers/dispatch/planted.py", "import git"),
     "only api imports FastAPI": ("controllers/effects/planted.py", "import fastapi"),
+    "only api.mcp speaks MCP": ("controllers/effects/planted.py", "import mcp_types"),
     "only the Kubernetes adapters import kopf": ("controllers/effects/planted.py", "import kopf"),
     "the supervisor stands on the standard library": (
         "controllers/dispatch/supervision/planted.py",

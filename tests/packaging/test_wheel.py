@@ -47,7 +47,9 @@ def test_the_wheel_has_the_command(wheel: zipfile.ZipFile) -> None:
 
 
 def test_the_client_is_a_wheel_of_its_own(tmp_path: Path) -> None:
-    names = {name.split("/")[0] for name in _build(ROOT / "client", tmp_path).namelist()}
+    files = _build(ROOT / "client", tmp_path).namelist()
+    names = {name.split("/")[0] for name in files}
+    assert {f"remit_client/hooks/plugins/{name}.mjs" for name in ("openclaw", "opencode")} <= set(files)
     assert {name for name in names if not name.endswith(".dist-info")} == {"remit_client"}
 
 

@@ -16,6 +16,7 @@ from controllers.dispatch.executor import RunOrder
 from controllers.effects import runs as run_effects
 from controllers.reconcilers import dispatcher, facts
 from controllers.runs import records
+from controllers.sources import planning
 from decisions import plan as plans
 from schemas.run import RunStatus
 from store.events import EventWrites
@@ -94,6 +95,10 @@ def lose_an_event(patch: Patch) -> None:
     patch.setattr(EventWrites, "event", event)
 
 
+def take_what_is_anothers(patch: Patch) -> None:
+    patch.setattr(planning, "_claimed_twice", lambda *args: {})
+
+
 DEFECTS = [
     Defect("a run keeps its reservation", forget_release),
     Defect("a Hold is not seen", ignore_holds),
@@ -103,6 +108,7 @@ DEFECTS = [
     Defect("an agent gets a run too many", give_out_a_place_too_many),
     Defect("a guard holds nothing back", delete_without_asking),
     Defect("a transition is not written down", lose_an_event),
+    Defect("a source takes what is another's", take_what_is_anothers),
 ]
 
 

@@ -69,6 +69,7 @@ def test_the_seeds_reach_what_they_are_meant_to_try(folder: Path) -> None:
     faults = (
         "committed, but timed out", "crash midway", "crash after commit", "the engine dies", "lose the answer",
         "the wall clock is set", "unrelated history", "at fetch", "report: told Refused", "late", "tokens",
+        "which is another's", "the team: remove everything", "team: RepositoryUnreachable",
     )  # fmt: skip
     for fault in faults:
         assert fault in text, fault

@@ -119,7 +119,8 @@ def test_04_an_identity_taken_twice_fails_its_unit_only(world: World) -> None:
     assert world.find("Mission", "c") is None
 
 
-# 5 Path removed, repository unreachable, ref gone: the last good revision stays, nothing is pruned.
+# 5 Path removed, repository unreachable, ref gone: the last good revision stays, nothing is pruned (a bad signature:
+# tests/transition/test_provenance).
 
 
 @pytest.mark.parametrize("fault", ["repository gone", "ref gone", "path gone", "empty ref"])
@@ -296,7 +297,7 @@ def test_11_the_last_of_two_tokens_is_handled_whatever_came_between(world: World
     assert world.started == ["a-1", "a-2"]
 
 
-# 12 A verb on a held object: recorded (the exit code: tests/unit/test_cli_acts).
+# 12 A verb on a held object: recorded (the exit code: tests/integration/test_cli_actions).
 
 
 def test_12_a_retry_of_a_held_mission_is_recorded_and_waits_for_the_hold(world: World) -> None:

@@ -12,6 +12,7 @@ from schemas.hold import HoldSpec
 from schemas.mission import MissionState
 from schemas.resource import Declared
 from schemas.run import RunState
+from schemas.tool_call import ToolCallSpec
 from tests.fakes.gates import Desk
 from tests.fakes.world import ALICE, EXECUTOR, World, agent, mission
 
@@ -41,6 +42,13 @@ def test_a_green_call_goes_ahead_and_is_recorded(world: World, desk: Desk) -> No
     assert event.actor.subject == "agent:default/worker"
     assert event.data["verdict"] == "Allow"
     assert world.state("ship") is MissionState.IN_PROGRESS
+
+
+@pytest.mark.parametrize("usd", [None, "0.10"])
+def test_a_call_is_recorded_as_its_model_writes_it(world: World, desk: Desk, usd: str | None) -> None:
+    decision = desk.ask("ship-1", "read_file", {"path": "a", "lines": [1, None]}, usd=usd)
+    spec = world.get("ToolCall", decision.tool_call).spec
+    assert ToolCallSpec.model_validate(spec).to_wire() == spec
 
 
 def test_a_red_call_waits_for_a_person_and_goes_ahead_once(world: World, desk: Desk) -> None:

@@ -148,3 +148,18 @@ def test_an_engine_that_was_away_begins_every_lease_anew(pull: PullWorld) -> Non
     pull.renew("a-1")
     pull.advance(80)
     assert pull.get("Run", "a-1").state == RunState.LOST
+
+
+def test_a_worker_that_is_gone_with_its_claim_may_have_started_the_program(pull: PullWorld) -> None:
+    """It says that it started one only once it did: who dies in between has left a program at work, or none."""
+    pull.commit({"m.yaml": mission("a", retry="{maxAttempts: 2}")})
+    pull.sync()
+    pull.comes()
+    pull.claim()
+    pull.advance(80)
+    run = pull.get("Run", "a-1")
+    assert (run.state, run.status.get("startedAt")) == (RunState.UNKNOWN, None)
+    assert "nobody can know" in run.status["message"]
+    pull.comes("two")
+    assert pull.claim("two", "k2") is None, "it is not repeated"
+    pull.check()

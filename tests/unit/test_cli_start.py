@@ -69,7 +69,10 @@ def test_what_a_brief_command_leaves_for_later_is_there_when_it_is_asked_for() -
 
 
 def test_a_command_that_lasts_keeps_the_collector() -> None:
-    program = "import gc; from cli import haste; haste.begin(['run']); assert gc.isenabled()"
+    program = (
+        "import gc; from cli import haste; haste.begin(['get']); assert gc.isenabled(); "
+        "haste.begin(['run']); assert not gc.isenabled(); haste.settled(); assert gc.isenabled()"
+    )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
 
 

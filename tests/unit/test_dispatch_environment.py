@@ -31,7 +31,7 @@ def order(project_root: Path) -> RunOrder:
 
 
 def test_without_declared_variables_there_are_only_ours(tmp_path: Path) -> None:
-    environment = build(order(tmp_path), (), LocalSecrets({"SECRET": "x"}), PATHS)
+    environment = build(order(tmp_path), (), LocalSecrets({"SECRET": "x"}), PATHS, Path("/work"))
     assert environment == {
         "PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
         "LANG": "C.UTF-8",
@@ -43,6 +43,7 @@ def test_without_declared_variables_there_are_only_ours(tmp_path: Path) -> None:
         "REMIT_RUN": "uid-1",
         "REMIT_TOKEN": "rmt_token",
         "REMIT_MISSION_FILE": "/run/mission.json",
+        "REMIT_WORKSPACE": "/work",
     }
 
 
@@ -56,7 +57,7 @@ def test_declared_variables_come_from_the_spec_the_engine_and_files(tmp_path: Pa
         EnvVar(name="FROM_ABSOLUTE", value_from=ValueFrom(file=str(tmp_path / "key"))),
         EnvVar(name="HOME", value="/home/agent"),
     )
-    environment = build(order(tmp_path), declared, LocalSecrets({"ENGINE_VAR": "from env"}), PATHS)
+    environment = build(order(tmp_path), declared, LocalSecrets({"ENGINE_VAR": "from env"}), PATHS, Path("/work"))
     assert environment["PLAIN"] == "a b"
     assert environment["FROM_ENV"] == "from env"
     assert environment["FROM_FILE"] == environment["FROM_ABSOLUTE"] == "from file\nsecond line"
@@ -88,7 +89,7 @@ def test_a_reference_that_leads_nowhere_is_named_and_no_value_is_shown(
     for name in ("huge", "binary", "nul"):
         (tmp_path / name).chmod(0o600)
     with pytest.raises(SecretMissing, match="the variable TOKEN has no value") as error:
-        build(order(tmp_path), (EnvVar(name="TOKEN", value_from=reference),), LocalSecrets({}), PATHS)
+        build(order(tmp_path), (EnvVar(name="TOKEN", value_from=reference),), LocalSecrets({}), PATHS, Path("/work"))
     assert said in str(error.value)
     assert "s3cret" not in str(error.value)
 

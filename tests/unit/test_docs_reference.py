@@ -75,8 +75,8 @@ def test_the_messages_have_the_fields_of_the_engine(openapi: dict[str, Any]) -> 
     schemas = openapi["components"]["schemas"]
     served = set()
     for path, methods in openapi["paths"].items():
-        if "post" not in methods:
-            continue
+        if "post" not in methods or "/hooks/" in path or "/interceptors/" in path:
+            continue  # what their agents send is not ours to say
         name = path.rpartition("/")[2]
         ref = methods["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         schema = schemas[ref.rpartition("/")[2]]

@@ -144,3 +144,16 @@ def test_what_is_not_a_file_is_not_used(tmp_path: Path) -> None:
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match=r"no/run\.key"):
         load_or_create_key(tmp_path / "no" / "run.key")
+
+
+def test_a_place_has_a_token_of_its_own_that_is_no_runs() -> None:
+    tokens = RunTokens(KEY)
+    placed = tokens.mint(UID, "hook")
+    assert placed.startswith("rmt_hook_")
+    for _ in range(2):  # the second time it is known
+        assert tokens.identify(placed) == (UID, "hook")
+        assert tokens.verify(placed) is None
+        assert tokens.identify(tokens.mint(UID)) == (UID, "run")
+    assert tokens.identify(placed.replace("rmt_hook_", "rmt_run_")) is None, "the kind is proven too"
+    with pytest.raises(ValueError, match="not a kind of token"):
+        tokens.mint(UID, "proxy")

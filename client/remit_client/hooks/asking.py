@@ -13,11 +13,15 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from remit_client.hooks.calls import ToolCall
+from remit_client.hooks.dialects import Answer
+from remit_client.hooks.endings import ToolEnd
 
 ANSWER_S = 15.0
 """Longest wait for one answer that the engine does not hold back."""
 LONGEST_HOLD_S = 50.0
 MAX_ANSWER = 1024 * 1024
+REPORT_S = 5.0
+"""How long a call that has ended may keep the agent: there is nothing to hold up any more."""
 RESTART_S = 20.0
 """How long an engine that cannot be reached is waited for: a restart, and no more; the agent stands still meanwhile."""
 
@@ -39,11 +43,12 @@ class Engine:
     secure: bool
     prefix: str
     token: str
+    run: str = ""
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Engine:
-        """REMIT_URL and REMIT_TOKEN. Raises NotStarted."""
-        url, token = environ.get("REMIT_URL", ""), environ.get("REMIT_TOKEN", "")
+    def from_environment(cls, environ: Mapping[str, str], token: str = "") -> Engine:
+        """REMIT_URL, REMIT_RUN and REMIT_TOKEN, or ``token`` instead of that. Raises NotStarted."""
+        url, token = environ.get("REMIT_URL", ""), token or environ.get("REMIT_TOKEN", "")
         if not url or not token:
             missing = "REMIT_URL" if not url else "REMIT_TOKEN"
             raise NotStarted(f"{missing} is not set: this agent was not started by Remit")
@@ -56,7 +61,9 @@ class Engine:
             raise NotStarted("REMIT_URL is not an address such as http://127.0.0.1:8421")
         if not all("!" <= c <= "~" for c in token):
             raise NotStarted("REMIT_TOKEN has characters that a token cannot have")
-        return cls(parts.hostname, port, parts.scheme == "https", parts.path.rstrip("/"), token)
+        return cls(
+            parts.hostname, port, parts.scheme == "https", parts.path.rstrip("/"), token, environ.get("REMIT_RUN", "")
+        )
 
     def exchange(
         self, method: str, path: str, body: bytes | None, key: str, timeout_s: float
@@ -70,6 +77,7 @@ class Engine:
         else:
             wire = HTTPConnection(self.host, self.port, timeout=timeout_s)
         headers = {"Authorization": f"Bearer {self.token}", "Accept": "application/json", "User-Agent": "remit-hook"}
+        headers["Remit-Channel"] = "hook"
         if body is not None:
             headers |= {"Content-Type": "application/json", "Idempotency-Key": key}
         try:
@@ -85,16 +93,6 @@ class Engine:
             return response.status, answer, float(after) if after.isdigit() else 0.0
         finally:
             wire.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The engine's answer. ``decision`` is allow, deny or ask; ask means that nobody has decided yet."""
-
-    decision: str
-    reason: str
-    rule: str
-    request: str
 
 
 def ask(engine: Engine, call: ToolCall, wait_s: float) -> Answer:
@@ -121,6 +119,26 @@ def ask(engine: Engine, call: ToolCall, wait_s: float) -> Answer:
         hold = min(LONGEST_HOLD_S, left)
         path = f"/agent/v1/decisions/{quote(number, safe='')}?wait={int(hold)}"
         wire = _sent(engine, "GET", path, None, key, ends, hold)
+
+
+def report(engine: Engine, end: ToolEnd) -> None:
+    """Tell what came of a call. Tried twice within REPORT_S; raises NoAnswer, OSError, HTTPException and ValueError."""
+    if not engine.run:
+        raise NotStarted("REMIT_RUN is not set: this agent was not started by Remit")
+    body = json.dumps(end.to_wire()).encode()
+    key = f"end/{end.call.key}"[:200] if end.call.key else str(uuid.uuid4())
+    path = f"/agent/v1/runs/{quote(engine.run, safe='')}/tool-results"
+    for last in (False, True):
+        try:
+            status, answer, _ = engine.exchange("POST", path, body, key, REPORT_S / 2)
+        except (OSError, HTTPException, ValueError):
+            if last:
+                raise
+            continue
+        if status == 200:
+            return
+        if last or status not in (429, 502, 503, 504):
+            raise NoAnswer(f"the engine refuses the report ({status}): {str(answer.get('detail') or '')[:500]}")
 
 
 def _answer(wire: dict[str, Any]) -> Answer:

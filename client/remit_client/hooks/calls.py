@@ -12,7 +12,8 @@ Args = dict[str, Any]
 
 SHELL, READ, WRITE, NETWORK = "shell_exec", "read_file", "write_file", "network_call"
 _KINDS = {
-    **dict.fromkeys(("bash", "shell", "run_shell_command", "local_shell", "exec_command", "unified_exec"), SHELL),
+    **dict.fromkeys(("bash", "shell", "exec", "run_shell_command", "local_shell", "exec_command"), SHELL),
+    "unified_exec": SHELL,
     **dict.fromkeys(
         ("read", "read_file", "read_many_files", "grep", "glob", "ls", "list", "list_directory", "grep_search",
          "search_file_content", "notebookread", "view_image"),

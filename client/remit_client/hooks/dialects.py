@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from remit_client.hooks import endings
 from remit_client.hooks.calls import ToolCall, Workspace, named
+from remit_client.hooks.endings import Ended
 
 BLOCKED = 2
 """The exit code that every agent takes for "no", provided that standard error says something."""
@@ -24,11 +26,34 @@ class Word(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """The engine's answer. ``decision`` is allow, deny or ask; ask means that nobody has decided yet."""
+
+    decision: str
+    reason: str
+    rule: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The engine's word, and what the agent is told."""
 
     word: Word
     message: str
+
+    @classmethod
+    def of(cls, answer: Answer, *, later: bool = False) -> Verdict:
+        """``later``: the agent can stop for an answer that takes days."""
+        because = f"{answer.reason} [{answer.rule}]" if answer.rule else answer.reason
+        if answer.decision == "allow":
+            return cls(Word.ALLOW, f"Remit: {because or 'allowed'}")
+        if answer.decision == "deny":
+            return cls(Word.DENY, f"Remit: {because or 'denied'}")
+        waits = f"Remit: a person has to approve this ({answer.request or 'see remit get approvals'}): {because}"
+        if later:
+            return cls(Word.LATER, waits)
+        return cls(Word.DENY, f"{waits}. Not approved yet: go on with something else, and try the same call later.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +76,8 @@ class Dialect:
     name: str
     read: Callable[[Payload, Workspace], ToolCall | None]
     say: Callable[[Verdict, Payload], Said]
+    ended: Ended
+    """What a call that has ended came to; None for every other event. Raises whatever odd input makes it raise."""
     wait_s: float
     """How long it may be kept waiting: less than the limit that the agent itself sets to a hook."""
     folder: str = ""
@@ -137,6 +164,13 @@ def _say_opencode(verdict: Verdict, _: Payload) -> Said:
     return Said(json.dumps({"decision": word, "reason": verdict.message}))
 
 
+def _read_openclaw(payload: Payload, workspace: Workspace) -> ToolCall | None:
+    if payload.get("hook") != "before_tool_call":
+        raise ValueError("hook is not before_tool_call")
+    key = str(payload.get("toolCallId") or "")
+    return named(_name(payload, "toolName"), payload.get("params"), workspace, key=key)
+
+
 def _read_cursor(payload: Payload, workspace: Workspace) -> ToolCall | None:
     event = payload.get("hook_event_name")
     key = str(payload.get("tool_use_id") or "")
@@ -173,10 +207,16 @@ def _say_cursor(verdict: Verdict, _: Payload) -> Said:
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
-        Dialect("claude", _read_claude, _say_claude, wait_s=540, folder="CLAUDE_PROJECT_DIR", later=True),
-        Dialect("codex", _read_claude, _say_codex, wait_s=540),
-        Dialect("gemini", _read_gemini, _say_gemini, wait_s=50, folder="GEMINI_PROJECT_DIR"),
-        Dialect("opencode", _read_opencode, _say_opencode, wait_s=540),
-        Dialect("cursor", _read_cursor, _say_cursor, wait_s=540, folder="CURSOR_PROJECT_DIR"),
+        Dialect(
+            "claude", _read_claude, _say_claude, endings.claude, wait_s=540, folder="CLAUDE_PROJECT_DIR", later=True
+        ),
+        Dialect("codex", _read_claude, _say_codex, endings.claude, wait_s=540),
+        Dialect("gemini", _read_gemini, _say_gemini, endings.gemini, wait_s=50, folder="GEMINI_PROJECT_DIR"),
+        Dialect("opencode", _read_opencode, _say_opencode, endings.opencode, wait_s=540),
+        Dialect("cursor", _read_cursor, _say_cursor, endings.cursor, wait_s=540, folder="CURSOR_PROJECT_DIR"),
     )
 }
+"""The agents that start a program before each call."""
+
+OPENCLAW = Dialect("openclaw", _read_openclaw, _say_opencode, endings.openclaw, wait_s=540)
+"""The plugin asks over HTTP, and blocks unless it reads ``allow``."""

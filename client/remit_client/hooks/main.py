@@ -8,17 +8,20 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from types import FrameType
 from typing import BinaryIO
 
-from remit_client.hooks.asking import Answer, Engine, NoAnswer, NotStarted, ask
-from remit_client.hooks.dialects import BLOCKED, DIALECTS, Dialect, Said, Verdict, Word
+from remit_client.hooks.asking import Engine, NoAnswer, NotStarted, ask, report
+from remit_client.hooks.calls import Workspace
+from remit_client.hooks.dialects import BLOCKED, DIALECTS, Dialect, Payload, Said, Verdict, Word
 
 MAX_INPUT = 16 * 1024 * 1024
 SPARE_S = 10
 """How long after the end of the waiting the answer is out, whatever happens."""
 
 USAGE = """usage: remit hook {agents} [--wait SECONDS] [--defer] [--keep-prompts] [--outside deny|pass]
+                         [--token-file FILE]
 
 Reads one hook event as JSON on standard input, asks Remit, and prints the answer that the agent understands.
 
@@ -26,6 +29,7 @@ Reads one hook event as JSON on standard input, asks Remit, and prints the answe
   --defer              claude only: pause the agent until a person has answered, and be asked again on resume
   --keep-prompts       claude only: where Remit allows, let the agent's own permission rules speak as well
   --outside deny|pass  what an agent gets that Remit did not start; deny by default
+  --token-file FILE    the token of this place, in place of REMIT_TOKEN; written by an Executor
 """
 
 
@@ -38,6 +42,7 @@ class Options:
     defer: bool = False
     keep_prompts: bool = False
     outside_passes: bool = False
+    token_file: str = ""
 
 
 class OutOfTime(Exception):
@@ -50,10 +55,10 @@ def options(arguments: Sequence[str]) -> Options:
     dialect = DIALECTS.get(words.pop(0) if words else "")
     if dialect is None:
         raise ValueError(f"name the agent: {', '.join(DIALECTS)}")
-    wait, defer, keep, outside = dialect.wait_s, False, False, "deny"
+    wait, defer, keep, outside, token_file = dialect.wait_s, False, False, "deny", ""
     while words:
         word, _, value = words.pop(0).partition("=")
-        if word in ("--wait", "--outside") and not value:
+        if word in ("--wait", "--outside", "--token-file") and not value:
             value = words.pop(0) if words else ""
         match word:
             case "--wait":
@@ -62,13 +67,15 @@ def options(arguments: Sequence[str]) -> Options:
                 wait = float(value)
             case "--outside" if value in ("deny", "pass"):
                 outside = value
+            case "--token-file" if value:
+                token_file = value
             case "--defer" if dialect.later:
                 defer = True
             case "--keep-prompts" if dialect.name == "claude":
                 keep = True
             case _:
                 raise ValueError(f"{word[:40]} is not understood for {dialect.name}")
-    return Options(dialect, wait, defer, keep, outside == "pass")
+    return Options(dialect, wait, defer, keep, outside == "pass", token_file)
 
 
 def answered(chosen: Options, event: bytes, environ: Mapping[str, str], here: str) -> Said:
@@ -77,31 +84,53 @@ def answered(chosen: Options, event: bytes, environ: Mapping[str, str], here: st
     if not isinstance(payload, dict):
         raise ValueError("the event is no JSON object")
     dialect = chosen.dialect
-    call = dialect.read(payload, dialect.workspace(payload, environ, here))
+    workspace = dialect.workspace(payload, environ, here)
+    if _ended(chosen, payload, workspace, environ):
+        return Said()
+    call = dialect.read(payload, workspace)
     if call is None:
         return Said()
     try:
-        engine = Engine.from_environment(environ)
+        engine = Engine.from_environment(environ, _token(chosen))
     except NotStarted:
         if chosen.outside_passes and not environ.get("REMIT_TOKEN") and not environ.get("REMIT_RUN"):
             return Said()
         raise
-    verdict = _verdict(ask(engine, call, chosen.wait_s), chosen)
+    verdict = Verdict.of(ask(engine, call, chosen.wait_s), later=chosen.defer)
     if verdict.word is Word.ALLOW and chosen.keep_prompts:
         return Said()
     return dialect.say(verdict, payload)
 
 
-def _verdict(answer: Answer, chosen: Options) -> Verdict:
-    because = f"{answer.reason} [{answer.rule}]" if answer.rule else answer.reason
-    if answer.decision == "allow":
-        return Verdict(Word.ALLOW, f"Remit: {because or 'allowed'}")
-    if answer.decision == "deny":
-        return Verdict(Word.DENY, f"Remit: {because or 'denied'}")
-    waits = f"Remit: a person has to approve this ({answer.request or 'see remit get approvals'}): {because}"
-    if chosen.defer:
-        return Verdict(Word.LATER, waits)
-    return Verdict(Word.DENY, f"{waits}. Not approved yet: go on with something else, and try the same call later.")
+def _ended(chosen: Options, payload: Payload, workspace: Workspace, environ: Mapping[str, str]) -> bool:
+    """Report a call that has ended; whether the event was about one. What goes wrong is only said: the call was made,
+    and what it reserved is settled with its run."""
+    try:
+        end = chosen.dialect.ended(payload, workspace)
+        if end is None:
+            return False
+        report(Engine.from_environment(environ, _token(chosen)), end)
+    except NotStarted:
+        return True
+    except (LookupError, RecursionError) as error:
+        sys.stderr.write(f"Remit: the event is not understood: {type(error).__name__}\n")
+    except (NoAnswer, OSError, HTTPException, ValueError) as error:
+        sys.stderr.write(f"Remit: the result was not reported: {str(error)[:300]}\n")
+    return True
+
+
+def _token(chosen: Options) -> str:
+    """What the file holds. Raises NotStarted when it cannot be read: another token would be another place."""
+    if not chosen.token_file:
+        return ""
+    try:
+        with open(chosen.token_file, encoding="ascii") as file:
+            token = file.read(500).strip()
+    except (OSError, ValueError) as error:
+        raise NotStarted(f"the token file cannot be read: {type(error).__name__}") from None
+    if not token:
+        raise NotStarted("the token file is empty")
+    return token
 
 
 def run(arguments: Sequence[str], stdin: BinaryIO, environ: Mapping[str, str]) -> int:

@@ -1,6 +1,7 @@
 """tell_tale.py CORPUS: give away every secret that it has or was handed, by every way there is."""
 
 import base64
+import contextlib
 import json
 import os
 import sys
@@ -29,9 +30,8 @@ with Run.from_environment() as run:
             "post_comment", {"on": "notes", "text": text, "password": own[0]}, target=text[:1900], wait_s=0
         )
         run.tool_result("post_comment", ok=False, error=text[:1900], decision=asked)
-    run.authorize(
-        "send_email", {"to": ["a@example.org"], "body": "\n".join(texts)[:20_000]}, target=texts[-1], wait_s=0
-    )
+    with contextlib.suppress(TimeoutError):  # nobody answers
+        run.authorize("send_fax", {"body": "\n".join(texts)[:20_000]}, target=texts[-1], wait_s=0)
     run.artifact("all.txt", "\n".join(texts))
     run.artifact(f"named-{own[0]}.txt", "x")
     run.complete("\n".join(texts), self_review="; ".join(texts)[:19_000], evidence=["all.txt"])
