@@ -132,8 +132,8 @@ def test_every_public_name_is_exported_and_nothing_else() -> None:
     for name in names:
         assert getattr(remit_client, name).__doc__
     assert names == {
-        "AlreadyDone", "Assignment", "AsyncRun", "BadAnswer", "Canceled", "ClientError", "Clock", "Conflict", "Decision",
-        "Denied",
+        "AlreadyDone", "Assignment", "AsyncRun", "BadAnswer", "Canceled", "ClientError", "Clock", "Conflict",
+        "Decision", "Denied",
         "EngineUnreachable", "Failure", "NotConfigured", "NotInScope", "Notice", "Problem", "RateLimited",
         "Rejected", "RetryPolicy", "Run",
         "RunOver", "SystemClock", "Usage", "guard", "guarded",
