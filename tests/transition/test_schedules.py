@@ -90,6 +90,19 @@ def test_conformance_22_an_engine_that_was_down_for_three_hours_catches_up_as_de
     assert sum(e.data["count"] for e in world.events("FireSkipped")) == missed
 
 
+def test_a_storm_of_schedules_that_are_due_at_once_makes_each_mission_once(world: World) -> None:
+    world.clock.tick((30 - world.now.minute) % 60 * 60 - world.now.second - world.now.microsecond / 1e6)
+    storm = "---\n".join(schedule(f"s{n}") for n in range(60))
+    world.commit({"e.yaml": executor(), "a.yaml": agent(suspend="true"), "s.yaml": storm})
+    world.sync()
+    world.clock.tick(HOUR)
+    world.restart()
+    world.restart()
+    assert len(names(world)) == 60
+    assert len(world.events("ScheduleFired")) == 60
+    assert world.started == []
+
+
 def test_a_clock_that_is_set_back_fires_nothing_twice(world: World) -> None:
     begin(world)
     world.advance(HOUR)
