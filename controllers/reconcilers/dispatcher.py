@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import breaches, facts, missions, spending, writing
+from controllers.reconcilers import breaches, facts, missions, spending
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch
 from decisions import mission as decisions
@@ -121,8 +121,10 @@ class Dispatcher:
                     continue
                 found = facts.mission_facts(tx, mission, all_holds)
                 if found.agent_key != agent.key or not decisions.may_start(decisions.decide(found, tx.now)):
-                    tx.set_timer(mission.key, writing.WAKE, tx.now)
-                    continue  # it changed since; its own pass says why it does not wait any more
+                    # It changed since. Its own pass says so now, of what this transaction sees: later it may see again
+                    # what it said before, write nothing, and wake nobody.
+                    missions.reconcile(tx, mission.key)
+                    continue
                 order_run(tx, agent, status, mission, found, dispatch.effective_priority(candidate, tx.now), started)
                 started += 1
                 if started == places:

@@ -218,7 +218,9 @@ class SourceSync:
             old = before.get(file.path, UnitStatus(path=file.path))
             problems = [*unit.diagnostics, *clashes.get(file.path, ())]
             if problems:
-                outcomes.append(self._unit_failed(source, old, tree.revision, problems))
+                failure = self._unit_failed(source, old, tree.revision, problems)
+                failure.resting = not unit.diagnostics  # what is another's today may be nobody's at the next look
+                outcomes.append(failure)
             else:
                 elsewhere = frozenset(k for other in good if other is not unit for k in other.by_key)
                 outcomes.append(self._apply(source, spec, old, tree, unit, failed, reader, confirmed, elsewhere, trust))
@@ -243,7 +245,9 @@ class SourceSync:
                 keep = elsewhere | planning.may_have_moved(snapshot, name, unit, failed, reader)
                 planned = planning.plan_unit(snapshot, name, unit, tree.revision, spec, keep=keep, whole=whole)
             if planned.faults:
-                return self._unit_failed(source, old, tree.revision, planned.faults)
+                failure = self._unit_failed(source, old, tree.revision, planned.faults)
+                failure.resting = True
+                return failure
             plan = planned.plan
             blocked = plan.blocked(lambda digest: digest in confirmed)
             pending = [g for g in plan.guards if any(e.key in blocked for e in g.entries)]

@@ -100,9 +100,12 @@ class World:
         self.store: Store = self.harness.open()
         self.repo = Repo(self.folder / "specs")
         self.spec = SourceSpec(url=str(self.folder / "specs"))
+        self.readers: Readers | None = None
         self._restart()
 
     def _restart(self) -> None:
+        if self.readers is not None:
+            self.readers.close()  # the processes of a dead engine die with it
         self.readers = Readers(self.folder, self.folder / "mirrors")
         self.sync_now = SourceSync(self.store, self.readers, cache=self.store, now=self.clock, jitter=lambda: 1.0)
         ready = ReadyMissions()

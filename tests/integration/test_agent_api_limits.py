@@ -172,7 +172,7 @@ async def test_large_bodies_of_many_runs_take_turns(bench: RunBench) -> None:
 
 
 async def test_a_slow_body_is_given_up(bench: RunBench, run: Resource) -> None:
-    async with serving(bench, small_body_s=0.5, linger_s=0.5) as port, connection(port) as (reader, writer):
+    async with serving(bench, small_body_s=0.5, linger_s=5) as port, connection(port) as (reader, writer):
         writer.write(head(port, run) + b"Content-Length: 1000\r\n\r\n")
 
         # Past the stream: a refused write would take the answer from its reader.

@@ -72,7 +72,7 @@ async def test_an_engine_whose_store_went_back_looks_at_everything_and_misses_no
         term = Term(
             cast(Store, store), None, tmp_path, status=rest, runners=(), readers=readers,
             probe=lambda *_: Probe(ExecutorReason.RECONCILED, "", Capabilities()), stops=stops.NONE, clock=clock,
-            random=Random(1), blocking=InlineBlocking(), woken=lambda: None, gone=gone,
+            random=Random(1), blocking=InlineBlocking(), woken=lambda: None, gone=gone, follow=lambda key: None,
         )  # fmt: skip
         seen = Seen()
         term.objects = cast(Any, seen)

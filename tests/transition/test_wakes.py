@@ -74,6 +74,7 @@ def test_effects_that_ended_a_month_ago_are_forgotten_and_what_happened_is_not(w
         world.store, None, world.folder, status=cast(Any, None), runners=(), readers=world.readers,
         clock=VirtualClock(), probe=lambda spec, namespace: Probe(ExecutorReason.RECONCILED, "", Capabilities()),
         random=Random(1), stops=stops.NONE, blocking=InlineBlocking(), woken=lambda: None, gone=lambda error: None,
+        follow=lambda key: None,
     )  # fmt: skip
     world.clock.tick((KEEP_EFFECTS - timedelta(hours=1)).total_seconds())
     with world.store.transaction(SYSTEM) as tx:
