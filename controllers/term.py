@@ -407,7 +407,7 @@ def make_reconcilers(
         "Project": projects.Projects(counted, stops),
         fields.KIND: ownership.reconcile,
         "Schedule": schedules.Schedules(stops),
-        "Session": sessions.reconcile,
+        "Session": sessions.Sessions(stops),
         "Source": _rests,
         sub_agents.KIND: sub_agents.reconcile,
         "Todo": todos.reconcile,

@@ -58,6 +58,10 @@ class EventType(StrEnum):
     RETRY_SCHEDULED = "RetryScheduled"  # another attempt will follow
     CANCEL_REQUESTED = "CancelRequested"  # the worker was told to stop
     MESSAGE_POSTED = "MessagePosted"  # a person or an agent said something
+    FOLLOW_UP_ASKED = "FollowUpAsked"  # an agent asked to be told something, or to have it said, later
+    FOLLOW_UP_ENDED = "FollowUpEnded"  # it was due, or was canceled before
+    COMMANDS_OFFERED = "CommandsOffered"  # an agent said which commands it takes in chat
+    THREAD_FOLLOWED = "ThreadFollowed"  # a person began or ceased to follow a thread
     MESSAGE_ENDED = "MessageEnded"  # a message was delivered, stopped by a limit, or canceled
     SUB_AGENT_SPAWNED = "SubAgentSpawned"  # an agent spawned another for a part of its mission
     SUB_AGENT_ENDED = "SubAgentEnded"  # a sub-agent ended; its key is dead, what it did not use went back

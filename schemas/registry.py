@@ -81,6 +81,7 @@ NAMES: tuple[KindName, ...] = (
         ("ToolCall", "toolcalls", ("tc",), "tool_call"),
         ("Session", "sessions", ("se",), "session"),
         ("Message", "messages", ("msg",), "message"),
+        ("Thread", "threads", ("th",), "thread"),
         ("ApprovalRequest", "approvalrequests", ("approval", "approvals", "ar"), "approval_request"),
         ("Alert", "alerts", ("al",), "alert"),
         ("UsageRecord", "usagerecords", ("usage",), "usage_record"),
