@@ -5,7 +5,7 @@ again. Events of a session are decided one after another; a session knows nothin
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from decisions import autonomy
@@ -38,7 +38,7 @@ class State:
     """How a session stands: names of messages in their order. ``count.queued`` is the length of ``queue``. ``latest``
     is the uid of what a person said last, ``open_commands`` are uids of commands without an answer."""
 
-    count: Count = Count()
+    count: Count = field(default_factory=Count)
     queue: tuple[str, ...] = ()
     inbound: tuple[str, ...] = ()
     follow_ups: tuple[Pending, ...] = ()
@@ -124,8 +124,9 @@ class Decision:
 
 
 def decide(state: State, event: Event, limits: AutonomyLimits, hold: HoldMode | None, now: datetime) -> Decision:
-    """One event. ``hold`` is the strictest Hold on the agent's work: nothing goes out by itself under any of them; under
-    Stop nothing goes out at all, and what is said is noted as Blocked. The same arguments give the same decision."""
+    """One event. ``hold`` is the strictest Hold on the agent's work: nothing goes out by itself under any of them;
+    under Stop nothing goes out at all, and what is said is noted as Blocked. The same arguments give the same
+    decision."""
     match event:
         case AgentSaid():
             step = _said(state, event, limits, hold)

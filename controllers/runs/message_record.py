@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controllers.runs import threads
+from controllers.runs import sessions, threads
 from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.event import EventType
@@ -47,7 +47,10 @@ def create(
     if shown and thread is not None:
         status = status.model_copy(update={"number": threads.number(tx, thread, spec.author, spec.mentions)})
     message = tx.create(
-        Declared(*key, spec.to_wire()), manager="controller/messages", owner_uid=owner_uid, status=status.to_wire()
+        Declared(*key, spec.to_wire(), labels=_labels(spec, session, thread)),
+        manager="controller/messages",
+        owner_uid=owner_uid,
+        status=status.to_wire(),
     )
     related = [*([session.uid] if session is not None else []), owner_uid]
     here = [thread.uid] if thread is not None and not spec.copy_of else []
@@ -106,6 +109,13 @@ def end(
 
 def _thread(tx: Transaction, key: Key, spec: MessageSpec) -> Resource | None:
     return tx.get(spec.thread_ref.key("Thread", key.namespace)) if spec.thread_ref is not None else None
+
+
+def _labels(spec: MessageSpec, session: Resource | None, thread: Resource | None) -> dict[str, str]:
+    agent = str(session.spec["agentRef"]["name"]) if session is not None else None
+    mission = spec.mission_ref.name if spec.mission_ref is not None else None
+    project = str(thread.spec["subjectRef"]["name"]) if thread is not None and thread.spec["of"] == "Project" else None
+    return sessions.labels(agent=agent, mission=mission, project=project)
 
 
 def _in_session(session: Resource | None, sequence: int) -> dict[str, object]:

@@ -37,7 +37,7 @@ from schemas.resource import Actor, Resource
 from schemas.run import ACTIVE_STATES, RunStatus
 from schemas.session import ChatCommand, FollowUp, SessionReason, SessionState, SessionStatus
 from schemas.thread import ThreadOf
-from store.contract import EffectState, Transaction
+from store.contract import EffectState, Snapshot, Transaction
 
 TEXT = 10_000
 """Characters of a message that are kept."""
@@ -52,6 +52,8 @@ class Said:
 
     message: Resource
     due_at: datetime | None = None
+    held: bool = False
+    """Whether a Hold is what it waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,10 @@ def agent_says(
     if mission is not None:
         agent = tx.get_by_uid(record.spec.agent_uid)
         loop_facts.said(tx, mission, agent, draft.author, to, f"message/{message.name}")
-    return Said(message, done.decision.wake_at if message.state == MessageState.PENDING else None)
+    if message.state != MessageState.PENDING:
+        return Said(message)
+    held = any(c.get("reason") == SessionReason.HELD for c in done.session.status.get("conditions", ()))
+    return Said(message, done.decision.wake_at if held else _due(tx, done.session, message), held)
 
 
 def asks_follow_up(
@@ -178,9 +183,9 @@ def person_says(
     stops: Stops = other.NONE,
 ) -> Resource:
     """A person says something in a session: its count begins anew, and what was still to go out by itself, follow-ups
-    and timers included, is canceled; of this session only, and all in this transaction. The agent finds it in its inbox.
-    With ``asks`` it is a command that only asks, and cancels nothing. ``draft`` holds what is known of the message
-    beside that. Repeated with its ``key`` it changes nothing."""
+    and timers included, is canceled; of this session only, and all in this transaction. The agent finds it in its
+    inbox. With ``asks`` it is a command that only asks, and cancels nothing. ``draft`` holds what is known of the
+    message beside that. Repeated with its ``key`` it changes nothing."""
     place = message_record.key_in(session, key)
     known = tx.get(place)
     if known is not None:
@@ -240,6 +245,14 @@ def seen(tx: Transaction, run: Resource, uids: frozenset[str], *, upto: int = 0,
         _apply(tx, session, deciding.Acknowledged(frozenset(names)), stops)
 
 
+def unseen(snapshot: Snapshot, run: Resource, upto: int) -> bool:
+    """Whether a message up to this number of the session of a run was not seen yet."""
+    session = sessions.find(snapshot, run)
+    names = session.status.get("inbound", ()) if session is not None else ()
+    found = snapshot.get_many(Key("Message", run.namespace, str(name)) for name in names) if names else {}
+    return any(0 < int(message.spec.get("sequence", 0)) <= upto for message in found.values())
+
+
 def state_of(status: SessionStatus) -> State:
     """A session as decisions see it."""
     return State(
@@ -269,7 +282,9 @@ def _apply(
     decision = deciding.decide(before, event, limits, hold, tx.now)
     texts = {f.id: f for f in (*status.follow_ups, *([asked] if asked is not None else []))}
     idle = isinstance(event, deciding.TimePassed | deciding.Acknowledged)
-    if not (idle and decision.state == before and not decision.moves):
+    if idle and decision.state == before and not decision.moves:
+        session = _save(tx, session, status, event, limits, hold)  # it may be held by now, or no longer
+    else:
         sequence = status.sequence + 1
         made, blocked, sent = _carry_out(tx, session, decision, texts, drafts or {}, sequence)
         person = isinstance(event, deciding.PersonSaid | deciding.PersonAsked)
@@ -353,7 +368,7 @@ def _carry_out(
 
 
 def _goes_out(message: Resource) -> bool:
-    return message.spec["direction"] == Direction.OUTBOUND
+    return str(message.spec["direction"]) == Direction.OUTBOUND
 
 
 def _save(
@@ -437,7 +452,7 @@ def _of_follow_up(tx: Transaction, session: Resource, follow_up: FollowUp) -> Me
 
 def _answered(tx: Transaction, status: SessionStatus, session: Resource, uid: str) -> MessageSpec | None:
     """What a message of this session says that it answers; None for anything else."""
-    if not uid or uid != status.last_human_message and uid not in status.open_commands:
+    if not uid or (uid != status.last_human_message and uid not in status.open_commands):
         return None
     message = tx.get_by_uid(uid)
     spec = MessageSpec.model_validate(message.spec) if message is not None and message.kind == "Message" else None

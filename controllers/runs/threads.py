@@ -32,8 +32,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Entries, oldest first. ``older`` is where the page before it ends, None at the beginning of the thread; ``newest``
-    is where to go on following."""
+    """Entries, oldest first. ``older`` is where the page before it ends, None at the beginning of the thread;
+    ``newest`` is where to go on following."""
 
     entries: tuple[Entry, ...]
     older: int | None
@@ -123,7 +123,7 @@ def subscribe(tx: Transaction, thread: Resource, subject: str, *, wanted: bool =
     status = ThreadStatus.model_validate(thread.status)
     readers = {reader.subject: reader for reader in status.readers}
     known = readers.get(subject)
-    if known is not None and known.subscribed is wanted or known is None and not wanted:
+    if (known is not None and known.subscribed is wanted) or (known is None and not wanted):
         return thread
     if known is None and len(readers) >= MOST_READERS:
         raise Refused(f"{place(thread)} has {MOST_READERS} readers already", reason="TooManyReaders")
@@ -131,9 +131,7 @@ def subscribe(tx: Transaction, thread: Resource, subject: str, *, wanted: bool =
     ordered = tuple(readers[name] for name in sorted(readers))
     thread = tx.put_status(thread, status.model_copy(update={"readers": ordered}).to_wire())
     word = "Subscribed" if wanted else "Unsubscribed"
-    tx.event(
-        EventType.THREAD_FOLLOWED, thread, reason=word, message=subject, data={"related": [str(thread.owner_uid)]}
-    )
+    tx.event(EventType.THREAD_FOLLOWED, thread, reason=word, message=subject, data={"related": [str(thread.owner_uid)]})
     return thread
 
 
@@ -151,9 +149,7 @@ def unread(thread: Resource, subject: str) -> int:
     return int(thread.status.get("messages", 0)) - reader.read
 
 
-def page(
-    snapshot: Snapshot, thread: Resource, *, before: int | None = None, after: int = 0, limit: int = PAGE
-) -> Page:
+def page(snapshot: Snapshot, thread: Resource, *, before: int | None = None, after: int = 0, limit: int = PAGE) -> Page:
     """The latest entries before a cursor, or the first ones after one. Messages that were removed are left out."""
     forward = after > 0
     found = snapshot.events(
@@ -177,5 +173,3 @@ def forget(tx: Transaction, subject: Resource) -> None:
     for kind in ("Message", "Thread"):
         for thing in tx.objects(kind, namespace=subject.namespace, owner_uid=subject.uid):
             tx.remove(thing)
-
-
