@@ -48,10 +48,12 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class AgentSaid:
-    """The agent says something; ``answers`` is the uid of what it answers."""
+    """The agent says something; ``answers`` is the uid of what it answers, ``answered`` its name while it waits in the
+    inbox."""
 
     message: str
     answers: str = ""
+    answered: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,9 @@ def decide(state: State, event: Event, limits: AutonomyLimits, hold: HoldMode | 
     match event:
         case AgentSaid():
             step = _said(state, event, limits, hold)
+            if event.answered and step.admission is not None:
+                has = _acknowledged(step.state, Acknowledged(frozenset({event.answered})))
+                step = replace(step, state=has.state, moves=(*has.moves, *step.moves))
         case PersonSaid():
             step = _person(state, event)
         case PersonAsked():

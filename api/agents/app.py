@@ -224,12 +224,16 @@ def create_app(
         run: str,
         wait: Annotated[int, Query(ge=0, le=MOST_WAIT_S, description="Longest wait for news, in seconds.")] = 0,
         ack: Annotated[list[str], Query(max_length=20, description="Notices to leave out, by id.")] = [],  # noqa: B006
+        known: Annotated[
+            list[str],
+            Query(max_length=20, description="Notices to leave out, by id, that the program has not read yet."),
+        ] = [],  # noqa: B006
         cursor: Annotated[
             int, Query(ge=0, le=2**53, description="cursor of an answer that was kept: its messages do not come again.")
         ] = 0,
     ) -> Response:
         """Notices that hold now. Answers at once when there are any that neither ``ack`` nor ``cursor`` leaves out."""
-        return await runs.inbox(request, run, wait, frozenset(ack), cursor)
+        return await runs.inbox(request, run, wait, frozenset(ack), frozenset(known), cursor)
 
     # The last one added is the first one asked.
     app.add_middleware(Direct, path=AUTHORIZE, endpoint=decisions.authorize)

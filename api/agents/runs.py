@@ -283,15 +283,15 @@ class RunEndpoints:
             return answer_with(await self._blocking.run(self._sub_agents.listed, caller))
 
     async def inbox(
-        self, request: Request, run: str, wait_s: int, acknowledged: frozenset[str], cursor: int = 0
+        self, request: Request, run: str, wait_s: int, acknowledged: frozenset[str], known: frozenset[str], cursor: int
     ) -> Response:
         """What the engine asks of the agent, but for what it has ``acknowledged`` by id, or by the ``cursor`` of an
-        answer that it kept; at once when there is anything, else as soon as there is, else after ``wait_s`` seconds.
-        Raises Problem, RemitError (see ``to_problem``)."""
+        answer that it kept, and for what is ``known`` to it and does not count as seen; at once when there is anything,
+        else as soon as there is, else after ``wait_s`` seconds. Raises Problem, RemitError (see ``to_problem``)."""
         caller = await self._callers.admit(request, run)
         with self._polls.taken(caller.uid):
             await self._seen(caller, acknowledged, cursor)
-            items = await self._wait(request, caller, wait_s, acknowledged)
+            items = await self._wait(request, caller, wait_s, acknowledged | known)
         return answer_with(protocol.Inbox(items=items, cursor=max([cursor, *(item.cursor or 0 for item in items)])))
 
     async def _seen(self, caller: Caller, acknowledged: frozenset[str], cursor: int) -> None:

@@ -96,7 +96,8 @@ def agent_says(
             "mentions": tuple(sorted({*to, *mentions}))[:MOST_MENTIONS],
         }
     )
-    done = _apply(tx, session, deciding.AgentSaid(key.name, in_reply_to), stops, {key.name: draft})
+    done = _apply(tx, session, deciding.AgentSaid(key.name, in_reply_to, _named(tx, status, in_reply_to)), stops,
+                  {key.name: draft})  # fmt: skip
     message = tx.get(key)
     assert message is not None  # what is said is always kept
     mission = tx.get_by_uid(record.spec.mission_uid)
@@ -457,6 +458,12 @@ def _answered(tx: Transaction, status: SessionStatus, session: Resource, uid: st
     message = tx.get_by_uid(uid)
     spec = MessageSpec.model_validate(message.spec) if message is not None and message.kind == "Message" else None
     return spec if spec is not None and spec.session_ref == ObjectRef(name=session.name) else None
+
+
+def _named(tx: Transaction, status: SessionStatus, uid: str) -> str:
+    """The name of what is answered, where it still waits in the inbox: who answers it has it."""
+    message = tx.get_by_uid(uid) if uid and status.inbound else None
+    return message.name if message is not None and message.name in status.inbound else ""
 
 
 def _thread(tx: Transaction, record: RunRecord, wanted: ThreadOf) -> ObjectRef | None:
