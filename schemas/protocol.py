@@ -420,6 +420,6 @@ class Inbox(Model):
     """What the engine asks of the agent now."""
 
     items: tuple[Notice, ...] = Field((), description="Notices, the most urgent first.")
-    cursor: int = Field(
-        0, description="Name it in the query parameter cursor, once the items are kept: they do not come again."
+    cursor: int | None = Field(
+        None, description="Name it in the query parameter cursor, once the items are kept: they do not come again."
     )

@@ -292,7 +292,8 @@ class RunEndpoints:
         with self._polls.taken(caller.uid):
             await self._seen(caller, acknowledged, cursor)
             items = await self._wait(request, caller, wait_s, acknowledged | known)
-        return answer_with(protocol.Inbox(items=items, cursor=max([cursor, *(item.cursor or 0 for item in items)])))
+        latest = max([cursor, *(item.cursor or 0 for item in items)])
+        return answer_with(protocol.Inbox(items=items, cursor=latest or None))
 
     async def _seen(self, caller: Caller, acknowledged: frozenset[str], cursor: int) -> None:
         """Take in that the agent has messages: what it acknowledged once is not told again."""
