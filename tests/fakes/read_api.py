@@ -30,7 +30,9 @@ class StoreClock(SystemClock):
 def facts(**more: Any) -> EngineFacts:
     """What an engine would say."""
     return EngineFacts(
-        used=lambda snapshot, namespace, since: gather(snapshot, namespace=namespace, since=since), project="test", **more
+        used=lambda snapshot, namespace, since: gather(snapshot, namespace=namespace, since=since),
+        project="test",
+        **more,
     )
 
 
