@@ -8,8 +8,11 @@ from datetime import datetime
 from typing import Protocol
 
 from controllers.calendars.ics import NotACalendar as NotACalendar
+from controllers.web.client import HttpClient
+from controllers.web.reply import Fate, Limits
 from decisions.feed import Entry
 
+TIMEOUT_S = 20.0
 LARGEST = 8 * 1024 * 1024
 """Bytes of one answer that are read."""
 
@@ -24,6 +27,21 @@ class Answer:
 
 Ask = Callable[[str, str, Mapping[str, str], bytes | None], Awaitable[Answer]]
 """(method, address, headers, body) to an answer. Raises Unreachable, NotAllowed."""
+
+
+def asking(client: HttpClient, allow_private: bool) -> Ask:
+    """Requests through ``client``: to checked addresses, without redirects, in bounded time."""
+    limits = Limits(TIMEOUT_S, LARGEST, allow_private)
+
+    async def ask(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        reply = await client.send(method, url, headers, body, limits)
+        if reply.fate is Fate.REFUSED:
+            raise NotAllowed(reply.error)
+        if reply.status is None:
+            raise Unreachable(reply.error)
+        return Answer(reply.status, reply.data)
+
+    return ask
 
 
 class Unreachable(Exception):

@@ -4,18 +4,19 @@ a look which is done twice, or broken off, changes nothing that it should not.""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
-from controllers.calendars.services import Answer, Ask, Unreachable
+from controllers.calendars.services import Answer, Ask, Unreachable, asking
 from controllers.effects.calendars import CalendarEffects
 from controllers.reconcilers.calendars import SYNC
 from controllers.runtime.blocking import InlineBlocking
+from controllers.web.client import HttpClient
 from schemas.calendar import CalendarStatus
 from schemas.resource import SYSTEM
 from store.contract import Effect
@@ -47,13 +48,8 @@ def caldav(url: str, more: str = "write: {types: [Fire]}") -> str:
 
 
 async def ask(method: str, url: str, headers: Any, body: bytes | None) -> Answer:
-    """A plain client, without the guard of addresses: everything here is on loopback."""
-    try:
-        async with httpx2.AsyncClient(trust_env=False) as client:
-            answer = await client.request(method, url, headers=dict(headers), content=body)
-    except httpx2.HTTPError as error:
-        raise Unreachable(type(error).__name__) from error
-    return Answer(answer.status_code, answer.content)
+    """As the engine asks."""
+    return await asking(HttpClient(time.monotonic), True)(method, url, headers, body)
 
 
 class Bench:
@@ -190,6 +186,13 @@ def test_without_write_what_remit_wrote_goes_and_what_people_wrote_stays(
     bench.declare(caldav(dav, "suspend: true"))
     assert bench.ready == "False/Suspended"
     assert bench.effects == []
+
+
+def test_a_private_address_is_not_reached_unless_it_is_declared(bench: Bench, dav: str) -> None:
+    bench.ask = asking(HttpClient(time.monotonic), False)
+    bench.declare(caldav(dav))
+    assert "allowPrivate" in bench.look().last_error
+    assert bench.ready == "False/Refused"
 
 
 def test_each_fault_of_a_server_has_its_reason_and_is_tried_again_soon(bench: Bench, dav: str) -> None:
