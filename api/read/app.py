@@ -11,12 +11,16 @@ from starlette.exceptions import HTTPException
 
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, of_error, on_http_exception, on_problem
+from api.read import log
 from api.read.answers import Reader, json_response
 from api.read.engine import Blocking, Clock, EngineFacts
 from api.read.guard import ReadOnly, SecurityHeaders, TokenGuard
 from api.read.health import add_health
+from api.read.kube.routes import add_kube
+from api.read.kube.shape import document, wanted_of
 from api.read.metrics import add_metrics
 from api.read.summary import summarize
+from api.stream.follower import Follower
 from schemas.errors import RemitError
 from store.contract import Store
 
@@ -43,11 +47,15 @@ def create_read_app(
     """
     facts = engine or EngineFacts()
     reader = Reader(store, blocking)
-    closers: list[object] = []
+    follower = Follower(reader, clock, document)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        follower.start()
+        try:
+            yield
+        finally:
+            await follower.stop()
 
     app = FastAPI(
         title="Remit read API",
@@ -63,13 +71,11 @@ def create_read_app(
     app.add_exception_handler(RemitError, _on_remit_error)
     app.add_exception_handler(RequestValidationError, _on_bad_query)
 
-    def close() -> None:
-        closers.clear()
-
     app.state.reader = reader
     app.state.engine = facts
     app.state.clock = clock
-    app.state.close = close
+    app.state.close = follower.close
+    app.state.follower = follower
 
     add_health(app, reader, facts, version)
     add_metrics(app, reader, facts, version)
@@ -78,6 +84,16 @@ def create_read_app(
     async def summary() -> Response:
         """Counts by state, what needs a person, sources, costs of the last day, and whether the engine is well."""
         return json_response(await reader.read(lambda snapshot: summarize(snapshot, facts, clock.now())))
+
+    @app.get("/api/v1/events", tags=["log"], summary="Rows of the event log", operation_id="events")
+    async def events(request: Request) -> Response:
+        """The newest first, unless ``order=oldest``. ``metadata.continue`` goes on where the page ended."""
+        query = log.query_of(request.query_params, clock.now())
+        wanted = wanted_of(request.headers.get("accept", ""), "")
+        found = await reader.read(lambda snapshot: log.page(snapshot, query))
+        return json_response(log.as_list(found, wanted, clock.now()))
+
+    add_kube(app, reader, follower, clock)
 
     # The last one added is the first one asked.
     app.add_middleware(TokenGuard, token=token)

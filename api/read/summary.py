@@ -55,7 +55,7 @@ def needs_a_person(snapshot: Snapshot) -> list[dict[str, Any]]:
     found = [
         _need(r, "Approval", str(r.spec.get("title", "")))
         for r in _in(snapshot, "ApprovalRequest", RequestState.PENDING)
-    ]  # noqa: E501
+    ]
     for mission in _in(snapshot, "Mission", MissionState.BLOCKED):
         blockers = mission.status.get("blockedOn") or [{}]
         found.append(_need(mission, "Blocked", str(blockers[0].get("hint") or blockers[0].get("type") or "")))
