@@ -20,6 +20,7 @@ from api.read.kube.routes import add_kube
 from api.read.kube.shape import document, wanted_of
 from api.read.metrics import add_metrics
 from api.read.summary import summarize
+from api.stream.events import MOST_CLIENTS, EventStream, add_stream
 from api.stream.follower import Follower
 from schemas.errors import RemitError
 from store.contract import Store
@@ -39,15 +40,18 @@ def create_read_app(
     token: str | None = None,
     version: str = "v1",
     engine: EngineFacts | None = None,
+    most_streams: int = MOST_CLIENTS,
 ) -> FastAPI:
     """The read API over ``store``. ``hosts`` are names it answers to beside loopback ones; with ``token`` everything
-    but /healthz wants it. ``blocking`` should have threads of its own. ``app.state.reader`` reads the store for pages
-    that are added; ``app.state.engine`` are the facts of the engine; ``app.state.close()`` ends every stream: call it
-    when the server is to stop.
+    but /healthz wants it. ``blocking`` should have threads of its own. At most ``most_streams`` are open at a time.
+
+    For pages that are added: ``app.state.reader`` reads the store, ``app.state.engine`` are the facts of the engine,
+    ``app.state.clock`` tells the time. ``app.state.close()`` ends every stream: call it when the server is to stop.
     """
     facts = engine or EngineFacts()
     reader = Reader(store, blocking)
     follower = Follower(reader, clock, document)
+    stream = EventStream(reader, follower, clock, most_clients=most_streams)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -56,6 +60,7 @@ def create_read_app(
             yield
         finally:
             await follower.stop()
+            await stream.stop()
 
     app = FastAPI(
         title="Remit read API",
@@ -76,6 +81,7 @@ def create_read_app(
     app.state.clock = clock
     app.state.close = follower.close
     app.state.follower = follower
+    app.state.stream = stream
 
     add_health(app, reader, facts, version)
     add_metrics(app, reader, facts, version)
@@ -93,6 +99,7 @@ def create_read_app(
         found = await reader.read(lambda snapshot: log.page(snapshot, query))
         return json_response(log.as_list(found, wanted, clock.now()))
 
+    add_stream(app, stream)
     add_kube(app, reader, follower, clock)
 
     # The last one added is the first one asked.

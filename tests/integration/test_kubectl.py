@@ -17,9 +17,7 @@ from tests.fakes.world import EXECUTOR, World, agent, mission
 KUBECTL = shutil.which("kubectl")
 pytestmark = [
     pytest.mark.asyncio,
-    pytest.mark.skipif(
-        KUBECTL is None, reason="there is no kubectl (apt-get install kubernetes-client)"
-    ),
+    pytest.mark.skipif(KUBECTL is None, reason="there is no kubectl (apt-get install kubernetes-client)"),
 ]
 
 
