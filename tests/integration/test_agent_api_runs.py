@@ -346,9 +346,9 @@ async def test_a_deliverable_that_does_not_meet_the_schema_is_taken_and_ends_the
     assert "it is not JSON" in status.message
 
 
-async def test_what_later_versions_bring_is_not_there_yet(bench: RunBench, run: Resource) -> None:
+async def test_what_is_no_endpoint_is_not_there(bench: RunBench, run: Resource) -> None:
     async with serving(bench) as port:
-        for verb in ("follow-ups", "nonsense", "progress/"):
+        for verb in ("follow-up", "nonsense", "progress/"):
             problem(await port.post(run, verb), 404, "NotFound")
         for path in ("/", "/docs", "/openapi.json"):
             problem(await port.client.post(path, json={}, headers=port.headers(run)), 404, "NotFound")
@@ -361,7 +361,7 @@ async def test_the_protocol_is_described(bench: RunBench) -> None:
         document = (await port.client.get("/agent/v1/openapi.json")).json()
     verbs = {path.rpartition("/")[2] for path in document["paths"]}
     of_runs = {"heartbeat", "progress", "usage", "artifacts", "tool-results", "complete", "fail", "inbox"}
-    of_runs |= {"messages", "sub-agents", "terminate"}
+    of_runs |= {"messages", "follow-ups", "commands", "sub-agents", "terminate"}
     assert verbs == of_runs | {"authorize", "{decision_id}", "claims", "renew", "release", "log", "end"} | {
         "claude", "openclaw", "{server}", "tools", "proposals",
     }  # fmt: skip
