@@ -43,7 +43,7 @@ def from_sqlite(error: Exception, *, place: str, wait_s: float) -> StoreError:
         return StoreError(f"{place} refused a write: {error}")
     if name in _UNSYNCED:
         return StoreUnsafe(
-            f"the disk that holds {place} did not confirm a write ({name}): what it keeps is not known. Check the health"
+            f"the disk that holds {place} did not confirm a write ({name}): what it keeps is unknown. Check the health"
             " of its disk; the next start goes on with what is there, `remit db check` says whether it is whole"
         )
     family = name.removeprefix("SQLITE_").split("_", 1)[0]
