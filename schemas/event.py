@@ -78,6 +78,7 @@ class EventType(StrEnum):
     BUDGET_WARNING = "BudgetWarning"  # a share of a limit is reached at which people are told
     BUDGET_EXCEEDED = "BudgetExceeded"  # a limit leaves no room; the reason is its onBreach
     BUDGET_EXTENDED = "BudgetExtended"  # a person granted more on top of a limit
+    BUDGET_EXTENSION_ENDED = "BudgetExtensionEnded"  # the declared limit counts again
     PROPOSAL_OPENED = "ProposalOpened"  # the branch of a change that an agent proposed is there to be merged
     PROPOSAL_CLOSED = "ProposalClosed"  # the branch and pull request of an answered proposal were cleared away
     APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands

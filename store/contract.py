@@ -138,7 +138,8 @@ class Fence:
 
 
 class EntryKind(StrEnum):
-    """Ledger words. A reservation ends by exactly one Settle (what it really cost) or Release (it never happened)."""
+    """Ledger words. A reservation ends by exactly one Settle (what it really cost) or Release (it never happened). A
+    Grant stays, or ends by one Release."""
 
     RESERVE = "Reserve"
     SETTLE = "Settle"
@@ -151,7 +152,8 @@ class LedgerEntry:
     """One append-only line. ``key`` makes posting idempotent. ``accounts`` are the windows it counts in, such as
     ``mission/<uid>/total`` or ``agent/<uid>/2026-11-21``. ``reservation`` names the Reserve entry that a Settle or
     Release ends: its amounts leave ``reserved`` of every account it was reserved in, and a Settle's own amounts enter
-    ``spent`` of the Settle's accounts. An amount lies between 0 and 2^53; anything else is a ValueError."""
+    ``spent`` of the Settle's accounts. A Release may also name a Grant, whose amounts leave ``granted`` of every
+    account it was granted in. An amount lies between 0 and 2^53; anything else is a ValueError."""
 
     key: str
     kind: EntryKind

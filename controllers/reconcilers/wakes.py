@@ -298,6 +298,8 @@ class Wakes:
         owner = snapshot.get_by_uid(change.owner_uid) if change.owner_uid else None
         if owner is not None:
             yield owner.key, Priority.URGENT if change.key.kind == "ApprovalRequest" else Priority.CHANGE
+        if change.key.kind == "ApprovalRequest" and (resource is None or resource.status.get("extension")):
+            yield from self._room(snapshot, change, resource)
         agent = resource.spec.get("agentRef") if resource is not None and resource.kind == "Run" else None
         if agent is not None and resource is not None:
             place = Key("Agent", agent.get("namespace") or resource.namespace, agent["name"])
