@@ -272,6 +272,12 @@ class Project:
     def database(self) -> Path:
         return self.root / ".remit" / "state.db"
 
+    def close_store(self) -> None:
+        """Let go of the store: somebody else needs it alone."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
     @contextmanager
     def look(self) -> Iterator[Snapshot]:
         """What the store holds now."""
