@@ -19,6 +19,7 @@ from api.read.health import add_health
 from api.read.kube.routes import add_kube
 from api.read.kube.shape import document, wanted_of
 from api.read.metrics import add_metrics
+from api.read.records import add_records
 from api.read.summary import summarize
 from api.stream.events import MOST_CLIENTS, EventStream, add_stream
 from api.stream.follower import Follower
@@ -99,6 +100,7 @@ def create_read_app(
         found = await reader.read(lambda snapshot: log.page(snapshot, query))
         return json_response(log.as_list(found, wanted, clock.now()))
 
+    add_records(app, reader, facts, clock)
     add_stream(app, stream)
     add_kube(app, reader, follower, clock)
 

@@ -135,8 +135,8 @@ def query_of(given: QueryParams, now: datetime, namespace: str | None = None) ->
         uid=uid or None,
         subject=subject,
         actor=given.get("actor", ""),
-        since=_moment(given.get("since", ""), now, "since"),
-        until=_moment(given.get("until", ""), now, "until"),
+        since=moment_of(given.get("since", ""), now, "since"),
+        until=moment_of(given.get("until", ""), now, "until"),
         before=_whole({"continue": token}, "continue", 0) if token and not oldest_first else None,
         after=_whole({"continue": token}, "continue", 0) if token and oldest_first else _whole(given, "after", 0),
         limit=min(limit or MOST, MOST),
@@ -160,7 +160,7 @@ def _whole(given: Any, name: str, usual: int) -> int:
     return int(text)
 
 
-def _moment(text: str, now: datetime, name: str) -> datetime | None:
+def moment_of(text: str, now: datetime, name: str) -> datetime | None:
     """A time (RFC 3339), or how long ago (2h, 7d). Raises Problem (422)."""
     if not text:
         return None
