@@ -47,6 +47,7 @@ from controllers.sources.committed_holds import CommittedHolds
 from controllers.sources.readers import Readers, local_url, make_reader
 from controllers.status import commits, proposals
 from controllers.status.push import PUSH, PushEffects
+from controllers.status.search_index import SearchIndex
 from controllers.status.writer import StatusWriter
 from controllers.term import DEFAULT_SOURCE as DEFAULT_SOURCE
 from controllers.term import Term, ensure_source
@@ -272,6 +273,7 @@ class Engine:
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
         manager.add("housekeeping", self._housekeeping)
         manager.add("secrets", self._recall_secrets)
+        manager.add("search-index", SearchIndex(self.store, clock=self.clock, blocking=self.blocking).run)
         try:
             report = await manager.run(stop)
         finally:

@@ -14,6 +14,7 @@ from api.problems import ErrorBoundary, Problem, of_error, on_http_exception, on
 from api.read import log
 from api.read.answers import Reader, json_response
 from api.read.engine import Blocking, Clock, EngineFacts
+from api.read.found import add_search
 from api.read.guard import ReadOnly, SecurityHeaders, TokenGuard
 from api.read.health import add_health
 from api.read.kube.routes import add_kube
@@ -101,6 +102,7 @@ def create_read_app(
         return json_response(log.as_list(found, wanted, clock.now()))
 
     add_records(app, reader, facts, clock)
+    add_search(app, reader)
     add_stream(app, stream)
     add_kube(app, reader, follower, clock)
 

@@ -149,3 +149,17 @@ async def test_metadata_alone_and_tables_are_given_to_whoever_asks(world: World)
                      "/apis/remit.dev/v1alpha1/namespaces/default/tenants", "/api/v1/namespaces/none"):  # fmt: skip
             answer = await client.get(path)
             assert (answer.status_code, answer.json()["kind"]) == (404, "Status"), path
+
+
+async def test_search_gives_pieces_of_text_with_the_places_of_the_words(world: World) -> None:
+    while world.store.index_search(100):
+        pass
+    async with asking(read_app(world.store, StoreClock(world.clock))) as client:
+        found = (await client.get("/api/v1/search", params={"q": "kind:mission do one"})).json()["hits"]
+        assert [hit["name"] for hit in found] == ["one"]
+        text, ranges = found[0]["title"]["text"], found[0]["title"]["ranges"]
+        assert [text[a:b] for a, b in ranges] == ["one", "do", "one"]
+        events = (await client.get("/api/v1/search", params={"q": "kind:event dispatched"})).json()["hits"]
+        assert events[0]["seq"]
+        assert "Dispatched" in events[0]["title"]["text"]
+        assert (await client.get("/api/v1/search", params={"q": "x" * 501})).status_code == 422
