@@ -72,6 +72,7 @@ VERBS: dict[str, Verb] = {
         "Care",
         ("doctor", "cli.verbs.doctor", "Look at all that a project needs, and say what is missing"),
         ("audit", "cli.verbs.audit", "Verify the log: nothing changed, removed or moved"),
+        ("export", "cli.verbs.export", "Take records along: the log, or everything of a tenant"),
         ("db", "cli.verbs.db", "Look after the store: status, backup, check, upgrade"),
     ),
 }

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+from collections.abc import AsyncIterator
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 
 from api.problems import Problem
-from api.read import log
+from api.read import audit, log
 from api.read.answers import Reader, json_response
 from api.read.engine import Clock, EngineFacts
 from api.read.kube.shape import document
 from api.read.summary import usd
+from api.stream.response import Streaming
 from decisions.costs import By, Figures, add_up
 from schemas.quantities import format_time
 from schemas.resource import Resource
 from store.contract import Event, Snapshot
 
 _PARTS = 200
+
+
+class ExportForm(StrEnum):
+    """Forms of an export of the log."""
+
+    JSON = "jsonl"
+    CSV = "csv"
+
+
 _OWNED = ("Run", "ApprovalRequest", "Alert", "Session")
 
 
@@ -37,6 +51,35 @@ def add_records(app: FastAPI, reader: Reader, facts: EngineFacts, clock: Clock) 
         if found is None:
             raise Problem(404, "NotFound", "no object and no row of the log has that uid")
         return json_response(found)
+
+    @app.get("/api/v1/events/export", tags=["log"], summary="The whole log as a file", operation_id="export-events")
+    async def export(
+        request: Request,
+        form: Annotated[
+            ExportForm, Query(alias="format", description="One JSON object a line, or CSV.")
+        ] = ExportForm.JSON,
+    ) -> Response:
+        """The rows that the filters of ``/api/v1/events`` pick, the oldest first, as long as there are any."""
+        query = log.query_of(request.query_params, clock.now())
+
+        async def chunks(gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
+            asked = audit.following(query, None)
+            header = form is ExportForm.CSV
+            while asked is not None and not gone.done():
+                found = await reader.read(functools.partial(log.page, query=asked))
+                text = (
+                    audit.csv_lines(found.events, header=header)
+                    if form is ExportForm.CSV
+                    else audit.json_lines(found.events)
+                )
+                header = False
+                if text:
+                    yield text.encode()
+                asked = audit.following(query, found)
+
+        name = f"remit-events.{'csv' if form is ExportForm.CSV else 'jsonl'}"
+        kind = "text/csv; charset=utf-8" if form is ExportForm.CSV else "application/x-ndjson"
+        return Streaming(chunks, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
     @app.get("/api/v1/costs", tags=["figures"], summary="Add up what work cost", operation_id="costs")
     async def costs(

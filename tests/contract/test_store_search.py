@@ -11,7 +11,6 @@ from store.contract import Store
 from store.search_text import Question, fold, question_of, snippet
 from tests.fakes.stores import ALICE, SettableClock
 
-
 HOSTILE = ['"', "a OR", "NEAR(", "title_words : x", "a* ^b", "' :*", "%", "\\", "kind:", "a' | b", "x\0y"]
 
 
