@@ -3,7 +3,7 @@ under ``remit``), filters, and pages by the number of the row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -143,6 +143,11 @@ def query_of(given: QueryParams, now: datetime, namespace: str | None = None) ->
         oldest_first=oldest_first,
         fields=selectors.Fields(tuple(r for r in fields.requirements if not r[0].startswith("involvedObject.uid"))),
     )
+
+
+def query_of_words(given: Mapping[str, str | None], now: datetime) -> LogQuery:
+    """As query_of, for callers that have no request."""
+    return query_of(QueryParams({name: value for name, value in given.items() if value}), now)
 
 
 def _words(given: QueryParams, name: str, known: set[str] | None = None) -> frozenset[str]:

@@ -46,15 +46,13 @@ def audit(
       remit export audit > log.jsonl
       remit export audit -o csv --since 7d --kinds Mission,Run
     """
-    from starlette.datastructures import QueryParams
-
     from api.problems import Problem
     from api.read import audit as rows
     from api.read import log
 
     given = {"types": types, "kinds": kinds, "namespace": namespace, "since": since, "until": until}
     try:
-        query = log.query_of(QueryParams({k: v for k, v in given.items() if v}), moment.now())
+        query = log.query_of_words(given, moment.now())
     except Problem as problem:
         raise Failure(problem.detail) from None
     with common.store_of(context, read_only=True) as store:

@@ -50,11 +50,11 @@ def test_the_log_as_json_holds_everything_that_its_hashes_cover(shell: Shell) ->
     some = shell(
         "export", "audit", "--types", "Transitioned,Created", "--kinds", "Mission", "--since", "1h"
     ).splitlines()
-    assert {(json.loads(line)["type"], json.loads(line)["kind"]) for line in some} <= {
+    assert {(json.loads(line)["type"], json.loads(line)["kind"]) for line in some.splitlines()} <= {
         ("Created", "Mission"),
         ("Transitioned", "Mission"),
     }
-    assert 0 < len(some) < len(rows)
+    assert 0 < len(some.splitlines()) < len(rows)
     assert "there is no Wish" in shell("export", "audit", "--types", "Wish", code=2)
 
 
