@@ -34,6 +34,47 @@ _WARNINGS = frozenset(
 )  # fmt: skip
 _COLUMNS = (("Last Seen", 0), ("Type", 0), ("Reason", 0), ("Object", 0), ("Message", 0), ("By", 1), ("Seq", 1))
 
+_FILTERS = {
+    "types": "Only these types, with commas between them.",
+    "kinds": "Only about objects of these kinds.",
+    "namespace": "Only this one.",
+    "uid": "Only what concerns this object.",
+    "actor": "Only what this one did: user:..., agent:..., controller:...",
+    "since": "A time, or a while such as 24h.",
+    "until": "A time, or a while such as 1h.",
+    "fieldSelector": "As kubectl writes it: involvedObject.name=...",
+    "order": "oldest, or else the newest first.",
+    "limit": "Rows in one answer, at most 1,000.",
+    "continue": "What metadata.continue of the page before says.",
+}
+MOMENT = "^[1-9][0-9]{0,3}[smhd]$|^20[0-9]{2}-0[1-9]-[12][0-9]T[01][0-9]:[0-5][0-9]:[0-5][0-9]Z$"
+"""For OpenAPI: a time, or a while. Narrower than what is taken."""
+_PATTERNS = {
+    "types": f"^({'|'.join(EventType)})(,({'|'.join(EventType)}))*$",
+    "since": MOMENT,
+    "until": MOMENT,
+    "fieldSelector": "^[A-Za-z.]{1,100}!?=[A-Za-z0-9-]{0,100}$",
+    "order": "^(oldest|newest)$",
+    "limit": "^[0-9]{1,4}$",
+    "continue": "^[0-9]{1,15}$",
+}
+PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": name,
+        "in": "query",
+        "description": text,
+        "schema": {"type": "string", **({"pattern": _PATTERNS[name]} if name in _PATTERNS else {})},
+    }
+    for name, text in _FILTERS.items()
+]
+"""For OpenAPI."""
+REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {
+        "description": "A Status that says what is wrong.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
+
 
 def to_wire(event: Event) -> dict[str, Any]:
     """One row."""

@@ -10,10 +10,11 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from api.problems import Problem
 from api.read import audit, log
-from api.read.answers import Reader, json_response
+from api.read.answers import Reader, file_of, json_response, problems
 from api.read.engine import Clock, EngineFacts
 from api.read.kube.shape import document
 from api.read.summary import usd
@@ -40,7 +41,7 @@ def add_records(app: FastAPI, reader: Reader, facts: EngineFacts, clock: Clock) 
     """``/api/v1/timeline/{uid}`` and ``/api/v1/costs``."""
 
     @app.get("/api/v1/timeline/{uid}", tags=["log"], summary="Tell the story of one object", operation_id="timeline",
-             responses={404: {"description": "No object and no row of the log has that uid."}})  # fmt: skip
+             responses=problems(404))  # fmt: skip
     async def story(
         uid: str,
         limit: Annotated[int, Query(ge=1, le=log.MOST, description="Rows of the log in one answer.")] = log.MOST,
@@ -52,7 +53,9 @@ def add_records(app: FastAPI, reader: Reader, facts: EngineFacts, clock: Clock) 
             raise Problem(404, "NotFound", "no object and no row of the log has that uid")
         return json_response(found)
 
-    @app.get("/api/v1/events/export", tags=["log"], summary="The whole log as a file", operation_id="export-events")
+    @app.get("/api/v1/events/export", tags=["log"], summary="The whole log as a file", operation_id="export-events",
+             openapi_extra={"parameters": log.PARAMETERS}, response_class=PlainTextResponse,
+             responses=log.REFUSED | file_of("text/csv", "application/x-ndjson"))  # fmt: skip
     async def export(
         request: Request,
         form: Annotated[
@@ -86,7 +89,10 @@ def add_records(app: FastAPI, reader: Reader, facts: EngineFacts, clock: Clock) 
         request: Request,
         by: Annotated[By, Query(description="What to tell apart.")] = By.AGENT,
         namespace: Annotated[str | None, Query(max_length=63, description="Only this one.")] = None,
-        since: Annotated[str, Query(max_length=40, description="A time, or a while such as 24h.")] = "",
+        since: Annotated[
+            str,
+            Query(max_length=40, json_schema_extra={"pattern": log.MOMENT}, description="A time, or a while."),
+        ] = "",
     ) -> Response:
         """In USD as decimal texts. ``settled`` is known, ``unknown`` counts as its worst case, ``reserved`` is set
         aside for work under way."""
