@@ -46,6 +46,7 @@ VERBS: dict[str, Verb] = {
         ("tree", "cli.verbs.tree", "Show what belongs to what"),
         ("timeline", "cli.verbs.timeline", "Tell an object's story: what, who, why, cost, what next"),
         ("events", "cli.verbs.events", "Print the log of everything that happened"),
+        ("search", "cli.verbs.search", "Find objects and rows of the log by words"),
         ("calendar", "cli.verbs.calendar", "Show what is due when, or print it for a calendar program"),
         ("costs", "cli.verbs.costs", "Show what work cost: by agent, mission, model, day"),
         ("logs", "cli.verbs.logs", "Print what a run's program wrote"),
@@ -72,6 +73,7 @@ VERBS: dict[str, Verb] = {
         "Care",
         ("doctor", "cli.verbs.doctor", "Look at all that a project needs, and say what is missing"),
         ("audit", "cli.verbs.audit", "Verify the log: nothing changed, removed or moved"),
+        ("export", "cli.verbs.export", "Take records along: the log, or everything of a tenant"),
         ("db", "cli.verbs.db", "Look after the store: status, backup, check, upgrade"),
     ),
 }

@@ -22,6 +22,7 @@ from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims, homes
 from controllers.effects.calendars import CalendarEffects
+from controllers.effects.exports import EXPORT, ExportEffects
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
@@ -47,6 +48,7 @@ from controllers.sources.committed_holds import CommittedHolds
 from controllers.sources.readers import Readers, local_url, make_reader
 from controllers.status import commits, proposals
 from controllers.status.push import PUSH, PushEffects
+from controllers.status.search_index import SearchIndex
 from controllers.status.writer import StatusWriter
 from controllers.term import DEFAULT_SOURCE as DEFAULT_SOURCE
 from controllers.term import Term, ensure_source
@@ -267,11 +269,16 @@ class Engine:
                                                         blocking=self.blocking, lost=self._end))  # fmt: skip
             leadership = Leadership(self._raw, member.home.life, self._lead, clock=self.clock, blocking=self.blocking)
             manager.add("leadership", leadership.run)
+        self._exports = ExportEffects(
+            self.store, self.place.state, now=self.clock.now, new_id=self.ids.new, blocking=self.blocking
+        )
+        self._runners.append(self._plain_runner("exports", self.store, {EXPORT: self._exports.export}))
         for runner in self._runners:
             manager.add(runner.name, runner.run)
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
         manager.add("housekeeping", self._housekeeping)
         manager.add("secrets", self._recall_secrets)
+        manager.add("search-index", SearchIndex(self.store, clock=self.clock, blocking=self.blocking).run)
         try:
             report = await manager.run(stop)
         finally:
@@ -537,6 +544,7 @@ class Engine:
         life.ready()
         while not await wait_for_any(self.clock, HOUSEKEEPING_S, life.stopping):
             await self._command.prune(self.clock.now() - KEEP_RUN_FILES)
+            await self.blocking.run(self._exports.prune)
 
 
 _EXECUTOR_REASONS = {

@@ -87,6 +87,8 @@ class EventType(StrEnum):
     RELEASE_ASKED = "ReleaseAsked"  # somebody asked for the end of an e-stop that needs more voices
     HOLD_PLACED = "HoldPlaced"  # a Hold took effect
     HOLD_RELEASED = "HoldReleased"  # a Hold ended
+    EXPORT_REQUESTED = "ExportRequested"  # somebody asked for everything of a tenant as a file
+    EXPORT_FINISHED = "ExportFinished"  # the file is there until it expires, or could not be made
     # Engine
     ENGINE_LEADS = "EngineLeads"  # of several engines on one store, this one reconciles from now on
     ENGINE_STARTED = "EngineStarted"  # a `remit run` took the store

@@ -31,6 +31,7 @@ from schemas.amounts import NOTHING as NOTHING
 from schemas.amounts import Amounts as Amounts
 from schemas.base import Key
 from schemas.resource import Actor, Declared, Provenance, Resource
+from store.search_text import Question
 
 GENESIS = "0" * 64
 """The hash before the first event."""
@@ -194,6 +195,22 @@ class ChainReport:
     head: str
     broken_seq: int = 0
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Something that was found. ``seq`` is the row of the log, 0 for an object; ``in_title`` says how many of the
+    words stand in the title."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    state: str
+    agent: str
+    at: datetime
+    seq: int
+    in_title: int
 
 
 class Snapshot(Protocol):
@@ -467,6 +484,15 @@ class Store(Protocol):
 
     def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
         """Keep compiled forms; forgets those of other compiler versions."""
+
+    def search(self, question: Question, *, limit: int = 50) -> list[Hit]:
+        """What fits the question among what was indexed (``index_search``): those with most of its words in the
+        title first, then the newest. Without words everything that passes the filters. At most 100."""
+
+    def index_search(self, limit: int) -> int:
+        """Take up to ``limit`` changed objects and as many new rows of the log into the index of ``search``; returns
+        how many, 0 when it is up to date. Nobody is told of it, and it moves no version. Any number of processes may
+        call it."""
 
     def close(self) -> None:
         """Close every connection; idempotent."""
