@@ -83,6 +83,7 @@ NAMES: tuple[KindName, ...] = (
         ("Message", "messages", ("msg",), "message"),
         ("ApprovalRequest", "approvalrequests", ("approval", "approvals", "ar"), "approval_request"),
         ("Alert", "alerts", ("al",), "alert"),
+        ("Notification", "notifications", ("nt",), "notification"),
         ("UsageRecord", "usagerecords", ("usage",), "usage_record"),
         ("Event", "events", ("ev",), "event"),
         ("Timer", "timers", (), "timer"),
