@@ -20,7 +20,7 @@ from schemas.channel import DEFAULT_NOTIFICATIONS, ChannelSpec, Notification
 from schemas.event import EventType
 from schemas.identity import is_name, is_namespace
 from schemas.mission import MissionReason, MissionState
-from schemas.quantities import format_time, parse_time
+from schemas.quantities import parse_time
 
 TITLE = 200
 TEXT = 3_000
@@ -213,7 +213,7 @@ def compose(event: Notification, happened: Happened, about: About) -> Told | Non
     if happened.actor and event in (Notification.HOLD_PLACED, Notification.HOLD_RELEASED):
         lines.append(f"By: {visible.line(happened.actor, TITLE)}")
     if until is not None:
-        lines.append(f"Until: {format_time(until)}")
+        lines.append(f"Until: {visible.moment(until)}")
     if command:
         lines.append(f"Do: {command}")
     return Told(

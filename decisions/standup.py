@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 from decisions import visible
 from decisions.notices import TEXT
-from schemas.quantities import format_time
 
 SHOWN = 10
 """Lines of each part."""
@@ -63,7 +62,7 @@ def title(standing: Standing) -> str:
 def text(standing: Standing, limit: int = TEXT) -> str:
     """The whole of it, one part after another; what is empty says so in one word."""
     hours = (standing.now - standing.since) / timedelta(hours=1)
-    lines = [f"Since {format_time(standing.since)} ({hours:.0f} h)"]
+    lines = [f"Since {visible.moment(standing.since)} ({hours:.0f} h)"]
     for name, found in (
         ("Done", standing.done),
         ("Failed", standing.failed),

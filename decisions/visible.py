@@ -4,6 +4,7 @@ Python writes it; nothing is taken away in silence."""
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 _CUT = "…"
 # Control characters but newline, marks that change the direction, and characters without a width.
@@ -24,6 +25,11 @@ def block(text: str, limit: int) -> str:
 def line(text: str, limit: int) -> str:
     """The same on one line: no newline is left that could begin a header."""
     return block(" ".join(text[: 4 * limit].split()), limit)
+
+
+def moment(when: datetime) -> str:
+    """A time for people, to the minute."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from decisions import visible
 from decisions.standup import Item, Part, Standing, part
 from schemas.base import Key
 from schemas.event import EventType
 from schemas.mission import MissionState
-from schemas.quantities import format_time, parse_time
+from schemas.quantities import parse_time
 from schemas.standup import Standup
 from schemas.tenant import TenantSpec
 from store.contract import Event, Snapshot
@@ -97,7 +98,7 @@ def _following(snapshot: Snapshot, namespace: str, now: datetime) -> Part:
         times = [parse_time(t) for t in schedule.status.get("nextFireTimes", ())]
         soon = min((t for t in times if now < t <= now + AHEAD), default=None)
         if soon is not None and not schedule.spec.get("suspend"):
-            found.append((soon, Item(schedule.key.short, format_time(soon))))
+            found.append((soon, Item(schedule.key.short, visible.moment(soon))))
     for todo in snapshot.objects("Todo", namespace=namespace):
         due = todo.spec.get("dueDate")
         if due and todo.spec.get("state") != "Done" and str(due) <= f"{now + AHEAD:%Y-%m-%d}":
