@@ -51,13 +51,14 @@ from controllers.status.writer import StatusWriter
 from controllers.term import DEFAULT_SOURCE as DEFAULT_SOURCE
 from controllers.term import Term, ensure_source
 from controllers.term import make_reconcilers as make_reconcilers
-from schemas.base import Key
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.config import Config
 from schemas.errors import Fenced, StoreError, StoreUnavailable
 from schemas.event import EventType
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
 from schemas.resource import SYSTEM, Resource
 from schemas.run import RunReason, RunSpec, RunState
+from schemas.secret import ValueFrom
 from schemas.source import SourceSpec, SourceType
 from store import open_store
 from store.contract import Effect, Fence, Store, Transaction
@@ -236,6 +237,10 @@ class Engine:
     def _home(self) -> str:
         """What runs of this engine are marked with; "" where it has the store for itself."""
         return "" if self._member is None else self._member.home.name
+
+    def secret(self, reference: ValueFrom) -> str:
+        """The value of a reference in the configuration. Blocks. Raises SecretMissing, SecretUnavailable."""
+        return self._secrets.of(DEFAULT_NAMESPACE).resolve(reference, self.place.project)
 
     def add(self, name: str, run: Run, *, check: Callable[[], str] | None = None) -> None:
         """Add a component that starts before the engine's own (the agent server has to be up before a run starts)."""
