@@ -30,17 +30,14 @@ def standup(
       remit standup
       remit standup --since 7d
     """
-    from datetime import timedelta
-
     from cli import moment
-    from cli.event_log import seconds_of
+    from cli.event_log import begin_of
     from cli.output import safe
     from controllers.notify.standup import gather
     from decisions import standup as decisions
 
     now = moment.now()
-    start = now - timedelta(seconds=seconds_of(since, now))
     with common.store_of(context, read_only=True) as store, store.snapshot() as snapshot:
-        standing = gather(snapshot, namespace, start, now)
+        standing = gather(snapshot, namespace, begin_of(since), now)
     print(safe(decisions.title(standing)))
     print(safe(decisions.text(standing, limit=100_000), lines=True))
