@@ -10,6 +10,8 @@ from cli.output import Format, safe
 from schemas.quantities import format_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from store.contract import Event, Snapshot
 
 

@@ -103,7 +103,8 @@ def compose(spec: Email, message: Outgoing) -> EmailMessage:
     sender = spec.sender or spec.to[0]
     mail["From"] = sender
     mail["To"] = ", ".join(spec.to)
-    mail["Subject"] = f"[remit] {message.title}"
+    # A word that looks encoded already would be taken for one, and could hold anything.
+    mail["Subject"] = f"[remit] {message.title}".replace("=?", "= ?")
     mail["Date"] = format_datetime(message.at)
     mail["Message-ID"] = message_id(message.key, sender)
     mail["Auto-Submitted"] = "auto-generated"
