@@ -167,7 +167,7 @@ ZONES = (
     "Africa/Casablanca",
     "Pacific/Apia",
 )
-MOMENTS = st.datetimes(min_value=datetime(2025, 1, 1), max_value=datetime(2028, 1, 1))  # noqa: DTZ001
+MOMENTS = st.datetimes(min_value=datetime(2025, 1, 1), max_value=datetime(2028, 1, 1))
 
 
 @given(MOMENTS, st.sampled_from(ZONES))
