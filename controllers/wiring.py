@@ -16,10 +16,12 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random, SystemRandom
 
+from controllers.calendars.services import asking
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims, homes
+from controllers.effects.calendars import CalendarEffects
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
@@ -27,6 +29,7 @@ from controllers.holds.stops import Stops
 from controllers.holds.watch import FileWatch, SourceWatch
 from controllers.notify import delivery, notices
 from controllers.notify.outside import Outside
+from controllers.reconcilers import calendars
 from controllers.reconcilers.channels import Channels
 from controllers.reconcilers.executors import Probe
 from controllers.reconcilers.proposing import Proposer
@@ -51,6 +54,7 @@ from controllers.status.writer import StatusWriter
 from controllers.term import DEFAULT_SOURCE as DEFAULT_SOURCE
 from controllers.term import Term, ensure_source
 from controllers.term import make_reconcilers as make_reconcilers
+from controllers.web.client import HttpClient
 from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.config import Config
 from schemas.errors import Fenced, StoreError, StoreUnavailable
@@ -385,8 +389,17 @@ class Engine:
         )
         outside = Outside(self._secrets, self.place.project, now=self.clock.now, monotonic=self.clock.monotonic)
         told = delivery.Deliveries(store, outside.send, blocking=self._telling)
+        looks = CalendarEffects(
+            store,
+            asks=functools.partial(asking, HttpClient(self.clock.monotonic)),
+            secrets=self._secrets,
+            project=self.place.project,
+            now=self.clock.now,
+            blocking=self.blocking,
+        )
         runners = [
             self._plain_runner("notify", store, {delivery.NOTIFY: told.deliver}, delivery.give_up),
+            self._plain_runner("calendars", store, {calendars.SYNC: looks.sync}),
             self._plain_runner(
                 "proposals", store, {proposals.OPEN: proposed.open, proposals.CLOSE: proposed.close}, proposals.give_up
             ),

@@ -229,6 +229,7 @@ class ChannelReason(StrEnum):
     """Reasons of a Channel's conditions."""
 
     RECONCILED = "Reconciled"  # messages go out
+    NOT_RECONCILED_YET = "NotReconciledYet"  # accepted; no controller of this version acts on it
     SUSPENDED = "Suspended"  # spec.suspend
     SECRET_NOT_FOUND = "SecretNotFound"  # a valueFrom names nothing # noqa: S105
     DELIVERY_FAILED = "DeliveryFailed"  # the service refuses or cannot be reached; see status.lastError

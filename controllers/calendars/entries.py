@@ -81,6 +81,8 @@ def _others(snapshot: Snapshot, namespace: str | None, heartbeats: bool) -> Iter
         yield from _goal(goal)
     for todo in snapshot.objects("Todo", namespace=namespace):
         yield from _todo(todo)
+    for calendar in snapshot.objects("Calendar", namespace=namespace):
+        yield from _busy(calendar)
     if heartbeats:
         for run in snapshot.objects("Run", namespace=namespace, states=ACTIVE_STATES):
             yield from _heartbeat(snapshot, run)
@@ -116,6 +118,14 @@ def _todo(todo: Resource) -> Iterator[Entry]:
         start, start + timedelta(days=1), Sort.TODO, todo.key, str(todo.spec.get("title", "")),
         note=str(todo.spec.get("assignee") or ""), all_day=True,
     )  # fmt: skip
+
+
+def _busy(calendar: Resource) -> Iterator[Entry]:
+    if not calendar.spec.get("busy", True) or calendar.spec.get("suspend"):
+        return
+    for time_ in calendar.status.get("busy", ()):
+        start, end = parse_time(time_["start"]), parse_time(time_["end"])
+        yield Entry(start, end, Sort.BUSY, calendar.key, str(time_.get("title", "busy")))
 
 
 def _heartbeat(snapshot: Snapshot, run: Resource) -> Iterator[Entry]:

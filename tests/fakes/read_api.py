@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,10 +12,14 @@ from fastapi import FastAPI
 
 from api.read.app import create_read_app
 from api.read.engine import EngineFacts
+from api.server import HttpServer
 from controllers.runs.costs import gather
 from controllers.runtime.blocking import InlineBlocking
 from controllers.runtime.clock import Clock, SystemClock
+from controllers.runtime.lifecycle import Lifecycle
 from store.contract import Store
+
+LONG_S = 60.0
 
 
 class StoreClock(SystemClock):
@@ -51,3 +56,17 @@ async def asking(app: FastAPI, **headers: str) -> AsyncIterator[httpx2.AsyncClie
         httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8420", headers=headers) as client,
     ):
         yield client
+
+
+@asynccontextmanager
+async def listening(app: FastAPI) -> AsyncIterator[HttpServer]:
+    """It on a port of its own."""
+    server, life = HttpServer(app, "127.0.0.1", 0, on_stop=app.state.close), Lifecycle()
+    server.bind()
+    task = asyncio.create_task(server.run(life))
+    await asyncio.wait_for(life.is_ready.wait(), LONG_S)
+    try:
+        yield server
+    finally:
+        life.stopping.set()
+        await asyncio.wait_for(task, LONG_S)
