@@ -299,7 +299,9 @@ def _command(event: Notification, happened: Happened, about: About) -> str:
         case Notification.APPROVAL_REQUIRED | Notification.APPROVAL_REMINDER:
             if about.spec.get("type") == RequestType.CHANGE:
                 return _line("describe", f"approvalrequest/{key.name}", key)
-            return _line("approve", key.name, key)
+            digest = str(about.spec.get("actionDigest", ""))
+            which = f" --digest {digest[7:19]}" if _DIGEST.fullmatch(digest) else ""
+            return _line("approve", key.name, key, which)
         case Notification.APPROVAL_EXPIRED:
             return _line("describe", f"mission/{about.mission}" if about.mission else _target(key), key)
         case Notification.ASSISTANCE_REQUIRED:
@@ -324,11 +326,11 @@ def _target(key: Key) -> str:
     return f"{key.kind.lower()}/{key.name}"
 
 
-def _line(verb: str, target: str, key: Key) -> str:
+def _line(verb: str, target: str, key: Key, options: str = "") -> str:
     if not is_name(target.rpartition("/")[2]):
         return ""
     place = f" -n {key.namespace}" if key.namespace not in ("", DEFAULT_NAMESPACE) else ""
-    return f"remit {verb} {target}{place}" if not place or is_namespace(key.namespace) else ""
+    return f"remit {verb} {target}{options}{place}" if not place or is_namespace(key.namespace) else ""
 
 
 def wants(spec: ChannelSpec, event: Notification) -> bool:

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from controllers.notify import retention
+from controllers.reconcilers import alerts
+from schemas.alert import AlertStatus, AlertType, Severity
 from schemas.channel import ChannelStatus
-from schemas.errors import Retry, Terminal
+from schemas.errors import Refused, Retry, Terminal
+from schemas.resource import SYSTEM
 from schemas.run import RunState
 from tests.fakes.told import ToldWorld, channel
-from tests.fakes.world import agent, executor, mission
+from tests.fakes.world import ALICE, agent, executor, mission
 
+ONE = pytest.mark.parametrize("backend", ["sqlite"])
+"""For what does not depend on the database."""
 EVERYTHING = "[{events: [MissionFailed, MissionCompleted, AssistanceRequired, ApprovalRequired, ApprovalReminder, \
-ApprovalExpired, HoldPlaced, HoldReleased, TodoAssigned, SyncFailed, ConfirmationRequired, DailySummary]}]"
+ApprovalExpired, HoldPlaced, HoldReleased, TodoAssigned, SyncFailed, ConfirmationRequired]}]"
 
 
 @pytest.fixture
@@ -44,6 +50,7 @@ def status(told: ToldWorld, name: str = "ops") -> ChannelStatus:
     return ChannelStatus.model_validate(told.get("Channel", name).status)
 
 
+@ONE
 def test_a_failure_is_told_once_with_why_and_the_command_that_moves_it(told: ToldWorld) -> None:
     begin(told, channel(), missions=2)
     told.finish("m1-1")
@@ -74,6 +81,7 @@ def test_a_kill_around_sending_loses_nothing_and_repeats_with_the_same_key_only(
     assert (status(told).delivered, status(told).waiting) == (1, 0)
 
 
+@ONE
 def test_what_happens_between_an_event_and_its_reading_is_told_after_the_restart(told: ToldWorld) -> None:
     begin(told, channel())
     told.finish("m0-1", state=RunState.FAILED, retryable=False, settle=False)
@@ -82,6 +90,7 @@ def test_what_happens_between_an_event_and_its_reading_is_told_after_the_restart
     assert told.titles() == ["mission/m0 failed: NonZeroExit"]
 
 
+@ONE
 def test_history_is_no_news(told: ToldWorld) -> None:
     begin(told)
     fail(told)
@@ -115,6 +124,7 @@ def test_what_is_critical_comes_through_quiet_hours_and_the_rest_follows_at_thei
     assert (status(told).delivered, status(told).waiting, told.open_effects()) == (4, 0, 0)
 
 
+@ONE
 def test_quiet_hours_that_are_taken_away_let_go_of_what_they_kept(told: ToldWorld) -> None:
     quiet = '  quietHours: {start: "08:00", end: "20:00", timeZone: UTC}\n'
     begin(told, channel(more=quiet), missions=2)
@@ -131,6 +141,7 @@ def test_quiet_hours_that_are_taken_away_let_go_of_what_they_kept(told: ToldWorl
     assert status(told).waiting == 0
 
 
+@ONE
 def test_a_suspended_channel_carries_nothing_now_or_later(told: ToldWorld) -> None:
     begin(told, channel(more="  suspend: true\n"), channel("mail"), missions=2)
     fail(told, "m0-1")
@@ -149,6 +160,7 @@ def test_a_suspended_channel_carries_nothing_now_or_later(told: ToldWorld) -> No
     assert status(told, "mail").waiting == 0
 
 
+@ONE
 def test_a_service_that_fails_is_tried_again_ever_later_and_shows(told: ToldWorld) -> None:
     begin(told, channel(), missions=2)
     told.broken["ops"] = Retry("webhook answers 503")
@@ -172,6 +184,7 @@ def test_a_service_that_fails_is_tried_again_ever_later_and_shows(told: ToldWorl
     assert told.reason("Channel", "ops", "Ready") == "True/Reconciled", "a new spec begins anew"
 
 
+@ONE
 def test_routes_pick_by_event_severity_and_labels(told: ToldWorld) -> None:
     red = "[{events: [MissionFailed], matchLabels: {team: red}}]"
     blue = "[{events: [MissionFailed], matchLabels: {team: blue}}]"
@@ -182,6 +195,7 @@ def test_routes_pick_by_event_severity_and_labels(told: ToldWorld) -> None:
     assert {name for name, _ in told.outside} == {"red"}
 
 
+@ONE
 def test_a_project_sends_its_news_to_its_channel(told: ToldWorld) -> None:
     narrow = "[{events: [MissionFailed], matchLabels: {team: nobody}}]"
     project = "apiVersion: remit.dev/v1alpha1\nkind: Project\nmetadata: {name: site}\nspec: {channelRef: {name: ops}}\n"
@@ -192,31 +206,35 @@ def test_a_project_sends_its_news_to_its_channel(told: ToldWorld) -> None:
     assert told.titles() == ["mission/m9 failed: NonZeroExit"]
 
 
+@ONE
 def test_a_storm_is_told_as_one_message_beside_the_first(told: ToldWorld) -> None:
-    begin(told, channel(), missions=30)
-    for number in range(30):
+    begin(told, channel(), missions=23)
+    for number in range(23):
         told.finish(f"m{number}-1", state=RunState.FAILED, retryable=False, settle=False)
     told.settle()
     told.advance(5)
     assert len(told.said()) == 21
-    assert told.titles()[-1].startswith("10 notifications")
-    assert (status(told).delivered, status(told).waiting) == (30, 0)
+    assert told.titles()[-1].startswith("3 notifications")
+    assert (status(told).delivered, status(told).waiting) == (23, 0)
 
 
+@ONE
 def test_an_approval_is_asked_for_reminded_of_once_and_its_end_is_told(told: ToldWorld) -> None:
     reviewed = mission("r", review="Human")
     begin(told, channel(routes=EVERYTHING), missions=0, **{"r.yaml": reviewed})
     told.finish("r-1")
     request = told.status("r").review_request
     (asked,) = told.said()
-    assert f"Do: remit approve {request}" in asked.text
+    digest = told.get("ApprovalRequest", str(request)).spec["actionDigest"]
+    assert f"Do: remit approve {request} --digest {digest[7:19]}" in asked.text
     assert "Until: 2026-" in asked.text
-    told.advance(30 * 24 * 3600)
-    titles = [title.partition(":")[0] for title in told.titles() if "Standup" not in title]
+    told.advance(9 * 24 * 3600)
+    titles = [title.partition(":")[0] for title in told.titles()]
     assert titles[:3] == ["Approval required", "Still waits for an answer", "Nobody answered in time"]
     assert "mission/r is blocked and needs a person" in titles
 
 
+@ONE
 def test_holds_todos_and_sources_are_told_of(told: ToldWorld) -> None:
     todo = (
         "apiVersion: remit.dev/v1alpha1\nkind: Todo\nmetadata: {name: look}\n"
@@ -227,12 +245,13 @@ def test_holds_todos_and_sources_are_told_of(told: ToldWorld) -> None:
     told.remove("Hold", "h1")
     told.commit({"m0.yaml": mission("m0", bogus="1")})
     told.sync()
-    assert [k for k in told.kinds() if k != "DailySummary"][:3] == ["TodoAssigned", "HoldPlaced", "SyncFailed"]
+    assert told.kinds()[:3] == ["TodoAssigned", "HoldPlaced", "SyncFailed"]
     held = next(m for m in told.said() if m.title.startswith("Held"))
     assert "By: " in held.text
     assert "Do: remit release h1" in held.text
 
 
+@ONE
 def test_words_of_an_agent_stay_words(told: ToldWorld) -> None:
     begin(told, channel())
     evil = "done\r\nBcc: victim@example.com\x1b[2J \u202eabc ghp_0123456789abcdefghijABCDEFGHIJ012345 " + "x" * 9000
@@ -246,6 +265,7 @@ def test_words_of_an_agent_stay_words(told: ToldWorld) -> None:
     assert "\n" not in message.title
 
 
+@ONE
 def test_a_declared_centre_keeps_what_its_routes_say(told: ToldWorld) -> None:
     centre = (
         "apiVersion: remit.dev/v1alpha1\nkind: Channel\nmetadata: {name: centre}\n"
@@ -260,6 +280,7 @@ def test_a_declared_centre_keeps_what_its_routes_say(told: ToldWorld) -> None:
     assert (status(told, "centre").delivered, told.open_effects()) == (1, 0)
 
 
+@ONE
 def test_a_channel_that_goes_away_takes_what_waited_with_it(told: ToldWorld) -> None:
     begin(told, channel())
     told.broken["ops"] = Retry("no answer")
@@ -292,6 +313,7 @@ def test_the_standup_comes_once_a_day_over_restarts_and_channels(told: ToldWorld
     assert {m.key.rpartition("/")[2] for m in told.said()} == {"daily-2026-11-22", "daily-2026-11-23"}
 
 
+@ONE
 def test_the_standup_follows_the_clock_of_the_tenant_and_is_made_up_for_within_the_day(told: ToldWorld) -> None:
     tenant = (
         "apiVersion: remit.dev/v1alpha1\nkind: Tenant\nmetadata: {name: default}\n"
@@ -306,3 +328,63 @@ def test_the_standup_follows_the_clock_of_the_tenant_and_is_made_up_for_within_t
     told.restart()
     assert len(told.said()) == 2, "one summary of all of it, not three"
     assert "Since 2026-11-21 14:00 UTC (73 h)" in told.said()[-1].text
+
+
+@ONE
+def test_an_alert_is_looked_after_settled_and_raised_anew(told: ToldWorld) -> None:
+    begin(told, channel(routes="[{events: [LoopDetected]}]"))
+
+    def happens() -> None:
+        with told.store.transaction(SYSTEM) as tx:
+            alerts.raise_alert(
+                tx, AlertType.LOOP_DETECTED, told.get("Mission", "m0"), severity=Severity.HIGH, title="it goes around",
+                message="look at it", details={},
+            )  # fmt: skip
+        told.settle()
+
+    def say(resolve: bool) -> AlertStatus:
+        with told.store.transaction(ALICE) as tx:
+            (alert,) = tx.objects("Alert")
+            (alerts.resolve if resolve else alerts.acknowledge)(tx, alert, "because")
+        told.settle()
+        return seen()
+
+    def seen() -> AlertStatus:
+        with told.store.snapshot() as snapshot:
+            (alert,) = snapshot.objects("Alert")
+        return AlertStatus.model_validate(alert.status)
+
+    happens()
+    (message,) = told.said()
+    assert message.title == "LoopDetected: it goes around"
+    assert "Do: remit ack loopdetected-" in message.text
+    status = say(resolve=False)
+    assert (status.state, status.acknowledged_by, status.conditions[0].message) == (
+        "Acknowledged", "user:alice", "because",
+    )  # fmt: skip
+    with pytest.raises(Refused, match="user:alice looks after it"):
+        say(resolve=False)
+    happens()
+    assert (seen().state, seen().count) == ("Acknowledged", 2)
+    status = say(resolve=True)
+    assert (status.state, status.resolved_by) == ("Resolved", "user:alice")
+    with pytest.raises(Refused, match="was settled by user:alice"):
+        say(resolve=True)
+    happens()
+    status = seen()
+    assert (status.state, status.count, status.acknowledged_by, status.resolved_by) == ("Open", 3, "", "")
+    assert [(e.type, str(e.actor)) for e in told.events("AlertAcknowledged", "AlertResolved")] == [
+        ("AlertAcknowledged", "user:alice"), ("AlertResolved", "user:alice"),
+    ]  # fmt: skip
+
+
+@ONE
+def test_what_was_told_long_ago_is_forgotten_and_what_waits_is_not(told: ToldWorld) -> None:
+    begin(told, channel(), missions=3)
+    fail(told, "m0-1")
+    told.advance(29 * 24 * 3600)
+    told.broken["ops"] = Retry("no answer")
+    fail(told, "m1-1")
+    told.clock.tick(2 * 24 * 3600)
+    assert retention.prune(told.store, told.now) == 1
+    assert [n.state for n in told.centre()] == ["Waiting"]
