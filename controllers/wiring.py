@@ -28,7 +28,10 @@ from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_
 from controllers.holds import effective, stop_file
 from controllers.holds.stops import Stops
 from controllers.holds.watch import FileWatch, SourceWatch
+from controllers.notify import delivery, notices
+from controllers.notify.outside import Outside
 from controllers.reconcilers import calendars
+from controllers.reconcilers.channels import Channels
 from controllers.reconcilers.executors import Probe
 from controllers.reconcilers.proposing import Proposer
 from controllers.runs import records
@@ -132,6 +135,7 @@ class Engine:
         self.blocking: Blocking = ThreadBlocking(6)
         self.stops = Stops(stop_file.of_project(config, place.project, place.state))
         self._watching = ThreadBlocking(4, name="remit-estop")
+        self._telling = ThreadBlocking(4, name="remit-notify")
         self._committed: CommittedHolds | None = None
         self.tokens = RunTokens(load_or_create_key(place.state / "keys" / "run.key"))
         self.artifacts = ArtifactFiles(place.state, mask=self._known.text)
@@ -322,6 +326,7 @@ class Engine:
         if self._committed is not None:
             self._committed.close()
         self._watching.close(wait=False)
+        self._telling.close(wait=False)
         self._raw.close()
         if self._member is not None:
             self._member.home.lock.release()
@@ -344,6 +349,7 @@ class Engine:
                 tx.release_claims(types=homes.own_types(home))
                 message = f"engine {os.getpid()} of {home} joins the store"
             effective.adopt(tx, self.stops.of_files())
+            notices.begin(tx)
             tx.event(EventType.ENGINE_STARTED, ENGINE, reason="Started", message=message)
 
     def _stopped(self) -> None:
@@ -388,6 +394,8 @@ class Engine:
             hosts=self.config.forge_hosts,
             blocking=self.blocking,
         )
+        outside = Outside(self._secrets, self.place.project, now=self.clock.now, monotonic=self.clock.monotonic)
+        told = delivery.Deliveries(store, outside.send, blocking=self._telling)
         looks = CalendarEffects(
             store,
             asks=functools.partial(asking, HttpClient(self.clock.monotonic)),
@@ -397,6 +405,7 @@ class Engine:
             blocking=self.blocking,
         )
         runners = [
+            self._plain_runner("notify", store, {delivery.NOTIFY: told.deliver}, delivery.give_up),
             self._plain_runner("calendars", store, {calendars.SYNC: looks.sync}),
             self._plain_runner(
                 "proposals", store, {proposals.OPEN: proposed.open, proposals.CLOSE: proposed.close}, proposals.give_up
@@ -419,6 +428,7 @@ class Engine:
             blocking=self.blocking,
             woken=self._wake_runners,
             gone=self._end,
+            channels=Channels(outside.problem, self.config.standup),
         )
 
     async def _lead(self, fence: Fence, ends: asyncio.Event) -> None:

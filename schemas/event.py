@@ -96,6 +96,9 @@ class EventType(StrEnum):
     EFFECT_FAILED = "EffectFailed"  # an outside act failed and is tried again, or was given up
     TOOLS_CHANGED = "ToolsChanged"  # a tool server offers something else, or other tools of it are accepted
     ALERT_RAISED = "AlertRaised"  # something needs attention
+    ALERT_ACKNOWLEDGED = "AlertAcknowledged"  # a person looks after an alert
+    ALERT_RESOLVED = "AlertResolved"  # a person settled an alert
+    NOTIFIED = "Notified"  # people are told of what stands in the log up to here
 
 
 class EventSpec(Model):

@@ -27,7 +27,9 @@ _COUNTS = frozenset(
     {"activeRuns", "currentMissions", "spend", "spendToday", "errorStreak", "lastHeartbeatTime", "lastRunTime"}
 )
 """What changes in an agent's status with every run, and no decision about a mission reads."""
-RECORDS_WITHOUT_PASS = frozenset({"Run", "ToolCall", "Session", "Message", "Thread", "Alert", "UsageRecord"})
+RECORDS_WITHOUT_PASS = frozenset(
+    {"Run", "ToolCall", "Session", "Message", "Thread", "Alert", "Notification", "UsageRecord"}
+)
 
 
 class ReferenceIndex:
