@@ -426,6 +426,9 @@ class Transaction(Snapshot, Protocol):
     def release_lease(self, name: str, token: int) -> bool:
         """Give it up; False when the token is not current."""
 
+    def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
+        """Keep compiled forms, as ``Store.cache_blobs`` does, if the transaction commits; forgets no others."""
+
     def prune_tombstones(self, before_version: int) -> int:
         """Forget removals up to that version; returns how many."""
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from schemas.resource import Actor
+from store.cache import CacheWrites
 from store.changes import ChangeWrites
 from store.codec import Mask, to_micros, unmasked
 from store.contract import Fence
@@ -20,7 +21,9 @@ from store.session import Session
 from store.timers import TimerWrites
 
 
-class SqlTransaction(ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, TimerWrites, LedgerWrites, LeaseWrites):
+class SqlTransaction(
+    ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, TimerWrites, LedgerWrites, LeaseWrites, CacheWrites
+):
     """``contract.Transaction`` over one write transaction. Locking the heads first puts all writers in one order."""
 
     def __init__(
