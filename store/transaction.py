@@ -43,6 +43,7 @@ class SqlTransaction(
         self._held_events = []
         self._held_relations = []
         self._posted = set()
+        self._woken = set()
         self._heads = Heads.read(session, lock=True)
         # Asked only now, so that times follow the order of the transactions.
         self._moment = now()
@@ -74,6 +75,11 @@ class SqlTransaction(
         if self._session.wrote:
             self._heads.write(self._session)
         return self._session.wrote
+
+    @property
+    def woken(self) -> frozenset[str]:
+        """The types of the effects that were put into the outbox and are due."""
+        return frozenset(self._woken)
 
     @property
     def version(self) -> int:
