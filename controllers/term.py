@@ -348,7 +348,7 @@ class Term:
             return directory_places(self._project / spec.url)
         url = local_url(spec.url, self._project)
         branch = spec.status_writeback.branch
-        return repository_places(Path(url), without=branch) if Path(url).is_absolute() else None
+        return repository_places(Path(url), ref=spec.ref, without=branch) if Path(url).is_absolute() else None
 
     # Tidying.
 
