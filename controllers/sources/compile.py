@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from controllers.sources import yaml
@@ -67,11 +67,11 @@ class CompiledUnit:
     diagnostics: tuple[Diagnostic, ...]
     prompts: tuple[str, ...] = ()
     """The files beside the listed ones that it draws in."""
+    by_key: Mapping[Key, Declared] = field(init=False, repr=False, compare=False)
+    """The declarations by identity."""
 
-    @property
-    def by_key(self) -> dict[Key, Declared]:
-        """The declarations by identity."""
-        return {d.key: d for d in self.declared}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_key", {d.key: d for d in self.declared})
 
 
 @functools.cache
@@ -193,7 +193,8 @@ def _compile_blobs(
     return done
 
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+# Sorted, as the store keeps specs: what is written alike is then read alike, and compared at a glance.
+_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
 def _pack(compiled: CompiledBlob) -> bytes:
