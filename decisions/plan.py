@@ -320,7 +320,7 @@ def _same(want: Declared, current: Resource) -> bool:
 
 def _identical(a: Any, b: Any) -> bool:
     """Whether two JSON values are surely written alike; False where it is not sure. Equal is not enough: 1, 1.0 and
-    true are equal. Two values that were read from canonical JSON are in the same order, and marshal tells their types."""
+    true are equal. Two values that were read from canonical JSON are in one order, and marshal tells their types."""
     try:
         return a == b and marshal.dumps(a, 2) == marshal.dumps(b, 2)
     except ValueError:  # a type of our own, such as an enum of strings
