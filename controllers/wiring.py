@@ -261,6 +261,7 @@ class Engine:
         self._stop = stop
         await self.blocking.run(self._start)
         unsubscribe = self.store.subscribe(self._on_commit)
+        unsubscribe_effects = self.store.subscribe_effects(self._on_effects)
         manager = self.manager
         manager.add("executors", self._open_executors)
         self._add_stops(manager)
@@ -287,6 +288,7 @@ class Engine:
             report = await manager.run(stop)
         finally:
             unsubscribe()
+            unsubscribe_effects()
         with contextlib.suppress(StoreUnavailable, Fenced):
             await self.blocking.run(self._stopped)
         await self._command.retire()
@@ -512,16 +514,26 @@ class Engine:
     # Waking.
 
     def _on_commit(self, version: int) -> None:
-        self._loop.call_soon_threadsafe(self._wake_all)
+        self._loop.call_soon_threadsafe(self._wake)
 
-    def _wake_all(self) -> None:
+    def _wake(self) -> None:
         if self._term is not None:
             self._term.wake()
-        self._wake_runners()
+        if self._member is not None:  # another engine may have put effects there, and this one need not lead
+            for runner in self._runners:
+                runner.wake()
 
-    def _wake_runners(self) -> None:
+    def _on_effects(self, types: frozenset[str]) -> None:
+        self._loop.call_soon_threadsafe(self._wake_all_runners, types)
+
+    def _wake_all_runners(self, types: frozenset[str]) -> None:
+        if self._term is not None:
+            self._term.wake_runners(types)
+        self._wake_runners(types)
+
+    def _wake_runners(self, types: frozenset[str]) -> None:
         for runner in self._runners:
-            runner.wake()
+            runner.wake(types)
 
     # Hints from forges.
 
