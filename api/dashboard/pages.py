@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from api.dashboard.facts import agents, approvals, fleet, govern, log, missions, objects, plan, work
+from api.dashboard.facts import agents, approvals, fleet, govern, log, mission, missions, objects, plan, work
 from api.dashboard.facts.view import View
 from schemas import registry
 from schemas.base import Key
@@ -59,6 +59,10 @@ NAV: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         Entry("Settings", "/settings", "settings", "o"),
     )),
 )  # fmt: skip
+
+
+DETAILS = (mission,)
+"""Modules that add to the page of an object by being imported."""
 
 
 def _titled(read: Callable[[View], Any]) -> Callable[[View], tuple[str, Any]]:

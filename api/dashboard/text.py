@@ -68,6 +68,15 @@ def sentence(name: str) -> str:
     return spoken[:1].upper() + spoken[1:]
 
 
+def who(subject: str) -> str:
+    """``agent:default/tagger`` -> ``tagger (agent)``; a person is called by the name alone."""
+    kind, colon, name = subject.partition(":")
+    if not colon:
+        return subject
+    short = name.rpartition("/")[2] if kind == "agent" else name
+    return short if kind == "user" else f"{short} ({kind})"
+
+
 def moment(value: object) -> datetime | None:
     """A time of the wire form, None for none or nonsense."""
     if isinstance(value, datetime):

@@ -10,7 +10,7 @@ from api.dashboard.facts.frame import TOLD
 from api.dashboard.facts.shapes import Cell, Choice, Empty, Listing, Row, Table, acts, cells, columns
 from api.dashboard.facts.shapes import Act as ActOf
 from api.dashboard.facts.view import PAGE, View
-from api.dashboard.text import moment, sentence, words
+from api.dashboard.text import moment, sentence, who, words
 from schemas import registry
 from schemas.event import EventType
 from schemas.identity import is_name
@@ -77,7 +77,7 @@ def _row(line: fleet.Line) -> Row:
             Cell(mark=mark),
             Cell(event.subject.name, line.href, note=words(event.subject.kind)),
             Cell(line.text),
-            Cell(event.actor.subject),
+            Cell(who(event.actor.subject)),
             Cell(words(event.reason)),
         ),
     )

@@ -153,7 +153,7 @@ def card(view: View, mission: Resource) -> Card:
         int(mission.spec.get("priority", 50)),
         agent.name if agent else "",
         links.of(agent) if agent else "",
-        f"{spent} of {money(cap)}" if cap is not None and spent != "-" else "" if spent == "-" else spent,
+        f"{spent} / {money(cap)}" if cap is not None and spent != "-" else "" if spent == "-" else spent,
         why,
         state,
         outdated(mission),

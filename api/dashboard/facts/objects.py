@@ -13,7 +13,7 @@ from api.dashboard.facts import fleet, waiting
 from api.dashboard.facts.shapes import Act, Acts, Cell, Chart, Detail, Empty, Fact, Row, Table, Text, acts, cells, columns
 from api.dashboard.facts.view import View
 from api.dashboard.marks import Mark
-from api.dashboard.text import block, line, moment, plain, sentence, words, yaml_text
+from api.dashboard.text import block, line, moment, plain, sentence, who, words, yaml_text
 from decisions.fields import masked
 from schemas import registry
 from schemas.base import Key
@@ -149,7 +149,7 @@ def event_row(told: fleet.Line) -> Row:
         told.id,
         cells(
             Cell(at=event.at), Cell(mark=mark), Cell(f"{words(event.subject.kind)} {event.subject.name}", told.href),
-            Cell(told.text), Cell(event.actor.subject),
+            Cell(told.text), Cell(who(event.actor.subject)),
         ),
     )  # fmt: skip
 

@@ -153,9 +153,12 @@ def _wait(blocker: dict[str, Any]) -> Wait:
     ref = str(blocker.get("ref", ""))
     key = links.key_of(ref)
     named = f"{words(key.kind)} {key.name}" if key else ref
+    what = f"waits for {named}" if named else f"waits: {words(kind)}"
+    if kind in ("Approval", "Review"):
+        what = "waits for a person"
     return Wait(
         Mark(glyph, words(kind), _TONES.get(glyph, Tone.CALM)),
-        f"waits for {named}" if named else f"waits: {words(kind)}",
+        what,
         moment(blocker.get("since")),
         moment(blocker.get("until")),
         str(blocker.get("hint", "")),
