@@ -41,7 +41,9 @@ def meter(share: float, label: str, *, warn: bool) -> Markup:
     )
 
 
-def columns(values: Sequence[tuple[str, float, str]], *, label: str, cap: float | None = None, cap_text: str = "") -> Markup:
+def columns(
+    values: Sequence[tuple[str, float, str]], *, label: str, cap: float | None = None, cap_text: str = ""
+) -> Markup:
     """Columns over time: (name, value, value in words). With ``cap`` a line where the limit is."""
     if not values:
         return Markup("")

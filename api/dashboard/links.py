@@ -51,7 +51,9 @@ def page(kind: str, namespace: str, name: str) -> str:
             base = f"/{registry.by_kind(kind).plural}"
         except UnknownName:
             return ""
-    return f"{base}/{quote(namespace, safe='')}/{quote(name, safe='')}" if namespace else f"{base}/{quote(name, safe='')}"
+    return (
+        f"{base}/{quote(namespace, safe='')}/{quote(name, safe='')}" if namespace else f"{base}/{quote(name, safe='')}"
+    )
 
 
 def of(key: Key) -> str:

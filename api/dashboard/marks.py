@@ -63,7 +63,7 @@ _OWN = {
     ("Session", "Open"): _RUNNING,
     ("Run", "Pending"): _HALF,
 }
-_RISK = {"Green": _GOOD, "Yellow": _ASK, "Red": _BAD}
+_RISK = {"Green": ("ring", Tone.GOOD), "Yellow": _ASK, "Red": _BAD}
 _SEVERITY = {"Low": _RING, "Medium": _ASK, "High": _ASK, "Critical": _BAD}
 NONE = Mark(_RING[0], "-", _RING[1])
 

@@ -160,7 +160,8 @@ PAGES: tuple[Page, ...] = (
 OTHERS = tuple(
     name.plural
     for name in registry.NAMES
-    if name.plural not in {p.path.lstrip("/").split("/")[0] for p in PAGES} and name.kind not in ("Event", "Timer", "Effect")
+    if name.plural not in {p.path.lstrip("/").split("/")[0] for p in PAGES}
+    and name.kind not in ("Event", "Timer", "Effect")
 )
 """Kinds whose list and objects have the plain page."""
 PLAIN_LIST = Page("/{plural}", "listing.html", "", _any_list)

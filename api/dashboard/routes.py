@@ -113,7 +113,9 @@ class Pages:
         """The store does not answer: a page without anything from it."""
         values = {
             "title": "The store does not answer",
-            "page": Problem("The store does not answer", str(error), "/", "Try again", self._site.commands.verb("doctor")),
+            "page": Problem(
+                "The store does not answer", str(error), "/", "Try again", self._site.commands.verb("doctor")
+            ),
             "current": "",
             "site": self._site,
             "frame": Frame(0, None, (), 0, 0, 0, 0),
@@ -179,7 +181,9 @@ async def _file(name: str) -> Response:
 def _query(text: str) -> dict[str, str]:
     """At most so many fields of so many characters; the last of a name counts."""
     try:
-        pairs = parse_qsl(text[:8000], keep_blank_values=False, max_num_fields=_QUERY, encoding="utf-8", errors="replace")
+        pairs = parse_qsl(
+            text[:8000], keep_blank_values=False, max_num_fields=_QUERY, encoding="utf-8", errors="replace"
+        )
     except ValueError:
         return {}
     return {k[:40]: v[:_VALUE] for k, v in pairs}

@@ -84,9 +84,10 @@ def moment(value: object) -> datetime | None:
     if not isinstance(value, str) or not value:
         return None
     try:
-        return parse_time(value)
+        found: datetime = parse_time(value)
     except ValueError:
         return None
+    return found
 
 
 def span(seconds: float) -> str:

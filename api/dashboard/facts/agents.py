@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-
 from api.dashboard import links, marks
 from api.dashboard.facts import missions, objects, spending
-from api.dashboard.facts.shapes import Act, Cell, Chart, Detail, Empty, Fact, Listing, Row, Table, Text, acts, cells, columns
+from api.dashboard.facts.shapes import (
+    Act,
+    Cell,
+    Chart,
+    Detail,
+    Empty,
+    Fact,
+    Listing,
+    Row,
+    Table,
+    Text,
+    acts,
+    cells,
+    columns,
+)
 from api.dashboard.facts.view import PAGE, View
 from api.dashboard.text import micros, moment, money, words
 from schemas.base import Key
@@ -17,7 +30,9 @@ def agents(view: View) -> Listing:
     found, more = view.objects("Agent")
     burned = spending.burn(view.snapshot, view.now, namespace=view.namespace)
     rows = tuple(_row(a, burned) for a in found)
-    names = columns("State", "Agent*", "Level~", "Enforcement~", "Works on", "Burn, 24 h~", "Now/h#~", "Spent#", "Last sign~")
+    names = columns(
+        "State", "Agent*", "Level~", "Enforcement~", "Works on", "Burn, 24 h~", "Now/h#~", "Spent#", "Last sign~"
+    )
     empty = Empty("No agent is declared.", command=view.commands.verb("explain", "agent"))
     note = "Burn is of the latest 2,000 runs." if burned.cut else ""
     return Listing("Agents", (Table("agents", names, rows, empty, more=more, note=note),))
@@ -104,7 +119,9 @@ def _tools(agent: Resource) -> Table:
             )
         else:
             rows.append(Row(f"tool-{index}", cells(Cell(str(grant.get("name", ""))), Cell("-"))))
-    return Table("tools", columns("Tool*", "Server"), tuple(rows), Empty("It may call no tool."), title="Tools it may call")
+    return Table(
+        "tools", columns("Tool*", "Server"), tuple(rows), Empty("It may call no tool."), title="Tools it may call"
+    )
 
 
 def covers(selector: dict[str, object] | None, labels: dict[str, str]) -> bool:
@@ -129,7 +146,9 @@ def _policies(view: View, agent: Resource) -> Table:
         if covers(p.spec.get("selector"), agent.labels)
     )
     empty = Empty("No Policy picks it: the built-in table holds alone.")
-    return Table("policies", columns("State", "Policy*", "Rules#", "Declared at~"), rows, empty, title="Policies that apply")
+    return Table(
+        "policies", columns("State", "Policy*", "Rules#", "Declared at~"), rows, empty, title="Policies that apply"
+    )
 
 
 def _evidence(agent: Resource) -> Table:
@@ -168,5 +187,3 @@ def _spawned(view: View, agent: Resource) -> list[Table]:
     if not rows:
         return []
     return [Table("subs", columns("State", "Sub-agent*", "Ends", "Cost#"), rows, Empty(""), title="Sub-agents")]
-
-

@@ -96,9 +96,7 @@ def _phase(state: MissionState, count: int) -> Phase:
     return Phase(marks.state("Mission", state), count, links.query("/missions", {"view": "table", "state": state}))
 
 
-def _tiles(
-    view: View, needs: Needs, by_state: dict[MissionState, int], burned: spending.Burn
-) -> tuple[Tile, ...]:
+def _tiles(view: View, needs: Needs, by_state: dict[MissionState, int], burned: spending.Burn) -> tuple[Tile, ...]:
     snapshot = view.snapshot
     drift = failed = 0
     for source in snapshot.objects("Source", limit=waiting.SOURCES):
@@ -188,9 +186,7 @@ def line(event: Event) -> Line:
         tone = "warn"
     said = event.message or words(event.reason)
     text = f"{words(state)}: {said}" if event.type == EventType.TRANSITIONED and state else said
-    return Line(
-        f"e-{event.seq}", event.seq, event, glyph, tone, event.subject.name, links.of(event.subject), text
-    )
+    return Line(f"e-{event.seq}", event.seq, event, glyph, tone, event.subject.name, links.of(event.subject), text)
 
 
 _KNOWN = frozenset(EventType)

@@ -56,7 +56,9 @@ def policies(view: View) -> Listing:
         for p in found
     )
     names = columns("State", "Policy*", "Picks~", "Agents#", "Allowed#~", "Asked#", "Denied#", "Declared at~")
-    empty = Empty("No Policy is declared: the built-in table holds alone.", command=view.commands.verb("explain", "policy"))
+    empty = Empty(
+        "No Policy is declared: the built-in table holds alone.", command=view.commands.verb("explain", "policy")
+    )
     rules = tuple(row for p in found for row in rule_rows(p))[: 2 * PAGE]
     rule_table = Table("rules", columns("Verdict", "Rule*", "Policy", "Tools", "When~", "Reason~"), rules,
                        Empty("No Policy has rules of its own."), title="Rules")  # fmt: skip
@@ -177,7 +179,8 @@ def _scope(budget: Resource) -> str:
         if value is not None:
             if name == "tenant":
                 return "everything in its namespace"
-            return f"{words(name)} {plain(value.get('name') or value.get('matchLabels') if isinstance(value, dict) else value)}"
+            picked = value.get("name") or value.get("matchLabels") if isinstance(value, dict) else value
+            return f"{words(name)} {plain(picked)}"
     return ""
 
 
@@ -215,7 +218,9 @@ def _spenders(view: View, burned: spending.Burn) -> Table:
             )
         )
     names = columns("Agent*", "Share", "Cost#", "24 h~")
-    return Table("spenders", names, tuple(rows), Empty("Nothing was spent in the last 24 hours."), title="Who spends most")
+    return Table(
+        "spenders", names, tuple(rows), Empty("Nothing was spent in the last 24 hours."), title="Who spends most"
+    )
 
 
 @objects.more("Budget")
@@ -367,13 +372,18 @@ def sync(view: View) -> Listing:
     found, more = view.objects("Source")
     parts: list[Table | Text | Chart] = [_sources(view, found, more)]
     errors = tuple(
-        Row(f"error-{s.uid}-{u}-{i}", cells(Cell(_place(e)[0], mono=True), Cell(_place(e)[1]), Cell(s.name, links.of(s.key))))
+        Row(
+            f"error-{s.uid}-{u}-{i}",
+            cells(Cell(_place(e)[0], mono=True), Cell(_place(e)[1]), Cell(s.name, links.of(s.key))),
+        )
         for s in found
         for u, unit in enumerate(s.status.get("units") or ())
         for i, e in enumerate(unit.get("errors") or ())
     )
     none = Empty("Everything compiles.")
-    parts.append(Table("errors", columns("Where", "What is wrong*", "Source~"), errors[: 5 * PAGE], none, title="Errors"))
+    parts.append(
+        Table("errors", columns("Where", "What is wrong*", "Source~"), errors[: 5 * PAGE], none, title="Errors")
+    )
     parts.append(_units(found))
     for source in found:
         for unit in source.status.get("units") or ():

@@ -7,8 +7,8 @@ from datetime import timedelta
 from api.dashboard import links, marks
 from api.dashboard.facts import fleet, objects
 from api.dashboard.facts.frame import TOLD
-from api.dashboard.facts.shapes import Cell, Choice, Empty, Listing, Row, Table, acts, cells, columns
 from api.dashboard.facts.shapes import Act as ActOf
+from api.dashboard.facts.shapes import Cell, Choice, Empty, Listing, Row, Table, acts, cells, columns
 from api.dashboard.facts.view import PAGE, View
 from api.dashboard.text import moment, sentence, who, words
 from schemas import registry

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from api.dashboard import links, marks, timelines
 from api.dashboard.facts import approvals, objects
-from api.dashboard.facts.shapes import Act, Acts, Cell, Chart, Detail, Empty, Fact, Row, Table, Text, acts, cells, columns
+from api.dashboard.facts.shapes import (
+    Act,
+    Acts,
+    Cell,
+    Chart,
+    Detail,
+    Empty,
+    Fact,
+    Row,
+    Table,
+    Text,
+    acts,
+    cells,
+    columns,
+)
 from api.dashboard.facts.spending import cost
 from api.dashboard.facts.view import View
 from api.dashboard.marks import Tone
@@ -32,7 +46,7 @@ def mission_detail(view: View, mission: Resource, base: Detail) -> Detail:
         *objects.ref_fact("Agent", "Agent", status.get("agent") or spec.get("agentRef"), mission.namespace),
         *objects.ref_fact("Goal", "Goal", spec.get("goalRef"), mission.namespace),
         *objects.ref_fact("Project", "Project", spec.get("projectRef"), mission.namespace),
-        Fact("Cost", Cell(f"{spent} of {money(cap)}" if cap is not None else spent)),
+        Fact("Cost", Cell(f"{spent if spent != '-' else 'nothing'} of {money(cap)}" if cap is not None else spent)),
         Fact("Attempts", Cell(f"{status.get('attempts', 0)} of {(spec.get('retry') or {}).get('maxAttempts', 1)}")),
         Fact("Priority", Cell(str(spec.get("priority", 50)))),
         Fact("Review", Cell(words(str(spec.get("review", ""))))),
@@ -59,7 +73,9 @@ def _acts(view: View, mission: Resource) -> list[Acts]:
         steer.append(Act(commands.verb("retry", key=key, target=mission.name), label="Begin a new round"))
     if mission.state not in _ENDED:
         steer.append(Act(commands.verb("hold", key=key, end="--for 2h --reason '...'"), label="Hold it"))
-        steer.append(Act(commands.verb("cancel", key=key, target=mission.name, end="--reason '...'"), label="Give it up"))
+        steer.append(
+            Act(commands.verb("cancel", key=key, target=mission.name, end="--reason '...'"), label="Give it up")
+        )
     found += acts("Steer", *steer)
     if mission.status.get("lastRun"):
         found += acts("Look closer", Act(commands.verb("logs", key=key, end="--tail 50")))
@@ -107,9 +123,14 @@ def _handed_in(mission: Resource) -> list[Text]:
     deliverable = status.get("deliverable") or {}
     if deliverable:
         body, hidden = block(str(deliverable.get("text") or deliverable.get("digest", "")))
-        note = f"{deliverable.get('name', '')}, {number(deliverable.get('size'))} bytes, {deliverable.get('mediaType', '')}"
+        size = number(deliverable.get("size"))
+        note = f"{deliverable.get('name', '')}, {size} bytes, {deliverable.get('mediaType', '')}"
         found.append(Text("deliverable", "Deliverable", body, hidden, note=note))
-    for name, title in (("workPlan", "Work plan"), ("selfReview", "Self-review"), ("feedback", "Remarks for the next run")):
+    for name, title in (
+        ("workPlan", "Work plan"),
+        ("selfReview", "Self-review"),
+        ("feedback", "Remarks for the next run"),
+    ):
         if status.get(name):
             body, hidden = block(str(status[name]))
             found.append(Text(name.lower(), title, body, hidden, open=name == "feedback"))
@@ -151,7 +172,9 @@ def _runs(view: View, runs: list[Resource]) -> Table:
         )
         for r in reversed(runs)
     )  # fmt: skip
-    return Table("runs", columns("State", "Run*", "Took#", "Cost#"), rows, Empty("No run was dispatched yet."), title="Runs")
+    return Table(
+        "runs", columns("State", "Run*", "Took#", "Cost#"), rows, Empty("No run was dispatched yet."), title="Runs"
+    )
 
 
 def _story(view: View, mission: Resource, runs: list[Resource]) -> Chart | None:
@@ -188,7 +211,12 @@ def _story(view: View, mission: Resource, runs: list[Resource]) -> Chart | None:
     rows = tuple(
         Row(
             f"story-{name}-{i}",
-            cells(Cell(name), Cell(b.text), Cell(at=b.begin), Cell(duration(b.begin, b.end) + (" so far" if b.open else ""))),
+            cells(
+                Cell(name),
+                Cell(b.text),
+                Cell(at=b.begin),
+                Cell(duration(b.begin, b.end) + (" so far" if b.open else "")),
+            ),
         )
         for name, bars in lanes
         for i, b in enumerate(bars[:100])
@@ -299,7 +327,8 @@ def _usage(status: dict[str, object]) -> list[Table]:
             f"usage-{i}",
             cells(
                 Cell(str(u.get("model") or "not named")), Cell(words(str(u.get("source", "")))),
-                Cell(money(u.get("usd"))), Cell(number(u.get("inputTokens", 0))), Cell(number(u.get("outputTokens", 0))),
+                Cell(money(u.get("usd"))), Cell(number(u.get("inputTokens", 0))),
+                Cell(number(u.get("outputTokens", 0))),
             ),
         )
         for i, u in enumerate(usage)
@@ -325,7 +354,7 @@ def _digests(run: Resource) -> list[Table]:
 
 
 def _log(view: View, run: Resource) -> list[Text]:
-    found = view.site.log_of(run)
+    found = view.site.log_of(view.snapshot, run)
     if found is None:
         return []
     body, hidden = block("\n".join(found.lines), 200_000)

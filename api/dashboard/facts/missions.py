@@ -178,16 +178,14 @@ def _table(view: View) -> Table:
     if filtered:
         found = _matching(
             view,
-            view.snapshot.objects(
-                "Mission", namespace=view.namespace, states=[state] if state else None, limit=SCAN
-            ),
+            view.snapshot.objects("Mission", namespace=view.namespace, states=[state] if state else None, limit=SCAN),
         )[: 2 * PAGE]
         more = ""
     else:
         found, more = view.objects("Mission", [state] if state else None)
-    empty = Empty("No mission matches." if filtered or state else "No mission is declared.", href="/missions?view=table",
-                  link="Show all missions") if filtered or state else Empty(
-        "No mission is declared.", command=view.commands.verb("explain", "mission"))  # fmt: skip
+    empty = Empty("No mission is declared.", command=view.commands.verb("explain", "mission"))
+    if filtered or state:
+        empty = Empty("No mission matches.", href="/missions?view=table", link="Show all missions")
     return table("missions", found, empty, more=more)
 
 
@@ -254,7 +252,9 @@ def _timeline(view: View) -> Chart:
     empty = Empty("Nothing ran in the last 24 hours.")
     twin = Table("timeline-table", columns, tuple(rows), empty, title="Runs of the last 24 hours")
     fold = view.query.get("fold") != "0"
-    svg = timelines.draw([(a, b) for a, b in sorted(bars.items())], fold=fold, label="Runs of the last 24 hours by agent")
+    svg = timelines.draw(
+        [(a, b) for a, b in sorted(bars.items())], fold=fold, label="Runs of the last 24 hours by agent"
+    )
     return Chart("timeline", "Runs of the last 24 hours", svg, twin)
 
 

@@ -10,7 +10,21 @@ from typing import Any
 
 from api.dashboard import links, marks
 from api.dashboard.facts import fleet, waiting
-from api.dashboard.facts.shapes import Act, Acts, Cell, Chart, Detail, Empty, Fact, Row, Table, Text, acts, cells, columns
+from api.dashboard.facts.shapes import (
+    Act,
+    Acts,
+    Cell,
+    Chart,
+    Detail,
+    Empty,
+    Fact,
+    Row,
+    Table,
+    Text,
+    acts,
+    cells,
+    columns,
+)
 from api.dashboard.facts.view import View
 from api.dashboard.marks import Mark
 from api.dashboard.text import block, line, moment, plain, sentence, who, words, yaml_text

@@ -6,7 +6,21 @@ from datetime import timedelta
 
 from api.dashboard import links, marks, timelines
 from api.dashboard.facts import missions, objects
-from api.dashboard.facts.shapes import Act, Cell, Chart, Detail, Empty, Fact, Listing, Row, Table, Text, acts, cells, columns
+from api.dashboard.facts.shapes import (
+    Act,
+    Cell,
+    Chart,
+    Detail,
+    Empty,
+    Fact,
+    Listing,
+    Row,
+    Table,
+    Text,
+    acts,
+    cells,
+    columns,
+)
 from api.dashboard.facts.view import PAGE, View
 from api.dashboard.marks import Mark, Tone
 from api.dashboard.text import moment, number, words
@@ -128,10 +142,14 @@ def channels(view: View) -> Listing:
                 Cell(mark=Mark("pause", "suspended", Tone.CALM) if c.spec.get("suspend") else marks.ready(c.status)),
                 Cell(c.name, links.of(c.key), note=str(c.spec.get("description") or "")),
                 Cell(str(c.spec.get("type", ""))),
-                Cell(", ".join(words(str(e)) for r in c.spec.get("routes") or () for e in r.get("events") or ()) or "-"),
+                Cell(
+                    ", ".join(words(str(e)) for r in c.spec.get("routes") or () for e in r.get("events") or ()) or "-"
+                ),
                 Cell(number(c.status.get("waiting", 0))),
                 Cell(number(c.status.get("delivered", 0))),
-                Cell(at=moment(c.status.get("lastDeliveryTime"))) if c.status.get("lastDeliveryTime") else Cell("never"),
+                Cell(at=moment(c.status.get("lastDeliveryTime")))
+                if c.status.get("lastDeliveryTime")
+                else Cell("never"),
                 Cell(str(c.status.get("lastError") or "-")),
             ),
             attention=bool(c.status.get("lastError")),
@@ -197,10 +215,9 @@ def session_detail(view: View, session: Resource, base: Detail) -> Detail:
     ]
     say = view.commands.verb("say", key=mission, target=mission.name, end="'...'") if mission else ""
     title = f"{agent.name if agent else 'An agent'} about {mission.name if mission else session.name}"
-    return objects.widened(
-        base, facts=facts, main=[transcript(view, session)], title=title,
-        acts=acts("Answer", Act(say, label="Your message reaches the agent, and stops what it was about to say by itself")),
-    )  # fmt: skip
+    label = "Your message reaches the agent, and stops what it was about to say by itself"
+    answer = acts("Answer", Act(say, label=label))
+    return objects.widened(base, facts=facts, main=[transcript(view, session)], title=title, acts=answer)
 
 
 def transcript(view: View, session: Resource) -> Table:

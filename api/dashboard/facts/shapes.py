@@ -221,9 +221,7 @@ def cells(*found: Cell) -> tuple[Cell, ...]:
 def columns(*names: str) -> tuple[Column, ...]:
     """Headings from short texts: ``Cost#`` is a number, ``Team~`` is left out on narrow screens, ``Title*`` takes the
     room that is left."""
-    return tuple(
-        Column(n.rstrip("#~*"), number="#" in n, wide="~" in n, main="*" in n) for n in names
-    )
+    return tuple(Column(n.rstrip("#~*"), number="#" in n, wide="~" in n, main="*" in n) for n in names)
 
 
 Part = Table | Text | Chart

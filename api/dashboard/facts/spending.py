@@ -87,7 +87,9 @@ def bar(budget: Resource) -> Bar | None:
         return None
     spent = (budget.status.get("spent") or {}).get("usd", "0")
     return Bar(
-        found, f"{money(spent)} of {money(budget.spec['limits']['usd'])}", found >= float(budget.spec.get("warnAt", 0.8))
+        found,
+        f"{money(spent)} of {money(budget.spec['limits']['usd'])}",
+        found >= float(budget.spec.get("warnAt", 0.8)),
     )
 
 

@@ -46,7 +46,7 @@ class Site:
     version: str = ""
     commands: Commands = field(default_factory=Commands)
     settings: Sequence[Setting] = ()
-    log_of: Callable[[Resource], Log | None] = lambda _: None
+    log_of: Callable[[Snapshot, Resource], Log | None] = lambda _, __: None
 
     @property
     def loud(self) -> bool:
@@ -94,9 +94,7 @@ class View:
 
     def objects(self, kind: str, states: Sequence[str] | None = None) -> tuple[list[Resource], str]:
         """A page of a kind in the namespace asked for, and the address of the next one, "" when this is the last."""
-        found = self.snapshot.objects(
-            kind, namespace=self.namespace, states=states, limit=PAGE + 1, after=self.after()
-        )
+        found = self.snapshot.objects(kind, namespace=self.namespace, states=states, limit=PAGE + 1, after=self.after())
         if len(found) <= PAGE:
             return found, ""
         from api.dashboard.links import query

@@ -7,7 +7,21 @@ from datetime import date
 
 from api.dashboard import links, marks
 from api.dashboard.facts import missions, objects, waiting
-from api.dashboard.facts.shapes import Bar, Cell, Chart, Choice, Detail, Empty, Fact, Listing, Row, Table, Text, cells, columns
+from api.dashboard.facts.shapes import (
+    Bar,
+    Cell,
+    Chart,
+    Choice,
+    Detail,
+    Empty,
+    Fact,
+    Listing,
+    Row,
+    Table,
+    Text,
+    cells,
+    columns,
+)
 from api.dashboard.facts.spending import cost
 from api.dashboard.facts.view import PAGE, SCAN, View
 from api.dashboard.marks import Mark
@@ -146,7 +160,9 @@ def goal_detail(view: View, goal: Resource, base: Detail) -> Detail:
         *([Fact("Looked at next", Cell(at=moment(status["nextReviewTime"])))] if status.get("nextReviewTime") else []),
     ]  # fmt: skip
     mine = _of(view, goal, "goalRef")
-    main: list[Table | Text | Chart] = [missions.table("missions", mine, Empty("No mission serves it yet."), title="Missions")]
+    main: list[Table | Text | Chart] = [
+        missions.table("missions", mine, Empty("No mission serves it yet."), title="Missions")
+    ]
     return objects.widened(base, facts=facts, main=main)
 
 
@@ -193,7 +209,9 @@ def project_detail(view: View, project: Resource, base: Detail) -> Detail:
         out = links.https(str(link.get("title", "")), link.get("url"))
         facts.append(Fact("Link", Cell("" if out else str(link.get("title", ""))), out))
     mine = _of(view, project, "projectRef")
-    main: list[Table | Text | Chart] = [missions.table("missions", mine, Empty("No mission belongs to it."), title="Missions")]
+    main: list[Table | Text | Chart] = [
+        missions.table("missions", mine, Empty("No mission belongs to it."), title="Missions")
+    ]
     return objects.widened(base, facts=facts, main=main)
 
 
