@@ -54,7 +54,7 @@ def _settings(project: Project, environment: Mapping[str, str]) -> Iterator[Sett
     from store.location import shown
 
     given = {".".join(keys): name for name, keys in projects._ENVIRONMENT.items() if environment.get(name)}
-    where = project.path.name if project.path is not None else ""
+    where = f"{project.path.name} or a flag" if project.path is not None else ""
     default = _flat(_defaults().to_wire())
     for key, value in _flat(project.config.to_wire()):
         text = shown(value) if key == "store" else _USER.sub("//***@", value)
