@@ -235,7 +235,17 @@ def _mission(
              data={"from": "Inbox", "to": "Assigned"})  # fmt: skip
     for number in range(1, runs + 1):
         last = number == runs
-        _run(made, tx, mission, agent, number, state if last else "Failed", hostile, open_=last and not closed, index=index)
+        _run(
+            made,
+            tx,
+            mission,
+            agent,
+            number,
+            state if last else "Failed",
+            hostile,
+            open_=last and not closed,
+            index=index,
+        )
     if state not in ("Inbox", "Assigned"):
         tx.event(EventType.TRANSITIONED, mission, reason="Running", message="run started",
                  data={"from": "Assigned", "to": "InProgress"})  # fmt: skip
@@ -277,7 +287,9 @@ def _run(
     made.clock.moment = begin + timedelta(seconds=30)
     tx.event(EventType.RUN_STARTED, run, reason="Started", message=f"attempt {number}",
              data={"related": [mission.uid, uid]})  # fmt: skip
-    for call, (tool, risk, stands) in enumerate((("read_file", "Green", "Succeeded"), ("shell_exec", "Yellow", "Denied"))):
+    for call, (tool, risk, stands) in enumerate(
+        (("read_file", "Green", "Succeeded"), ("shell_exec", "Yellow", "Denied"))
+    ):
         made.clock.moment = begin + timedelta(minutes=1 + call)
         record = made.put(tx, "ToolCall", f"{name}-call-{call}", {
             "runRef": {"name": name}, "missionRef": {"name": mission.name}, "agentRef": {"name": agent},

@@ -117,7 +117,11 @@ def test_every_link_of_every_page_leads_somewhere(shop: Shop, answers: dict[str,
             else:
                 assert link.startswith("/"), (path, link)
                 wanted.add(link.partition("#")[0])
-    statuses = {path: answer.status_code for path, answer in ask(shop.app, sorted(wanted - seen)).items()}
+    by_sort: dict[str, list[str]] = {}
+    for path in sorted(wanted - seen):
+        by_sort.setdefault("/".join(path.partition("?")[0].split("/")[:3]) + path.partition("?")[1], []).append(path)
+    some = [path for paths in by_sort.values() for path in paths[:5]]
+    statuses = {path: answer.status_code for path, answer in ask(shop.app, some).items()}
     assert {path: code for path, code in statuses.items() if code not in (200, 307)} == {}
 
 
