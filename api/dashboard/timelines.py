@@ -17,7 +17,9 @@ FOLD_S = 600.0
 MOST = 400
 """Bars that are drawn one by one."""
 _LEFT = 130
-_WIDTH = 960
+WIDE = 960
+NARROW = 680
+"""Widths of drawings: over the whole page, and beside the Act panel."""
 _LANE = 24
 _TOP = 26
 _FOLDED = 34
@@ -52,7 +54,8 @@ class Stretch:
 class Axis:
     """Where a moment is drawn."""
 
-    def __init__(self, spans: Sequence[tuple[float, float]], *, fold: bool) -> None:
+    def __init__(self, spans: Sequence[tuple[float, float]], *, fold: bool, width: int) -> None:
+        self.width = width
         busy = _merged(spans)
         end = max((b for _, b in busy), default=1.0)
         parts: list[tuple[float, float, bool]] = []
@@ -65,7 +68,7 @@ class Axis:
         parts = _joined(parts) or [(0.0, end, False)]
         folded = sum(1 for _, _, f in parts if f)
         shown = sum(b - a for a, b, f in parts if not f) or 1.0
-        room = _WIDTH - _LEFT - 10 - folded * _FOLDED
+        room = width - _LEFT - 10 - folded * _FOLDED
         self.parts: list[Stretch] = []
         x = float(_LEFT)
         for a, b, is_folded in parts:
@@ -104,7 +107,7 @@ def _joined(parts: list[tuple[float, float, bool]]) -> list[tuple[float, float, 
     return found
 
 
-def draw(lanes: Sequence[tuple[str, Sequence[Bar]]], *, fold: bool, label: str) -> Markup:
+def draw(lanes: Sequence[tuple[str, Sequence[Bar]]], *, fold: bool, label: str, width: int = WIDE) -> Markup:
     """The drawing; empty when there is nothing to draw. Every text in it is escaped."""
     lanes = [(name, bars) for name, bars in lanes if bars]
     if not lanes:
@@ -117,10 +120,10 @@ def draw(lanes: Sequence[tuple[str, Sequence[Bar]]], *, fold: bool, label: str) 
     waits = [(a, e) for _, bars in seconds for a, e, b in bars if b.waiting]
     spans = [(a, a if b.waiting else max(a, e)) for _, bars in seconds for a, e, b in bars]
     spans += [(e, e) for _, e in waits]
-    axis = Axis(spans, fold=fold)
+    axis = Axis(spans, fold=fold, width=width)
     height = _TOP + _LANE * len(lanes) + 8
     out = [
-        f'<svg class="timeline" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img" '
+        f'<svg class="timeline" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(label)}">'
     ]
     out += _grid(axis, height)
@@ -160,7 +163,7 @@ def _grid(axis: Axis, height: int) -> list[str]:
             continue
         for second in _ticks(part.a, part.b, part.width):
             x = axis.x(second)
-            if x - last < 44 or x > _WIDTH - 40:
+            if x - last < 44 or x > axis.width - 40:
                 continue
             last = x
             out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 4}" y2="{height - 4}"/>')
@@ -195,14 +198,14 @@ def _bar(axis: Axis, a: float, e: float, bar: Bar, y: int) -> str:
 def days(lanes: Sequence[tuple[str, Sequence[Bar]]], now: datetime, *, days: int, label: str) -> Markup:
     """Moments on a straight axis of ``days`` back and ahead, one lane each; now is a line."""
     height = _TOP + _LANE * len(lanes) + 8
-    room = _WIDTH - _LEFT - 10
+    room = WIDE - _LEFT - 10
     day = room / (2 * days)
 
     def x(at: datetime) -> float:
         return _LEFT + min(room, max(0.0, ((at - now).total_seconds() / 86_400 + days) * day))
 
     out = [
-        f'<svg class="timeline" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img" '
+        f'<svg class="timeline" viewBox="0 0 {WIDE} {height}" width="{WIDE}" height="{height}" role="img" '
         f'aria-label="{escape(label)}">'
     ]
     for offset in range(-days, days + 1):

@@ -27,23 +27,44 @@ from tests.fakes.stores import SqliteHarness
 
 BIDI = "\u202e\u2066\u200b\ufeff\u2028"
 HOSTILE = (
-    "<script>alert(1)</script>'\"><img src=x onerror=alert(2)> {{7*7}} ${7*7} `rm -rf /` \x1b[31m" + BIDI
+    "<script>alert(1)</script>'\"><img src=x onerror=alert(2)> {{7*7}} ${7*7} `rm -rf /` \x1b[31m"
+    + BIDI
     + " javascript:alert(3) </pre></td></svg> "
-)  # fmt: skip
+)
 LISTS = [entry.href for _, group in NAV for entry in group] + ["/search", "/notifications"]
 MORE = [
-    "/missions?view=table", "/missions?view=timeline", "/missions?view=table&state=Blocked", "/missions?agent=atlas",
-    "/approvals?tab=decided", "/events?kind=Mission", "/search?q=kind:mission+billing", "/missions?view=timeline&fold=0",
-]  # fmt: skip
+    "/missions?view=table",
+    "/missions?view=timeline",
+    "/missions?view=table&state=Blocked",
+    "/missions?agent=atlas",
+    "/approvals?tab=decided",
+    "/events?kind=Mission",
+    "/search?q=kind:mission+billing",
+    "/missions?view=timeline&fold=0",
+]
 OBJECTS = [
-    "/missions/default/apply-dns", "/missions/default/audit-links", "/missions/default/rotate-staging",
-    "/missions/default/backfill-costs/runs/1", "/approvals/default/apply-dns-ask", "/agents/default/atlas",
-    "/projects/default/billing", "/goals/default/close-books", "/todos/default/sign-contract",
-    "/chat/default/backfill-costs-talk", "/cron/default/nightly-review", "/channels/default/on-call",
-    "/policies/default/house-rules", "/budgets/default/platform-daily", "/skills/default/tracker",
-    "/sync/default/default", "/executors/default/local", "/alerts/default/streak", "/tenants/default",
-    "/toolcalls/default/apply-dns-1-call-0", "/messages/default/backfill-costs-talk-0",
-]  # fmt: skip
+    "/missions/default/apply-dns",
+    "/missions/default/audit-links",
+    "/missions/default/rotate-staging",
+    "/missions/default/backfill-costs/runs/1",
+    "/approvals/default/apply-dns-ask",
+    "/agents/default/atlas",
+    "/projects/default/billing",
+    "/goals/default/close-books",
+    "/todos/default/sign-contract",
+    "/chat/default/backfill-costs-talk",
+    "/cron/default/nightly-review",
+    "/channels/default/on-call",
+    "/policies/default/house-rules",
+    "/budgets/default/platform-daily",
+    "/skills/default/tracker",
+    "/sync/default/default",
+    "/executors/default/local",
+    "/alerts/default/streak",
+    "/tenants/default",
+    "/toolcalls/default/apply-dns-1-call-0",
+    "/messages/default/backfill-costs-talk-0",
+]
 
 
 def everywhere() -> list[str]:
@@ -266,9 +287,8 @@ def test_a_permanent_link_finds_the_object_under_its_new_name(shop: Shop) -> Non
 
 @pytest.mark.parametrize(
     "path",
-    ["/missions/default/nope", "/agents/DEFAULT/x", "/missions/default/apply-dns/runs/99",
-     "/toolcalls/default/x"],
-)  # fmt: skip
+    ["/missions/default/nope", "/agents/DEFAULT/x", "/missions/default/apply-dns/runs/99", "/toolcalls/default/x"],
+)
 def test_what_is_not_there_is_told_on_a_page(shop: Shop, path: str) -> None:
     answer = ask(shop.app, [path])[path]
     assert answer.status_code == 404
@@ -277,10 +297,15 @@ def test_what_is_not_there_is_told_on_a_page(shop: Shop, path: str) -> None:
 
 def test_nonsense_in_the_query_is_no_error(shop: Shop) -> None:
     paths = [
-        "/missions?view=%00&state='--&agent=../../x&after=a/b/c", "/events?before=99999999999999999999&type=<script>",
-        "/events?uid=%27%20or%201=1&since=9y", "/search?q=" + "kind:%20" * 50, "/approvals?tab[]=x", "/todos?who=%ff",
-        "/missions?" + "&".join(f"a{i}=1" for i in range(200)), "/missions?after=default/zzz&view=table",
-    ]  # fmt: skip
+        "/missions?view=%00&state='--&agent=../../x&after=a/b/c",
+        "/events?before=99999999999999999999&type=<script>",
+        "/events?uid=%27%20or%201=1&since=9y",
+        "/search?q=" + "kind:%20" * 50,
+        "/approvals?tab[]=x",
+        "/todos?who=%ff",
+        "/missions?" + "&".join(f"a{i}=1" for i in range(200)),
+        "/missions?after=default/zzz&view=table",
+    ]
     assert {a.status_code for a in ask(shop.app, paths).values()} == {200}
 
 
@@ -288,8 +313,10 @@ def test_lists_go_on_where_they_ended(tmp_path: Path) -> None:
     harness = SqliteHarness(tmp_path)
     store = harness.open()
     with store.transaction(SYSTEM) as tx:
-        tx.create_many([Declared("Mission", "default", f"m-{i:03}", {"title": f"Do {i}"}) for i in range(230)],
-                       status=lambda key: {"state": "Inbox"})  # fmt: skip
+        tx.create_many(
+            [Declared("Mission", "default", f"m-{i:03}", {"title": f"Do {i}"}) for i in range(230)],
+            status=lambda key: {"state": "Inbox"},
+        )
     app = site_app(store, harness.clock)
     path, seen = "/missions?view=table", []
     for _ in range(3):
@@ -359,8 +386,10 @@ def test_no_page_reads_more_than_it_shows(tmp_path: Path) -> None:
     harness = SqliteHarness(tmp_path)
     store = harness.open()
     with store.transaction(SYSTEM) as tx:
-        tx.create_many([Declared("Mission", "default", f"m-{i:04}", {"title": "x"}) for i in range(3000)],
-                       status=lambda key: {"state": "Done"})  # fmt: skip
+        tx.create_many(
+            [Declared("Mission", "default", f"m-{i:04}", {"title": "x"}) for i in range(3000)],
+            status=lambda key: {"state": "Done"},
+        )
     read: list[int] = []
 
     class Counting:

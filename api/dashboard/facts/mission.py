@@ -224,7 +224,9 @@ def _story(view: View, mission: Resource, runs: list[Resource]) -> Chart | None:
     if not rows:
         return None
     twin = Table("story-table", columns("Lane", "What*", "Since", "Took"), rows, Empty(""), title="Timeline")
-    svg = timelines.draw(lanes, fold=view.query.get("fold") != "0", label=f"Timeline of {mission.name}")
+    svg = timelines.draw(
+        lanes, fold=view.query.get("fold") != "0", label=f"Timeline of {mission.name}", width=timelines.NARROW
+    )
     return Chart("story", "Timeline", svg, twin)
 
 

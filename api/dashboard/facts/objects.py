@@ -97,7 +97,7 @@ def _facts(view: View, resource: Resource) -> list[Fact]:
     if origin is not None:
         source = view.snapshot.get(Key("Source", "default", origin.source))
         out = links.declared(str(source.spec.get("url", "")), origin) if source is not None else None
-        found.append(Fact("Declared at", Cell(f"{origin.place}", mono=True), out))
+        found.append(Fact("Declared at", Cell("" if out else origin.place, mono=True), out))
     elif resource.manager:
         found.append(Fact("Managed by", Cell(resource.manager)))
     found.append(Fact("Created", Cell(at=resource.created_at)))
