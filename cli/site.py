@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from api.dashboard.commands import Commands
-from api.dashboard.facts.view import Log, Setting, Site
+from api.dashboard.facts.view import Component, Log, Setting, Site
 from api.dashboard.text import LINES
 from cli.program import program
 from controllers.runs.redaction_level import level_of
@@ -30,7 +30,9 @@ TAIL = 256 * 1024
 """Bytes of each log that are looked at."""
 
 
-def site_of(project: Project, environment: Mapping[str, str], version: str) -> Site:
+def site_of(
+    project: Project, environment: Mapping[str, str], version: str, health: Callable[[], Sequence[Component]]
+) -> Site:
     """All of it."""
     return Site(
         environment=project.root.name,
@@ -38,6 +40,7 @@ def site_of(project: Project, environment: Mapping[str, str], version: str) -> S
         commands=_commands(),
         settings=tuple(_settings(project, environment)),
         log_of=_logs(project.state),
+        health=health,
     )
 
 

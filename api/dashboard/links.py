@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from schemas import registry
-from schemas.base import Key
+from schemas.base import API_VERSION, Key
 from schemas.errors import UnknownName
 from schemas.resource import Provenance
 
@@ -59,6 +59,13 @@ def page(kind: str, namespace: str, name: str) -> str:
 def of(key: Key) -> str:
     """The page of an object."""
     return page(key.kind, key.namespace, key.name)
+
+
+def wire(key: Key) -> str:
+    """The same object on the read API, as JSON."""
+    base = f"/apis/{API_VERSION}"
+    place = f"/namespaces/{quote(key.namespace, safe='')}" if key.namespace else ""
+    return f"{base}{place}/{registry.by_kind(key.kind).plural}/{quote(key.name, safe='')}"
 
 
 def key_of(text: str) -> Key | None:

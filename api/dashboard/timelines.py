@@ -72,9 +72,9 @@ class Axis:
         self.parts: list[Stretch] = []
         x = float(_LEFT)
         for a, b, is_folded in parts:
-            width = float(_FOLDED) if is_folded else (b - a) / shown * room
-            self.parts.append(Stretch(a, b, x, width, is_folded))
-            x += width
+            part = float(_FOLDED) if is_folded else (b - a) / shown * room
+            self.parts.append(Stretch(a, b, x, part, is_folded))
+            x += part
 
     def x(self, second: float) -> float:
         """Of a moment, in units of the drawing."""

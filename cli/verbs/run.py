@@ -168,7 +168,7 @@ def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpSe
         engine.store, clock=engine.clock, blocking=blocking, hosts=[host, *config.listen_hosts],
         token=_read_token(engine, project), version=__version__, engine=facts,
     )  # fmt: skip
-    site = site_of(project, os.environ, __version__)
+    site = site_of(project, os.environ, __version__, engine.manager.health)
     add_dashboard(app, engine.store, now=engine.clock.now, blocking=blocking, site=site)
     server = HttpServer(app, host.strip("[]"), int(port), setting="listen", on_stop=app.state.close)
     server.bind()

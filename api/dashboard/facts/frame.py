@@ -70,7 +70,7 @@ def frame(view: View) -> Frame:
     snapshot = view.snapshot
     sources = snapshot.objects("Source", limit=waiting.SOURCES)
     found = sorted(
-        [*_holds(view), *_alerts(view), *_budgets(view), *_sources(view, sources)],
+        [*_holds(view), *_alerts(view), *_budgets(view), *_sources(view, sources), *_engine(view)],
         key=lambda b: (-b.weight, -(b.since.timestamp() if b.since else 0.0), b.id),
     )
     last = snapshot.events(limit=1, newest_first=True)
@@ -96,6 +96,18 @@ def _sync(sources: list[Resource]) -> Sync | None:
     short = f"{branch.removeprefix('refs/heads/')}@{digest.partition(':')[2][:7]}" if digest else revision[:20]
     ok = marks.ready(source.status).tone is Tone.GOOD
     return Sync(short or "not synced yet", moment(source.status.get("lastSyncTime")), ok, "/sync")
+
+
+def _engine(view: View) -> list[Banner]:
+    """Parts of the engine that crashed or say that something is wrong; not those that are about to start."""
+    found = []
+    for part in view.site.health():
+        if part.ok or not part.problem:
+            continue
+        mark = Mark("warn", "engine", Tone.BAD)
+        title = f"{part.name} does not do its work"
+        found.append(Banner(f"banner-part-{part.name}", mark, title, part.problem, part.since, "/sync", "", 90))
+    return found
 
 
 def _holds(view: View) -> list[Banner]:

@@ -396,8 +396,34 @@ def sync(view: View) -> Listing:
     )  # fmt: skip
     parts.append(Table("drift", columns("When", "Object", "What was put back*"), drift, Empty("Nothing drifted."),
                        title="Drift put back"))  # fmt: skip
+    parts.append(_parts(view))
     look = acts("Look at the source now", Act(view.commands.verb("sync")))
     return Listing("Sync", tuple(parts), acts=tuple(look))
+
+
+def _parts(view: View) -> Table:
+    """The parts of the engine."""
+    rows = tuple(
+        Row(
+            f"part-{part.name}",
+            cells(
+                Cell(
+                    mark=Mark("tick", "works", Tone.GOOD)
+                    if part.ok
+                    else Mark("warn", words(str(part.state)), Tone.WARN)
+                ),
+                Cell(part.name),
+                Cell(part.problem or "-"),
+                Cell(number(part.restarts)),
+                Cell(at=part.since),
+            ),
+            attention=bool(part.problem),
+        )
+        for part in view.site.health()
+    )
+    none = Empty("This process serves pages only: the engine runs elsewhere.")
+    names = columns("State", "Part*", "Problem", "Crashes#", "Since~")
+    return Table("parts", names, rows, none, title="Parts of the engine")
 
 
 def _place(text: object) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from api.dashboard import links, marks, timelines
 from api.dashboard.facts import approvals, objects
 from api.dashboard.facts.shapes import (
@@ -289,12 +291,13 @@ def run_detail(view: View, run: Resource, base: Detail) -> Detail:
     if run.state in (RunState.PENDING, RunState.RUNNING) and mission is not None:
         found = acts("Talk to it", Act(commands.verb("say", key=mission, target=mission.name, end="'...'"))) + found
     crumbs: tuple[tuple[str, str], ...] = ((mission.name, links.of(mission)),) if mission else ()
-    told = objects.widened(base, facts=facts, main=main, acts=found, title=f"Run {spec.get('number', '')}")
-    return type(told)(
+    told = objects.widened(base, facts=facts, main=main, acts=found)
+    return replace(
+        told,
         title=f"{mission.name if mission else run.name}, run {spec.get('number', '')}",
-        crumbs=(("Missions", "/missions"), *crumbs), facts=told.facts, marks=told.marks, waits=told.waits,
-        main=told.main, side=told.side, acts=told.acts, lead=line(status.get("progress") or "", 400), uid=told.uid,
-    )  # fmt: skip
+        crumbs=(("Missions", "/missions"), *crumbs),
+        lead=line(status.get("progress") or "", 400),
+    )
 
 
 def _calls(view: View, run: Resource) -> Table:

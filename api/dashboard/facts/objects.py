@@ -65,6 +65,7 @@ def _base(view: View, resource: Resource) -> Detail:
         acts=tuple(general_acts(view, resource)),
         lead=line(resource.spec.get("description") or "", 600),
         uid=resource.uid,
+        json=links.wire(resource.key),
     )
 
 

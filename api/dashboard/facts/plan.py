@@ -23,7 +23,7 @@ from api.dashboard.facts.shapes import (
 )
 from api.dashboard.facts.view import PAGE, View
 from api.dashboard.marks import Mark, Tone
-from api.dashboard.text import moment, number, words
+from api.dashboard.text import moment, number, who, words
 from schemas.event import EventType
 from schemas.resource import Resource
 
@@ -230,7 +230,7 @@ def transcript(view: View, session: Resource) -> Table:
             f"msg-{m.uid}",
             cells(
                 Cell(at=m.created_at),
-                Cell(str(m.spec.get("author", "")), note="by itself" if m.spec.get("autonomous") else ""),
+                Cell(who(str(m.spec.get("author", ""))), note="by itself" if m.spec.get("autonomous") else ""),
                 Cell(str(m.spec.get("text", ""))),
                 Cell(mark=marks.state("Message", m.state or "Pending"), note=str(m.status.get("lastError") or "")),
             ),

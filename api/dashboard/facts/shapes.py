@@ -165,6 +165,7 @@ class Detail:
     acts: tuple[Acts, ...] = ()
     lead: str = ""
     uid: str = ""
+    json: str = ""
 
 
 @dataclass(frozen=True, slots=True)
