@@ -13,6 +13,7 @@ from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, of_error, on_http_exception, on_problem
 from api.read import log
 from api.read.answers import Reader, json_response, problems
+from api.read.due import add_due
 from api.read.engine import Blocking, Clock, EngineFacts
 from api.read.found import add_search
 from api.read.guard import ReadOnly, SecurityHeaders, TokenGuard
@@ -104,6 +105,7 @@ def create_read_app(
         return json_response(log.as_list(found, wanted, clock.now()))
 
     add_records(app, reader, facts, clock)
+    add_due(app, reader, facts, clock)
     add_search(app, reader)
     add_stream(app, stream)
     add_kube(app, reader, follower, clock)
