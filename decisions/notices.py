@@ -6,7 +6,7 @@ Every text is bounded and plain. Words of agents stand in it as data; commands a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -195,9 +195,10 @@ def _alarmed(happened: Happened) -> Notification | None:
     return found
 
 
-def compose(event: Notification, happened: Happened, about: About) -> Told | None:
+def compose(event: Notification, happened: Happened, about: About, redact: Callable[[str], str] = str) -> Told | None:
     """The notification in words: what, why, until when, and the command that moves it; None when what is known by now
-    says that nobody needs to be told."""
+    says that nobody needs to be told. ``redact`` takes out credentials, before anything is cut: half of one has another
+    shape."""
     if event is Notification.TODO_ASSIGNED and not str(about.spec.get("assignee") or "").startswith("user:"):
         return None
     if event is Notification.TODO_ASSIGNED and about.spec.get("state") == "Done":
@@ -206,7 +207,7 @@ def compose(event: Notification, happened: Happened, about: About) -> Told | Non
         return None  # it was answered; only the leave ended unused
     if event is Notification.MESSAGE and not about.channels:
         return None
-    title, why = _words(event, happened, about)
+    title, why = (redact(words) for words in _words(event, happened, about))
     until = _until(happened, about)
     command = _command(event, happened, about)
     lines = [visible.block(why, _REASON)] if why else []
