@@ -12,9 +12,12 @@ from controllers.notify import retention
 from controllers.notify.notices import Notices
 from controllers.reconcilers import alerts
 from schemas.alert import AlertStatus, AlertType, Severity
+from schemas.base import ObjectRef
 from schemas.channel import ChannelStatus
+from schemas.conditions import set_condition
 from schemas.errors import Refused, Retry, Terminal
-from schemas.resource import SYSTEM
+from schemas.message import Direction, MessageReason, MessageSpec, MessageState, MessageStatus
+from schemas.resource import SYSTEM, Declared
 from schemas.run import RunState
 from store.contract import Event
 from tests.fakes.told import ToldWorld, channel
@@ -456,3 +459,29 @@ def test_what_was_told_long_ago_is_forgotten_and_what_waits_is_not(told: ToldWor
     told.clock.tick(2 * 24 * 3600)
     assert retention.prune(told.store, told.now) == 1
     assert [n.state for n in told.centre()] == ["Waiting"]
+
+
+@ONE
+@pytest.mark.parametrize("state", ["Pending", "Blocked"])
+def test_what_an_agent_says_to_a_channel_goes_there_and_nowhere_else(told: ToldWorld, state: str) -> None:
+    routes = "[{events: [Message]}]"
+    begin(told, channel(routes=routes), channel("mail", routes=routes))
+    spec = MessageSpec(
+        direction=Direction.OUTBOUND, author="agent:default/worker", text="look <b>here</b>\u202e", idempotency_key="k",
+        mission_ref=ObjectRef(name="m0"), channel_ref=ObjectRef(name="ops"),
+    )  # fmt: skip
+    with told.store.transaction(SYSTEM) as tx:
+        conditions = set_condition((), "Succeeded", None, MessageReason.PENDING, now=tx.now, generation=1)
+        status_ = MessageStatus(state=MessageState(state), conditions=conditions, observed_generation=1).to_wire()
+        said = tx.create(Declared("Message", "default", "msg1", spec.to_wire()), manager="x", status=status_)
+        tx.event("MessagePosted", said, reason="Outbound", message=spec.text)
+    told.settle()
+    assert told.said("mail") == []
+    if state == "Blocked":
+        assert told.said() == []
+        return
+    (message,) = told.said()
+    assert message.title == "agent:default/worker writes"
+    assert message.text == "look <b>here</b>\\u202e\nDo: remit say mission/m0"
+    found = MessageStatus.model_validate(told.get("Message", "msg1").status)
+    assert (found.state, found.conditions[0].reason) == ("Delivered", "Delivered")
