@@ -202,8 +202,12 @@ def _pack(compiled: CompiledBlob) -> bytes:
     return canonical_json(rows).encode("utf-8", "surrogatepass")
 
 
+_scan = json.JSONDecoder().scan_once  # without the look for spaces and encodings, which is half of a small value
+
+
 def _unpack(data: bytes) -> CompiledBlob:
-    rows: list[list[Any]] = json.loads(data)
+    rows: list[list[Any]]
+    rows, _ = _scan(data.decode("utf-8", "surrogatepass"), 0)
     return CompiledBlob(
         tuple(
             (Declared(k, ns, n, spec, labels, notes, None, Ownership(fields)), line)
