@@ -69,4 +69,6 @@ def test_an_engine_killed_between_question_and_branch_makes_one_of_each_and_a_me
     other = next(q for q in found if q.name != chosen.name)
     project.good("deny", other.name, "--reason", "enough", "--no-wait")
     until(lambda: len(branches(project)) == COUNT - 2, "the other branch to go")
-    assert str(project.get("Budget", other.spec["action"]["object"].removeprefix("budget/")).spec["limits"]["usd"]) == "5"
+    assert (
+        str(project.get("Budget", other.spec["action"]["object"].removeprefix("budget/")).spec["limits"]["usd"]) == "5"
+    )
