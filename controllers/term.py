@@ -22,6 +22,8 @@ from controllers.effects.runner import EffectRunner
 from controllers.gate.tally import Tally
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
+from controllers.notify import retention
+from controllers.notify.notices import Notices
 from controllers.reconcilers import (
     agents,
     approvals,
@@ -42,6 +44,7 @@ from controllers.reconcilers import (
     unreconciled,
     waivers,
 )
+from controllers.reconcilers.channels import Channels
 from controllers.reconcilers.executors import ExecutorReconciler, Prober
 from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
@@ -83,6 +86,8 @@ CHANGES = 5_000
 """Changes that are read in one go."""
 TALLY_S = 5.0
 """How often the calls that Policies and Waivers decided are counted."""
+NOTICES_S = 0.5
+"""How often it is looked whether something happened that people are told of."""
 TIDY_S = 3600.0
 ABANDONED_S = 60.0
 KEEP_TOMBSTONES = 100_000
@@ -114,6 +119,7 @@ class Term:
         blocking: Blocking,
         woken: Callable[[frozenset[str]], None],
         gone: Callable[[StoreGone], None],
+        channels: Channels | None = None,
     ) -> None:
         """``source`` is that of the configuration; ``status`` writes the status branches, ``follow`` looks at what was
         proposed to a source, ``runners`` carry out what
@@ -131,6 +137,7 @@ class Term:
         self._follow = follow
         self._runners = list(runners)
         self._tally = Tally(store)
+        self._notices = Notices(store)
         self._hinted: dict[Key, float] = {}
         self._changed = asyncio.Event()
         ready = dispatcher.ReadyMissions()
@@ -139,7 +146,7 @@ class Term:
         self._waking = threading.Lock()
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
-        self._reconcilers = make_reconcilers(probe, ready, stops, standings)
+        self._reconcilers = make_reconcilers(probe, ready, stops, standings, channels)
         self._recall = Recall()
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
@@ -172,6 +179,8 @@ class Term:
         manager.add("tidy", self._tidy_often)
         tally = Periodic(self._count, clock=self.clock, random=self.random, interval_s=TALLY_S)
         manager.add("tally", tally.run)
+        notices = Periodic(self._tell, clock=self.clock, random=self.random, interval_s=NOTICES_S)
+        manager.add("notices", notices.run)
         if self.store.shared:
             abandoned = Periodic(self._lose, clock=self.clock, random=self.random, interval_s=ABANDONED_S)
             manager.add("abandoned", abandoned.run)
@@ -366,6 +375,13 @@ class Term:
             with self.store.transaction(SYSTEM) as tx:
                 full = tx.prune_effects(tx.now - KEEP_EFFECTS, limit=TIDY_BATCH) == TIDY_BATCH
 
+        retention.prune(self.store, self.clock.now())
+
+    async def _tell(self) -> None:
+        """What people are to be told."""
+        with contextlib.suppress(StoreError):
+            await self.blocking.run(self._notices.read)
+
     async def _count(self) -> None:
         """What Policies and Waivers decided."""
         with contextlib.suppress(StoreError):
@@ -398,7 +414,11 @@ def _actor(kind: str) -> Actor:
 
 
 def make_reconcilers(
-    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE, standings: Standings | None = None
+    probe: Prober,
+    ready: dispatcher.ReadyMissions,
+    stops: Stops = other.NONE,
+    standings: Standings | None = None,
+    channels: Channels | None = None,
 ) -> dict[str, Reconciler]:
     """The reconciler of each kind of key."""
     counted = standings if standings is not None else Standings()
@@ -410,6 +430,7 @@ def make_reconcilers(
         "ApprovalRequest": approvals.reconcile_request,
         claims.KIND: claims.watch,
         "Budget": budgets.reconcile,
+        "Channel": channels or Channels(),
         "Calendar": calendars.reconcile,
         "Confirmation": _rests,
         dispatcher.KIND: dispatcher.Dispatcher(ready, stops),
@@ -421,7 +442,7 @@ def make_reconcilers(
         "Project": projects.Projects(counted, stops),
         fields.KIND: ownership.reconcile,
         "Schedule": schedules.Schedules(stops),
-        "Session": sessions.reconcile,
+        "Session": sessions.Sessions(stops),
         "Source": _rests,
         sub_agents.KIND: sub_agents.reconcile,
         "Todo": todos.reconcile,

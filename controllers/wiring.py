@@ -22,12 +22,16 @@ from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims, homes
 from controllers.effects.calendars import CalendarEffects
+from controllers.effects.exports import EXPORT, ExportEffects
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
 from controllers.holds.stops import Stops
 from controllers.holds.watch import FileWatch, SourceWatch
+from controllers.notify import delivery, notices
+from controllers.notify.outside import Outside
 from controllers.reconcilers import calendars
+from controllers.reconcilers.channels import Channels
 from controllers.reconcilers.executors import Probe
 from controllers.reconcilers.proposing import Proposer
 from controllers.runs import records
@@ -47,6 +51,7 @@ from controllers.sources.committed_holds import CommittedHolds
 from controllers.sources.readers import Readers, local_url, make_reader
 from controllers.status import commits, proposals
 from controllers.status.push import PUSH, PushEffects
+from controllers.status.search_index import SearchIndex
 from controllers.status.writer import StatusWriter
 from controllers.term import DEFAULT_SOURCE as DEFAULT_SOURCE
 from controllers.term import Term, ensure_source
@@ -130,6 +135,7 @@ class Engine:
         self.blocking: Blocking = ThreadBlocking(6)
         self.stops = Stops(stop_file.of_project(config, place.project, place.state))
         self._watching = ThreadBlocking(4, name="remit-estop")
+        self._telling = ThreadBlocking(4, name="remit-notify")
         self._committed: CommittedHolds | None = None
         self.tokens = RunTokens(load_or_create_key(place.state / "keys" / "run.key"))
         self.artifacts = ArtifactFiles(place.state, mask=self._known.text)
@@ -268,11 +274,16 @@ class Engine:
                                                         blocking=self.blocking, lost=self._end))  # fmt: skip
             leadership = Leadership(self._raw, member.home.life, self._lead, clock=self.clock, blocking=self.blocking)
             manager.add("leadership", leadership.run)
+        self._exports = ExportEffects(
+            self.store, self.place.state, now=self.clock.now, new_id=self.ids.new, blocking=self.blocking
+        )
+        self._runners.append(self._plain_runner("exports", self.store, {EXPORT: self._exports.export}))
         for runner in self._runners:
             manager.add(runner.name, runner.run)
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
         manager.add("housekeeping", self._housekeeping)
         manager.add("secrets", self._recall_secrets)
+        manager.add("search-index", SearchIndex(self.store, clock=self.clock, blocking=self.blocking).run)
         try:
             report = await manager.run(stop)
         finally:
@@ -317,6 +328,7 @@ class Engine:
         if self._committed is not None:
             self._committed.close()
         self._watching.close(wait=False)
+        self._telling.close(wait=False)
         self._raw.close()
         if self._member is not None:
             self._member.home.lock.release()
@@ -339,6 +351,7 @@ class Engine:
                 tx.release_claims(types=homes.own_types(home))
                 message = f"engine {os.getpid()} of {home} joins the store"
             effective.adopt(tx, self.stops.of_files())
+            notices.begin(tx)
             tx.event(EventType.ENGINE_STARTED, ENGINE, reason="Started", message=message)
 
     def _stopped(self) -> None:
@@ -383,6 +396,8 @@ class Engine:
             hosts=self.config.forge_hosts,
             blocking=self.blocking,
         )
+        outside = Outside(self._secrets, self.place.project, now=self.clock.now, monotonic=self.clock.monotonic)
+        told = delivery.Deliveries(store, outside.send, blocking=self._telling)
         looks = CalendarEffects(
             store,
             asks=functools.partial(asking, HttpClient(self.clock.monotonic)),
@@ -392,6 +407,7 @@ class Engine:
             blocking=self.blocking,
         )
         runners = [
+            self._plain_runner("notify", store, {delivery.NOTIFY: told.deliver}, delivery.give_up),
             self._plain_runner("calendars", store, {calendars.SYNC: looks.sync}),
             self._plain_runner(
                 "proposals", store, {proposals.OPEN: proposed.open, proposals.CLOSE: proposed.close}, proposals.give_up
@@ -414,6 +430,7 @@ class Engine:
             blocking=self.blocking,
             woken=self._wake_runners,
             gone=self._end,
+            channels=Channels(outside.problem, self.config.standup),
         )
 
     async def _lead(self, fence: Fence, ends: asyncio.Event) -> None:
@@ -549,6 +566,7 @@ class Engine:
         life.ready()
         while not await wait_for_any(self.clock, HOUSEKEEPING_S, life.stopping):
             await self._command.prune(self.clock.now() - KEEP_RUN_FILES)
+            await self.blocking.run(self._exports.prune)
 
 
 _EXECUTOR_REASONS = {

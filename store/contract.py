@@ -31,6 +31,7 @@ from schemas.amounts import NOTHING as NOTHING
 from schemas.amounts import Amounts as Amounts
 from schemas.base import Key
 from schemas.resource import Actor, Declared, Provenance, Resource
+from store.search_text import Question
 
 GENESIS = "0" * 64
 """The hash before the first event."""
@@ -138,7 +139,8 @@ class Fence:
 
 
 class EntryKind(StrEnum):
-    """Ledger words. A reservation ends by exactly one Settle (what it really cost) or Release (it never happened)."""
+    """Ledger words. A reservation ends by exactly one Settle (what it really cost) or Release (it never happened). A
+    Grant stays, or ends by one Release."""
 
     RESERVE = "Reserve"
     SETTLE = "Settle"
@@ -151,7 +153,8 @@ class LedgerEntry:
     """One append-only line. ``key`` makes posting idempotent. ``accounts`` are the windows it counts in, such as
     ``mission/<uid>/total`` or ``agent/<uid>/2026-11-21``. ``reservation`` names the Reserve entry that a Settle or
     Release ends: its amounts leave ``reserved`` of every account it was reserved in, and a Settle's own amounts enter
-    ``spent`` of the Settle's accounts. An amount lies between 0 and 2^53; anything else is a ValueError."""
+    ``spent`` of the Settle's accounts. A Release may also name a Grant, whose amounts leave ``granted`` of every
+    account it was granted in. An amount lies between 0 and 2^53; anything else is a ValueError."""
 
     key: str
     kind: EntryKind
@@ -192,6 +195,22 @@ class ChainReport:
     head: str
     broken_seq: int = 0
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Something that was found. ``seq`` is the row of the log, 0 for an object; ``in_title`` says how many of the
+    words stand in the title."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    state: str
+    agent: str
+    at: datetime
+    seq: int
+    in_title: int
 
 
 class Snapshot(Protocol):
@@ -475,6 +494,15 @@ class Store(Protocol):
 
     def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
         """Keep compiled forms; forgets those of other compiler versions."""
+
+    def search(self, question: Question, *, limit: int = 50) -> list[Hit]:
+        """What fits the question among what was indexed (``index_search``): those with most of its words in the
+        title first, then the newest. Without words everything that passes the filters. At most 100."""
+
+    def index_search(self, limit: int) -> int:
+        """Take up to ``limit`` changed objects and as many new rows of the log into the index of ``search``; returns
+        how many, 0 when it is up to date. Nobody is told of it, and it moves no version. Any number of processes may
+        call it."""
 
     def close(self) -> None:
         """Close every connection; idempotent."""

@@ -164,6 +164,18 @@ def to_spec_revision(row: Row) -> SpecRevision:
     )
 
 
+def from_spec_revision(revision: SpecRevision) -> dict[str, Any]:
+    """Inverse of to_spec_revision, by column name."""
+    return {
+        "uid": revision.uid,
+        "generation": revision.generation,
+        "spec": dump(revision.spec),
+        "provenance": from_provenance(revision.provenance),
+        "manager": revision.manager,
+        "recorded_at": to_micros(revision.recorded_at),
+    }
+
+
 _KEPT = ("uid", "generation", "spec", "provenance", "manager")
 
 

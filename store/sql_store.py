@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from schemas.resource import Actor
-from store import cache
+from store import cache, search
 from store.backend import Backend
 from store.codec import Mask, unmasked
-from store.contract import Fence
+from store.contract import Fence, Hit
 from store.lock import EngineLock
+from store.search_text import Question
 from store.snapshot import SqlSnapshot
 from store.transaction import SqlTransaction
 
@@ -111,6 +112,12 @@ class SqlStore:
 
     def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
         cache.write(self._backend, compiler, compiled)
+
+    def search(self, question: Question, *, limit: int = 50) -> list[Hit]:
+        return search.find(self._backend, question, limit)
+
+    def index_search(self, limit: int) -> int:
+        return search.index(self._backend, limit)
 
     def close(self) -> None:
         self._backend.close()

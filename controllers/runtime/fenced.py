@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
 from schemas.resource import Actor
-from store.contract import Fence, Snapshot, Store, Transaction
+from store.contract import Fence, Hit, Snapshot, Store, Transaction
+from store.search_text import Question
 
 
 class FencedStore:
@@ -43,6 +44,13 @@ class FencedStore:
 
     def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
         self._inner.cache_blobs(compiler, compiled)
+
+    def search(self, question: Question, *, limit: int = 50) -> list[Hit]:
+        return self._inner.search(question, limit=limit)
+
+    def index_search(self, limit: int) -> int:
+        """Not fenced either: it is derived, and agrees with others by its own cursor."""
+        return self._inner.index_search(limit)
 
     def close(self) -> None:
         """The owner of the inner store closes it."""
