@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import json.scanner
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -202,7 +203,8 @@ def _pack(compiled: CompiledBlob) -> bytes:
     return canonical_json(rows).encode("utf-8", "surrogatepass")
 
 
-_scan = json.JSONDecoder().scan_once  # without the look for spaces and encodings, which is half of a small value
+# Without the look for spaces and encodings, which is half of a small value.
+_scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
 
 
 def _unpack(data: bytes) -> CompiledBlob:
