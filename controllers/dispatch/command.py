@@ -83,7 +83,10 @@ class CommandExecutor:
         """See ``Executor.capabilities``. Its output can be read while it runs; money is reported by some formats."""
         command = ExecutorSpec.model_validate(executor_spec).command
         return Capabilities(
-            cancel=True, streaming=True, cost_reporting=command is not None and command.output_format in _PRICED
+            cancel=True,
+            streaming=True,
+            cost_reporting=command is not None and command.output_format in _PRICED,
+            resume=ExecutorSpec.model_validate(executor_spec).resumes,
         )
 
     async def open(self) -> None:
@@ -212,7 +215,7 @@ class CommandExecutor:
                 path.mkdir(mode=0o700, exist_ok=True)
             if not paths.mission.exists():
                 _write_mission(paths.mission, canonical_json(order.mission))
-            argv = list(command.argv)
+            argv = [*command.argv, *_resume(command, order)]
             if command.hook is not None:
                 argv = placed_hooks.place(command.hook, argv, paths.home, order.hook_token)
         except OSError as error:
@@ -310,6 +313,12 @@ def _note(order: RunOrder) -> dict[str, str]:
         "agent": order.agent,
         "output_format": str(output_format or OutputFormat.REMIT.value),
     }
+
+
+def _resume(command: Command, order: RunOrder) -> list[str]:
+    """What tells the program to go on with a session, where the run does."""
+    session = environment.session_of(order)
+    return [argument.replace("{session}", session) for argument in command.resume_args] if session else []
 
 
 def _write_mission(path: Path, text: str) -> None:
