@@ -92,7 +92,8 @@ def _rank(candidate: Candidate, now: datetime, lead: Lead) -> Rank:
 
 @dataclass(slots=True)
 class _Level:
-    """The children of one parent: how many runs each is ahead of ``clock``, the least served that wants something."""
+    """The children of one parent: how many runs each got. ``clock`` is where who wanted nothing for a while begins: it
+    gains nothing by that, and nobody is ahead of another by more than LEAD_MOST."""
 
     clock: int = 0
     served: dict[object, int] = field(default_factory=dict)
@@ -100,15 +101,12 @@ class _Level:
     def of(self, child: object) -> int:
         return max(self.served.get(child, 0), self.clock)
 
-    def settle(self, wanting: Iterable[object]) -> None:
-        """Who wants something now. Who wanted nothing for a while gains nothing by that: it begins at the clock."""
-        clock = max(self.clock, min(self.of(child) for child in wanting))
-        if clock != self.clock:
-            self.clock = clock
-            self.served = {child: runs for child, runs in self.served.items() if runs > clock}
-
-    def charge(self, child: object) -> None:
-        self.served[child] = min(self.of(child) + 1, self.clock + LEAD_MOST)
+    def charge(self, child: object, wanting: Iterable[object]) -> None:
+        clock = max(self.clock, min((self.of(other) for other in wanting), default=self.clock))
+        runs = max(self.served.get(child, 0), clock) + 1
+        self.clock = max(clock, runs - LEAD_MOST)
+        self.served = {other: count for other, count in self.served.items() if count > self.clock}
+        self.served[child] = runs
 
 
 class Shares:
@@ -119,26 +117,31 @@ class Shares:
         self._levels: dict[tuple[str, ...], _Level] = {}
 
     def leads(self, lanes: Iterable[Lane]) -> dict[Lane, Lead]:
-        """The lead of each of the lanes that want something now."""
-        wanting: dict[tuple[str, ...], set[object]] = {}
+        """How far each of the lanes that want something is ahead of the least served of them, on each level."""
         lanes = list(lanes)
-        for lane in lanes:
-            wanting.setdefault((), set()).add(lane.tenant)
-            wanting.setdefault((lane.tenant,), set()).add(lane.project)
-            wanting.setdefault((lane.tenant, lane.project), set()).add(lane.agent)
-        for parent, children in wanting.items():
-            if parent in self._levels:
-                self._levels[parent].settle(children)
-        return {lane: Lead(*(self._ahead(*step) for step in _steps(lane))) for lane in lanes}
+        least = {
+            parent: min(self._of(parent, child) for child in children) for parent, children in _wanting(lanes).items()
+        }
+        return {lane: Lead(*(self._of(*step) - least[step[0]] for step in _steps(lane))) for lane in lanes}
 
-    def _ahead(self, parent: tuple[str, ...], child: object) -> int:
+    def _of(self, parent: tuple[str, ...], child: object) -> int:
         level = self._levels.get(parent)
-        return 0 if level is None else level.of(child) - level.clock
+        return 0 if level is None else level.of(child)
 
-    def charge(self, lane: Lane) -> None:
-        """A run of the lane was ordered."""
+    def charge(self, lane: Lane, lanes: Iterable[Lane] = ()) -> None:
+        """A run of the lane was ordered; ``lanes`` are those that wanted one."""
+        wanting = _wanting([lane, *lanes])
         for parent, child in _steps(lane):
-            self._levels.setdefault(parent, _Level()).charge(child)
+            self._levels.setdefault(parent, _Level()).charge(child, wanting[parent])
+
+
+def _wanting(lanes: Iterable[Lane]) -> dict[tuple[str, ...], set[object]]:
+    """The children that want something, by parent."""
+    found: dict[tuple[str, ...], set[object]] = {}
+    for lane in lanes:
+        for parent, child in _steps(lane):
+            found.setdefault(parent, set()).add(child)
+    return found
 
 
 def _steps(lane: Lane) -> tuple[tuple[tuple[str, ...], object], ...]:
@@ -224,10 +227,6 @@ class Waiting:
         """Agents that somebody waits for."""
         return self._lanes.keys()
 
-    def get(self, mission: Key) -> Candidate | None:
-        """How it waits; None when it does not."""
-        return self._of.get(mission)
-
     def add(self, candidate: Candidate) -> None:
         """Take in; who waits already waits as told now."""
         if self._of.get(candidate.key) == candidate:
@@ -262,9 +261,13 @@ class Waiting:
                 del self._lanes[lane.agent]
         return candidate
 
+    def lanes(self, agents: Iterable[Key]) -> list[Lane]:
+        """The lanes in which somebody waits for one of these agents."""
+        return [lane for agent in agents for lane in self._lanes.get(agent, ())]
+
     def first(self, agents: Iterable[Key], shares: Shares, now: datetime) -> tuple[Candidate, Lead] | None:
         """The best of those that wait for one of these agents, and the lead of its lane; None when nobody does."""
-        lanes = [lane for agent in agents for lane in self._lanes.get(agent, ())]
+        lanes = self.lanes(agents)
         if not lanes:
             return None
         best: tuple[Rank, Candidate, Lead] | None = None

@@ -165,7 +165,8 @@ def book_ended_run(work: Pass) -> None:
     )
     if run.work_plan:
         work.put(work_plan=run.work_plan)
-    containment.observe_run(work, run)
+    if run.reason != RunReason.PROVIDER_OVERLOADED:
+        containment.observe_run(work, run)
     work.run = None
     key = f"run/{run.uid}/ended"
     if work.state is not MissionState.IN_PROGRESS:

@@ -237,6 +237,8 @@ def count_on_agent(tx: Transaction, run: Resource) -> None:
         return
     status, state = AgentStatus.model_validate(agent.status), RunStatus.model_validate(run.status).state
     streak = {RunState.SUCCEEDED: 0, RunState.CANCELED: status.error_streak}.get(state, status.error_streak + 1)
+    if run.status.get("reason") == RunReason.PROVIDER_OVERLOADED:
+        streak = status.error_streak  # no fault of the agent
     update: dict[str, object] = {"error_streak": streak, "last_run_time": tx.now}
     shown = evidence.of_run(tx, run, tx.now)
     if shown is not None:

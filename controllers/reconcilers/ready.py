@@ -102,6 +102,11 @@ class ReadyMissions:
 
     # Asking.
 
+    def pool_of(self, agent: Key) -> Key | None:
+        """The pool that an agent shares."""
+        with self._lock:
+            return self._pool_of.get(agent)
+
     def domain(self, agent: Key) -> Key:
         """What an agent shares with others: its pool; itself where it has none."""
         with self._lock:
@@ -176,7 +181,8 @@ class ReadyMissions:
     def charge(self, domain: Key, lane: Lane) -> None:
         """A run of the lane was ordered."""
         with self._lock:
-            self._shares.setdefault(domain, Shares()).charge(lane)
+            agents = self._sharing.get(domain) if domain.kind != "Agent" else {domain}
+            self._shares.setdefault(domain, Shares()).charge(lane, self._waiting.lanes(agents or ()))
 
     # Limits of tenants.
 

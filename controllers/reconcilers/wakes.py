@@ -237,6 +237,9 @@ class Wakes:
             place = Key("Agent", agent.get("namespace") or resource.namespace, agent["name"])
             if resource.status.get("readySince"):
                 yield dispatcher.key_of(place), Priority.CHANGE
+            pool = self._ready.pool_of(place)
+            if pool is not None and pool in self._standing:
+                yield pool, Priority.RESYNC  # it says how many wait; many such changes are one
             if resource.state in TERMINAL_STATES or resource.deletion_at is not None:
                 yield place, Priority.CHANGE
         if change.owner_uid and (resource is None or resource.state in TERMINAL_STATES):

@@ -42,8 +42,8 @@ def served(waiting: Waiting, agents: list[Key], count: int, now: datetime = NOW)
         best = waiting.first(agents, shares, now)
         if best is None:
             break
+        shares.charge(best[0].lane, waiting.lanes(agents))
         waiting.discard(best[0].key)
-        shares.charge(best[0].lane)
         found.append(best[0])
     return found
 
@@ -105,8 +105,8 @@ def test_the_queue_answers_like_a_list_that_is_searched(found: list[Candidate], 
         assert best is not None
         assert best[0] == expected
         assert len(waiting) == len(there)
+        shares.charge(expected.lane, {c.lane for c in there.values()})
         waiting.discard(expected.key)
-        shares.charge(expected.lane)
         del there[expected.key]
     assert waiting.first(agents, shares, NOW) is None
     assert len(waiting) == 0
@@ -161,8 +161,7 @@ def test_priority_comes_before_shares() -> None:
 def test_who_wanted_nothing_has_nothing_to_make_up_for() -> None:
     shares, alone, late = Shares(), lane("alone"), lane("late")
     for _ in range(50):
-        shares.leads([alone])
-        shares.charge(alone)
+        shares.charge(alone, [alone])
     leads = shares.leads([alone, late])
     assert (leads[alone].tenant, leads[late].tenant) == (1, 0)  # the run that it had just got, and no other
 
@@ -178,8 +177,7 @@ def test_nothing_starves_under_an_endless_stream_of_the_most_urgent(
     lanes = [lane(f"s{n}") for n in range(streams)]
     mine = lane("mine") if chance.random() < 0.5 else lanes[0]
     for _ in range(ahead):
-        shares.leads([mine, lane("nobody")])
-        shares.charge(mine)  # its lane is ahead already
+        shares.charge(mine, [mine, lane("nobody")])  # its lane is ahead already
     waiting.add(Candidate(Key("Mission", mine.tenant, "patient"), priority, NOW, mine))
     agents = sorted({of.agent for of in [*lanes, mine]})
     now, number = NOW, 0
@@ -191,8 +189,8 @@ def test_nothing_starves_under_an_endless_stream_of_the_most_urgent(
             waiting.add(Candidate(Key("Mission", of.tenant, f"m{number:05d}"), 100, now, of))
         best = waiting.first(agents, shares, now)
         assert best is not None
+        shares.charge(best[0].lane, waiting.lanes(agents))
         waiting.discard(best[0].key)
-        shares.charge(best[0].lane)
         if best[0].key.name == "patient":
             break
         assert best[0].ready_since <= NOW + bound, "one that arrived after the bound went first"
@@ -200,6 +198,22 @@ def test_nothing_starves_under_an_endless_stream_of_the_most_urgent(
         now += AGE_STEP
     arrived = (bound // AGE_STEP + 1) * streams
     assert before <= arrived
+
+
+def test_one_that_can_get_nothing_takes_no_shares_from_the_others_away() -> None:
+    """It wants something all the time; the others share as if it were not there."""
+    shares, stuck = Shares(), lane("stuck")
+    a, b = lane("a"), lane("b")
+    for _ in range(40):
+        shares.charge(a, [a, stuck])
+    counts = Counter({a: 0, b: 0})
+    for _ in range(60):
+        leads = shares.leads([a, b, stuck])
+        following = min(a, b, key=lambda one: (leads[one], one))
+        shares.charge(following, [a, b, stuck])
+        counts[following] += 1
+    assert counts[b] - counts[a] <= LEAD_MOST
+    assert abs(shares.leads([a, b])[a].tenant - shares.leads([a, b])[b].tenant) <= 1
 
 
 def test_among_equals_the_longest_ready_goes_first() -> None:
