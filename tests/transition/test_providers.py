@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from controllers.runs import reports
@@ -128,7 +130,9 @@ def test_a_suspended_provider_starts_nothing_and_says_how_to_go_on(world: World)
     assert running(world) == []
     assert world.reason("Provider", "lab", "Ready") == "False/Suspended"
     assert "set it to false" in world.status("m0").blocked_on[0].hint
-    world.commit({"fleet.yaml": (world.repo.path / "fleet.yaml").read_text().replace("suspend: true", "suspend: false")})
+    world.commit(
+        {"fleet.yaml": (world.repo.path / "fleet.yaml").read_text().replace("suspend: true", "suspend: false")}
+    )
     world.sync()
     assert len(running(world)) == 2
 
@@ -189,7 +193,9 @@ def test_a_provider_that_refuses_for_ever_ends_in_the_dead_letter_and_retry_begi
     fleet(world, 1, provider())
     for number in range(1, 12):
         assert running(world) == [f"m0-{number}"], world.status("m0").blocked_on
-        world.finish(f"m0-{number}", state=RunState.FAILED, reason=RunReason.PROVIDER_OVERLOADED, message="429")
+        free = Spend(usd=Decimal(0), source="Reported")
+        overloaded = RunReason.PROVIDER_OVERLOADED
+        world.finish(f"m0-{number}", state=RunState.FAILED, reason=overloaded, message="429", spend=free)
         world.advance(700)
     status = world.status("m0")
     assert (status.state, status.failure and status.failure.reason) == (MissionState.FAILED, "ProviderOverloaded")
