@@ -114,7 +114,10 @@ def test_the_queue_answers_like_a_list_that_is_searched(found: list[Candidate], 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(["t1", "t2", "t3"]), st.integers(0, 900)), min_size=2, max_size=3, unique_by=lambda r: r[0]),
+    st.lists(
+        st.tuples(st.sampled_from(["t1", "t2", "t3"]), st.integers(0, 900)),
+        min_size=2, max_size=3, unique_by=lambda row: row[0],
+    ),
     st.integers(20, 60),
 )  # fmt: skip
 def test_shares_converge_however_old_a_backlog_is(backlogs: list[tuple[str, int]], rounds: int) -> None:
