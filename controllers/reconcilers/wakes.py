@@ -85,6 +85,9 @@ class Wakes:
                     self._names[resource.uid] = resource.key
                 yield resource.key, Priority.URGENT if kind in _URGENT else Priority.RESYNC
                 if kind == "Agent":
+                    # All who go by it are looked at anyway: its next change is compared with what it is now.
+                    self._shown_changed(resource.key, resource)
+                    self._choice_changed(resource.key, resource)
                     yield dispatcher.key_of(resource.key), Priority.RESYNC
                     if resource.status.get("spawned"):
                         yield sub_agents.key_of(resource.key), Priority.RESYNC
