@@ -27,7 +27,7 @@ BENCHES = (
           engine.urgent_key),
     Bench("dispatch-depth", "from the end of a run to the next one, 50,000 that wait", "the same with 500 that wait",
           1.5, queue.depth),
-    Bench("dispatch-rate", "missions a second through a no-op executor, SQLite", "a table: claim one, done one, durable",
+    Bench("dispatch-rate", "missions a second through a no-op executor, SQLite", "a table: claim one, done one",
           1.0, queue.rate_sqlite, at_least=True),
     Bench("dispatch-rate-pg", "the same, PostgreSQL", "FOR UPDATE SKIP LOCKED: claim one, done one", 0.6,
           queue.rate_postgres, at_least=True),

@@ -6,12 +6,13 @@ from decimal import Decimal
 
 import pytest
 
+from controllers.reconcilers import spawning
 from controllers.runs import reports
 from controllers.runs.once import Once
 from controllers.runs.verdict import Share
 from schemas.event import EventType
 from schemas.mission import MissionState, Spend
-from schemas.protocol import ProviderErrorMessage
+from schemas.protocol import ProviderErrorMessage, SpawnMessage
 from schemas.run import RunReason, RunState
 from store.contract import Transaction
 from tests.fakes.world import ALICE, World, agent, executor, mission
@@ -269,3 +270,27 @@ def test_the_slots_of_a_pool_go_around_among_its_agents(world: World) -> None:
     assert names.count("l") == 3, names
     event = world.events(EventType.DISPATCHED)[-1]
     assert {"age", "ahead", "waiting", "slotsFree", "effectivePriority", "waited"} <= event.data.keys()
+
+
+@SQLITE
+def test_a_run_that_waits_for_its_sub_agent_leaves_its_slot_to_it(world: World) -> None:
+    """Else as many parents as there are slots would wait for ever."""
+    sub_agents = "{allowed: true, max: 3}"
+    level = {"autonomyLevel": "Lead", "subAgents": sub_agents}
+    fleet(world, 2, provider(maxConcurrency=1), **level)
+    (parent,) = running(world)
+    with world.store.transaction(ALICE) as tx:
+        for name in ("one", "two"):
+            wish = SpawnMessage(name=name, title="a part")
+            spawning.spawn(tx, world.get("Run", parent).uid, wish, once=Once.of(name, b"x", b""))
+    world.settle()
+    children = [run for run in running(world) if run != parent]
+    assert len(children) == 1, "the second one waits: the slot is taken again"
+    assert world.get("Provider", "lab").status["inUse"] == 1
+    world.finish(children[0])
+    (second,) = (run for run in running(world) if run != parent)
+    assert second != children[0]
+    world.finish(second)
+    assert running(world) == [parent]
+    world.finish(parent)
+    assert len(running(world)) == 1
