@@ -12,7 +12,7 @@ from controllers.runs.once import Once
 from controllers.runs.verdict import Share
 from schemas.event import EventType
 from schemas.mission import MissionState, Spend
-from schemas.protocol import ProviderErrorMessage, SpawnMessage
+from schemas.protocol import ProviderErrorMessage, SpawnMessage, SubAgentBudget
 from schemas.run import RunReason, RunState
 from store.contract import Transaction
 from tests.fakes.world import ALICE, World, agent, executor, mission
@@ -281,7 +281,7 @@ def test_a_run_that_waits_for_its_sub_agent_leaves_its_slot_to_it(world: World) 
     (parent,) = running(world)
     with world.store.transaction(ALICE) as tx:
         for name in ("one", "two"):
-            wish = SpawnMessage(name=name, title="a part")
+            wish = SpawnMessage(name=name, title="a part", budget=SubAgentBudget(usd=Decimal("0.1")))
             spawning.spawn(tx, world.get("Run", parent).uid, wish, once=Once.of(name, b"x", b""))
     world.settle()
     children = [run for run in running(world) if run != parent]
