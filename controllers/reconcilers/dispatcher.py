@@ -129,6 +129,9 @@ class Dispatcher:
         held = False
         while found is not None:
             candidate, lead = found
+            full = domain.kind == "Provider" and not work.slots(domain)
+            if full and not self._ready.heirs(domain, candidate.lane.agent):
+                return DONE  # the end of a run or of a pause wakes this key
             agent = self._agent(work, candidate.lane.agent)
             if agent is None or not self._room(work, agent):
                 held = held or (agent is None and bool(self._stops.committed))

@@ -33,6 +33,7 @@ class ReadyMissions:
         self._pool_of: dict[Key, Key] = {}
         self._sharing: dict[Key, set[Key]] = {}  # agents by pool
         self._shares: dict[Key, Shares] = {}  # by pool, or by agent where it has none
+        self._spawned: set[Key] = set()
         self._capped: dict[str, set[Key]] = {}  # agents that wait for a place of their tenant
         self._parked: dict[str, dict[Key, tuple[int, datetime, Key]]] = {}  # missions above the ceiling, by tenant
 
@@ -58,6 +59,8 @@ class ReadyMissions:
         pool = pools.key_of(agent.namespace, agent.spec)
         with self._lock:
             self._drop_agent(agent.key)
+            if agent.status.get("spawned"):
+                self._spawned.add(agent.key)
             if pool is not None:
                 self._pool_of[agent.key] = pool
                 self._sharing.setdefault(pool, set()).add(agent.key)
@@ -75,6 +78,7 @@ class ReadyMissions:
                 self._drop_agent(key)
 
     def _drop_agent(self, agent: Key) -> None:
+        self._spawned.discard(agent)
         pool = self._pool_of.pop(agent, None)
         if pool is not None:
             self._sharing[pool].discard(agent)
@@ -119,6 +123,12 @@ class ReadyMissions:
 
     def _agents(self, domain: Key) -> list[Key]:
         return sorted(self._sharing.get(domain, set()) & self._waiting.agents())
+
+    def heirs(self, pool: Key, besides: Key) -> bool:
+        """Whether a sub-agent waits for a slot, or ``besides`` is one: it may take over that of its parent's run."""
+        with self._lock:
+            heirs = self._spawned & self._sharing.get(pool, set())
+            return besides in heirs or bool(heirs & self._waiting.agents())
 
     def count(self, tenant: str) -> int:
         """Missions of a tenant that wait for a place."""

@@ -13,7 +13,7 @@ from schemas.base import Key
 from schemas.hold import HOLDABLE, HoldMode
 from schemas.mission import TERMINAL_STATES, MissionState
 from schemas.resource import Resource
-from schemas.run import RunState
+from schemas.run import ACTIVE_STATES, RunState
 from store.contract import Change, Op, Snapshot
 
 Wake = tuple[Key, Priority]
@@ -253,7 +253,7 @@ class Wakes:
     def _agent(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         if self._shown_changed(change.key, resource):
             yield from self._named_by(snapshot, change, resource)
-        yield dispatcher.key_of(change.key), Priority.CHANGE
+            yield dispatcher.key_of(change.key), Priority.CHANGE  # its counts follow runs, whose end wakes it
         yield from self._policies(snapshot, change.key, resource)
         if resource is not None:
             executor = resource.spec["executorRef"]
@@ -318,7 +318,8 @@ class Wakes:
         if agent is not None and resource is not None:
             place = Key("Agent", agent.get("namespace") or resource.namespace, agent["name"])
             yield place, Priority.CHANGE
-            yield dispatcher.key_of(place), Priority.CHANGE
+            if resource.state not in ACTIVE_STATES:  # it gave its place back
+                yield dispatcher.key_of(place), Priority.CHANGE
             if resource.state != RunState.RUNNING:  # reserved or settled; a heartbeat moves no balance
                 yield from self._room(snapshot, change, resource)
                 yield from self._slots(resource, place)
@@ -329,11 +330,11 @@ class Wakes:
         if pool is not None:
             if pool in self._standing:
                 yield pool, Priority.CHANGE
-            if run.state != RunState.PENDING:
+            if run.state not in ACTIVE_STATES:
                 yield from self._dispatch_pool(pool)
         if agent.namespace in self._tenants:
             yield Key("Tenant", "", agent.namespace), Priority.CHANGE
-        if run.state != RunState.PENDING:
+        if run.state not in ACTIVE_STATES:
             for waiting in self._ready.uncap(agent.namespace):
                 yield dispatcher.key_of(waiting), Priority.CHANGE
 
