@@ -235,6 +235,10 @@ def _overloaded(work: Pass, run: RunFacts) -> bool:
 def _failed(work: Pass, run: RunFacts, reason: str, message: str, key: str) -> None:
     if _overloaded(work, run):
         return
+    if reason == RunReason.AWAITING_APPROVAL and run.asked and run.retryable:
+        # The answer came before its end was booked: the next attempt goes on with it, and this one cost none.
+        work.put(attempts=max(0, work.status.attempts - 1), next_attempt_at=work.now, ready_since=None)
+        return
     work.put(overloads=0)
     ended = run.ended_at or work.now
     failure = Failure(reason=reason, message=message, exit_code=run.exit_code, run=run.name)

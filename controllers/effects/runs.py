@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controllers.dispatch.executor import EndedRun, Executor, RunOrder
+from controllers.dispatch.executor import EndedRun, Executor, Resumed, RunOrder
 from controllers.effects.runner import Commit
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
@@ -208,6 +208,9 @@ def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder
         deadline_s=spec.timeout.total_seconds(),
         executor_namespace=executor_key.namespace,
         redaction=level_of(snapshot, snapshot.get_by_uid(spec.agent_uid)).value,
+        resumes=None
+        if spec.resumes is None
+        else Resumed(spec.resumes.session, spec.resumes.uid, spec.resumes.first_uid),
         hook_token=context.tokens.mint(run.uid, HOOK) if (version.spec.get("command") or {}).get("hook") else "",
     )
 
@@ -237,8 +240,8 @@ def count_on_agent(tx: Transaction, run: Resource) -> None:
         return
     status, state = AgentStatus.model_validate(agent.status), RunStatus.model_validate(run.status).state
     streak = {RunState.SUCCEEDED: 0, RunState.CANCELED: status.error_streak}.get(state, status.error_streak + 1)
-    if run.status.get("reason") == RunReason.PROVIDER_OVERLOADED:
-        streak = status.error_streak  # no fault of the agent
+    if run.status.get("reason") in _GOES_ON:
+        streak = status.error_streak  # it stopped for a person, or for its provider
     update: dict[str, object] = {"error_streak": streak, "last_run_time": tx.now}
     shown = evidence.of_run(tx, run, tx.now)
     if shown is not None:
@@ -250,10 +253,12 @@ def count_on_agent(tx: Transaction, run: Resource) -> None:
 def _sessions(tx: Transaction, run: Resource, agent: AgentStatus) -> tuple[AgentSession, ...]:
     """What the agent's program can go on with after the run. A session with which a run failed is not tried again."""
     spec, status = RunSpec.model_validate(run.spec), RunStatus.model_validate(run.status)
+    if status.reason == RunReason.AWAITING_APPROVAL:  # it stopped inside of a call: only its own next run goes on
+        return remembered(agent.sessions, None, status.session_id or spec.session or "")
     good = status.state is RunState.SUCCEEDED or status.reason in _GOES_ON
-    drop = spec.resume or "" if not good and status.state in (RunState.FAILED, RunState.UNKNOWN) else ""
+    drop = spec.session or "" if not good and status.state in (RunState.FAILED, RunState.UNKNOWN) else ""
     mission = tx.get_by_uid(spec.mission_uid)
-    if status.session_id is None or mission is None or (not good and status.session_id == spec.resume):
+    if status.session_id is None or mission is None or (not good and status.session_id == spec.session):
         return remembered(agent.sessions, None, drop)
     declared = MissionSpec.model_validate(mission.spec)
     left = AgentSession(
@@ -316,7 +321,12 @@ def mission_document(
 
 def _session(agent: AgentSpec, spec: RunSpec) -> dict[str, Any]:
     """Which session of its own the program goes on with; without ``id`` it begins a clean one."""
-    found = {"strategy": agent.session.strategy.value, "id": spec.resume, "of": spec.resumes, "why": spec.session_why}
+    found = {
+        "strategy": agent.session.strategy.value,
+        "id": spec.session,
+        "of": spec.session_of,
+        "why": spec.session_why,
+    }
     return {name: value for name, value in found.items() if value}
 
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import breaches, facts, missions, pools, spending, tenancy
+from controllers.reconcilers import breaches, facts, missions, pools, resuming, spending, tenancy
 from controllers.reconcilers.ready import ReadyMissions as ReadyMissions
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch, sessions
@@ -262,8 +262,13 @@ def order_run(
     if found.spec.deadline is not None:
         begun = found.status.started_at or tx.now
         timeout = max(min(timeout, begun + found.spec.deadline - tx.now), timedelta(seconds=1))
+    resumes = resuming.session_of(tx, mission, found.status.last_run, executor_spec)
     prompt = digest(agent_spec.system_prompt) if agent_spec.system_prompt else ""
-    chosen = _session(tx, agent, status, agent_spec, mission, found, prompt, executor_spec.resumes)
+    chosen = (
+        sessions.CLEAN
+        if resumes is not None
+        else _session(tx, agent, status, agent_spec, mission, found, prompt, executor_spec.resumes)
+    )
     spawned: Spawned | None = status.spawned
     pool = pools.key_of(agent.namespace, agent_spec.to_wire()) if spawned is None or not spawned.hosted else None
     spec = RunSpec(
@@ -282,10 +287,13 @@ def order_run(
         prompt_digest=prompt,
         provider_ref=None if pool is None else _named(pool, mission.namespace),
         spawned_by="" if spawned is None or spawned.hosted else spawned.run_uid,
-        resume=chosen.id,
-        resumes=chosen.run,
+        session=chosen.id,
+        session_of=chosen.run,
         session_why=chosen.why,
     )
+    if resumes is not None and resuming.fits(tx, resumes, spec):
+        spec = spec.model_copy(update={"resumes": resumes})
+    session = spec.resumes.session if spec.resumes is not None else None
     conditions = set_condition((), "Succeeded", None, RunReason.PENDING, "ordered", now=tx.now, generation=1)
     run = tx.create(
         Declared(
@@ -293,7 +301,7 @@ def order_run(
         ),
         manager="controller/dispatcher",
         owner_uid=mission.uid,
-        status=RunStatus(conditions=conditions).to_wire(),
+        status=RunStatus(conditions=conditions, session_id=session).to_wire(),
     )
     tx.post(
         LedgerEntry(
@@ -335,7 +343,7 @@ def _session(
     """Which session of the agent's program the run goes on with."""
     if not status.sessions:
         return sessions.CLEAN
-    taken = frozenset(str(run.spec.get("resume")) for run in facts.active_runs(tx, agent))
+    taken = frozenset(str(run.spec.get("session")) for run in facts.active_runs(tx, agent))
     work = sessions.Work(
         mission.uid, mission.key, found.spec, prompt, f"{spec.executor_ref.key('Executor', agent.namespace)}"
     )

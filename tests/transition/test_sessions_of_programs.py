@@ -74,13 +74,13 @@ def test_related_work_goes_on_with_the_session_and_unrelated_work_begins_a_clean
     )
     end(world, "first-1", "s-1")
     second = spec_of(world, "second-1")
-    assert (second.resume, second.resumes) == ("s-1", "first-1")
+    assert (second.session, second.session_of) == ("s-1", "first-1")
     assert told(world, "second-1")["session"] == {
         "strategy": "Auto", "id": "s-1", "of": "first-1", "why": "related work: the same project",
     }  # fmt: skip
     end(world, "second-1", "s-2")
     third = spec_of(world, "third-1")
-    assert third.resume is None
+    assert third.session is None
     assert third.session_why == "unrelated to what the agent worked on"
 
 
@@ -88,23 +88,23 @@ def test_another_attempt_goes_on_where_the_review_sent_it_back(world: World) -> 
     fleet(world, "Auto", mission("text", review="Human", priority=90))
     end(world, "text-1", "s-1")
     world.answer("text", "ChangesRequested", "shorter")
-    assert spec_of(world, "text-2").resume == "s-1"
+    assert spec_of(world, "text-2").session == "s-1"
 
 
 def test_a_session_with_which_a_run_failed_is_not_tried_again(world: World) -> None:
     retry = "{maxAttempts: 5, backoff: {initial: 1s, max: 1s}}"
     fleet(world, "Reuse", mission("a", priority=60), mission("b", priority=50, retry=retry))
     end(world, "a-1", "s-1")
-    assert spec_of(world, "b-1").resume == "s-1"
+    assert spec_of(world, "b-1").session == "s-1"
     end(world, "b-1", "s-1", good=False)
     world.advance(2)
-    assert spec_of(world, "b-2").resume is None
+    assert spec_of(world, "b-2").session is None
 
 
 def test_new_never_goes_on_with_one(world: World) -> None:
     fleet(world, "New", mission("a", priority=60), mission("b", priority=50))
     end(world, "a-1", "s-1")
-    assert spec_of(world, "b-1").resume is None
+    assert spec_of(world, "b-1").session is None
     assert told(world, "b-1")["session"] == {"strategy": "New", "why": "session.strategy is New"}
 
 
@@ -113,7 +113,7 @@ def test_two_runs_at_a_time_share_no_session(world: World) -> None:
     end(world, "a-1", "s-1")
     world.commit({"more.yaml": "---\n".join(mission(name) for name in ("b", "c"))})
     world.sync()
-    assert sorted(str(spec_of(world, f"{name}-1").resume) for name in ("b", "c")) == ["None", "s-1"]
+    assert sorted(str(spec_of(world, f"{name}-1").session) for name in ("b", "c")) == ["None", "s-1"]
 
 
 def test_a_changed_prompt_begins_a_clean_one(world: World) -> None:
@@ -122,7 +122,7 @@ def test_a_changed_prompt_begins_a_clean_one(world: World) -> None:
     text = (world.repo.path / "fleet.yaml").read_text().replace("be short", "be long")
     world.commit({"fleet.yaml": text, "b.yaml": mission("b")})
     world.sync()
-    assert spec_of(world, "b-1").resume is None
+    assert spec_of(world, "b-1").session is None
 
 
 def test_a_program_that_takes_no_argument_for_it_is_told_of_none(world: World) -> None:
@@ -130,7 +130,7 @@ def test_a_program_that_takes_no_argument_for_it_is_told_of_none(world: World) -
     world.commit({"f.yaml": "---\n".join([*docs, mission("a", priority=60), mission("b")])})
     world.sync()
     end(world, "a-1", "s-1")
-    assert spec_of(world, "b-1").resume is None
+    assert spec_of(world, "b-1").session is None
 
 
 def test_each_attempt_has_a_key_of_its_own_that_stays_the_same(world: World) -> None:
