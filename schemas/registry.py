@@ -85,6 +85,7 @@ NAMES: tuple[KindName, ...] = (
         ("Thread", "threads", ("th",), "thread"),
         ("ApprovalRequest", "approvalrequests", ("approval", "approvals", "ar"), "approval_request"),
         ("Alert", "alerts", ("al",), "alert"),
+        ("Notification", "notifications", ("nt",), "notification"),
         ("UsageRecord", "usagerecords", ("usage",), "usage_record"),
         ("Event", "events", ("ev",), "event"),
         ("Timer", "timers", (), "timer"),
