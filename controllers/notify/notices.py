@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 
-from controllers.notify.telling import Place, Telling, channels_of
+from controllers.notify.telling import Pace, Place, Telling, channels_of
 from controllers.runs.redaction_level import level_of
 from decisions import notices
 from decisions.notices import About, Happened, Told
@@ -57,6 +57,7 @@ class Notices:
         self._noted = 0
         self._began = 0  # up to here the log was perhaps read before, with what was declared then
         self._version = -1
+        self._pace = Pace()
 
     def read(self) -> int:
         """Tell of what happened since; how many notifications were made. Raises StoreError: the next call goes on
@@ -90,7 +91,7 @@ class Notices:
         for start in range(0, len(candidates), TOLD_AT_ONCE):
             part = candidates[start : start + TOLD_AT_ONCE]
             with self._store.transaction(ACTOR) as tx:
-                telling = Telling(tx)
+                telling = Telling(tx, self._pace)
                 made += sum(
                     _tell(tx, telling, kind, happened, again=happened.seq <= self._began) for kind, happened in part
                 )
