@@ -36,9 +36,11 @@ from controllers.reconcilers import (
     ownership,
     policies,
     projects,
+    providers,
     schedules,
     sessions,
     sub_agents,
+    tenants,
     todos,
     tool_servers,
     unreconciled,
@@ -117,14 +119,14 @@ class Term:
         clock: Clock,
         random: Random,
         blocking: Blocking,
-        woken: Callable[[], None],
+        woken: Callable[[frozenset[str]], None],
         gone: Callable[[StoreGone], None],
         channels: Channels | None = None,
     ) -> None:
         """``source`` is that of the configuration; ``status`` writes the status branches, ``follow`` looks at what was
         proposed to a source, ``runners`` carry out what
-        only the leader may; ``woken`` is called when something was committed, ``gone`` when the
-        store was removed."""
+        only the leader may; ``woken`` is called with the types of effects that wait, ``gone`` when the store was
+        removed."""
         self.store = store
         self.clock = clock
         self.random = random
@@ -188,8 +190,11 @@ class Term:
     def wake(self) -> None:
         """Something was committed: look now. Call from the event loop."""
         self._changed.set()
+
+    def wake_runners(self, types: frozenset[str]) -> None:
+        """Effects of these types are due. Call from the event loop."""
         for runner in self._runners:
-            runner.wake()
+            runner.wake(types)
 
     def hint(self, key: Key) -> None:
         """Look at a source soon; hints that come in a storm become one look every few seconds. On the event loop."""
@@ -238,7 +243,7 @@ class Term:
                     log.warning("the store went back from version %d to %d: everything is looked at", cursor, version)
                     cursor, behind = version, True
                     self._recall.begin(version)
-                cursor, changes, wakes = await self.blocking.run(self._read_changes, cursor)
+                cursor, changes, wakes, waiting = await self.blocking.run(self._read_changes, cursor)
                 self._recall.take_in(changes)
                 if behind:  # what was learnt before the fault may have woken nobody: look at everything once
                     wakes = [*wakes, *await self._list()]
@@ -252,9 +257,9 @@ class Term:
                 continue
             for key, priority in wakes:
                 (self.sources if key.kind == "Source" else self.objects).add(key, priority)
-            self._woken()
-            for runner in self._runners:
-                runner.wake()
+            if waiting:  # whoever put them there: another process, too
+                self._woken(waiting)
+                self.wake_runners(waiting)
             if len(changes) == CHANGES:
                 self._changed.set()
 
@@ -268,14 +273,17 @@ class Term:
             return await self.blocking.run(self.store.cursor)
         return self.store.cursor()
 
-    def _read_changes(self, cursor: int) -> tuple[int, list[Change], list[tuple[Key, Priority]]]:
-        """(new cursor, what changed, whom to wake). There may be more to read after CHANGES of them."""
+    def _read_changes(self, cursor: int) -> tuple[int, list[Change], list[tuple[Key, Priority]], frozenset[str]]:
+        """(new cursor, what changed, whom to wake, types of effects that wait). There may be more to read after CHANGES
+        of them."""
         with self._waking, self.store.snapshot() as snapshot:
+            waiting = snapshot.waiting_effects(self.clock.now())
             changes = snapshot.changes_since(cursor, limit=CHANGES)
             if not changes:
-                return max(cursor, snapshot.latest_version()), [], []
+                return max(cursor, snapshot.latest_version()), [], [], waiting
             wakes = [w for w in self._wakes.of(snapshot, changes) if w[0].kind in self._reconcilers]
-        return changes[-1].resource_version, changes, wakes
+        wakes.sort(key=lambda wake: _FIRST.get(wake[0].kind, len(_FIRST)))
+        return changes[-1].resource_version, changes, wakes, waiting
 
     # Passes.
 
@@ -314,9 +322,12 @@ class Term:
                 self.objects.add(key)
 
     async def _reconcile_source(self, key: Key) -> Result:
-        result = await self.blocking.run(self._sync, key)
-        await self.blocking.run(self._follow, key)
-        await self.blocking.run(commits.report, self.store, key)
+        return await self.blocking.run(self._look_at, key)
+
+    def _look_at(self, key: Key) -> Result:
+        result = self._sync(key)
+        self._follow(key)
+        commits.report(self.store, key)
         return result
 
     # Watching.
@@ -349,7 +360,7 @@ class Term:
             return directory_places(self._project / spec.url)
         url = local_url(spec.url, self._project)
         branch = spec.status_writeback.branch
-        return repository_places(Path(url), without=branch) if Path(url).is_absolute() else None
+        return repository_places(Path(url), ref=spec.ref, without=branch) if Path(url).is_absolute() else None
 
     # Tidying.
 
@@ -393,6 +404,9 @@ class Term:
             await self.blocking.run(lose)
 
 
+_FIRST = {dispatcher.KIND: 0, "Mission": 1}
+"""Of what one commit wakes, these go first: they stand between it and work."""
+
 Reconciler = Callable[[Transaction, Key], Result]
 
 
@@ -425,14 +439,16 @@ def make_reconcilers(
         "Executor": ExecutorReconciler(probe),
         "Goal": goals.Goals(counted, stops),
         "Hold": holds.reconcile,
-        "Mission": missions.reconcile,
+        "Mission": functools.partial(missions.reconcile, crowd=ready),
         "Policy": policies.reconcile,
         "Project": projects.Projects(counted, stops),
+        "Provider": providers.Providers(ready),
         fields.KIND: ownership.reconcile,
         "Schedule": schedules.Schedules(stops),
-        "Session": sessions.reconcile,
+        "Session": sessions.Sessions(stops),
         "Source": _rests,
         sub_agents.KIND: sub_agents.reconcile,
+        "Tenant": tenants.reconcile,
         "Todo": todos.reconcile,
         "ToolServer": tool_servers.reconcile,
         "Waiver": waivers.reconcile,

@@ -22,6 +22,7 @@ from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims, homes
 from controllers.effects.calendars import CalendarEffects
+from controllers.effects.exports import EXPORT, ExportEffects
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
@@ -50,6 +51,7 @@ from controllers.sources.committed_holds import CommittedHolds
 from controllers.sources.readers import Readers, local_url, make_reader
 from controllers.status import commits, proposals
 from controllers.status.push import PUSH, PushEffects
+from controllers.status.search_index import SearchIndex
 from controllers.status.writer import StatusWriter
 from controllers.term import DEFAULT_SOURCE as DEFAULT_SOURCE
 from controllers.term import Term, ensure_source
@@ -259,6 +261,7 @@ class Engine:
         self._stop = stop
         await self.blocking.run(self._start)
         unsubscribe = self.store.subscribe(self._on_commit)
+        unsubscribe_effects = self.store.subscribe_effects(self._on_effects)
         manager = self.manager
         manager.add("executors", self._open_executors)
         self._add_stops(manager)
@@ -271,15 +274,21 @@ class Engine:
                                                         blocking=self.blocking, lost=self._end))  # fmt: skip
             leadership = Leadership(self._raw, member.home.life, self._lead, clock=self.clock, blocking=self.blocking)
             manager.add("leadership", leadership.run)
+        self._exports = ExportEffects(
+            self.store, self.place.state, now=self.clock.now, new_id=self.ids.new, blocking=self.blocking
+        )
+        self._runners.append(self._plain_runner("exports", self.store, {EXPORT: self._exports.export}))
         for runner in self._runners:
             manager.add(runner.name, runner.run)
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
         manager.add("housekeeping", self._housekeeping)
         manager.add("secrets", self._recall_secrets)
+        manager.add("search-index", SearchIndex(self.store, clock=self.clock, blocking=self.blocking).run)
         try:
             report = await manager.run(stop)
         finally:
             unsubscribe()
+            unsubscribe_effects()
         with contextlib.suppress(StoreUnavailable, Fenced):
             await self.blocking.run(self._stopped)
         await self._command.retire()
@@ -505,16 +514,26 @@ class Engine:
     # Waking.
 
     def _on_commit(self, version: int) -> None:
-        self._loop.call_soon_threadsafe(self._wake_all)
+        self._loop.call_soon_threadsafe(self._wake)
 
-    def _wake_all(self) -> None:
+    def _wake(self) -> None:
         if self._term is not None:
             self._term.wake()
-        self._wake_runners()
+        if self._member is not None:  # another engine may have put effects there, and this one need not lead
+            for runner in self._runners:
+                runner.wake()
 
-    def _wake_runners(self) -> None:
+    def _on_effects(self, types: frozenset[str]) -> None:
+        self._loop.call_soon_threadsafe(self._wake_all_runners, types)
+
+    def _wake_all_runners(self, types: frozenset[str]) -> None:
+        if self._term is not None:
+            self._term.wake_runners(types)
+        self._wake_runners(types)
+
+    def _wake_runners(self, types: frozenset[str]) -> None:
         for runner in self._runners:
-            runner.wake()
+            runner.wake(types)
 
     # Hints from forges.
 
@@ -547,6 +566,7 @@ class Engine:
         life.ready()
         while not await wait_for_any(self.clock, HOUSEKEEPING_S, life.stopping):
             await self._command.prune(self.clock.now() - KEEP_RUN_FILES)
+            await self.blocking.run(self._exports.prune)
 
 
 _EXECUTOR_REASONS = {

@@ -82,6 +82,7 @@ NAMES: tuple[KindName, ...] = (
         ("ToolCall", "toolcalls", ("tc",), "tool_call"),
         ("Session", "sessions", ("se",), "session"),
         ("Message", "messages", ("msg",), "message"),
+        ("Thread", "threads", ("th",), "thread"),
         ("ApprovalRequest", "approvalrequests", ("approval", "approvals", "ar"), "approval_request"),
         ("Alert", "alerts", ("al",), "alert"),
         ("Notification", "notifications", ("nt",), "notification"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from controllers.holds import effective
-from controllers.reconcilers import alerts, breaches, consent, containing, facts, leaves, writing
+from controllers.reconcilers import alerts, breaches, consent, containing, extensions, facts, leaves, writing
 from controllers.runs import records
 from controllers.runs.companions import end_companions
-from controllers.runtime.result import DONE, Result
+from controllers.runtime.result import DONE, Done, RequeueAfter, Result
 from decisions import mission as decisions
 from decisions.mission_facts import AskPerson, Decision, MissionFacts
 from schemas.alert import AlertType
@@ -31,16 +31,20 @@ from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
 
 APPROVAL_LIFE = DEFAULT_APPROVALS.timeout
 REMIND_AFTER = APPROVAL_LIFE / 2
+CEILING_S = 60.0
+"""How soon a mission above the ceiling of its tenant is looked at again at the latest; room wakes it at once."""
 
 
-def reconcile(tx: Transaction, key: Key) -> Result:
-    """One pass over a mission."""
+def reconcile(tx: Transaction, key: Key, crowd: facts.Crowd | None = None) -> Result:
+    """One pass over a mission. ``crowd`` is who waits already."""
     mission = tx.get(key)
     if mission is None:
         return writing.gone(tx, key)
-    found = facts.mission_facts(tx, mission, effective.holds(tx))
+    found = facts.mission_facts(tx, mission, effective.holds(tx), crowd)
     _tell_breach(tx, mission, found)
-    return carry_out(tx, mission, decisions.decide(found, tx.now))
+    result = carry_out(tx, mission, decisions.decide(found, tx.now))
+    # What the crowd said is nothing that the store knows: the pass is not one to recall.
+    return RequeueAfter(CEILING_S) if found.ceiling is not None and isinstance(result, Done) else result
 
 
 def _tell_breach(tx: Transaction, mission: Resource, found: MissionFacts) -> None:
@@ -70,7 +74,9 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
     if decision.ask is not None:
         _ask(tx, mission, decision.ask)
     if decision.grant is not None:
-        _grant(tx, mission, decision.grant)
+        allowed = tx.get(Key("ApprovalRequest", mission.namespace, decision.grant))
+        if allowed is not None:
+            extensions.extend(tx, mission, allowed)
     if decision.consume is not None:
         request = tx.get(Key("ApprovalRequest", mission.namespace, decision.consume))
         if request is not None:
@@ -139,31 +145,6 @@ def _ask(tx: Transaction, mission: Resource, ask: AskPerson) -> None:
     )
 
 
-def _grant(tx: Transaction, mission: Resource, name: str) -> None:
-    """Add to a budget what a person allowed; once, however often the mission is looked at."""
-    request = tx.get(Key("ApprovalRequest", mission.namespace, name))
-    if request is None:
-        return
-    action = request.spec["action"]
-    amounts = Amounts(int(action["usdMicros"]), int(action["tokens"]), int(action["toolCalls"]), int(action["wallMs"]))
-    entry = LedgerEntry(
-        key=f"grant/{request.uid}",
-        kind=EntryKind.GRANT,
-        accounts=(str(action["account"]),),
-        amounts=amounts,
-        at=tx.now,
-        note={"request": request.name, "mission": mission.name},
-    )
-    if tx.post(entry):
-        tx.event(
-            EventType.BUDGET_EXTENDED,
-            mission,
-            reason="Granted",
-            message=request.spec["title"],
-            data={"related": [request.uid], "account": action["account"], "usdMicros": amounts.usd_micros},
-        )
-
-
 def _close_actions(tx: Transaction, mission: Resource) -> None:
     """The round is over, or its result handed in: nobody is to answer for its actions any more, and a leave for one act
     that was not used ends."""
@@ -202,6 +183,7 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
         return False
     for request in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid):
         withdraw(tx, request.key, "the mission is being deleted")
+        extensions.end(tx, tx.get(request.key) or request, "its mission is being deleted")
     account = mission_account(mission.uid)
     for entry in tx.open_reservations(account=account):
         tx.post(
@@ -215,7 +197,7 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
             )
         )
         end_companions(tx, entry.key, Amounts())
-    for kind in ("Run", "ApprovalRequest", "Message", "Session", "Alert"):
+    for kind in ("Run", "ApprovalRequest", "Message", "Thread", "Session", "Alert"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
             for call in tx.objects("ToolCall", namespace=mission.namespace, owner_uid=record.uid):
                 tx.remove(call)

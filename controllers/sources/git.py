@@ -11,6 +11,7 @@ from pathlib import Path
 from controllers.sources import (
     git_address,
     git_bringer,
+    git_delta,
     git_mirror,
     git_objects,
     git_process,
@@ -65,6 +66,7 @@ class GitReader:
         self._lock = threading.RLock()
         self._repository: git_repository.Repository | None = None
         self._lister: git_tree.TreeLister | None = None
+        self._comparer: git_delta.Comparer | None = None
         self._scopes: dict[str, str | None] = {}
         self._mirror: git_mirror.Mirror | None = None
         if self.address.local is None:
@@ -98,19 +100,37 @@ class GitReader:
 
     def read_tree(self, revision: str | None = None) -> tree.Tree:
         """See `tree.SourceReader.read_tree`. ``revision`` may also be a bare commit id."""
-        asked = None if revision is None else git_address.parse_revision(revision)
         with self._opened() as repository:
-            commit = self._head(repository) if asked is None else asked
-            lister = self._listing(repository)
-            scope = self._scope(repository, commit)
-            if scope is None:
-                raise SourceUnreadable(
-                    f"the commit {commit[:12]} of {self.address} has no folder {self.path};"
-                    " restore it, or correct the source's path",
-                    reason=tree.PATH_NOT_FOUND,
-                )
-            listing = lister.listing(scope)
-            return tree.Tree(self._revision(repository, commit), commit, scope, listing.entries, listing.problems)
+            found = self._version(repository, revision)
+            listing = self._listing(repository).listing(found.tree_id)
+            return tree.Tree(
+                found.revision, found.commit, found.tree_id, listing.entries, listing.problems, listing.extent
+            )
+
+    def version(self, revision: str) -> tree.Version | None:
+        """The name of what ``read_tree`` would list; None when a listing is remembered, so that it costs little."""
+        with self._opened() as repository:
+            return None if self._listing(repository).remembers else self._version(repository, revision)
+
+    def delta(self, old: str, new: str, extent: tree.Extent) -> tree.Delta | None:
+        """What the revision ``new`` brings against ``old``, whose listing has that extent: what a comparison of both
+        listings would find, at the cost of the change. None where that cannot be told, for whatever reason; what is
+        wrong with the source is for ``read_tree`` to say."""
+        commits = [git_address.parse_revision(revision) for revision in (old, new)]
+        with self._opened() as repository:
+            try:
+                scopes = [self._scope(repository, commit) for commit in commits]
+                if scopes[0] is None or scopes[1] is None:
+                    return None
+                if self._comparer is None:
+                    self._comparer = git_delta.Comparer(repository.objects, self._wanted, self._limits)
+                found = self._comparer.compare(scopes[0], scopes[1], extent)
+            except SourceUnreadable:
+                return None
+            if found is None:
+                return None
+            version = tree.Version(self._revision(repository, commits[1]), commits[1], scopes[1])
+            return tree.Delta(version, *found)
 
     def read_blobs(self, entries: Iterable[tree.Entry]) -> Iterator[tuple[tree.Entry, bytes]]:
         """See `tree.SourceReader.read_blobs`. Reads ahead a bounded batch; other calls may come in between."""
@@ -122,7 +142,7 @@ class GitReader:
                 contents = list(repository.objects.contents(wanted))
             yield from zip(batch, contents, strict=True)
 
-    def find(self, listed: tree.Tree, path: str) -> tree.Entry | None:
+    def find(self, listed: tree.Version, path: str) -> tree.Entry | None:
         """See `tree.SourceReader.find`."""
         with self._opened() as repository:
             return self._listing(repository).find(listed.tree_id, path)
@@ -173,7 +193,7 @@ class GitReader:
             signed = self._signed(repository, commit)
         return self._judge.judge(signed, trust, now)
 
-    def bringer(self, listed: tree.Tree, entry: tree.Entry, trust: git_trust.Trust, now: datetime
+    def bringer(self, listed: tree.Version, entry: tree.Entry, trust: git_trust.Trust, now: datetime
     ) -> git_signature.Verdict:  # fmt: skip
         """Who signed the commit that brought a listed file as it is; a problem where that cannot be told."""
         path = f"{self.path}/{entry.path}" if self.path else entry.path
@@ -218,7 +238,7 @@ class GitReader:
         return self._repository
 
     def _drop(self) -> None:
-        repository, self._repository, self._lister = self._repository, None, None
+        repository, self._repository, self._lister, self._comparer = self._repository, None, None, None
         self._scopes.clear()
         if repository is not None:
             repository.close()
@@ -231,6 +251,17 @@ class GitReader:
     def _head(self, repository: git_repository.Repository) -> str:
         names = (git_mirror.REF,) if self._mirror is not None else git_address.candidates(self.ref)
         return repository.commit_of(names, self.ref)
+
+    def _version(self, repository: git_repository.Repository, revision: str | None) -> tree.Version:
+        commit = self._head(repository) if revision is None else git_address.parse_revision(revision)
+        scope = self._scope(repository, commit)
+        if scope is None:
+            raise SourceUnreadable(
+                f"the commit {commit[:12]} of {self.address} has no folder {self.path};"
+                " restore it, or correct the source's path",
+                reason=tree.PATH_NOT_FOUND,
+            )
+        return tree.Version(self._revision(repository, commit), commit, scope)
 
     def _signed(self, repository: git_repository.Repository, commit: str) -> git_signed.Signed:
         """What vouches for a commit: the annotated tag where the ref holds one, else the commit itself."""

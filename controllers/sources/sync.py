@@ -6,28 +6,30 @@ Each unit is applied whole, in one transaction with its events, or not at all; a
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controllers.runtime.result import DONE, RequeueAfter, Result
-from controllers.sources import collector, increment, planning, provenance
+from controllers.sources import collector, confirming, increment, listed, planning, provenance, saying
 from controllers.sources.apply import Applied, apply
-from controllers.sources.checked import Checked, keep, recall
-from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit
+from controllers.sources.checked import Checked, recall, record
+from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit, compiler_version
+from controllers.sources.git import GitReader
 from controllers.sources.git_trust import Trust
-from controllers.sources.tree import SourceReader, Tree
+from controllers.sources.tree import SourceReader, Tree, Version
 from controllers.sources.units import UnitFiles, source_id, split, unit_id
 from decisions.plan import Guard
 from schemas.base import Key
-from schemas.conditions import find, is_true, set_condition
-from schemas.confirmation import ConfirmationReason, ConfirmationStatus
+from schemas.conditions import is_true
 from schemas.errors import Conflict, Diagnostic, SourceUnreadable, StoreUnavailable
 from schemas.event import EventType
 from schemas.resource import RECONCILE_REQUESTED_AT, Actor, ActorKind, Resource
 from schemas.source import PendingPlan, SourceReason, SourceSpec, SourceStatus, UnitStatus
-from store.contract import Snapshot, Store, Transaction
+from store.contract import Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +50,10 @@ class _Memory:
     """What this process knows of a source: enough to leave an unchanged one alone."""
 
     checked: Checked | None = None
+    ground: increment.Ground | None = None
     head: str = ""
-    index: increment.Index | None = None
+    listed: str = ""
+    """The tree whose listing is kept beside the cache, as far as this process knows."""
 
 
 @dataclass(slots=True)
@@ -59,6 +63,18 @@ class _Outcome:
     status: UnitStatus
     applied: Applied = field(default_factory=Applied)
     resting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a pass knows before it applies anything, to be said at its end: the status it found, the request it answers,
+    open confirmations by digest, who signed the revision, and how history was rewritten."""
+
+    status: SourceStatus
+    token: str | None
+    confirmed: dict[str, Resource]
+    signer: str
+    rewritten: str
 
 
 class SourceSync:
@@ -80,7 +96,7 @@ class SourceSync:
         """One pass over a source; returns when to look again."""
         with self._store.snapshot() as snapshot:
             source = snapshot.get(key)
-            confirmed = _open_confirmations(snapshot)
+            confirmed = confirming.open_confirmations(snapshot)
         if source is None or source.deletion_at is not None:
             return DONE
         spec = SourceSpec.model_validate(source.spec)
@@ -107,8 +123,8 @@ class SourceSync:
     ) -> None:  # fmt: skip
         memory = self._memory.get(source.uid)
         if memory is None:
-            ready = is_true(status.conditions, "Ready")
-            memory = self._memory[source.uid] = _Memory(recall(self._cache, source.uid) if ready else None)
+            known = recall(self._cache, source.uid) if is_true(status.conditions, "Ready") else None
+            memory = self._memory[source.uid] = _Memory(*known) if known is not None else _Memory()
         memory.head = ""
         reader = self._reader_of(source, spec)
         reader.fetch()
@@ -124,60 +140,101 @@ class SourceSync:
             )
         signer = provenance.signer(reader, trust, head, self._now())
         rewritten = self._check_history(source, reader, status, head)
-        tree = reader.read_tree(head)
-        with collector.paused():
-            narrow = None
-            if not asked:
-                narrow = self._narrow(source, spec, status, tree, reader, confirmed, trust, signer, memory)
-            if narrow is None:
-                memory.index = None
-                outcomes, compiled = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
-            else:
-                outcomes = narrow
-        units = tuple(o.status for o in sorted(outcomes, key=lambda o: o.status.path))
-        settled = not any(u.pending for u in units) and not any(o.resting or o.applied.waiting for o in outcomes)
-        self._finish(source.key, status, tree.revision, units, token, confirmed, signer, rewritten)
-        if narrow is None:
-            known = increment.index(tree, compiled, reader)
-            at = self._now()
-        else:
+        # Whatever comes in between, the next pass looks at everything.
+        self._memory[source.uid] = _Memory(head=head, listed=memory.listed)
+        found, tree = self._changes(source, status, reader, confirmed, trust, signer, memory, asked=asked, head=head)
+        said = _Said(status, token, confirmed, signer, rewritten)
+        if found is not None:
             assert memory.checked is not None
-            known, at = memory.index, memory.checked.at
-        checked = Checked(tree.revision, source.generation, at, settled, frozenset(confirmed), _digest(trust))
-        self._memory[source.uid] = _Memory(checked, index=known)
-        if settled:
-            keep(self._cache, source.uid, checked)
+            checked = Checked(head, source.generation, memory.checked.at, True, frozenset(confirmed), _digest(trust))
+            with collector.paused():
+                done = self._narrow(source, spec, found, reader, trust, said, checked)
+            if done is not None:
+                self._memory[source.uid] = _Memory(done, found.ground, listed=memory.listed)
+                return
+        with collector.paused():
+            tree = tree if tree is not None else self._listing(source, reader, head)
+            outcomes, compiled = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
+            ground = increment.ground(tree, compiled, reader)
+        units, settled = _settled(outcomes)
+        checked = Checked(
+            tree.revision, source.generation, self._now(), settled, frozenset(confirmed), _digest(trust)
+        )  # fmt: skip
+        kept = self._memory[source.uid].listed
+        self._finish(source, said, units, checked, ground, tree if kept != tree.tree_id else None)
+        self._memory[source.uid] = _Memory(checked, ground, listed=tree.tree_id if settled else kept)
+
+    def _listing(self, source: Resource, reader: SourceReader, head: str) -> Tree:
+        """What the head declares: from git, or as an earlier process listed the same tree."""
+        version = reader.version(head) if isinstance(reader, GitReader) else None
+        known = listed.recall(self._cache, source.uid, version) if version is not None else None
+        if known is None:
+            return reader.read_tree(head)
+        self._memory[source.uid].listed = known.tree_id
+        return known
+
+    def _changes(
+        self, source: Resource, status: SourceStatus, reader: SourceReader, confirmed: dict[str, Resource],
+        trust: Trust | None, signer: str, memory: _Memory, *, asked: bool, head: str,
+    ) -> tuple[increment.Narrow | None, Tree | None]:  # fmt: skip
+        """What the head brings, compiled, None when everything has to be looked at; and the tree, where it was
+        listed."""
+        known, name = memory.ground, source_id(source.key)
+        before = memory.checked.head if memory.checked is not None else ""
+        if asked or known is None or not self._rests(memory.checked, source, status, before, confirmed, trust):
+            return None, None
+        delta, tree = increment.difference(known, before, head, reader)
+        if delta is None:
+            return None, tree
+        with self._store.snapshot() as snapshot:
+            found = increment.narrow(name, known, delta, tree, reader, self._cache, snapshot, signer=signer)
+            if found is None or planning.refused(snapshot, source.key, found.units):
+                return None, tree
+            for unit in found.units:
+                if set(snapshot.units_of(unit.by_key).values()) - {unit_id(name, unit.path)}:
+                    return None, tree
+        if {unit.path for unit in found.units} - {unit.path for unit in status.units}:
+            return None, tree
+        return found, tree
 
     def _narrow(
-        self, source: Resource, spec: SourceSpec, status: SourceStatus, tree: Tree, reader: SourceReader,
-        confirmed: dict[str, Resource], trust: Trust | None, signer: str, memory: _Memory,
-    ) -> list[_Outcome] | None:  # fmt: skip
-        """Apply only what changed since the last pass; None when everything has to be looked at."""
-        known, name = memory.index, source_id(source.key)
-        if known is None or not self._rests(
-            memory.checked, source, status, known.tree.revision, confirmed, trust
-        ):  # fmt: skip
-            return None
-        parts = increment.narrow(name, known, tree, reader, self._cache, signer=signer)
-        before = {u.path: u for u in status.units}
-        if parts is None or any(part.unit.path not in before for part in parts):
-            return None
-        with self._store.snapshot() as snapshot:
-            if planning.refused(snapshot, source.key, [part.unit for part in parts]):
-                return None
-            for part in parts:
-                if set(snapshot.units_of(part.unit.by_key).values()) - {unit_id(name, part.unit.path)}:
-                    return None
-        outcomes = {p: self._unit_done(source, old, tree, Applied(), (), old.objects) for p, old in before.items()}
-        for part in parts:
-            outcome = outcomes[part.unit.path] = self._apply(
-                source, spec, before[part.unit.path], tree, part.unit, (), reader, confirmed, frozenset(), trust,
-                whole=False,
+        self, source: Resource, spec: SourceSpec, found: increment.Narrow, reader: SourceReader,
+        trust: Trust | None, said: _Said, checked: Checked,
+    ) -> Checked | None:  # fmt: skip
+        """Apply only what changed since the last pass, and say so; None when everything has to be looked at. What is
+        applied, the status and the record of the look are one transaction where one unit changed, as a rule: else a
+        process that dies in between leaves a record that knows nothing of what was applied, so it is voided before."""
+        status, tree = said.status, found.version
+        outcomes = {old.path: self._unit_done(source, old, tree, Applied(), (), old.objects) for old in status.units}
+        before = {unit.path: unit for unit in status.units}
+        if len(found.units) > 1:
+            void = record(source.uid, replace(checked, settled=False), None)
+            self._cache.cache_blobs(compiler_version(), {**void, **found.fresh})
+        said_of: _Outcome | None = None
+        result = checked
+
+        def finish(path: str, tx: Transaction, outcome: _Outcome | None) -> None:
+            nonlocal said_of, result
+            outcomes_now = outcomes | ({path: outcome} if outcome is not None else {})
+            units, settled = _settled(outcomes_now.values())
+            said_of, result = outcome, replace(checked, settled=settled)
+            tx.cache_blobs(compiler_version(), found.fresh)
+            with tx.acting(_speaker(source.key)):
+                self._finish_in(tx, source, said, units, result, found.ground)
+
+        outcome = None
+        for number, unit in enumerate(found.units, 1):
+            last = functools.partial(finish, unit.path) if number == len(found.units) else None
+            outcome = outcomes[unit.path] = self._apply(
+                source, spec, before[unit.path], tree, unit, (), reader, said.confirmed, frozenset(), trust,
+                whole=False, last=last,
             )  # fmt: skip
             if outcome.status.errors:
                 return None
-        increment.follow(known, tree, parts)
-        return list(outcomes.values())
+        if outcome is None or said_of is not outcome:  # there was nothing to apply, or a transaction that was lost
+            with self._writing(source.key) as tx:
+                finish("", tx, None)
+        return result
 
     def _rests(
         self, checked: Checked | None, source: Resource, status: SourceStatus, head: str, confirmed: Iterable[str],
@@ -233,12 +290,13 @@ class SourceSync:
         return [o for o in outcomes if o.status.path in paths or o.status.objects], compiled
 
     def _apply(
-        self, source: Resource, spec: SourceSpec, old: UnitStatus, tree: Tree, unit: CompiledUnit,
+        self, source: Resource, spec: SourceSpec, old: UnitStatus, tree: Version, unit: CompiledUnit,
         failed: Sequence[UnitFiles], reader: SourceReader, confirmed: dict[str, Resource], elsewhere: frozenset[Key],
-        trust: Trust | None, *, whole: bool = True,
+        trust: Trust | None, *, whole: bool = True, last: Callable[[Transaction, _Outcome], None] | None = None,
     ) -> _Outcome:  # fmt: skip
         """Plan and apply one unit that compiles; a lost race plans again. ``elsewhere`` is what other units declare:
-        what moved there is theirs, not gone. ``whole`` as in plan_unit."""
+        what moved there is theirs, not gone. ``whole`` as in plan_unit. ``last`` ends the transaction, if there is
+        one."""
         name = source_id(source.key)
         for attempt in range(5):
             with self._store.snapshot() as snapshot:
@@ -265,7 +323,7 @@ class SourceSync:
                         statuses=statuses,
                     )  # fmt: skip
                     for digest in {plan.digest, *(g.digest for g in plan.guards)} & confirmed.keys():
-                        _use(tx, confirmed[digest])
+                        confirming.use(tx, confirmed[digest])
                     if applied.total:
                         tx.event(
                             EventType.SYNCED,
@@ -282,17 +340,19 @@ class SourceSync:
                         count = planning.inventory_size(tx, unit_id(name, unit.path), unit.by_key)
                     else:
                         count = old.objects + applied.created
+                    outcome = self._unit_done(source, old, tree, applied, pending, count)
+                    outcome.resting = bool(resting)
+                    if last is not None:
+                        last(tx, outcome)
             except Conflict:
                 if attempt == 4:
                     raise
                 continue
-            outcome = self._unit_done(source, old, tree, applied, pending, count)
-            outcome.resting = bool(resting)
             return outcome
         raise AssertionError("the last attempt returns or raises")
 
     def _unit_done(
-        self, source: Resource, old: UnitStatus, tree: Tree, applied: Applied, pending: Sequence[Guard], count: int
+        self, source: Resource, old: UnitStatus, tree: Version, applied: Applied, pending: Sequence[Guard], count: int
     ) -> _Outcome:
         since = {p.digest: p.since for p in old.pending}
         plans = tuple(
@@ -332,7 +392,7 @@ class SourceSync:
         kept = f"; {_short(old.applied_revision)} stays in force" if old.applied_revision else ""
         message = f"{len(problems)} error(s){kept}: {errors[0]}"
         if old.errors != errors or old.revision != revision:
-            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{source_id(source.key)}", "Engine")) as tx:
+            with self._store.transaction(_speaker(source.key)) as tx:
                 tx.event(
                     EventType.SYNC_FAILED,
                     source,
@@ -353,9 +413,19 @@ class SourceSync:
         )
 
     def _finish(
-        self, key: Key, status: SourceStatus, revision: str, units: tuple[UnitStatus, ...], token: str | None,
-        confirmed: dict[str, Resource], signer: str, rewritten: str,
+        self, source: Resource, said: _Said, units: tuple[UnitStatus, ...], checked: Checked,
+        ground: increment.Ground | None, tree: Tree | None,
     ) -> None:  # fmt: skip
+        with self._writing(source.key) as tx:
+            self._finish_in(tx, source, said, units, checked, ground)
+            if checked.settled and tree is not None:
+                tx.cache_blobs(compiler_version(), listed.record(source.uid, tree))
+
+    def _finish_in(
+        self, tx: Transaction, source: Resource, said: _Said, units: tuple[UnitStatus, ...], checked: Checked,
+        ground: increment.Ground | None,
+    ) -> None:  # fmt: skip
+        """Say how the pass went, and record the look."""
         worst = next((u for u in units if u.reason is SourceReason.INVALID_SPEC), None) or next(
             (u for u in units if u.pending), None
         )
@@ -363,117 +433,51 @@ class SourceSync:
         message = f"{_name(worst.path)}: {worst.message}" if worst is not None else ""
         ready = reason is not SourceReason.INVALID_SPEC
         new: dict[str, object] = {
-            "revision": revision,
+            "revision": checked.head,
             "refused_revision": None,
-            "signer": signer,
+            "signer": said.signer,
             "last_sync_time": self._now(),
             "units": units,
         }
         pending = {p.digest for u in units for p in u.pending}
-        self._write(
-            key, reason, message, ready=ready, token=token, fields=new, unknown=(confirmed, pending),
-            rewritten=rewritten,
+        saying.write(
+            tx, source.key, reason, message, ready=ready, token=said.token, fields=new,
+            unknown=(said.confirmed, pending), rewritten=said.rewritten,
         )  # fmt: skip
+        if checked.settled:
+            tx.cache_blobs(compiler_version(), record(source.uid, checked, ground))
 
     def _fail(self, source: Resource, reason: SourceReason, message: str, token: str | None, head: str) -> None:
         """``head`` is the revision that was found and not taken, "" when none was found."""
-        self._write(source.key, reason, message, ready=False, token=token, fields={"refused_revision": head or None})
+        fields: dict[str, object] = {"refused_revision": head or None}
+        with self._writing(source.key) as tx:
+            saying.write(tx, source.key, reason, message, ready=False, token=token, fields=fields)
 
     def _say(
         self, source: Resource, status: SourceStatus, reason: SourceReason, message: str, *, token: str | None
     ) -> None:
-        self._write(source.key, reason, message, ready=None, token=token, fields={})
+        with self._writing(source.key) as tx:
+            saying.write(tx, source.key, reason, message, ready=None, token=token, fields={})
 
-    def _write(
-        self, key: Key, reason: SourceReason, message: str, *, ready: bool | None, token: str | None,
-        fields: dict[str, object], unknown: tuple[dict[str, Resource], set[str]] | None = None, rewritten: str = "",
-    ) -> None:  # fmt: skip
-        """Write the Source's status; failures and recoveries are events, once each."""
+    @contextmanager
+    def _writing(self, key: Key) -> Iterator[Transaction]:
         try:
-            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{source_id(key)}", "Engine")) as tx:
-                source = tx.get(key)
-                if source is None:
-                    return
-                old = SourceStatus.model_validate(source.status)
-                before = find(old.conditions, "Ready")
-                conditions = set_condition(
-                    old.conditions, "Ready", ready, reason, message, now=tx.now, generation=source.generation
-                )
-                if old.units == fields.get("units", old.units) and old.revision == fields.get("revision"):
-                    fields = (
-                        {k: v for k, v in fields.items() if k != "last_sync_time"}
-                        if before == find(conditions, "Ready")
-                        and old.last_handled_reconcile == (token or old.last_handled_reconcile)
-                        else fields
-                    )
-                update = {
-                    **fields,
-                    "conditions": conditions,
-                    "observed_generation": source.generation,
-                    "last_handled_reconcile": token or old.last_handled_reconcile,
-                }
-                source = tx.put_status(source, old.model_copy(update=update).to_wire())
-                if rewritten:
-                    tx.event(EventType.HISTORY_REWRITTEN, source, reason="ForcePush", message=rewritten,
-                             data={"old": old.revision, "new": fields.get("revision")})  # fmt: skip
-                news = before is None or (before.reason, before.message) != (reason, message)
-                if ready is False and news and reason is not SourceReason.INVALID_SPEC:
-                    tx.event(EventType.SYNC_FAILED, source, reason=reason, message=message)
-                elif ready and before is not None and before.status == "False":
-                    tx.event(EventType.SYNCED, source, reason="Recovered", message=f"was {before.reason}")
-                if unknown is not None:
-                    _mark_unknown(tx, *unknown)
+            with self._store.transaction(_speaker(key)) as tx:
+                yield tx
         except StoreUnavailable as error:
             log.warning("status of %s could not be written: %s", key, error)
             raise
 
 
-def _open_confirmations(snapshot: Snapshot) -> dict[str, Resource]:
-    """Confirmations that were not used yet, by the digest they release."""
-    found = {}
-    for resource in snapshot.objects("Confirmation"):
-        if ConfirmationStatus.model_validate(resource.status).used_at is None and resource.deletion_at is None:
-            found[str(resource.spec["planDigest"])] = resource
-    return found
+def _speaker(source: Key) -> Actor:
+    return Actor(ActorKind.SYSTEM, f"source:{source_id(source)}", "Engine")
 
 
-def _use(tx: Transaction, confirmation: Resource) -> None:
-    """Mark it used: one confirmation, one plan."""
-    current = tx.get(confirmation.key)
-    if current is None:
-        return
-    status = ConfirmationStatus.model_validate(current.status)
-    if status.used_at is not None:
-        raise Conflict(f"{current.key.short} was used meanwhile")
-    conditions = set_condition(
-        status.conditions, "Succeeded", True, ConfirmationReason.USED, "", now=tx.now, generation=current.generation
-    )
-    update = {"conditions": conditions, "used_at": tx.now, "observed_generation": current.generation}
-    current = tx.put_status(current, status.model_copy(update=update).to_wire())
-    tx.event(
-        EventType.GUARD_CONFIRMED,
-        current,
-        reason="Confirmed",
-        message=f"by {status.confirmed_by or current.manager}",
-        data={"planDigest": current.spec["planDigest"]},
-    )
-
-
-def _mark_unknown(tx: Transaction, confirmed: dict[str, Resource], pending: set[str]) -> None:
-    """Tell those who confirmed a plan that is not the one that waits."""
-    for digest, confirmation in confirmed.items():
-        current = tx.get(confirmation.key)
-        if current is None or digest in pending:
-            continue
-        status = ConfirmationStatus.model_validate(current.status)
-        if status.used_at is not None:
-            continue
-        conditions = set_condition(
-            status.conditions, "Succeeded", False, ConfirmationReason.DIGEST_UNKNOWN,
-            "no plan with that digest waits", now=tx.now, generation=current.generation,
-        )  # fmt: skip
-        update = {"conditions": conditions, "observed_generation": current.generation}
-        tx.put_status(current, status.model_copy(update=update).to_wire())
+def _settled(outcomes: Iterable[_Outcome]) -> tuple[tuple[UnitStatus, ...], bool]:
+    """The statuses of units, and whether nothing was left waiting."""
+    outcomes = sorted(outcomes, key=lambda o: o.status.path)
+    units = tuple(o.status for o in outcomes)
+    return units, not any(u.pending for u in units) and not any(o.resting or o.applied.waiting for o in outcomes)
 
 
 def _known(old: UnitStatus, guard: Guard) -> bool:

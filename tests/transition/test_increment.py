@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from controllers.sources import git
+from controllers.sources import git, git_tree
+from controllers.sources.sync import SourceSync
 from controllers.sources.tree import Entry
 from controllers.wiring import DEFAULT_SOURCE
 from schemas.base import Key
@@ -154,6 +155,77 @@ def test_a_changed_prompt_file_reaches_its_agent(world: World) -> None:
     assert world.get("Agent", "worker").spec["systemPrompt"] == "be brief"
 
 
+def test_an_engine_that_starts_again_goes_on_from_there(
+    world: World, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.commit(base())
+    look(world)
+    world.commit({"m/3.yaml": mission("m3", priority="High")})
+    look(world)
+    sizes = planned_of(world, monkeypatch)
+    world.restart()
+    read.clear()
+    world.commit({"m/4.yaml": mission("m4", priority="High")})
+    look(world)
+    assert (read, sizes) == (["m/4.yaml"], [1])
+    world.restart()
+    world.commit(delete=("m/5.yaml",))
+    look(world)
+    assert max(sizes) > 25
+
+
+def test_an_engine_that_was_killed_while_it_applied_looks_at_everything(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = "apiVersion: remit.dev/v1alpha1\nkind: Tenant\nmetadata: {name: team}\nspec: {}\n"
+    world.commit({**base(), "team/tenant.yaml": tenant, "team/m.yaml": mission("t0", agent=None)})
+    look(world)
+    plain, calls = SourceSync._apply, []
+
+    def killed(self: SourceSync, *given: Any, **options: Any) -> Any:
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(given)
+        return plain(self, *given, **options)
+
+    monkeypatch.setattr(SourceSync, "_apply", killed)
+    world.commit({"m/new.yaml": mission("fresh"), "team/new.yaml": mission("other", agent=None)})
+    with pytest.raises(KeyboardInterrupt):
+        world.sync_now(DEFAULT_SOURCE)
+    monkeypatch.undo()
+    assert world.find("Mission", "fresh") is not None
+    world.restart()
+    world.commit(delete=("m/new.yaml", "team/new.yaml"))
+    look(world)
+    assert world.find("Mission", "fresh") is None
+
+
+def test_a_pass_that_follows_a_commit_is_one_transaction(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.commit(base())
+    look(world)
+    made: list[object] = []
+    plain = type(world.store).transaction
+
+    def counted(self: Any, *given: Any, **options: Any) -> Any:
+        made.append(given)
+        return plain(self, *given, **options)
+
+    monkeypatch.setattr(type(world.store), "transaction", counted)
+    monkeypatch.setattr(type(world.store), "cache_blobs", counted)
+    world.commit({"m/3.yaml": mission("m3", priority="High"), "new/n.yaml": mission("fresh")})
+    world.sync_now(DEFAULT_SOURCE)
+    assert len(made) == 1
+
+
+def test_a_name_that_somebody_took_away_is_looked_at_with_everything(world: World) -> None:
+    world.commit(base())
+    look(world)
+    world.remove("Mission", "m9")
+    world.commit({"again.yaml": mission("m9")})
+    look(world)
+    assert world.source.units[0].reason is SourceReason.INVALID_SPEC
+
+
 def test_drift_elsewhere_waits_for_the_next_full_look(world: World) -> None:
     world.commit(base())
     look(world)
@@ -209,3 +281,48 @@ def test_whatever_is_committed_a_full_look_finds_nothing_left(world: World, seed
         assert world.source.units[0].errors == errors
     with world.store.snapshot() as snapshot:
         assert not snapshot.events(types=[EventType.DRIFT_CORRECTED])
+
+
+def test_a_file_that_changed_in_nothing_that_counts_is_one_file_the_next_time_too(
+    world: World, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.commit({**base(), "README.md": "1"})
+    look(world)
+    sizes = planned_of(world, monkeypatch)
+    world.commit({"m/3.yaml": mission("m3") + "# a note\n"})
+    look(world)
+    world.commit({"m/3.yaml": mission("m3") + "# another note\n"})
+    look(world)
+    world.commit({"README.md": "2"})
+    look(world)
+    world.commit({"m/3.yaml": mission("m3", priority="High")})
+    look(world)
+    assert sizes == [1, 1, 1]
+    assert world.source.revision is not None
+    assert world.source.revision.endswith(world.repo.head)
+
+
+def test_a_full_look_after_a_restart_lists_nothing_that_an_earlier_one_listed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.commit(base())
+    look(world)
+    listings: list[str] = []
+    plain = git_tree.TreeLister.listing
+
+    def counted(self: git_tree.TreeLister, root: str) -> git_tree.Listing:
+        listings.append(root)
+        return plain(self, root)
+
+    monkeypatch.setattr(git_tree.TreeLister, "listing", counted)
+    world.remove("Mission", "m9")
+    world.restart()
+    world.clock.tick(601)
+    look(world)
+    assert listings == []
+    assert world.find("Mission", "m9") is not None
+    world.restart()
+    world.commit(delete=("m/5.yaml",))
+    look(world)
+    assert len(listings) == 1
+    assert world.find("Mission", "m5") is None
