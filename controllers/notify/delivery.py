@@ -76,7 +76,8 @@ class Deliveries:
             if isinstance(error, Terminal):
                 raise Terminal(text) from None
             raise Retry(text, after=self._pause(effect, spec, found, error.after)) from None
-        return functools.partial(_end, effect, DeliveryState.SENT, "", external)
+        carried = frozenset(notice.name for notice in found)
+        return functools.partial(_end, effect, DeliveryState.SENT, "", external, carried=carried)
 
     def _pause(self, effect: Effect, spec: ChannelSpec, found: Sequence[Resource], after: float | None) -> float:
         """Seconds before the next try, which does not fall into quiet hours."""
@@ -109,7 +110,7 @@ def _is_critical(found: Sequence[Resource]) -> bool:
 
 def _hold(effect: Effect, channel: Resource, ends: datetime, tx: Transaction) -> None:
     """Quiet hours began before it could go out: it follows at their end, with what else they keep back."""
-    key = telling.quiet_key(channel, ends)
+    key = telling.unsent(tx, telling.quiet_key(channel, ends))
     for notice in waiting(tx, effect):
         status = NotificationStatus.model_validate(notice.status)
         update = {"key": key, "state": DeliveryState.HELD, "due": ends}
@@ -155,10 +156,16 @@ def compose(key: str, channel: Resource, found: Sequence[Resource]) -> Outgoing:
     return Outgoing(key, title, "\n".join(lines), severity, channel.namespace, channel.name, specs[-1].at, wires)
 
 
-def _end(effect: Effect, state: DeliveryState, error: str, external: str, tx: Transaction) -> None:
-    """Write down how the way through the channel ended, for each notification, and count it on the channel."""
+def _end(
+    effect: Effect, state: DeliveryState, error: str, external: str, tx: Transaction,
+    *, carried: frozenset[str] | None = None,
+) -> None:  # fmt: skip
+    """Write down how the way through the channel ended, for each notification (of those that were ``carried``), and
+    count it on the channel."""
     ended = 0
     for notice in waiting(tx, effect):
+        if carried is not None and notice.name not in carried:
+            continue
         status = NotificationStatus.model_validate(notice.status)
         changed: list[Delivery] = []
         for delivery in status.deliveries:

@@ -4,6 +4,7 @@ answer of bounded size."""
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ import httpx2
 
 from controllers.notify.addresses import AddressRefused, Resolve, checked, system_resolve
 from schemas.errors import Retry, Terminal
+
+for _name in ("httpx2", "httpcore2"):  # they log the address of each request, and some addresses hold a token
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 STEP_S = 10.0
 WHOLE_S = 30.0

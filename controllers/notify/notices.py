@@ -9,10 +9,12 @@ costs a look at the store's version.
 
 from __future__ import annotations
 
-from controllers.notify.telling import Place, Telling, channels_of
+import logging
+
+from controllers.notify.telling import Pace, Place, Telling, channels_of
 from controllers.runs.redaction_level import level_of
 from decisions import notices
-from decisions.notices import About, Happened
+from decisions.notices import About, Happened, Told
 from schemas.base import Key, ObjectRef
 from schemas.channel import ChannelSpec, ChannelType
 from schemas.channel import Notification as Kind
@@ -21,6 +23,8 @@ from schemas.event import EventType
 from schemas.redaction import Redactor
 from schemas.resource import Actor, ActorKind, Resource
 from store.contract import Event, Snapshot, Store, Transaction
+
+log = logging.getLogger(__name__)
 
 ACTOR = Actor(ActorKind.SYSTEM, "controller:notices", "Engine")
 BATCH = 1_000
@@ -53,6 +57,7 @@ class Notices:
         self._noted = 0
         self._began = 0  # up to here the log was perhaps read before, with what was declared then
         self._version = -1
+        self._pace = Pace()
 
     def read(self) -> int:
         """Tell of what happened since; how many notifications were made. Raises StoreError: the next call goes on
@@ -86,7 +91,7 @@ class Notices:
         for start in range(0, len(candidates), TOLD_AT_ONCE):
             part = candidates[start : start + TOLD_AT_ONCE]
             with self._store.transaction(ACTOR) as tx:
-                telling = Telling(tx)
+                telling = Telling(tx, self._pace)
                 made += sum(
                     _tell(tx, telling, kind, happened, again=happened.seq <= self._began) for kind, happened in part
                 )
@@ -136,18 +141,31 @@ def _happened(event: Event) -> Happened:
 
 def _tell(tx: Transaction, telling: Telling, kind: Kind, happened: Happened, *, again: bool) -> int:
     """Tell of one; 1 if it became a notification."""
+    try:
+        found = _told(tx, kind, happened, again=again)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        # One row that cannot be told of must not keep people from hearing of all that come after it.
+        log.exception("row %d of the log cannot be told of", happened.seq)
+        return 0
+    if found is None:
+        return 0
+    told, place = found
+    name = f"{happened.seq:012d}-{kind.lower()}"
+    return int(telling.tell(name, happened.namespace, told, place) is not None)
+
+
+def _told(tx: Transaction, kind: Kind, happened: Happened, *, again: bool) -> tuple[Told, Place] | None:
     subject = tx.get_by_uid(happened.subject_uid) if happened.subject_uid else tx.get(happened.subject)
     about, mission = _about(tx, happened, subject)
     redactor = Redactor((), level_of(tx, _agent(tx, mission)))
     told = notices.compose(kind, happened, about, redactor.text)
     if told is None:
-        return 0
+        return None
     place = Place(
         happened.subject, happened.subject_uid, about.labels, happened.at, happened.seq, happened.seq, about.channels,
         only=kind is Kind.MESSAGE, again=again,
     )  # fmt: skip
-    name = f"{happened.seq:012d}-{kind.lower()}"
-    return int(telling.tell(name, happened.namespace, told, place) is not None)
+    return told, place
 
 
 def _about(tx: Transaction, happened: Happened, subject: Resource | None) -> tuple[About, Resource | None]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from decisions import notices
 from decisions.notices import Told
@@ -30,14 +30,14 @@ from schemas.notification import (
     NotificationStatus,
 )
 from schemas.resource import Declared, Resource
-from store.contract import Snapshot, Transaction
+from store.contract import EffectState, Snapshot, Transaction
 
 NOTIFY = "Notify"
 """Type of the effect that carries one message through one channel."""
 MANAGER = "controller/notices"
 MOST_AT_ONCE = 20
-"""So many notifications of one reading go through a channel one by one; the rest follows as one message."""
-_STORM = timedelta(seconds=2)
+"""So many notifications of one minute go through a channel one by one; the rest follows at its end as one message."""
+_MINUTE_S = 60
 _OPEN = (DeliveryState.WAITING, DeliveryState.HELD)
 
 
@@ -59,13 +59,31 @@ class Place:
     again: bool = False
 
 
+@dataclass(slots=True)
+class Pace:
+    """How many notifications went one by one through each channel in a minute. Lost with the process: it only keeps a
+    storm from being a storm of messages."""
+
+    minute: int = 0
+    carried: Counter[str] = field(default_factory=Counter)
+
+    def passes(self, channel_uid: str, minute: int) -> bool:
+        """Count one more; whether it may go by itself."""
+        if minute != self.minute:
+            self.minute = minute
+            self.carried.clear()
+        self.carried[channel_uid] += 1
+        return self.carried[channel_uid] <= MOST_AT_ONCE
+
+
 class Telling:
     """What one transaction tells. Call ``finish`` at its end."""
 
-    def __init__(self, tx: Transaction) -> None:
+    def __init__(self, tx: Transaction, pace: Pace | None = None) -> None:
+        """``pace`` is what went before, where there is more than one transaction."""
         self._tx = tx
+        self._pace = pace if pace is not None else Pace()
         self._channels: dict[str, list[tuple[Resource, ChannelSpec]]] = {}
-        self._carried: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()
         self._shown: Counter[str] = Counter()
         self._keys: dict[str, Key] = {}
@@ -140,15 +158,24 @@ class Telling:
             )
         self._waiting[channel.uid] += 1
         state, due = DeliveryState.WAITING, None
-        quiet = None if told.severity is Severity.CRITICAL else quiet_until(spec.quiet_hours, self._tx.now)
-        if quiet is not None:
-            state, due, key = DeliveryState.HELD, quiet, quiet_key(channel, quiet)
-        elif told.severity is not Severity.CRITICAL:
-            self._carried[channel.uid] += 1
-            if self._carried[channel.uid] > MOST_AT_ONCE:
-                state, due = DeliveryState.HELD, self._tx.now + _STORM
-                key = f"notify/{channel.uid}/storm/{int(self._tx.now.timestamp() * 1_000_000)}"
+        if told.severity is not Severity.CRITICAL:
+            minute = int(self._tx.now.timestamp()) // _MINUTE_S
+            quiet = quiet_until(spec.quiet_hours, self._tx.now)
+            if quiet is not None:
+                state, due, key = DeliveryState.HELD, quiet, quiet_key(channel, quiet)
+            elif not self._pace.passes(channel.uid, minute):
+                state, key = DeliveryState.HELD, f"notify/{channel.uid}/storm/{minute}"
+                due = datetime.fromtimestamp((minute + 1) * _MINUTE_S, UTC)
+            key = unsent(self._tx, key)
         return Delivery(channel=channel.name, channel_uid=channel.uid, key=key, state=state, due=due)
+
+
+def unsent(tx: Transaction, key: str) -> str:
+    """The key, or another one where a message with it may have gone out: no message changes after its first try."""
+    known = tx.effect(key)
+    if known is None or (known.state is EffectState.PENDING and known.tries == 0):
+        return key
+    return f"{key}/{int(tx.now.timestamp() * 1_000_000)}"
 
 
 def quiet_key(channel: Resource, ends: datetime) -> str:

@@ -202,7 +202,10 @@ def test_mail_goes_over_tls_or_not_at_all(tmp_path: Path) -> None:
         MailSender(unsafe, lambda: PASSWORD, private=True).send(message())
 
 
-def test_telegram_gets_plain_text_and_says_when_to_come_again(tmp_path: Path, posts: Posts) -> None:
+def test_telegram_gets_plain_text_and_says_when_to_come_again(
+    tmp_path: Path, posts: Posts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     spec = ChannelSpec.model_validate(
         {"type": "Telegram", "telegram": {"chatId": -100123, "threadId": 7, "token": {"env": "BOT"}}}
     )
@@ -222,6 +225,7 @@ def test_telegram_gets_plain_text_and_says_when_to_come_again(tmp_path: Path, po
     with pytest.raises(Terminal, match="chat not found") as refused:
         send(spec, "default", message())
     assert TOKEN not in str(refused.value)
+    assert TOKEN not in caplog.text, "the token stands in the address, which no library may log"
 
 
 def test_slack_gets_text_without_markup(tmp_path: Path, posts: Posts) -> None:
