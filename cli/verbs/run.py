@@ -155,6 +155,7 @@ def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpSe
     from api.read.app import create_read_app
     from api.read.engine import EngineFacts
     from api.server import HttpServer
+    from cli.feeds import StoreFeeds
     from cli.site import site_of
     from cli.version import __version__
     from controllers.runs.costs import gather
@@ -163,6 +164,7 @@ def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpSe
     facts = EngineFacts(
         health=engine.manager.health,
         used=lambda snapshot, namespace, since: gather(snapshot, namespace=namespace, since=since),
+        feeds=StoreFeeds(),
         project=project.root.name,
         profile=config.profile.value,
     )
