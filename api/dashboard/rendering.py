@@ -7,7 +7,7 @@ import hashlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from api.dashboard import charts, text
 from api.dashboard.facts import shapes
@@ -82,6 +82,16 @@ def _filter_ago(context: jinja2.runtime.Context, at: datetime) -> str:
     return text.ago(at, context["now"])
 
 
+def highlighted(value: str, ranges: Sequence[tuple[int, int]]) -> Markup:
+    """A text with what was searched for marked."""
+    parts, at = [], 0
+    for begin, end in ranges:
+        parts += [escape(text.line(value[at:begin])), Markup("<mark>"), escape(text.line(value[begin:end]))]
+        parts.append(Markup("</mark>"))
+        at = end
+    return Markup("").join([*parts, escape(text.line(value[at:]))])
+
+
 class Templates:
     """The templates of the package."""
 
@@ -107,6 +117,7 @@ class Templates:
         }
         self._environment.globals |= {
             "asset": asset_url,
+            "highlighted": highlighted,
             "meter": lambda bar: charts.meter(bar.share, bar.label, warn=bar.warn),
             "spark": charts.spark,
         }

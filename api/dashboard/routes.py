@@ -13,9 +13,11 @@ from fastapi import FastAPI, Request, Response
 
 from api.dashboard import links
 from api.dashboard.facts.frame import Frame, frame
+from api.dashboard.facts.log import FOUND
 from api.dashboard.facts.view import Site, View
 from api.dashboard.pages import NAV, OTHERS, PAGES, PLAIN_GLOBAL, PLAIN_LIST, PLAIN_OBJECT, Page
 from api.dashboard.rendering import ASSETS, HEADERS, STATIC, Rendered, Renderings, Templates, asset
+from api.read.hits import hits
 from schemas import registry
 from schemas.errors import NotFound, RemitError, UnknownName
 from store.contract import Store
@@ -81,7 +83,8 @@ class Pages:
         with self._store.snapshot() as snapshot:
             last = snapshot.events(limit=1, newest_first=True)
             moment = (snapshot.latest_version(), last[0].seq if last else 0, int(now.timestamp()) // _BUCKET_S)
-            view = View(snapshot, now, self._site, path, query, place)
+            find = lambda words: hits(self._store, words, FOUND)  # noqa: E731
+            view = View(snapshot, now, self._site, path, query, place, find)
             key = (page.path, path, tuple(sorted(query.items())), *moment)
             return self._renderings.get(key, lambda: self._made(page, view))
 

@@ -44,6 +44,9 @@ def test_a_server_wants_a_token_follows_the_engine_and_ends_with_it(project: Pro
     with pytest.raises(urllib.error.HTTPError, match="401"):
         ask(project, "/api/v1/summary", token="none")
     until(lambda: '"Inbox":1' in ask(project, "/api/v1/summary"), "the mission in the summary")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        ask(project, "/missions", token="none")
+    until(lambda: 'href="/missions/default/one"' in ask(project, "/missions"), "the mission on the board")
     until(lambda: '"ready":true' in ask(project, "/readyz"), "every component to work")
     assert 'remit_component_ready{component="read-server"} 1.0' in ask(project, "/metrics")
     until(lambda: '"name":"one"' in ask(project, "/api/v1/search?q=kind:mission+one"), "the index of search")

@@ -121,6 +121,8 @@ def seed(store: Store, clock: SettableClock, *, hostile: str = "") -> Seed:
         _declared(made, tx, hostile)
     _work(made, cast(Transaction, Steps(store)), hostile, end)
     clock.moment = end
+    while store.index_search(200):
+        pass
     return made
 
 
@@ -628,8 +630,12 @@ def _talk(made: Seed, tx: Transaction, mission: Resource, agent: str, hostile: s
         ("Outbound", f"agent:default/{agent}", "Two of three are done.", "Delivered", False),
         ("Outbound", f"agent:default/{agent}", "I go on with the last one.", "Blocked", True),
     )
+    spec = {"of": "Mission", "subjectRef": {"name": mission.name}}
+    reader = {"subject": "user:alice", "read": 1}
+    status = {"messages": 3, "lastMessageAt": made.at(2), "lastAuthor": f"agent:default/{agent}", "readers": [reader]}
+    thread = made.put(tx, "Thread", f"{mission.name}-thread", spec, status, owner=mission)
     for number, (direction, author, text, state, alone) in enumerate(said):
-        made.put(
+        message = made.put(
             tx,
             "Message",
             f"{session.name}-{number}",
@@ -638,9 +644,12 @@ def _talk(made: Seed, tx: Transaction, mission: Resource, agent: str, hostile: s
                 "author": author,
                 "text": hostile or text,
                 "sessionRef": {"name": session.name},
+                "threadRef": {"name": thread.name},
                 "autonomous": alone,
                 "idempotencyKey": f"{session.name}-{number}",
             },
             {"state": state},
-            owner=session,
+            owner=mission,
         )
+        related = [session.uid, mission.uid, thread.uid]
+        tx.event(EventType.MESSAGE_POSTED, message, reason=state, message=author, data={"related": related})

@@ -40,6 +40,7 @@ MORE = [
     "/approvals?tab=decided",
     "/events?kind=Mission",
     "/search?q=kind:mission+billing",
+    "/search?q=alert",
     "/missions?view=timeline&fold=0",
 ]
 OBJECTS = [
@@ -63,6 +64,7 @@ OBJECTS = [
     "/alerts/default/streak",
     "/tenants/default",
     "/toolcalls/default/apply-dns-1-call-0",
+    "/threads/default/backfill-costs-thread",
     "/messages/default/backfill-costs-talk-0",
 ]
 
@@ -279,6 +281,19 @@ def test_the_tree_goes_from_goals_to_tool_calls(answers: dict[str, httpx2.Respon
     levels = re.findall(r'aria-level="(\d)"', answers["/goals"].text)
     assert set(levels) == {"1", "2", "3", "4"}
     assert levels[0] == "1"
+
+
+def test_search_marks_what_was_found_in_titles_and_in_the_log(answers: dict[str, httpx2.Response]) -> None:
+    html = answers["/search?q=kind:mission+billing"].text
+    assert "Migrate <mark>billing</mark> webhooks" in html
+    assert 'href="/missions/default/migrate-billing"' in html
+
+
+def test_a_transcript_tells_who_said_what_and_what_a_limit_stopped(pages: dict[str, Page]) -> None:
+    for path in ("/chat/default/backfill-costs-talk", "/threads/default/backfill-costs-thread"):
+        text = " ".join(pages[path].text.split())
+        assert "alice How far are you?" in text
+        assert text.index("scout (agent)") < text.index("by itself") < text.index("I go on with the last one."), path
 
 
 def test_charts_have_the_same_as_a_table(answers: dict[str, httpx2.Response]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from api.dashboard import links, marks
 from api.dashboard.facts import fleet, objects
@@ -13,7 +14,6 @@ from api.dashboard.facts.view import PAGE, View
 from api.dashboard.text import moment, sentence, who, words
 from schemas import registry
 from schemas.event import EventType
-from schemas.identity import is_name
 from store.contract import Event
 
 _TYPES = tuple(t.value for t in EventType)
@@ -146,55 +146,43 @@ def settings(view: View) -> Listing:
     )
 
 
-_FIRST = ("Mission", "Agent", "Goal", "Project", "Schedule", "Policy", "Budget", "Channel", "ToolServer", "Todo",
-          "Executor", "Run", "ApprovalRequest", "Source", "Tenant", "Hold")  # fmt: skip
+FOUND = 50
+"""Hits that are asked for."""
 
 
 def search(view: View) -> Listing:
-    """Objects by exact name, and by words of their name or title among the first of each kind."""
+    """Objects and rows of the log by words; ``kind: agent: state: ns:`` narrow it."""
     text = view.query.get("q", "")[:200].strip()
     choices = (Choice("q", "Find", text),)
+    lead = "Words of names, titles, texts and the log. kind: agent: state: ns: narrow it (kind:mission state:blocked)."
     if not text:
-        return Listing("Search", (), lead="Names and titles. kind:mission, ns:default narrow it.", choices=choices)
-    wanted, kinds, namespace = _parsed(text)
-    rows: list[Row] = []
-    for kind in kinds or _FIRST:
-        found = view.snapshot.objects(kind, namespace=namespace or view.namespace, limit=_LOOKED // 4)
-        for item in found:
-            title = str(item.spec.get("title") or item.spec.get("objective") or item.spec.get("displayName") or "")
-            where = f"{item.name} {title}".lower()
-            if all(word in where for word in wanted):
-                mark = marks.state(kind, item.state) if item.state else marks.ready(item.status)
-                exact = 0 if [item.name] == wanted else 1
-                rows.append(Row(f"{exact}-{item.uid}", cells(Cell(words(kind)), Cell(item.name, links.of(item.key)),
-                                                             Cell(title or "-"), Cell(mark=mark))))  # fmt: skip
-    rows.sort(key=lambda r: r.id[0])
-    note = "Only the first 100 are shown: add a word." if len(rows) > PAGE else ""
-    empty = Empty(f"Nothing is called like that: {text}")
-    table = Table("found", columns("Kind", "Name*", "Title", "State"), tuple(rows[:PAGE]), empty, note=note)
+        return Listing("Search", (), lead=lead, choices=choices)
+    rows = []
+    for index, hit in enumerate(view.find(text)):
+        title, piece = hit["title"], hit["snippet"]
+        seq = hit["seq"]
+        href = f"/events?before={seq + 1}#e-{seq}" if seq else links.page(hit["kind"], hit["namespace"], hit["name"])
+        state = Cell(mark=marks.state(hit["kind"], hit["state"])) if hit["state"] else Cell("-")
+        rows.append(
+            Row(
+                f"hit-{hit['uid']}-{seq or index}",
+                cells(
+                    Cell("event" if seq else words(hit["kind"])),
+                    Cell(title["text"] or hit["name"], href, ranges=_ranges(title), note=hit["name"]),
+                    Cell(piece["text"], ranges=_ranges(piece)),
+                    state,
+                    Cell(at=moment(hit["at"])),
+                ),
+            )
+        )
+    note = f"The best {FOUND}: add a word for others." if len(rows) == FOUND else ""
+    empty = Empty(f"Nothing was found for: {text}", command=view.commands.verb("get", "missions"))
+    table = Table("found", columns("Kind", "Name*", "Text~", "State", "When~"), tuple(rows), empty, note=note)
     return Listing("Search", (table,), choices=choices)
 
 
-def _parsed(text: str) -> tuple[list[str], list[str], str]:
-    from schemas.errors import UnknownName
-
-    wanted: list[str] = []
-    kinds: list[str] = []
-    namespace = ""
-    for word in text.lower().split()[:12]:
-        field, colon, value = word.partition(":")
-        if colon and field == "kind":
-            try:
-                name = registry.find_name(value)
-            except UnknownName:
-                continue
-            if not name.info.own_table:
-                kinds.append(name.kind)
-        elif colon and field == "ns" and is_name(value):
-            namespace = value
-        else:
-            wanted.append(word)
-    return wanted, kinds, namespace
+def _ranges(piece: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(a), int(b)) for a, b in piece["ranges"])
 
 
 def others(view: View) -> Listing:

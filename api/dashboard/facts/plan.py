@@ -23,7 +23,7 @@ from api.dashboard.facts.shapes import (
 )
 from api.dashboard.facts.view import PAGE, View
 from api.dashboard.marks import Mark, Tone
-from api.dashboard.text import moment, number, who, words
+from api.dashboard.text import LONGEST, block, moment, number, who, words
 from schemas.event import EventType
 from schemas.resource import Resource
 
@@ -165,7 +165,11 @@ def channels(view: View) -> Listing:
 
 def chats(view: View) -> Listing:
     """Conversations, the latest first."""
-    return Listing("Chat", (_sessions(view, title=""),), lead="What agents and people said to each other, to be read.")
+    return Listing(
+        "Chat",
+        (_threads(view), _sessions(view, title="Sessions of agents")),
+        lead="What agents and people said to each other, to be read.",
+    )
 
 
 def _sessions(view: View, title: str = "Conversations") -> Table:
@@ -220,27 +224,102 @@ def session_detail(view: View, session: Resource, base: Detail) -> Detail:
     return objects.widened(base, facts=facts, main=[transcript(view, session)], title=title, acts=answer)
 
 
-def transcript(view: View, session: Resource) -> Table:
-    """Its messages, oldest first; only the latest of a long conversation."""
-    found = view.snapshot.objects("Message", namespace=session.namespace, owner_uid=session.uid, limit=5 * MESSAGES)
-    found.sort(key=lambda m: (m.created_at, m.name))
-    shown = found[-MESSAGES:]
+_SAID = (EventType.MESSAGE_POSTED, EventType.MESSAGE_ENDED)
+
+
+def transcript(view: View, place: Resource) -> Table:
+    """The messages of a session or a thread, oldest first; only the latest of a long conversation."""
+    events = view.snapshot.events(subject_uid=place.uid, types=_SAID, limit=2 * MESSAGES, newest_first=True)
+    found = list(view.snapshot.get_many(dict.fromkeys(e.subject for e in events)).values())
+    found.sort(key=lambda m: (m.created_at, int(m.spec.get("sequence") or 0), m.name))
+    shown = [m for m in found if m.kind == "Message"][-MESSAGES:]
+    rows = []
+    for message in shown:
+        text = str(message.spec.get("text", ""))
+        rows.append(
+            Row(
+                f"msg-{message.uid}",
+                cells(
+                    Cell(at=message.created_at),
+                    Cell(
+                        who(str(message.spec.get("author", ""))),
+                        note="by itself" if message.spec.get("autonomous") else "",
+                    ),
+                    Cell(text, href=links.of(message.key) if len(text) > LONGEST else ""),
+                    Cell(
+                        mark=marks.state("Message", message.state or "Pending"),
+                        note=str(message.status.get("lastError") or ""),
+                    ),
+                ),
+                attention=message.state in ("Blocked", "Failed"),
+            )
+        )
+    note = f"The latest {len(shown)} messages." if len(events) == 2 * MESSAGES else ""
+    names = columns("When", "Who", "Said*", "State~")
+    return Table("transcript", names, tuple(rows), Empty("Nobody said anything yet."), title="Transcript", note=note)
+
+
+@objects.more("Message")
+def message_detail(view: View, message: Resource, base: Detail) -> Detail:
+    """All of a message, where a transcript shows its beginning."""
+    spec = message.spec
+    body, hidden = block(str(spec.get("text", "")))
+    facts = [
+        Fact("Who", Cell(who(str(spec.get("author", ""))))),
+        *objects.ref_fact("Mission", "Mission", spec.get("missionRef"), message.namespace),
+        *objects.ref_fact("Session", "Session", spec.get("sessionRef"), message.namespace),
+        *objects.ref_fact("Thread", "Thread", spec.get("threadRef"), message.namespace),
+    ]
+    return objects.widened(base, facts=facts, main=[Text("said", "Said", body, hidden)])
+
+
+def _threads(view: View) -> Table:
+    found, more = view.objects("Thread")
+    found.sort(key=lambda t: str(t.status.get("lastMessageAt") or ""), reverse=True)
+    rows = []
+    for thread in found:
+        kind = str(thread.spec.get("of", "Mission"))
+        subject = links.ref(kind, thread.spec.get("subjectRef"), thread.namespace)
+        last = moment(thread.status.get("lastMessageAt"))
+        rows.append(
+            Row(
+                f"row-{thread.uid}",
+                cells(
+                    Cell(subject.name if subject else thread.name, links.of(thread.key), note=words(kind)),
+                    Cell(number(thread.status.get("messages", 0))),
+                    Cell(at=last) if last else Cell("never"),
+                    Cell(who(str(thread.status.get("lastAuthor") or "-"))),
+                ),
+            )
+        )
+    names = columns("About*", "Messages#", "Last", "By~")
+    return Table("threads", names, tuple(rows), Empty("No thread was begun."), title="Threads", more=more)
+
+
+@objects.more("Thread")
+def thread_detail(view: View, thread: Resource, base: Detail) -> Detail:
+    """What was said about a mission or in a project, and who has read how far."""
+    kind = str(thread.spec.get("of", "Mission"))
+    subject = links.ref(kind, thread.spec.get("subjectRef"), thread.namespace)
+    count = int(thread.status.get("messages", 0))
     rows = tuple(
         Row(
-            f"msg-{m.uid}",
+            f"reader-{i}",
             cells(
-                Cell(at=m.created_at),
-                Cell(who(str(m.spec.get("author", ""))), note="by itself" if m.spec.get("autonomous") else ""),
-                Cell(str(m.spec.get("text", ""))),
-                Cell(mark=marks.state("Message", m.state or "Pending"), note=str(m.status.get("lastError") or "")),
+                Cell(who(str(r.get("subject", "")))),
+                Cell(f"{r.get('read', 0)} of {count}"),
+                Cell(number(r.get("mentions", 0))),
             ),
-            attention=m.state in ("Blocked", "Failed"),
         )
-        for m in shown
+        for i, r in enumerate(thread.status.get("readers") or ())
     )
-    note = f"The latest {MESSAGES} of {len(found)}." if len(found) > len(shown) else ""
-    names = columns("When", "Who", "Said*", "State~")
-    return Table("transcript", names, rows, Empty("Nobody said anything yet."), title="Transcript", note=note)
+    facts = [Fact(kind, Cell(subject.name, links.of(subject)))] if subject else []
+    main: list[Table | Text | Chart] = [transcript(view, thread)]
+    if rows:
+        main.append(Table("readers", columns("Reader*", "Read", "Named since#"), rows, Empty(""), title="Readers"))
+    say = view.commands.verb("say", key=subject, end="'...'") if subject else ""
+    title = f"{words(kind)} {subject.name}" if subject else thread.name
+    return objects.widened(base, facts=facts, main=main, title=title, acts=acts("Say something", Act(say)))
 
 
 @objects.more("Channel")

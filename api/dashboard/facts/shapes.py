@@ -23,7 +23,8 @@ class Bar:
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One cell. Of ``mark``, ``text`` and ``at`` those that are there are shown, in this order. ``note`` is a second,
-    quieter line. ``spark`` is one figure for each of the last 24 hours."""
+    quieter line. ``spark`` is one figure for each of the last 24 hours; a ``command`` stands alone, to be copied.
+    ``ranges`` of ``text`` are what was searched for."""
 
     text: str = ""
     href: str = ""
@@ -34,6 +35,7 @@ class Cell:
     bar: Bar | None = None
     spark: tuple[float, ...] = ()
     command: str = ""
+    ranges: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

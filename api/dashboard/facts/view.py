@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from api.dashboard.commands import Commands
 from schemas.base import Key
@@ -87,7 +87,8 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One request. ``query`` and ``place`` (parts of the path) are what was typed: never trusted."""
+    """One request. ``query`` and ``place`` (parts of the path) are what was typed: never trusted.
+    ``find`` searches (``api.read.hits``)."""
 
     snapshot: Snapshot
     now: datetime
@@ -95,6 +96,7 @@ class View:
     path: str = "/"
     query: Mapping[str, str] = field(default_factory=dict)
     place: Mapping[str, str] = field(default_factory=dict)
+    find: Callable[[str], list[dict[str, Any]]] = lambda _: []
 
     @property
     def commands(self) -> Commands:
