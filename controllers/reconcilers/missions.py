@@ -193,7 +193,7 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
             )
         )
         end_companions(tx, entry.key, Amounts())
-    for kind in ("Run", "ApprovalRequest", "Message", "Session", "Alert"):
+    for kind in ("Run", "ApprovalRequest", "Message", "Thread", "Session", "Alert"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
             for call in tx.objects("ToolCall", namespace=mission.namespace, owner_uid=record.uid):
                 tx.remove(call)
