@@ -7,6 +7,7 @@ Opt-in, by `make test-agents`: the name keeps it out of `make test`, so that not
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import pytest
 import pytest_asyncio
 
@@ -23,12 +25,14 @@ from tests.agents import model_server, programs
 from tests.agents.programs import Coder
 from tests.fakes import stores
 from tests.fakes.agent_port import TOKENS, AgentPort, serving
+from tests.fakes.ports import free_port
 from tests.fakes.runs import RunBench, UuidIds
 from tests.fakes.shell import configure
 from tests.fakes.world import World, agent, executor, mission
 
 pytestmark = pytest.mark.asyncio
 
+CLAW_TOKEN = "a-token-of-the-gateway"
 REMIT = Path(sys.executable).parent / "remit"
 RULES = """\
 apiVersion: remit.dev/v1alpha1
@@ -152,5 +156,66 @@ async def test_an_agent_is_held_to_the_gate(desk: Desk, missing: dict[str, str],
     assert ran is (word != "denied"), f"{model.results}\n{said[-4000:]}"
     if word == "denied":
         assert any("House." in result for result in model.results), f"{model.results}\n{said[-4000:]}"
+    if word == "asked":
+        assert calls[0].status.get("approvalRequest")
+
+
+@contextlib.asynccontextmanager
+async def gateway(desk: Desk, coder: Coder, model: model_server.Model) -> AsyncIterator[None]:
+    """The gateway of OpenClaw in a run's environment, once it is ready."""
+    port = free_port()
+    settings = {"mode": "local", "port": port, "bind": "loopback", "auth": {"mode": "token", "token": CLAW_TOKEN}}
+    programs.claw_settings(desk.home, desk.workspace, model.url, gateway=settings)
+    log = desk.world.folder / "gateway.log"
+    words = ["gateway", "run", "--port", str(port), "--auth", "token", "--token", CLAW_TOKEN]
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            str(coder.path), *words, cwd=desk.workspace, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            env=desk.environment(coder, OPENCLAW_STATE_DIR=str(desk.home / ".openclaw")), start_new_session=True,
+        )  # fmt: skip
+    try:
+        async with asyncio.timeout(coder.longest_s), httpx2.AsyncClient() as client:
+            while True:
+                assert process.returncode is None, log.read_text(errors="replace")[-4000:]
+                with contextlib.suppress(httpx2.HTTPError):
+                    if (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
+                        break
+                await SystemClock().sleep(0.5)
+        yield
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, 9)
+        await process.wait()
+
+
+@pytest.mark.parametrize("word", ["allowed", "denied", "asked"])
+async def test_the_gateway_of_openclaw_is_held_to_the_gate(desk: Desk, missing: dict[str, str], word: str) -> None:
+    """The agent runs in the gateway's process, and whoever talks to that has no token."""
+    coder = next(each for each in programs.CODERS if each.name == "openclaw")
+    if coder.name in missing:
+        pytest.skip(f"{coder.name}: {missing[coder.name]}")
+    desk.remit("hook", "install", coder.name, "--user", cwd=desk.workspace)
+    variables = {"OPENCLAW_STATE_DIR": str(desk.home / ".openclaw")}
+    outside = {n: v for n, v in desk.environment(coder, **variables).items() if not n.startswith("REMIT_")}
+    words = ["agent", "--agent", "main", "--session-id", "s1", "--message", "Work.", "--json", "--timeout", "600"]
+    log = desk.world.folder / "agent.log"
+    with model_server.serving(f"touch {desk.workspace}/{word}.txt") as model:
+        async with gateway(desk, coder, model):
+            with log.open("wb") as out:
+                process = await asyncio.create_subprocess_exec(
+                    str(coder.path), *words, cwd=desk.workspace, env=outside, stdin=subprocess.DEVNULL, stdout=out,
+                    stderr=out, start_new_session=True,
+                )  # fmt: skip
+            try:
+                async with asyncio.timeout(coder.longest_s):
+                    await desk.until_ended(process)
+            finally:
+                if process.returncode is None:
+                    os.killpg(process.pid, 9)
+                    await process.wait()
+    calls = [c for c in desk.world.everything() if c.kind == "ToolCall" and c.spec["tool"] == "shell_exec"]
+    said = log.read_text(errors="replace")[-4000:]
+    assert calls, f"the plugin asked nothing; {model.paths}\n{said}"
+    assert (desk.workspace / f"{word}.txt").exists() is (word != "denied"), f"{model.results}\n{said}"
     if word == "asked":
         assert calls[0].status.get("approvalRequest")

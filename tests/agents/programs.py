@@ -122,7 +122,7 @@ def install() -> dict[str, str]:
     missing = {}
     for coder in CODERS:
         if not coder.path.exists():
-            why = _install(*([coder.runtime] if coder.runtime else []), coder.package)
+            why = (_install(coder.runtime) if coder.runtime else "") or _install(coder.package, coder.environment)
             if why:
                 missing[coder.name] = why
                 continue
@@ -132,11 +132,14 @@ def install() -> dict[str, str]:
     return missing
 
 
-def _install(*packages: str) -> str:
-    package = packages[-1]
-    command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(CACHE), *packages]
+def _install(package: str, environment: Mapping[str, str] | None = None) -> str:
+    """``environment`` is that of its own runtime, which its installation looks for."""
+    command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(CACHE), package]
     try:
-        done = subprocess.run(command, cwd=CACHE, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+        done = subprocess.run(
+            command, cwd=CACHE, capture_output=True, text=True, timeout=_INSTALL_S, check=False,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
     except FileNotFoundError:
         return "there is no npm on this machine"
     except subprocess.TimeoutExpired:
