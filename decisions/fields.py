@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.resource import canonical_json
+
 MASK = "********"
 _ABSENT = object()
 _SECRET_NAME = re.compile(r"secret|passw(?:or)?d|token|api_?key|private_?key|credential|authorization", re.IGNORECASE)
@@ -55,6 +57,17 @@ def _shown(value: Any, secret: bool) -> Any:
     if value is _ABSENT:
         return None
     return masked(value, secret=secret)
+
+
+def masked_whole(value: dict[str, Any]) -> dict[str, Any]:
+    """``masked``, and the value itself where nothing in it looks like a secret: one look at its text, which most values
+    pass, costs a tenth of a look at each field."""
+    text = canonical_json(value)
+    if _SECRET_NAME.search(text) is None and _SECRET_VALUE.search(text) is None:
+        return value
+    found = masked(value)
+    assert isinstance(found, dict)
+    return found
 
 
 def masked(value: Any, *, secret: bool = False) -> Any:

@@ -45,4 +45,4 @@ def _texts(snapshot: Snapshot, hit: Hit) -> tuple[str, str]:
         event = rows[0]
         return f"{event.type} {event.subject.name}", f"{event.reason}: {event.message} ({event.actor.subject})"
     resource = snapshot.get_by_uid(hit.uid)
-    return (hit.name, "") if resource is None else (title_of(resource), str(masked(text_of(resource))))
+    return (hit.name, "") if resource is None else (str(masked(title_of(resource))), str(masked(text_of(resource))))

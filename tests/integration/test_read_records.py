@@ -174,3 +174,22 @@ async def test_what_is_due_is_told_as_json_and_for_calendars(world: World) -> No
         assert ics.text.startswith("BEGIN:VCALENDAR")
         assert (await client.get("/api/v1/notifications")).json() == {"items": []}
         assert (await client.get("/api/v1/schedule/feed?days=0")).status_code == 422
+
+
+async def test_what_looks_like_a_secret_is_masked_everywhere(world: World) -> None:
+    secret = "ghp_" + "a1" * 18
+    world.commit({"leak.yaml": mission("leak", agent=None, description=f"use {secret} for it")})
+    world.sync()
+    while world.store.index_search(100):
+        pass
+    async with asking(read_app(world.store, StoreClock(world.clock))) as client:
+        base = "/apis/remit.dev/v1alpha1"
+        for path in (
+            f"{base}/missions",
+            f"{base}/namespaces/default/missions/leak",
+            f"{base}/missions?watch=1&timeoutSeconds=1",
+            "/api/v1/search?q=leak",
+        ):
+            text = (await client.get(path)).text
+            assert "leak" in text
+            assert secret not in text, path

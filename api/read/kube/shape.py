@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from decisions.fields import masked
+from decisions.fields import masked_whole
 from schemas.base import API_VERSION
 from schemas.columns import age, safe, value_at
 from schemas.kind import KindInfo
@@ -50,9 +50,9 @@ def wanted_of(accept: str, include: str) -> Wanted:
 
 
 def document(resource: Resource) -> dict[str, Any]:
-    """The whole object; what looks like a secret in its spec is masked."""
+    """The whole object; what looks like a secret is masked."""
     wire = resource.to_wire()
-    wire["spec"] = masked(wire["spec"])
+    wire["spec"], wire["status"] = masked_whole(wire["spec"]), masked_whole(wire["status"])
     owners = wire["metadata"].get("ownerReferences")
     if owners:
         # Clients want all four fields; the kind and name of an owner are not kept with what it owns.
