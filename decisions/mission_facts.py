@@ -47,6 +47,9 @@ class RunFacts:
     artifacts: tuple[Artifact, ...]
     spend: Spend
     active: bool
+    waits_for: str = ""
+    """What keeps an ordered run from starting, as kind/namespace/name."""
+    waits_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ def _admit(work: Pass) -> None:
     problem = _problem(work)
     if work.status.current_run is not None:
         work.put(ready_since=None)
+        run = work.facts.run
+        if run is not None and run.waits_for:
+            work.block("Executor", run.waits_for, run.message, since=work.now, until=run.waits_until)
         return
     if problem is not None:
         work.admission = problem

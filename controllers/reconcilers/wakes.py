@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from controllers.effects import posts
 from controllers.reconcilers import dispatcher, sub_agents
 from controllers.reconcilers.standings import Standings
 from controllers.runtime.workqueue import Priority
@@ -13,7 +14,7 @@ from schemas.base import Key
 from schemas.hold import HOLDABLE, HoldMode
 from schemas.mission import TERMINAL_STATES, MissionState
 from schemas.resource import Resource
-from schemas.run import RunState
+from schemas.run import ACTIVE_STATES, RunState
 from store.contract import Change, Op, Snapshot
 
 Wake = tuple[Key, Priority]
@@ -76,6 +77,9 @@ class Wakes:
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
         """Every object, for the start and the resync; Holds first, so that an e-stop is in force before work starts."""
+        for run in snapshot.objects("Run", states=ACTIVE_STATES):
+            if run.status.get("post"):
+                yield posts.timer_key(run), Priority.RESYNC
         for kind in sorted(kinds, key=lambda k: (k != "Hold", k != "ApprovalDecision", k)):
             for resource in snapshot.objects(kind):
                 self._learn(resource)
@@ -299,6 +303,8 @@ class Wakes:
             place = Key("Agent", agent.get("namespace") or resource.namespace, agent["name"])
             yield place, Priority.CHANGE
             yield dispatcher.key_of(place), Priority.CHANGE
+            if resource.status.get("post") and resource.status.get("report"):
+                yield posts.timer_key(resource), Priority.CHANGE
             if resource.state != RunState.RUNNING:  # reserved or settled; a heartbeat moves no balance
                 yield from self._room(snapshot, change, resource)
 
