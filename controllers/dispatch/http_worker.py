@@ -51,6 +51,13 @@ class Heard:
     healthy: bool | None = True
     after_s: float | None = None
     status_url: str = ""
+    warning: str = ""
+
+    @property
+    def problem(self) -> str:
+        """What was wrong with the request or its answer, "" when nothing was."""
+        told = (Meaning.RUNNING, Meaning.SUCCEEDED, Meaning.FAILED, Meaning.CANCELED)
+        return self.warning if self.meaning in told else self.why
 
 
 def worker_of(executor_spec: Mapping[str, Any]) -> tuple[ExecutorSpec, HttpWorker]:
@@ -198,7 +205,7 @@ def _read(reply: Reply, worker: HttpWorker) -> Heard:
     url = _same_host(worker, answer.status_url or reply.location)
     if (answer.status_url or reply.location) and not url:
         why = "the status address that it named is on another host and is not asked"
-        return Heard(Meaning(answer.stands.value), why, answer)
+        return Heard(Meaning(answer.stands.value), answer.message, answer, warning=why)
     return Heard(Meaning(answer.stands.value), answer.message, answer, status_url=url)
 
 

@@ -180,7 +180,7 @@ class HttpRuns:
             run = posts.find(tx, uid)
             if run is None:
                 return
-            posts.note(tx, run.run, run.spec, "GET", found.post.status_url, reply, heard.why)
+            posts.note(tx, run.run, run.spec, "GET", found.post.status_url, reply, heard.problem)
             if heard.meaning is Meaning.UNKNOWN:
                 posts.lose(tx, run, heard.why)
             else:
@@ -208,7 +208,7 @@ class HttpRuns:
             run = posts.find(tx, uid)
             if run is None:
                 return
-            posts.note(tx, run.run, run.spec, method, url, reply, "not confirmed")
+            posts.note(tx, run.run, run.spec, method, url, reply, "" if confirmed(reply) else "not confirmed")
             if confirmed(reply):
                 posts.stopped(tx, uid)
 

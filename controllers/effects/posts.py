@@ -149,7 +149,7 @@ def book(
         return
     spec = RunSpec.model_validate(run.spec)
     _learn(tx, run, spec, heard)
-    note(tx, run, spec, "POST", url, reply, heard.why)
+    note(tx, run, spec, "POST", url, reply, heard.problem)
     found = find(tx, run_uid)
     if found is None:
         return
@@ -309,9 +309,9 @@ def watch(tx: Transaction, key: Key) -> Result:
     return DONE
 
 
-def note(tx: Transaction, run: Resource, spec: RunSpec, method: str, url: str, reply: Reply, why: str) -> None:
+def note(tx: Transaction, run: Resource, spec: RunSpec, method: str, url: str, reply: Reply, problem: str) -> None:
     """Keep one request in the log: in the events, and, as long as the run is open, on it."""
-    shown, error = without_secrets(url), line(reply.error or ("" if _good(reply) else why), MESSAGE)
+    shown, error = without_secrets(url), line(reply.error or problem, MESSAGE)
     data: dict[str, Any] = {"method": method, "url": shown, "latencyMs": reply.latency_ms}
     if reply.status is not None:
         data["status"] = reply.status
@@ -337,10 +337,6 @@ def note(tx: Transaction, run: Resource, spec: RunSpec, method: str, url: str, r
 def timer_key(run: Resource) -> Key:
     """The queue key that watches over a run."""
     return Key(KIND, run.namespace, run.name)
-
-
-def _good(reply: Reply) -> bool:
-    return reply.status is not None and 200 <= reply.status < 300
 
 
 def _end(tx: Transaction, run_uid: str, ending: records.Ending) -> None:
