@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from random import Random
 from typing import Any, cast
 
@@ -21,11 +20,11 @@ from controllers.effects.runs import CANCEL, START, RunContext
 from controllers.reconcilers.executors import Probe
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens
+from controllers.runtime.blocking import InlineBlocking
 from controllers.runtime.clock import Clock
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
 from schemas.resource import SYSTEM
 from store.contract import Effect
-from controllers.runtime.blocking import InlineBlocking
 from tests.fakes.world import World
 
 URL = "https://worker.example.com/runs"
@@ -47,9 +46,7 @@ class Sent:
 
 def reply(status: int, body: str = "", *, location: str = "", retry_after_s: float | None = None) -> Reply:
     """An answer."""
-    return Reply(
-        Fate.ANSWERED, 7, status=status, data=body.encode(), location=location, retry_after_s=retry_after_s
-    )
+    return Reply(Fate.ANSWERED, 7, status=status, data=body.encode(), location=location, retry_after_s=retry_after_s)
 
 
 DOWN = Reply(Fate.NOT_SENT, 1, "no connection to worker.example.com:443: ConnectError")

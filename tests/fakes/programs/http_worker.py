@@ -16,7 +16,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -76,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.connection.shutdown(2)
             return None
         while word == "hold" and not (FOLDER / "go").exists():
-            time.sleep(0.02)
+            threading.Event().wait(0.02)
         if MODE == "answer":
             return self.say(200, {"state": "Succeeded", "deliverable": "crawled", "selfReview": "looked twice"})
         return self.say(202, {"statusUrl": f"/runs/{key}"} if MODE == "poll" else {})
