@@ -103,7 +103,7 @@ def _private(path: Path) -> Finding:
 
 def ports(config: Config) -> list[Finding]:
     """The ports that an engine listens on: answered by somebody, free, or not to be had."""
-    return [port("agentListen", config.agent_listen)]
+    return [port("agentListen", config.agent_listen), port("listen", config.listen)]
 
 
 def port(setting: str, address: str) -> Finding:

@@ -7,24 +7,22 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from schemas.columns import UNSAFE, escape
+from schemas.columns import age as age
+from schemas.columns import safe as safe
+from schemas.columns import value_at as value_at
 from schemas.identity import API_VERSION
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from schemas.kind import KindInfo
     from schemas.resource import Resource
 
 _CELL = 60
-_PART = re.compile(r"([^.\[\]]+)|\[([^\]]+)\]")
-# Control characters, and those that change the direction or the width of text: an agent's words could move the cursor
-# or show something else than they say.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
-    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
 
 
 class Format(StrEnum):
@@ -37,63 +35,9 @@ class Format(StrEnum):
     NAME = "name"
 
 
-def safe(text: str, *, lines: bool = False) -> str:
-    """``text`` with everything that could act on a terminal shown as an escape; one line unless ``lines``."""
-    if not lines:
-        text = text.replace("\n", "\\n").replace("\t", " ")
-    return _UNSAFE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    """As Python, YAML and people write it."""
-    code = ord(match.group())
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
-
-
 def _escape_json(match: re.Match[str]) -> str:
     """As JSON writes it: two halves beyond the first 65536 characters."""
     return json.dumps(match.group())[1:-1] if ord(match.group()) > 0x9F else f"\\u{ord(match.group()):04x}"
-
-
-def value_at(document: Any, path: str) -> Any:
-    """The value at a dotted path such as ``status.blockedOn[0].hint`` or ``status.conditions[Ready].status``; None when
-    there is none."""
-    for match in _PART.finditer(path):
-        name, index = match.groups()
-        if name is not None:
-            document = document.get(name) if isinstance(document, dict) else None
-        elif isinstance(document, list):
-            if index.isdigit():
-                document = document[int(index)] if int(index) < len(document) else None
-            else:
-                document = next((x for x in document if isinstance(x, dict) and x.get("type") == index), None)
-        else:
-            document = None
-        if document is None:
-            return None
-    return document
-
-
-def age(since: datetime | None, now: datetime) -> str:
-    """``5s``, ``12m``, ``3h20m``, ``4d``; ``in 4h`` for the future; ``-`` for none."""
-    if since is None:
-        return "-"
-    seconds = (now - since).total_seconds()
-    text = _span(abs(seconds))
-    return text if seconds >= 0 else f"in {text}"
-
-
-def _span(seconds: float) -> str:
-    whole = int(seconds)
-    if whole < 120:
-        return f"{whole}s"
-    minutes = whole // 60
-    if minutes < 120:
-        return f"{minutes}m"
-    hours, rest = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours}h{rest}m" if rest and hours < 10 else f"{hours}h"
-    return f"{hours // 24}d"
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
@@ -144,7 +88,7 @@ def as_list(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def dump_json(value: Any) -> str:
     """Indented JSON; characters outside ASCII stay readable, control characters are escaped."""
-    return _UNSAFE.sub(_escape_json, json.dumps(value, indent=2, ensure_ascii=False))
+    return UNSAFE.sub(_escape_json, json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def dump_yaml(value: Any) -> str:
@@ -155,7 +99,7 @@ def dump_yaml(value: Any) -> str:
         pass
 
     def text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
-        if _UNSAFE.search(data):
+        if UNSAFE.search(data):
             return dumper.represent_scalar("tag:yaml.org,2002:str", data, style='"')
         style = "|" if "\n" in data and not data.startswith((" ", "\n")) else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
@@ -165,7 +109,7 @@ def dump_yaml(value: Any) -> str:
     dumped = yaml.dump(
         value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=False
     )
-    return _UNSAFE.sub(_escape, str(dumped).rstrip("\n"))
+    return UNSAFE.sub(escape, str(dumped).rstrip("\n"))
 
 
 def is_terminal() -> bool:

@@ -16,18 +16,21 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random, SystemRandom
 
+from controllers.calendars.services import asking
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.http import HttpExecutor
 from controllers.dispatch.http_client import HttpClient
 from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims, homes, posts
+from controllers.effects.calendars import CalendarEffects
 from controllers.effects.http_runs import HttpRuns
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
 from controllers.holds.stops import Stops
 from controllers.holds.watch import FileWatch, SourceWatch
+from controllers.reconcilers import calendars
 from controllers.reconcilers.executors import Probe
 from controllers.reconcilers.proposing import Proposer
 from controllers.runs import records
@@ -51,13 +54,15 @@ from controllers.status.writer import StatusWriter
 from controllers.term import DEFAULT_SOURCE as DEFAULT_SOURCE
 from controllers.term import Term, ensure_source
 from controllers.term import make_reconcilers as make_reconcilers
-from schemas.base import Key
+from controllers.web.client import HttpClient
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.config import Config
 from schemas.errors import Fenced, StoreError, StoreUnavailable
 from schemas.event import EventType
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
 from schemas.resource import SYSTEM, Resource
 from schemas.run import RunReason, RunSpec, RunState
+from schemas.secret import ValueFrom
 from schemas.source import SourceSpec, SourceType
 from store import open_store
 from store.contract import Effect, Fence, Store, Transaction
@@ -281,6 +286,10 @@ class Engine:
         """What runs of this engine are marked with; "" where it has the store for itself."""
         return "" if self._member is None else self._member.home.name
 
+    def secret(self, reference: ValueFrom) -> str:
+        """The value of a reference in the configuration. Blocks. Raises SecretMissing, SecretUnavailable."""
+        return self._secrets.of(DEFAULT_NAMESPACE).resolve(reference, self.place.project)
+
     def add(self, name: str, run: Run, *, check: Callable[[], str] | None = None) -> None:
         """Add a component that starts before the engine's own (the agent server has to be up before a run starts)."""
         self.manager.add(name, run, check=check)
@@ -420,7 +429,16 @@ class Engine:
             hosts=self.config.forge_hosts,
             blocking=self.blocking,
         )
+        looks = CalendarEffects(
+            store,
+            asks=functools.partial(asking, HttpClient(self.clock.monotonic)),
+            secrets=self._secrets,
+            project=self.place.project,
+            now=self.clock.now,
+            blocking=self.blocking,
+        )
         runners = [
+            self._plain_runner("calendars", store, {calendars.SYNC: looks.sync}),
             self._plain_runner(
                 "proposals", store, {proposals.OPEN: proposed.open, proposals.CLOSE: proposed.close}, proposals.give_up
             ),

@@ -114,7 +114,7 @@ _ORDER = {
     for position, kind in enumerate(
         (
             "Tenant", "Project", "Provider", "Executor", "Policy", "ToolServer", "Budget", "Waiver", "Agent", "Channel",
-            "Goal", "Todo", "Mission", "Schedule", "Source", "Hold", "ApprovalDecision", "Confirmation",
+            "Goal", "Todo", "Mission", "Schedule", "Calendar", "Source", "Hold", "ApprovalDecision", "Confirmation",
         )
     )
 }  # fmt: skip

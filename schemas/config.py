@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Model
 from schemas.quantities import Duration
+from schemas.secret import ValueFrom
 from schemas.secrets_config import SecretsConfig
 from schemas.source import (
     STATUS_BRANCH,
@@ -116,6 +117,12 @@ class Config(Model):
         description="SQLite file or PostgreSQL database.",
     )
     listen: Address = Field("127.0.0.1:8420", description="Read API and dashboard.")
+    listen_token: ValueFrom | None = Field(
+        None, description="The token that readers carry; needed by every profile but Workstation."
+    )
+    listen_hosts: tuple[HostName, ...] = Field(
+        (), max_length=100, description="Names that the read API is asked by, beside its address and loopback ones."
+    )
     agent_listen: Address = Field("127.0.0.1:8421", description="Agent protocol; agents get it as REMIT_URL.")
     estop_file: str | None = Field(
         None,

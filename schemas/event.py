@@ -42,6 +42,7 @@ class EventType(StrEnum):
     GOAL_REVIEWED = "GoalReviewed"  # a goal was looked at, and missions were made for it
     GOAL_REACHED = "GoalReached"  # its target is reached, or is so no more
     TODO_DONE = "TodoDone"  # a to-do is done
+    CALENDAR_WRITTEN = "CalendarWritten"  # entries were written into a calendar of people, or removed from it
     STAGE_CHANGED = "StageChanged"  # a project went to another stage
     # Missions and runs
     TRANSITIONED = "Transitioned"  # a mission changed its state

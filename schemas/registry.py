@@ -66,6 +66,7 @@ NAMES: tuple[KindName, ...] = (
         ("Todo", "todos", ("td",), "todo"),
         ("Mission", "missions", ("mi",), "mission"),
         ("Schedule", "schedules", ("sched",), "schedule"),
+        ("Calendar", "calendars", ("cal",), "calendar"),
         ("Channel", "channels", ("ch",), "channel"),
         ("Source", "sources", ("src",), "source"),
     ),

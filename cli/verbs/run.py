@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from api.server import HttpServer
     from cli.printer import Printer
     from cli.project import Project
+    from controllers.runtime.blocking import Blocking
     from controllers.wiring import Engine
 
 _LAST_WORDS_S = 2.0
@@ -94,6 +95,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
         environment=dict(os.environ),
     )
     threads = ThreadBlocking(4, name="remit-agents")
+    readers = ThreadBlocking(4, name="remit-readers")
     try:
         app = create_app(
             engine.store, engine.tokens, clock=engine.clock, blocking=threads, state_dir=project.state,
@@ -105,6 +107,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
         engine.add("agent-server", server.run)
         if project.config.hook_listen is not None:
             engine.add("hook-server", _hook_server(engine, project.config.hook_listen).run)
+        engine.add("read-server", _read_server(engine, project, readers).run)
         account = None
         if printer is not None:
             account = Account(engine.store, project, engine.clock, engine.blocking, printer=printer)
@@ -121,6 +124,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
         return 0 if not received.numbers or report.clean else int(Exit.ERROR)
     finally:
         threads.close(wait=False)
+        readers.close(wait=False)
         engine.close()
 
 
@@ -138,3 +142,53 @@ def _hook_server(engine: Engine, address: str) -> HttpServer:
     server = HttpServer(app, host.strip("[]"), int(port), setting="hookListen")
     server.bind()
     return server
+
+
+def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpServer:
+    """The port that people and their tools read from. Raises Stalled when it cannot be taken, Failure when it would be
+    open to others without a token."""
+    from api.read.app import create_read_app
+    from api.read.engine import EngineFacts
+    from api.server import HttpServer
+    from cli.version import __version__
+    from controllers.runs.costs import gather
+
+    config = project.config
+    facts = EngineFacts(
+        health=engine.manager.health,
+        used=lambda snapshot, namespace, since: gather(snapshot, namespace=namespace, since=since),
+        project=project.root.name,
+        profile=config.profile.value,
+    )
+    host, _, port = config.listen.rpartition(":")
+    app = create_read_app(
+        engine.store, clock=engine.clock, blocking=blocking, hosts=[host, *config.listen_hosts],
+        token=_read_token(engine, project), version=__version__, engine=facts,
+    )  # fmt: skip
+    server = HttpServer(app, host.strip("[]"), int(port), setting="listen", on_stop=app.state.close)
+    server.bind()
+    return server
+
+
+def _read_token(engine: Engine, project: Project) -> str | None:
+    """What readers have to carry. Raises Failure."""
+    from cli.failures import Failure
+    from controllers.secrets.source import SecretMissing, SecretUnavailable
+    from controllers.wiring import LEAST_SECRET
+    from schemas.config import Profile
+
+    reference = project.config.listen_token
+    if reference is None:
+        if project.config.profile is Profile.WORKSTATION:
+            return None
+        raise Failure(
+            f"profile {project.config.profile} serves nobody without a token: listenToken is not set",
+            hint="listenToken: {env: REMIT_READ_TOKEN} in remit.yaml, or profile: Workstation",
+        )
+    try:
+        token = engine.secret(reference)
+    except (SecretMissing, SecretUnavailable) as error:
+        raise Failure(f"listenToken: {error}", hint="set the variable or file that it names") from None
+    if len(token) < LEAST_SECRET:
+        raise Failure(f"listenToken has less than {LEAST_SECRET} characters", hint="openssl rand -hex 32")
+    return token

@@ -7,18 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.errors import Diagnostic
+from schemas.visible import visible as visible
 
 PathPart = str | int
 
 _EXCERPT_LENGTH = 80
 _FIELD_LENGTH = 300
 _BARE_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,79}")
-# C0 and C1 controls, soft hyphen, bidirectional and other format characters, separators, surrogates, tags: whatever
-# a terminal obeys or a reader cannot see.
-_UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f\u205f-\u206f"
-    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff]"
-)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,11 +28,6 @@ class Position:
 
 
 WHOLE_FILE = Position(0, 0)
-
-
-def visible(text: str) -> str:
-    """``text`` with control, bidirectional and invisible characters written as escapes."""
-    return _UNSEEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def cut(text: str, length: int = _EXCERPT_LENGTH) -> str:

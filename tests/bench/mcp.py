@@ -10,6 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from mcp import Client
@@ -24,7 +25,7 @@ from tests.bench.gate import serving
 from tests.bench.measure import Measured, ms, sized
 from tests.fakes.agent_port import TOKENS
 from tests.fakes.mcp import PROGRAM, ToolBench, definition, paths
-from tests.fakes.runs import RunBench
+from tests.fakes.runs import RESERVED, RunBench
 
 
 def p50(scale: float) -> Measured:
@@ -32,7 +33,7 @@ def p50(scale: float) -> Measured:
     each, rounds = sized(100, scale, 3), 1 if scale < 0.5 else 5
     with tempfile.TemporaryDirectory() as folder:
         bench = RunBench(Path(folder), now=SystemClock().now)
-        tools = ToolBench(bench, Path(folder), [definition("echo")])
+        tools = ToolBench(bench, Path(folder), [definition("echo")], reserve=replace(RESERVED, tool_calls=100_000))
         tools.declare()
         clock, blocking = SystemClock(), ThreadBlocking(4)
         free = AgentLimits(requests_per_s=1e6, burst=1_000_000)

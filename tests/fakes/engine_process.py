@@ -149,6 +149,7 @@ class Project:
         for path in (self.root, self.effects, self.home):
             path.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
+        self.read_port = free_port()
         self.engines: list[Engine] = []
         self._store: Store | None = None
         self._numbers = itertools.count(1)
@@ -157,7 +158,7 @@ class Project:
             url = self.repo.path if store else "specs"
             (self.root / "remit.yaml").write_text(
                 f"source:\n  git: {{url: {url}, ref: main, interval: {interval}}}\n"
-                f"agentListen: 127.0.0.1:{self.port}\nlisten: 127.0.0.1:{free_port()}\n"
+                f"agentListen: 127.0.0.1:{self.port}\nlisten: 127.0.0.1:{self.read_port}\n"
             )
 
     @property
@@ -165,6 +166,7 @@ class Project:
         """What its commands get: nothing of the test's own but where programs and code lie."""
         path = f"{BIN}:{os.environ.get('PATH', os.defpath)}"
         given = {"PATH": path, "HOME": str(self.home), "USER": "alice", "LOGNAME": "alice", "LC_ALL": "C.UTF-8"}
+        given["REMIT_LISTEN"] = f"127.0.0.1:{self.read_port}"  # also for a project that has no file of ours
         if "PYTHONPATH" in os.environ:  # a checkout that is not the installed one
             given["PYTHONPATH"] = os.environ["PYTHONPATH"]
         return {**given, "REMIT_STORE": self.store_url} if self.store_url else given

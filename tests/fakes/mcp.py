@@ -29,6 +29,7 @@ from controllers.runtime.lifecycle import Lifecycle
 from controllers.secrets.keeper import local_secrets
 from schemas import tool_definition
 from schemas.agent import AgentSpec
+from schemas.amounts import Amounts
 from schemas.approval_decision import ApprovalDecisionSpec, ApprovalDecisionStatus
 from schemas.base import Key
 from schemas.policy import PolicySpec
@@ -36,7 +37,7 @@ from schemas.resource import Declared, Resource
 from schemas.tool_server import ToolServerSpec, ToolServerStatus
 from tests.fakes.agent_port import TOKENS, AgentPort
 from tests.fakes.programs import mcp_server
-from tests.fakes.runs import RunBench
+from tests.fakes.runs import RESERVED, RunBench
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).parent / "programs" / "mcp_server.py"
@@ -64,11 +65,13 @@ class ToolBench:
     wires: list[dict[str, Any]] = field(default_factory=lambda: [definition(name) for name in NAMES])
     said: list[str] = field(default_factory=list)
     """What the operator was told."""
+    reserve: Amounts = RESERVED
+    """What is set aside for the run."""
 
     def __post_init__(self) -> None:
         self.tools = self.folder / "tools.json"
         self.offer(*self.wires)
-        self.run = self.bench.order()
+        self.run = self.bench.order(reserve=self.reserve)
         self.agent()
         risk = {"mcp:tickets/*": "Green"}
         spec = PolicySpec.model_validate({"risk": risk}).to_wire()

@@ -346,6 +346,20 @@ def _tool_server(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
+def _calendar(spec: dict[str, Any]) -> dict[str, Any]:
+    blocks = {
+        "Ics": ("ics", {"url": "https://cal.example/x.ics"}),
+        "CalDav": ("calDav", {"url": "https://cal.example/team/"}),
+        "Google": ("google", {"clientId": "x", "clientSecret": {"env": "S"}, "refreshToken": {"env": "T"}}),
+    }
+    wanted, smallest = blocks[spec["type"]]
+    _drop(spec, *(block for block, _ in blocks.values() if block != wanted), "interval", "horizon")
+    spec[wanted] = smallest
+    if wanted == "ics":
+        _drop(spec, "write")
+    return spec
+
+
 def _waiver(spec: dict[str, Any]) -> dict[str, Any]:
     spec["match"].setdefault("tools", ["send_email"])
     return spec
@@ -355,6 +369,7 @@ _REPAIRS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "Agent": _agent,
     "ApprovalDecision": _decision,
     "Budget": _budget,
+    "Calendar": _calendar,
     "Channel": _channel,
     "Executor": _executor,
     "Goal": _goal,

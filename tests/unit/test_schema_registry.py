@@ -57,7 +57,7 @@ def test_no_two_kinds_share_a_name() -> None:
 def test_the_classes_hold_the_kinds_of_the_design() -> None:
     intents = (
         "Tenant Project Agent Executor Provider Policy ToolServer Waiver Budget "
-        "Goal Todo Mission Schedule Channel Source"
+        "Goal Todo Mission Schedule Calendar Channel Source"
     )
     records = "Run ToolCall Session Message ApprovalRequest Alert UsageRecord Event Timer Effect"
     assert tuple(intents.split()) == registry.INTENTS

@@ -1,0 +1,44 @@
+"""JSON answers, and reading the store for one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+
+from api.read.engine import Blocking
+from store.contract import Snapshot, Store
+
+T = TypeVar("T")
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON as UTF-8. A lone surrogate, which an agent may write, becomes U+FFFD."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
+
+
+def json_response(value: Any, status: int = 200, media_type: str = "application/json") -> Response:
+    """An answer."""
+    return Response(json_bytes(value), status, media_type=media_type)
+
+
+class Reader:
+    """Reads at one moment, off the event loop. Pages and routes share one."""
+
+    def __init__(self, store: Store, blocking: Blocking) -> None:
+        self.store = store
+        self._blocking = blocking
+
+    async def read(self, work: Callable[[Snapshot], T]) -> T:
+        """``work(snapshot)`` in a thread. Raises StoreError."""
+        return await self._blocking.run(self._read, work)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """``work()`` in a thread."""
+        return await self._blocking.run(work)
+
+    def _read(self, work: Callable[[Snapshot], T]) -> T:
+        with self.store.snapshot() as snapshot:
+            return work(snapshot)

@@ -1,0 +1,296 @@
+"""The log as server-sent events.
+
+An id is ``<epoch>-<number of the row>``, the epoch being the first digits of that row's hash in the chain: it stands
+for the whole history up to there, so an id of another store, or of one that was set back to a backup, is recognised.
+What a client missed is read from the store. One that cannot be caught up is told ``event: resync``: load again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api.problems import Problem
+from api.read import log
+from api.read.answers import Reader, json_bytes
+from api.read.engine import Clock
+from api.read.summary import figures
+from api.stream.follower import Follower, Logged
+from api.stream.response import Streaming
+from schemas.base import DEFAULT_NAMESPACE, Key
+from schemas.errors import StoreError
+from schemas.event import EventType
+from store.contract import GENESIS, Event, Snapshot
+
+PATH = "/api/v1/events/stream"
+HEARTBEAT_S = 15.0
+KPI_S = 1.0
+RETRY_MS = 2_000
+MOST_CLIENTS = 2_000
+MOST_BEHIND = 50_000
+"""Rows that are read again for a client that comes back; beyond, loading the page anew is quicker."""
+_EPOCH = 12
+_BATCH = 500
+_MOST_WORDS = 200
+_ID = re.compile(rf"^([0-9a-f]{{{_EPOCH}}})-([0-9]{{1,18}})$")
+
+
+def event_id(event: Event) -> str:
+    """The id of a row."""
+    return f"{event.hash[:_EPOCH]}-{event.seq}"
+
+
+@dataclass(slots=True)
+class Subscription:
+    """Which rows a client wants; an empty set leaves a filter out. ``missions`` and ``agents`` are keys, ``uids`` what
+    they are known by: rows that only name them count, too."""
+
+    kinds: frozenset[str] = frozenset()
+    namespaces: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    about: frozenset[Key] = frozenset()
+    uids: set[str] = field(default_factory=set)
+    kpi: bool = True
+
+    def picks(self, event: Event) -> bool:
+        """Whether the client wants the row. Learns the uids of objects that are made later."""
+        if self.about:
+            if event.subject in self.about:
+                self.uids |= {event.subject_uid} - {""}
+            elif not self._names(event):
+                return False
+        return (
+            (not self.kinds or event.subject.kind in self.kinds)
+            and (not self.namespaces or event.subject.namespace in self.namespaces)
+            and (not self.types or event.type in self.types)
+        )
+
+    def _names(self, event: Event) -> bool:
+        if event.subject_uid in self.uids:
+            return True
+        related = event.data.get("related", ())
+        named: Iterable[Any] = (related,) if isinstance(related, str) else related
+        return any(uid in self.uids for uid in named if isinstance(uid, str))
+
+
+def subscription_of(given: QueryParams) -> Subscription:
+    """Read the parameters. Raises Problem (422)."""
+    types = _words(given, "types")
+    unknown = sorted(types - {str(t) for t in EventType})
+    if unknown:
+        raise Problem(422, "Invalid", f"types: there is no {unknown[0][:80]}")
+    about = {_key("Mission", text) for text in _words(given, "missions")}
+    about |= {_key("Agent", text) for text in _words(given, "agents")}
+    return Subscription(
+        kinds=_words(given, "kinds"),
+        namespaces=_words(given, "namespaces"),
+        types=types,
+        about=frozenset(about),
+        kpi=given.get("kpi", "1") not in ("0", "false"),
+    )
+
+
+def _words(given: QueryParams, name: str) -> frozenset[str]:
+    found = frozenset(w.strip() for text in given.getlist(name) for w in text.split(",") if w.strip())
+    if len(found) > _MOST_WORDS:
+        raise Problem(422, "Invalid", f"{name} names at most {_MOST_WORDS}")
+    return found
+
+
+def _key(kind: str, text: str) -> Key:
+    namespace, slash, name = text.partition("/")
+    return Key(kind, namespace, name) if slash else Key(kind, DEFAULT_NAMESPACE, text)
+
+
+@dataclass(slots=True)
+class _Start:
+    """Where a client begins: up to ``position`` it knows everything, by that ``mark``. ``resync`` says why it has to
+    load anew, "" when it has not."""
+
+    position: int
+    mark: str
+    resync: str = ""
+
+
+class EventStream:
+    """Serves every client from one ring. ``start`` and ``stop`` on the event loop, with the follower's."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        follower: Follower,
+        clock: Clock,
+        *,
+        most_clients: int = MOST_CLIENTS,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
+        self._reader = reader
+        self._follower = follower
+        self._clock = clock
+        self._most = most_clients
+        self._heartbeat_s = heartbeat_s
+        self._task: asyncio.Task[None] | None = None
+        self._beat = 0
+        self._kpi = b""
+        self._kpi_wanted = 0
+        self.clients = 0
+
+    async def endpoint(self, request: Request) -> Response:
+        """One client. Raises Problem (422, 429)."""
+        if self.clients >= self._most:
+            raise Problem(429, "TooManyStreams", f"{self._most} streams are open already", retry_after_s=10)
+        wanted = subscription_of(request.query_params)
+        last = request.headers.get("last-event-id") or request.query_params.get("lastEventId", "")
+
+        def chunks(gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
+            return self.frames(wanted, last, gone)
+
+        return Streaming(chunks, media_type="text/event-stream")
+
+    async def frames(self, wanted: Subscription, last: str, gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
+        """What one client is sent, until it has gone or the server stops. It keeps a position, and no queue."""
+        self.clients += 1
+        self._kpi_wanted += wanted.kpi
+        news: asyncio.Future[None] | None = None
+
+        def left(_: object) -> None:
+            if news is not None and not news.done():
+                news.set_result(None)
+
+        gone.add_done_callback(left)
+        try:
+            async with self._follower.following_log() as ring:
+                self._attend()
+                start = await self._reader.read(lambda snapshot: _start(snapshot, wanted, last))
+                position, mark, beat, kpi, live = start.position, start.mark, self._beat, b"", False
+                yield f"retry: {RETRY_MS}\n\n".encode() + (
+                    _resync(mark, start.resync) if start.resync else _hello(mark, position)
+                )
+                while not gone.done() and not self._follower.closing.is_set():
+                    news = ring.waiter()
+                    out: list[bytes] = []
+                    batch = ring.since(position)
+                    if batch is None and live:
+                        # It was sent more than it read: what it holds is old by now.
+                        newest = await self._reader.read(_newest)
+                        position, mark = newest.position, newest.mark
+                        out.append(_resync(mark, "this client fell behind"))
+                    elif batch is None:
+                        batch = await self._reader.read(lambda s, at=position: _rows(s, at))  # type: ignore[misc]
+                    else:
+                        live = True
+                    for row in batch or ():
+                        position, mark = row.event.seq, event_id(row.event)
+                        if wanted.picks(row.event):
+                            out.append(_frame(row, mark))
+                    if wanted.kpi and live and self._kpi is not kpi:
+                        kpi = self._kpi
+                        out.append(kpi)
+                    if self._beat != beat:
+                        beat = self._beat
+                        out.append(f": ping\nid: {mark}\n\n".encode())
+                    if out:
+                        news.cancel()
+                        yield b"".join(out)
+                    elif not live and position < ring.floor:
+                        news.cancel()  # what was read from the store was not for this client; go on reading
+                    else:
+                        await news
+        except StoreError:
+            return  # it comes back with the id it has
+        finally:
+            gone.remove_done_callback(left)
+            self.clients -= 1
+            self._kpi_wanted -= wanted.kpi
+
+    def _attend(self) -> None:
+        """See to it that pulses and figures come, for as long as there are clients."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._pulse(), name="read-api-stream")
+
+    async def stop(self) -> None:
+        """End; every client was let go by the follower."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _pulse(self) -> None:
+        ring, position = self._follower.log, -1
+        next_beat = self._clock.monotonic() + self._heartbeat_s
+        while self.clients and not self._follower.closing.is_set():
+            if self._kpi_wanted and ring.head != position:
+                position = ring.head
+                try:
+                    found = json_bytes(await self._reader.read(figures))
+                except StoreError:
+                    found = b""
+                frame = b"event: kpi\ndata: " + found + b"\n\n"
+                if found and frame != self._kpi:
+                    self._kpi = frame
+                    ring.wake()
+            if self._clock.monotonic() >= next_beat:
+                next_beat = self._clock.monotonic() + self._heartbeat_s
+                self._beat += 1
+                ring.wake()
+            await self._clock.sleep(min(KPI_S, self._heartbeat_s))
+
+
+def _frame(row: Logged, mark: str) -> bytes:
+    """Rendered once, for whoever is first."""
+    found = row.rendered.get("sse")
+    if found is None:
+        data = json_bytes(log.to_wire(row.event))
+        found = row.rendered["sse"] = b"id: " + mark.encode() + b"\nevent: log\ndata: " + data + b"\n\n"
+    return found
+
+
+def _hello(mark: str, seq: int) -> bytes:
+    return f'id: {mark}\nevent: hello\ndata: {{"seq":{seq}}}\n\n'.encode()
+
+
+def _resync(mark: str, why: str) -> bytes:
+    return f"id: {mark}\nevent: resync\ndata: ".encode() + json_bytes({"reason": why}) + b"\n\n"
+
+
+def _rows(snapshot: Snapshot, position: int) -> list[Logged]:
+    return [Logged(event) for event in snapshot.events(after=position, limit=_BATCH)]
+
+
+def _newest(snapshot: Snapshot) -> _Start:
+    found = snapshot.events(limit=1, newest_first=True)
+    return _Start(found[0].seq, event_id(found[0])) if found else _Start(0, f"{GENESIS[:_EPOCH]}-0")
+
+
+def _start(snapshot: Snapshot, wanted: Subscription, last: str) -> _Start:
+    wanted.uids |= {resource.uid for resource in snapshot.get_many(wanted.about).values()}
+    newest = _newest(snapshot)
+    if not last:
+        return newest
+    match = _ID.match(last)
+    if match is None:
+        return _Start(newest.position, newest.mark, "the id is none of this log")
+    epoch, seq = match[1], int(match[2])
+    if seq > newest.position:
+        return _Start(newest.position, newest.mark, "the log ends before that id")
+    if newest.position - seq > MOST_BEHIND:
+        return _Start(newest.position, newest.mark, f"more than {MOST_BEHIND} rows were missed")
+    row = snapshot.events(after=seq - 1, before=seq + 1, limit=1) if seq else []
+    known = event_id(row[0]) if row else f"{GENESIS[:_EPOCH]}-0"
+    if known != f"{epoch}-{seq}":
+        return _Start(newest.position, newest.mark, "the log is another one by now")
+    return _Start(seq, last)
+
+
+def add_stream(app: Starlette, stream: EventStream) -> None:
+    """``/api/v1/events/stream``."""
+    app.router.routes.append(Route(PATH, stream.endpoint, methods=["GET"], name="event-stream"))

@@ -1,0 +1,281 @@
+"""The live stream: nothing is missing and nothing comes twice, whatever happens to connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from api.read.answers import Reader
+from api.read.kube.shape import document
+from api.stream.events import EventStream, Subscription, subscription_of
+from api.stream.follower import Follower
+from api.stream.response import Streaming
+from api.stream.ring import Ring
+from controllers.runtime.blocking import InlineBlocking
+from schemas.base import Key
+from schemas.event import EventType
+from schemas.resource import SYSTEM
+from store.contract import Store
+from tests.fakes.read_api import LONG_S, StoreClock, asking, listening, read_app
+from tests.fakes.stores import SettableClock, SqliteHarness
+
+pytestmark = pytest.mark.asyncio
+SUBJECT = Key("Mission", "default", "one")
+
+
+class QuickClock:
+    """Sleeps end at the next turn of the loop."""
+
+    def __init__(self, now: SettableClock) -> None:
+        self._now = now
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return self._now()
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+        await asyncio.sleep(0)  # noqa: TID251 - gives way, waits for nothing
+
+
+class Scene:
+    """A store with a stream over it."""
+
+    def __init__(self, harness: SqliteHarness) -> None:
+        self.store: Store = harness.open()
+        self.clock = QuickClock(harness.clock)
+        reader = Reader(self.store, InlineBlocking())
+        self.follower = Follower(reader, self.clock, document)
+        self.stream = EventStream(reader, self.follower, self.clock)
+
+    def write(self, count: int = 1, *, subject: Key = SUBJECT, type_: str = EventType.UPDATED, **data: Any) -> None:
+        with self.store.transaction(SYSTEM) as tx:
+            for _ in range(count):
+                tx.event(type_, subject, reason="Test", message="a <script> line\nand another", data=data)
+
+    @asynccontextmanager
+    async def connected(self, last: str = "", wanted: Subscription | None = None) -> AsyncIterator[Client]:
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        frames = self.stream.frames(wanted or Subscription(kpi=False), last, gone)
+        client = Client(frames, gone)
+        try:
+            yield client
+        finally:
+            gone.cancel()
+            await frames.aclose()  # type: ignore[attr-defined]
+
+
+class Client:
+    """Reads frames and remembers the last id, as a browser does."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], gone: asyncio.Future[None]) -> None:
+        self._chunks = chunks
+        self.gone = gone
+        self.last = ""
+
+    async def chunk(self) -> list[dict[str, str]]:
+        """The frames of the next piece."""
+        data = await asyncio.wait_for(anext(self._chunks), LONG_S)
+        frames = []
+        for block in data.decode().strip("\n").split("\n\n"):
+            fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
+            self.last = fields.get("id", self.last)
+            frames.append(fields)
+        return frames
+
+    async def until(self, event: str) -> dict[str, str]:
+        """The next frame of that event."""
+        while True:
+            for frame in await self.chunk():
+                if frame.get("event") == event:
+                    return frame
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    harness = SqliteHarness(tmp_path)
+    made = Scene(harness)
+    yield made
+    harness.close()
+
+
+@asynccontextmanager
+async def running(scene: Scene) -> AsyncIterator[None]:
+    scene.follower.start()
+    try:
+        yield
+    finally:
+        await scene.follower.stop()
+        await scene.stream.stop()
+
+
+def seqs(frames: list[dict[str, str]]) -> list[int]:
+    return [json.loads(f["data"])["remit"]["seq"] for f in frames if f.get("event") == "log"]
+
+
+async def test_a_thousand_disconnections_lose_nothing_and_repeat_nothing(scene: Scene) -> None:
+    chance = random.Random(7)
+    seen: list[int] = []
+    last, written = "", 0
+    async with running(scene):
+        async with scene.connected() as client:
+            await client.chunk()
+            last = client.last
+        for _ in range(1000):
+            before = chance.randrange(3)
+            scene.write(before)
+            written += before
+            async with scene.connected(last) as client:
+                await client.chunk()
+                during = chance.randrange(3)
+                scene.write(during)
+                written += during
+                while len(seen) < written and chance.random() < 0.8:
+                    seen += seqs(await client.chunk())
+                last = client.last
+        async with scene.connected(last) as client:
+            while len(seen) < written:
+                seen += seqs(await client.chunk())
+    first = seen[0]
+    assert seen == list(range(first, first + written))
+
+
+async def test_an_id_of_another_history_asks_for_a_fresh_start(scene: Scene) -> None:
+    scene.write(3)
+    async with running(scene):
+        for last in ("x", "000000000000-2", "abcdefabcdef-2", "abcdefabcdef-99999"):
+            async with scene.connected(last) as client:
+                frames = await client.chunk()
+                assert [f["event"] for f in frames if "event" in f] == ["resync"]
+        async with scene.connected(client.last) as client:
+            assert [f["event"] for f in await client.chunk() if "event" in f] == ["hello"]
+
+
+async def test_a_client_that_falls_behind_is_told_to_load_anew(scene: Scene) -> None:
+    scene.follower.log = Ring(3)
+    async with running(scene), scene.connected() as client, scene.connected() as other:
+        await client.chunk()
+        await other.chunk()
+        for _ in range(2):  # it is live, and then does not read
+            scene.write()
+            await client.until("log")
+        for _ in range(20):
+            scene.write()
+            await other.until("log")
+        frame = await client.until("resync")
+        assert "behind" in frame["data"]
+        scene.write()
+        assert await client.until("log")
+
+
+async def test_subscriptions_pick_rows(scene: Scene) -> None:
+    wanted = {
+        "kinds=Run": 1,
+        "namespaces=acme": 1,
+        "types=RunStarted": 1,
+        "missions=one": 2,
+        "missions=acme/two": 1,
+        "kinds=Mission,Run": 4,
+    }
+    async with running(scene):
+        for query, count in wanted.items():
+            picked = replace(subscription_of(httpx_params(query)), kpi=False)
+            async with scene.connected(wanted=picked) as client:
+                await client.chunk()
+                scene.write()
+                scene.write(subject=Key("Mission", "acme", "two"))
+                scene.write(subject=Key("Run", "default", "r"), type_=EventType.RUN_STARTED, related=[""])
+                scene.write(subject=Key("Mission", "default", "one"))
+                scene.write(subject=Key("Agent", "default", "last"), type_=EventType.DELETED)
+                found: list[int] = []
+                while len(found) < count:
+                    found += seqs(await client.chunk())
+                assert len(found) == count, query
+
+
+def httpx_params(query: str) -> Any:
+    from starlette.datastructures import QueryParams
+
+    return QueryParams(query)
+
+
+async def test_heartbeats_carry_the_place_of_a_client_that_wants_nothing(scene: Scene) -> None:
+    wanted = Subscription(types=frozenset({"EngineStopped"}), kpi=False)
+    async with running(scene), scene.connected(wanted=wanted) as client:
+        await client.chunk()
+        scene.write(5)
+        before = client.last
+        while client.last == before:
+            await client.chunk()
+        assert client.last.endswith("-5")
+
+
+async def test_figures_come_with_what_changes(scene: Scene) -> None:
+    async with running(scene), scene.connected(wanted=Subscription()) as client:
+        scene.write()
+        found = json.loads((await client.until("kpi"))["data"])
+        assert found["needsYou"] == 0
+
+
+async def test_too_many_streams_are_429(tmp_path: Path) -> None:
+    harness = SqliteHarness(tmp_path)
+    app = read_app(harness.open(), StoreClock(harness.clock), most_streams=0)
+    async with asking(app) as client:
+        answer = await client.get("/api/v1/events/stream")
+        assert (answer.status_code, answer.json()["code"]) == (429, "TooManyStreams")
+        assert (await client.get("/api/v1/events/stream?types=Wish")).status_code == 429
+    harness.close()
+
+
+async def test_the_server_stops_while_streams_are_open(tmp_path: Path) -> None:
+    harness = SqliteHarness(tmp_path)
+    store = harness.open()
+    app = read_app(store, StoreClock(harness.clock))
+    async with httpx2.AsyncClient(timeout=LONG_S, trust_env=False) as client:
+        async with listening(app) as server:
+            response = await client.send(client.build_request("GET", f"{server.url}/api/v1/events/stream"), stream=True)
+            assert response.headers["content-type"].startswith("text/event-stream")
+            lines = response.aiter_lines()
+            assert (await anext(lines)).startswith("retry:")
+            head = await client.head(f"{server.url}/api/v1/events/stream")
+            assert head.status_code == 200
+        rest = [line async for line in lines]
+        assert "event: hello" in rest
+        await response.aclose()
+    harness.close()
+
+
+async def test_a_reader_that_never_reads_holds_up_nobody() -> None:
+    async def chunks(gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
+        while not gone.done():
+            yield b"x"
+
+    left = asyncio.Event()
+    sent = 0
+
+    async def receive() -> dict[str, str]:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == 3:
+            left.set()
+        await asyncio.sleep(0)  # noqa: TID251 - gives way
+
+    await asyncio.wait_for(Streaming(chunks, media_type="text/plain")({"type": "http"}, receive, send), LONG_S)
+    assert sent < 20
