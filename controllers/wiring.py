@@ -20,7 +20,7 @@ from controllers.calendars.services import asking
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.http import HttpExecutor
-from controllers.dispatch.http_client import HttpClient
+from controllers.dispatch.http_client import WorkerClient
 from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims, homes, posts
 from controllers.effects.calendars import CalendarEffects
@@ -193,7 +193,7 @@ class Engine:
         runs = HttpRuns(
             self.store,
             context,
-            client=HttpClient(self.clock.monotonic),
+            client=WorkerClient(self.clock.monotonic),
             secrets=self._secrets,
             files=self.artifacts,
             blocking=self.blocking,

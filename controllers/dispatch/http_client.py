@@ -19,7 +19,7 @@ from controllers.dispatch.http_reply import Fate, Limits, Reply
 _CONNECT_S = 10.0
 
 
-class HttpClient:
+class WorkerClient:
     """Sends requests. Belongs to one event loop; keeps no connection."""
 
     def __init__(self, monotonic: Callable[[], float], *, resolver: Resolve = addresses.resolve) -> None:

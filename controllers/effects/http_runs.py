@@ -9,7 +9,7 @@ from random import Random
 
 from controllers.dispatch.environment import SecretMissing, SecretSource, SecretUnavailable
 from controllers.dispatch.executor import RunOrder
-from controllers.dispatch.http_client import HttpClient
+from controllers.dispatch.http_client import WorkerClient
 from controllers.dispatch.http_reply import Fate, Reply
 from controllers.dispatch.http_worker import (
     Heard,
@@ -70,7 +70,7 @@ class HttpRuns:
         store: Store,
         context: RunContext,
         *,
-        client: HttpClient,
+        client: WorkerClient,
         secrets: SecretSource,
         files: ArtifactFiles,
         blocking: Blocking,

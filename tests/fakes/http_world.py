@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, cast
 
 from controllers.dispatch.environment import LocalSecrets
-from controllers.dispatch.http_client import HttpClient
+from controllers.dispatch.http_client import WorkerClient
 from controllers.dispatch.http_reply import Fate, Limits, Reply
 from controllers.effects import posts
 from controllers.effects.http_runs import HttpRuns
@@ -64,7 +64,7 @@ class ScriptedClient:
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limits: Limits
     ) -> Reply:
-        """See ``HttpClient.send``."""
+        """See ``WorkerClient.send``."""
         self.sent.append(Sent(method, url, dict(headers), body))
         found = self.replies.popleft() if self.replies else self.otherwise
         if not isinstance(found, Reply):
@@ -83,7 +83,7 @@ class HttpWorld(World):
         self.runs = HttpRuns(
             self.store,
             RunContext(_Tokens(b"k" * 32), lambda: "http://127.0.0.1:1", self.folder),
-            client=cast(HttpClient, self.client),
+            client=cast(WorkerClient, self.client),
             secrets=LocalSecrets({"WORKER_TOKEN": "s3cret-of-the-worker", "SIGNING": "sign-with-this"}),
             files=ArtifactFiles(self.folder / "state"),
             blocking=InlineBlocking(),

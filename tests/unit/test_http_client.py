@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from controllers.dispatch.addresses import AddressRefused, allowed, literal_problem
-from controllers.dispatch.http_client import HttpClient
+from controllers.dispatch.http_client import WorkerClient
 from controllers.dispatch.http_reply import Fate, Limits, Reply
 from controllers.runtime.clock import SystemClock
 from tests.fakes.ports import free_port
@@ -58,7 +58,7 @@ async def ask(url: str, limits: Limits = PRIVATE, *found: str) -> Reply:
     async def resolver(host: str, port: int) -> Sequence[str]:
         return found or ["127.0.0.1"]
 
-    client = HttpClient(SystemClock().monotonic, resolver=resolver)
+    client = WorkerClient(SystemClock().monotonic, resolver=resolver)
     return await client.send("POST", url, {"X-Team": "web"}, b"{}", limits)
 
 
