@@ -45,6 +45,7 @@ class EventType(StrEnum):
     CALENDAR_WRITTEN = "CalendarWritten"  # entries were written into a calendar of people, or removed from it
     STAGE_CHANGED = "StageChanged"  # a project went to another stage
     # Missions and runs
+    MISSION_PROPOSED = "MissionProposed"  # an agent proposed a mission
     TRANSITIONED = "Transitioned"  # a mission changed its state
     DISPATCHED = "Dispatched"  # a run was ordered
     RUN_CLAIMED = "RunClaimed"  # a worker of a Pull executor fetched the run, or gave it back

@@ -18,6 +18,8 @@ from api.agents.limits import AgentLimits, Places
 from api.agents.sub_agents import SubAgentWrites
 from api.agents.wakes import Wakes
 from api.problems import Problem, of_error
+from controllers.holds.stops import Stops
+from controllers.reconcilers import proposed_missions
 from controllers.runs import artifacts, calls, inbox, messages, output_check, reports
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.once import Once
@@ -42,6 +44,7 @@ _STATUS = {
     "CallEnded": 409,
     "ClaimOver": 410,
     "NotClaimed": 404,
+    "NotAllowedToPropose": 403,
     "LogTooLarge": 413,
 }
 _NOW = {"Cache-Control": "no-store"}
@@ -69,6 +72,7 @@ VERBS = (
     Verb("messages", protocol.SayMessage, protocol.SayReceipt, "Say something"),
     Verb("sub-agents", protocol.SpawnMessage, protocol.SpawnReceipt, "Spawn another agent for a part of the mission"),
     Verb("terminate", protocol.TerminateMessage, protocol.Receipt, "End a sub-agent of this run"),
+    Verb("missions", protocol.ProposeMissionMessage, protocol.ProposedMissionReceipt, "Propose a mission"),
     Verb("complete", protocol.CompleteMessage, protocol.Receipt, "Hand in the deliverable: the last word", large=True),
     Verb("fail", protocol.FailMessage, protocol.Receipt, "Give up: the last word"),
 )
@@ -91,8 +95,10 @@ class RunEndpoints:
         blocking: Blocking,
         limits: AgentLimits,
         wakes: Wakes,
+        stops: Stops,
     ) -> None:
         self._store = store
+        self._stops = stops
         self._files = files
         self._clock = clock
         self._blocking = blocking
@@ -114,6 +120,7 @@ class RunEndpoints:
             "messages": self._say,
             "sub-agents": self._sub_agents.spawn,
             "terminate": self._sub_agents.terminate,
+            "missions": self._propose_mission,
             "complete": self._complete,
             "fail": self._fail,
         }
@@ -194,6 +201,24 @@ class RunEndpoints:
         return protocol.SayReceipt(
             run=caller.run.name, message=said.message.uid, state=status.state, reason=reason, due_at=said.due_at
         )
+
+    def _propose_mission(
+        self, caller: Caller, message: protocol.ProposeMissionMessage, once: Once
+    ) -> protocol.ProposedMissionReceipt:
+        with self._store.transaction(agent_actor(caller.run)) as tx:
+            made = proposed_missions.propose(tx, caller.uid, message, once=once, stops=self._stops)
+        return protocol.ProposedMissionReceipt(run=caller.run.name, mission=made)
+
+    async def proposed_missions(self, request: Request, run: str) -> Response:
+        """What a run proposed. Raises Problem, RemitError (see ``to_problem``)."""
+        caller = await self._callers.admit(request, run)
+
+        def listed() -> protocol.ProposedMissions:
+            with self._store.snapshot() as snapshot:
+                return protocol.ProposedMissions(items=proposed_missions.of_run(snapshot, caller.run))
+
+        with self._places.taken(caller.uid):
+            return answer_with(await self._blocking.run(listed))
 
     def _fail(self, caller: Caller, message: protocol.FailMessage, once: Once) -> protocol.Receipt:
         return self._write(
