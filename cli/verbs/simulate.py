@@ -48,8 +48,8 @@ def simulate(
     """Play the specs in virtual time: what next week would bring, wait for, and cost.
 
     The real planner, dispatcher, limits and schedules run over a store of their own; the project's is not touched and
-    no program is started. What runs take and cost is assumed; the answer begins with those numbers. The same specs, seed
-    and options give the same answer.
+    no program is started. What runs take and cost is assumed; the answer begins with those numbers. The same specs,
+    seed and options give the same answer.
 
     Examples:
       remit simulate

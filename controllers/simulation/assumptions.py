@@ -16,9 +16,9 @@ from random import Random
 
 from schemas.errors import Refused
 from schemas.quantities import parse_duration
-from schemas.resource import Resource
+from schemas.resource import SIMULATED_COST, SIMULATED_DURATION, SIMULATED_FAILURES, Resource
 
-DURATION, COST, FAILURES = "remit.dev/simulate-duration", "remit.dev/simulate-cost", "remit.dev/simulate-failures"
+DURATION, COST, FAILURES = SIMULATED_DURATION, SIMULATED_COST, SIMULATED_FAILURES
 """Annotations: median duration of a run, median cost in USD, share of runs that fail."""
 _CENT = Decimal("0.0001")
 

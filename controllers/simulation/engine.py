@@ -125,7 +125,8 @@ class VirtualEngine:
             self._wake(key, priority)
 
     def load(self, folder: Path, cache: Path) -> None:
-        """Apply the specs of a folder as a sync would. What sources are declared in them is not followed."""
+        """Apply the specs of a folder as a sync would. What sources are declared in them is not followed. Raises Refused
+        when they do not apply."""
         spec = SourceSpec(type=SourceType.DIRECTORY, url=str(folder.resolve()))
         with self.store.transaction(SYSTEM) as tx:
             ensure_source(tx, spec)
@@ -134,6 +135,12 @@ class VirtualEngine:
             SourceSync(self.store, readers, cache=self.store, now=self.clock, jitter=lambda: 1.0)(DEFAULT_SOURCE)
         finally:
             readers.close()
+        with self.store.snapshot() as snapshot:
+            source = snapshot.get(DEFAULT_SOURCE)
+        assert source is not None
+        wrong = [c for c in source.status.get("conditions", ()) if c["type"] == "Ready" and c["status"] == "False"]
+        if wrong:
+            raise Refused(f"the specs do not apply: {wrong[0].get('message') or wrong[0]['reason']}", reason="Invalid")
 
     def run_until(self, end: datetime) -> None:
         """Let everything happen that happens until then."""
