@@ -50,6 +50,8 @@ class RunFacts:
     waits_for: str = ""
     """What keeps an ordered run from starting, as kind/namespace/name."""
     waits_until: datetime | None = None
+    asked: bool = False
+    """Whether it put a question to people: looked at where it ended because it could only wait."""
 
 
 @dataclass(frozen=True, slots=True)

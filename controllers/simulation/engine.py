@@ -125,8 +125,8 @@ class VirtualEngine:
             self._wake(key, priority)
 
     def load(self, folder: Path, cache: Path) -> None:
-        """Apply the specs of a folder as a sync would. What sources are declared in them is not followed. Raises Refused
-        when they do not apply."""
+        """Apply the specs of a folder as a sync would. Sources that they declare are not followed. Raises Refused when
+        they do not apply."""
         spec = SourceSpec(type=SourceType.DIRECTORY, url=str(folder.resolve()))
         with self.store.transaction(SYSTEM) as tx:
             ensure_source(tx, spec)
