@@ -55,8 +55,10 @@ test-agents: install ## try real coding agents from npm before the gate (they ar
 
 SEEDS ?= 1000
 MISSIONS ?= 2000
-soak: install ## play SEEDS=N seeds of the simulation; try new examples; kill two engines while they do MISSIONS=N
+DAYS ?= 7
+soak: install ## play SEEDS=N seeds of the simulation; let a fleet work for DAYS=N; try new examples; kill two engines while they do MISSIONS=N
 	@$(BIN)/python -m tests.simulation.soak --seeds $(SEEDS)
+	@$(BIN)/python -m tests.simulation.week --days $(DAYS)
 	@REMIT_NEW_EXAMPLES=1 $(BIN)/python -m pytest tests/property -q -p no:cacheprovider
 	@REMIT_TEST_MISSIONS=$(MISSIONS) $(BIN)/python -m pytest tests/e2e/test_two_engines.py -q -p no:cacheprovider
 

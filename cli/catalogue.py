@@ -26,6 +26,7 @@ VERBS: dict[str, Verb] = {
         ("init", "cli.verbs.init", "Make a project: remit.yaml and a repository of specs"),
         ("validate", "cli.verbs.validate", "Check spec files: every error at once, with its place"),
         ("diff", "cli.verbs.diff", "Show what the specs would change, and what that does"),
+        ("simulate", "cli.verbs.simulate", "Play the specs in virtual time: work, waits, costs, limits"),
         ("apply", "cli.verbs.apply", "Declare objects without git"),
         ("policy", "cli.verbs.policy", "Try Policies: explain a ruling, test cases, replay calls"),
         ("explain", "cli.verbs.explain", "Say what a kind or a field means"),

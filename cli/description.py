@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cli import description_calls, description_talk, held, limits
+from cli import description_calls, description_talk, held, limits, posts
 from cli.output import age, dump_yaml, safe, table
 from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.quantities import format_time, parse_time
@@ -153,7 +153,7 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
     if resource.kind == "Hold":
         return _hold(snapshot, resource)
     if resource.kind == "Run":
-        return _artifacts(resource)
+        return [*_section("Requests", posts.section(resource.status, now)), *_artifacts(resource)]
     if resource.kind == "Session":
         told = description_talk.session(snapshot, resource, now)
         return [line for title, lines in told for line in _section(title, lines)]
@@ -162,7 +162,7 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
     if resource.kind == "Agent":
         return [*_enforcement(resource, now), *_serving(resource)]
     if resource.kind == "Executor":
-        return _serving(resource)
+        return [*_section("Circuit breaker", posts.circuit(resource.status)), *_serving(resource)]
     if resource.kind == "Budget":
         return _budget(resource, now)
     return []

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 
-from controllers.effects import claims, homes
+from controllers.effects import claims, homes, posts
 from controllers.effects.runner import EffectRunner
 from controllers.gate.tally import Tally
 from controllers.holds import stops as other
@@ -209,7 +209,7 @@ class Term:
     # Waking.
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        no_objects = (dispatcher.KIND, claims.KIND, sub_agents.KIND, "Confirmation", fields.KIND)
+        no_objects = (dispatcher.KIND, claims.KIND, posts.KIND, sub_agents.KIND, "Confirmation", fields.KIND)
         kinds = [k for k in self._reconcilers if k not in no_objects]
 
         def everything() -> list[tuple[Key, Priority]]:
@@ -441,6 +441,7 @@ def make_reconcilers(
         "Hold": holds.reconcile,
         "Mission": functools.partial(missions.reconcile, crowd=ready),
         "Policy": policies.reconcile,
+        posts.KIND: posts.watch,
         "Project": projects.Projects(counted, stops),
         "Provider": providers.Providers(ready),
         fields.KIND: ownership.reconcile,

@@ -19,10 +19,12 @@ from random import Random, SystemRandom
 from controllers.calendars.services import asking
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import SecretMissing, SecretUnavailable
+from controllers.dispatch.http import HttpExecutor
 from controllers.dispatch.pull import PullExecutor
-from controllers.effects import claims, homes
+from controllers.effects import claims, homes, posts
 from controllers.effects.calendars import CalendarEffects
 from controllers.effects.exports import EXPORT, ExportEffects
+from controllers.effects.http_runs import HttpRuns
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
@@ -155,18 +157,27 @@ class Engine:
             known=self._known,
         )
         self._command = CommandExecutor(place.state, self.clock, self.blocking, secrets=self._secrets)
-        self._pull = PullExecutor(self.blocking, secrets=self._secrets, withdraw=self._withdraw)
+        self._pull = PullExecutor(
+            self.blocking, secrets=self._secrets, withdraw=functools.partial(self._of_run, claims.withdraw)
+        )
+        self._http = HttpExecutor(
+            self.blocking,
+            secrets=self._secrets,
+            offer=functools.partial(self._of_run, posts.offer),
+            withdraw=functools.partial(self._of_run, posts.withdraw),
+        )
         context = RunContext(self.tokens, agent_url, place.project, self.stops)
         self._effects = RunEffects(
             self.store,
-            {ExecutorType.COMMAND: self._command, ExecutorType.PULL: self._pull},
+            {ExecutorType.COMMAND: self._command, ExecutorType.PULL: self._pull, ExecutorType.HTTP: self._http},
             context,
             files=self.artifacts,
             blocking=self.blocking,
             clock=self.clock,
         )
         self._runners = [self._runner("start-runs", START, self._effects.start),
-                         self._runner("cancel-runs", CANCEL, self._effects.cancel)]  # fmt: skip
+                         self._runner("cancel-runs", CANCEL, self._effects.cancel),
+                         self._http_runner(context)]  # fmt: skip
 
     def _runner(self, name: str, type_: str, handler: Handler) -> EffectRunner:
         home = self._home
@@ -180,6 +191,31 @@ class Engine:
             random=self.random,
             on_dead=self._effects.give_up,
             keep=homes.keeper(home) if home else None,
+        )
+
+    def _http_runner(self, context: RunContext) -> EffectRunner:
+        """Posts runs to workers behind HTTP. They live on no engine's machine: any may go on with them."""
+        runs = HttpRuns(
+            self.store,
+            context,
+            client=HttpClient(self.clock.monotonic),
+            secrets=self._secrets,
+            files=self.artifacts,
+            blocking=self.blocking,
+            clock=self.clock,
+            random=self.random,
+        )
+        return EffectRunner(
+            "http-runs",
+            self.store,
+            {posts.POST: runs.post, posts.POLL: runs.poll, posts.STOP: runs.stop},
+            holder=self.ids.new(),
+            blocking=self.blocking,
+            clock=self.clock,
+            random=self.random,
+            slots=64,
+            on_dead=runs.give_up,
+            patient=True,
         )
 
     def _plain_runner(
@@ -202,6 +238,8 @@ class Engine:
         """What this engine can do with an executor."""
         if spec.type is ExecutorType.PULL:
             return self._probe_pull(spec, namespace)
+        if spec.type is ExecutorType.HTTP:
+            return self._probe_http(spec, namespace)
         if spec.type is not ExecutorType.COMMAND:
             message = f"accepted and stored; this version does not run type {spec.type} yet"
             return Probe(ExecutorReason.NOT_RECONCILED_YET, message, Capabilities())
@@ -223,6 +261,15 @@ class Engine:
             return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
         return Probe(ExecutorReason.RECONCILED, "", capabilities)
 
+    def _probe_http(self, spec: ExecutorSpec, namespace: str) -> Probe:
+        wire = spec.to_wire()
+        capabilities = self._http.capabilities(wire)
+        try:
+            problem = self._http.check(wire, self.place.project, namespace)
+        except SecretMissing as missing:
+            return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
+        return Probe(ExecutorReason.ADDRESS_REFUSED if problem else ExecutorReason.RECONCILED, problem, capabilities)
+
     def worker_token(self, executor: Resource) -> str | None:
         """The token of the workers of a Pull executor; None when it declares none that can be used. Blocks."""
         try:
@@ -230,9 +277,9 @@ class Engine:
         except SecretMissing:
             return None
 
-    def _withdraw(self, run_uid: str) -> None:
+    def _of_run(self, write: Callable[[Transaction, str], None], run_uid: str) -> None:
         with self.store.transaction(SYSTEM) as tx:
-            claims.withdraw(tx, run_uid)
+            write(tx, run_uid)
 
     @property
     def _source(self) -> SourceSpec | None:
@@ -498,6 +545,8 @@ class Engine:
         for run in running:
             if str(run.status.get("engine", "")) != self._home:
                 continue
+            if run.status.get("post") is not None:
+                continue  # it was posted elsewhere, and the outbox goes on with it
             if run.status.get("claim") is not None:
                 continue  # its worker has it, or the end of its lease ends it
             if run.status.get("hostedUntil") is not None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from decisions import containment, gates, loops, mission_leave, retry
+from decisions import containment, gates, loops, mission_leave, mission_proposal, retry
 from decisions.mission_facts import DECLARED, Decision, MissionFacts, ReviewFacts, RunFacts
 from decisions.mission_pass import Pass
 from decisions.mission_stop import CANCEL_DEADLINE as CANCEL_DEADLINE
@@ -68,6 +68,7 @@ def decide(facts: MissionFacts, now: datetime) -> Decision:
         mission_leave.wait(work)
         answer(work)
         quarantine(work)
+        mission_proposal.consider(work)
         assign(work)
         review(work)
         keep_to_budget(work)
@@ -465,6 +466,8 @@ def keep_to_budget(work: Pass) -> None:
 
 def assign(work: Pass) -> None:
     """Inbox and Assigned follow the declared assignee."""
+    if mission_proposal.waits(work):
+        return
     agent = work.facts.agent_key
     wanted = None if agent is None else _ref(agent, work.facts.key.namespace)
     if work.state is MissionState.INBOX and wanted is not None:

@@ -47,6 +47,9 @@ class RunFacts:
     artifacts: tuple[Artifact, ...]
     spend: Spend
     active: bool
+    waits_for: str = ""
+    """What keeps an ordered run from starting, as kind/namespace/name."""
+    waits_until: datetime | None = None
     asked: bool = False
     """Whether it put a question to people: looked at where it ended because it could only wait."""
 

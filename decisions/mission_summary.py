@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime
 
-from decisions import containment
+from decisions import containment, mission_proposal
 from decisions.meters import shown
 from decisions.mission_facts import DependencyFacts
 from decisions.mission_pass import Pass
@@ -43,6 +43,9 @@ def _admit(work: Pass) -> None:
     problem = _problem(work)
     if work.status.current_run is not None:
         work.put(ready_since=None)
+        run = work.facts.run
+        if run is not None and run.waits_for:
+            work.block("Executor", run.waits_for, run.message, since=work.now, until=run.waits_until)
         return
     if problem is not None:
         work.admission = problem
@@ -72,6 +75,16 @@ def _problem(work: Pass) -> tuple[MissionReason, str] | None:
         if work.status.current_run is None:
             work.block(type_, ref, hint, since=now, until=until)
 
+    if mission_proposal.waits(work):
+        review = facts.review
+        asked = review if review is not None and review.name == work.status.review_request else None
+        problem(
+            MissionReason.AWAITING_APPROVAL,
+            "Approval",
+            f"ApprovalRequest/{facts.key.namespace}/{work.status.review_request or ''}",
+            f"an agent proposed it; take it: remit approve {facts.key.short}",
+            asked.expires_at if asked is not None else None,
+        )
     for reason, message in _acceptance(work):
         problem(reason, "Person", str(facts.agent_key or ""), message)
     if spec.suspend:

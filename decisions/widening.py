@@ -71,6 +71,27 @@ def _proposable(spec: Mapping[str, Any]) -> set[str]:
     }
 
 
+def _mission_proposals(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
+    """What an agent may propose as missions now, and could not before."""
+    if new is None:
+        return []
+    if old is None:
+        return ["proposals.missions: may propose missions"]
+    found = []
+    if old.get("types") and not new.get("types"):
+        found.append("proposals.missions.types: all types")
+    elif old.get("types"):
+        more_types = sorted(set(new.get("types", ())) - set(old["types"]))
+        found += [f"proposals.missions.types: {', '.join(more_types)}"] if more_types else []
+    agents = sorted(set(new.get("agents", ())) - set(old.get("agents", ())))
+    found += [f"proposals.missions.agents: {', '.join(agents)}"] if agents else []
+    return found + [
+        f"proposals.missions.{name}: {old.get(name)} -> {new.get(name)}"
+        for name in ("maxOpen", "maxPerDay")
+        if looser_number(old.get(name), new.get(name))
+    ]
+
+
 def _agent(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     if old is None:
         return []
@@ -85,6 +106,7 @@ def _agent(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     asks = sorted(_proposable(new) - _proposable(old))
     if asks:
         found.append("proposals grow: " + ", ".join(asks[:10]))
+    found += _mission_proposals(old.get("proposals", {}).get("missions"), new.get("proposals", {}).get("missions"))
     before, after = old.get("subAgents", {}), new.get("subAgents", {})
     if after.get("allowed") and not before.get("allowed"):
         found.append("subAgents.allowed: may spawn")

@@ -145,7 +145,7 @@ class AgentSpec(Model):
     heartbeat: Heartbeat = Field(default_factory=Heartbeat, description="Signs of life.")
     sub_agents: SubAgents = Field(default_factory=SubAgents, description="What it may spawn.")
     proposals: Proposals | None = Field(
-        None, description="Changes of specs that it may propose; a person merges them or not."
+        None, description="Changes of specs and missions that it may propose; a person takes them or not."
     )
     input_schema: JsonObject = Field(default_factory=dict, description="JSON Schema for a mission's input.")
     output_schema: JsonObject = Field(default_factory=dict, description="JSON Schema for its deliverable.")

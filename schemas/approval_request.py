@@ -20,6 +20,7 @@ class RequestType(StrEnum):
     ACTION = "Action"  # may this action be done?
     BUDGET = "Budget"  # may it spend more?
     UNBLOCK = "Unblock"  # how does this mission go on?
+    MISSION = "Mission"  # is this mission, which an agent proposed, taken?
     CHANGE = "Change"  # is this change of the specs merged?
 
 

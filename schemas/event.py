@@ -45,9 +45,11 @@ class EventType(StrEnum):
     CALENDAR_WRITTEN = "CalendarWritten"  # entries were written into a calendar of people, or removed from it
     STAGE_CHANGED = "StageChanged"  # a project went to another stage
     # Missions and runs
+    MISSION_PROPOSED = "MissionProposed"  # an agent proposed a mission
     TRANSITIONED = "Transitioned"  # a mission changed its state
     DISPATCHED = "Dispatched"  # a run was ordered
     RUN_CLAIMED = "RunClaimed"  # a worker of a Pull executor fetched the run, or gave it back
+    RUN_POSTED = "RunPosted"  # a worker behind HTTP was sent a run, or told to stop it, and how that went
     RUN_STARTED = "RunStarted"  # its program runs
     RUN_PROGRESSED = "RunProgressed"  # the agent reported progress
     RUN_FINISHED = "RunFinished"  # the run ended, however
@@ -96,6 +98,7 @@ class EventType(StrEnum):
     ENGINE_STARTED = "EngineStarted"  # a `remit run` took the store
     ENGINE_STOPPED = "EngineStopped"  # it drained and left
     EFFECT_FAILED = "EffectFailed"  # an outside act failed and is tried again, or was given up
+    CIRCUIT_CHANGED = "CircuitChanged"  # the circuit breaker of a worker opened, half-opened or closed
     TOOLS_CHANGED = "ToolsChanged"  # a tool server offers something else, or other tools of it are accepted
     ALERT_RAISED = "AlertRaised"  # something needs attention
     ALERT_ACKNOWLEDGED = "AlertAcknowledged"  # a person looks after an alert

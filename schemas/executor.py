@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from schemas.base import MAX_SECONDS, Bool, Int, JsonObject, Model, StatusModel, block_by_type
+from schemas.base import LINE_PATTERN, MAX_SECONDS, Bool, Int, JsonObject, Model, StatusModel, block_by_type
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
 from schemas.mission import Backoff
@@ -71,6 +71,13 @@ def hooked_at(program: HookedProgram, argv: Sequence[str]) -> int:
 
 Argument = Annotated[str, StringConstraints(max_length=32_768, pattern=r"^[^\x00]*$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s\x00-\x1f]+$", max_length=2048)]
+HEADER_PATTERN = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"
+CANCEL_PATH_PATTERN = r"^/[A-Za-z0-9._~/{}-]{0,499}$"
+ENGINE_HEADERS = frozenset(
+    {"authorization", "connection", "content-encoding", "content-length", "content-type", "host", "idempotency-key",
+     "transfer-encoding", "upgrade"}
+)  # fmt: skip
+"""Headers that the engine sets itself, in small letters; so are those that begin with ``remit-``."""
 
 
 class Command(Model):
@@ -142,14 +149,79 @@ class HttpResult(StrEnum):
     POLL = "Poll"  # the address that the worker named when it took the run is asked
 
 
+class HttpHeader(Model):
+    """A header for a worker: a plain value or a reference."""
+
+    name: str = Field(pattern=HEADER_PATTERN, description="Name of the header.")
+    value: str | None = Field(None, max_length=4096, pattern=LINE_PATTERN, description="Plain value; never a secret.")
+    value_from: ValueFrom | None = Field(None, description="Where the value is taken from for each request.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.value is None) == (self.value_from is None):
+            raise ValueError("give exactly one of value and valueFrom")
+        if self.name.lower() in ENGINE_HEADERS or self.name.lower().startswith("remit-"):
+            raise ValueError(f"the header {self.name} is set by the engine")
+        return self
+
+
+class CancelMethod(StrEnum):
+    """How a worker is told to stop."""
+
+    DELETE = "Delete"  # DELETE of the path
+    POST = "Post"  # POST to the path, without a body
+
+
+class HttpCancel(Model):
+    """How a worker is told to stop a run."""
+
+    method: CancelMethod = Field(CancelMethod.DELETE, description="Delete or Post.")
+    path: str = Field(
+        pattern=CANCEL_PATH_PATTERN,
+        description="Path on the worker's host; {run} stands for the run's uid, {key} for the idempotency key.",
+    )
+
+    @model_validator(mode="after")
+    def _names_the_run(self) -> Self:
+        if "{run}" not in self.path and "{key}" not in self.path:
+            raise ValueError("path has to name the run: put {run} or {key} into it")
+        if any(part not in ("run", "key") for part in _braced(self.path)):
+            raise ValueError("path knows the places {run} and {key} only")
+        return self
+
+
+def _braced(path: str) -> list[str]:
+    return [piece.partition("}")[0] for piece in path.split("{")[1:]] + (
+        ["}"] if path.count("{") != path.count("}") else []
+    )
+
+
 class HttpWorker(Model):
     """A worker behind HTTP."""
 
     url: HttpUrl = Field(description="Where runs are posted.")
     auth: ValueFrom | None = Field(None, description="Bearer token for it.")
+    headers: tuple[HttpHeader, ...] = Field((), max_length=32, description="Headers of every request to it.")
+    signature: ValueFrom | None = Field(
+        None, description="Secret that requests are signed with: HMAC-SHA256 in the header Remit-Signature."
+    )
     result: HttpResult = Field(HttpResult.CALLBACK, description="Callback or Poll.")
     poll_interval: PositiveDuration = Field("5s", description="How often the result is asked for.")  # type: ignore[assignment]
+    answer_timeout: PositiveDuration = Field("30s", description="Longest wait for an answer to one request.")  # type: ignore[assignment]
+    max_answer: Int = Field(1_048_576, ge=1024, le=67_108_864, description="Most bytes of one answer.")
+    idempotent: Bool = Field(
+        False, description="Whether it does the work once however often a run is posted with the same Idempotency-Key."
+    )
+    cancel: HttpCancel | None = Field(None, description="How it is told to stop; without it nobody tells it.")
     allow_private: Bool = Field(False, description="Whether the address may be private or loopback.")
+
+    @model_validator(mode="after")
+    def _plain_url(self) -> Self:
+        if "@" in self.url.partition("://")[2].partition("/")[0]:
+            raise ValueError("url holds a name or password: use auth or headers with valueFrom")
+        if "#" in self.url:
+            raise ValueError("url has a fragment, which no server gets to see")
+        return self
 
 
 class OpenClaw(Model):
@@ -285,6 +357,8 @@ class ExecutorReason(StrEnum):
     WORKING_DIR_NOT_FOUND = "WorkingDirNotFound"  # workingDir does not exist or leaves the project
     SECRET_NOT_FOUND = "SecretNotFound"  # a valueFrom names nothing # noqa: S105
     NO_WORKERS = "NoWorkers"  # type Pull, and no worker has asked for runs of late
+    ADDRESS_REFUSED = "AddressRefused"  # type Http, and its address may not be reached as declared
+    CIRCUIT_OPEN = "CircuitOpen"  # type Http, and its worker failed so often that it is left alone for a while
     NOT_RECONCILED_YET = "NotReconciledYet"  # this version has no executor of that type
     HELD = "Held"  # a Hold stops it
     LAST_GOOD_SERVES = "LastGoodServes"  # the declared generation is not healthy; the last good one serves
@@ -310,6 +384,26 @@ class WorkerSeen(StatusModel):
     last_seen: Time = Field(description="When it last asked for a run or renewed one, to 15 s.")
 
 
+class CircuitState(StrEnum):
+    """Whether a worker is sent runs."""
+
+    CLOSED = "Closed"  # it is
+    OPEN = "Open"  # it failed too often in a row and is left alone
+    HALF_OPEN = "HalfOpen"  # one run tries whether it works again
+
+
+class Circuit(StatusModel):
+    """The circuit breaker of an Http executor; every engine on the store goes by it."""
+
+    state: CircuitState = Field(CircuitState.CLOSED, description="Closed, Open or HalfOpen.")
+    failures: int = Field(0, description="Failures in a row.")
+    opened_at: Time | None = Field(None, description="When it opened last.")
+    open_until: Time | None = Field(None, description="Until when the worker is left alone.")
+    trial: str = Field("", description="Uid of the run that tries whether the worker works again.")
+    trial_until: Time | None = Field(None, description="From when on another run may try.")
+    last_failure: str = Field("", description="What failed last.")
+
+
 class ExecutorStatus(StatusModel):
     """What is true of it."""
 
@@ -326,6 +420,7 @@ class ExecutorStatus(StatusModel):
     workers: tuple[WorkerSeen, ...] = Field((), description="Workers seen within a day, by name; for type Pull.")
     workers_ready: int | None = Field(None, description="How many of them were seen of late; for type Pull.")
     last_worker_seen: Time | None = Field(None, description="When a worker was last seen; for type Pull.")
+    circuit: Circuit | None = Field(None, description="Its circuit breaker, once it was sent a run; for type Http.")
 
 
 KIND = KindInfo(
@@ -343,6 +438,7 @@ KIND = KindInfo(
         Column("REASON", "status.conditions[Ready].reason"),
         Column("TIMEOUT", "spec.timeout", wide=True),
         Column("WORKERS", "status.workersReady", "integer", wide=True),
+        Column("CIRCUIT", "status.circuit.state", wide=True),
         Column("WORKER SEEN", "status.lastWorkerSeen", "date", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),
     ),

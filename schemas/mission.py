@@ -269,6 +269,18 @@ class Verdict(StatusModel):
     decision: str = Field("", description="Name of the ApprovalDecision; empty for a policy.")
 
 
+class ProposedBy(StatusModel):
+    """Who proposed a mission, and whether it was taken."""
+
+    agent: ObjectRef = Field(description="The agent.")
+    run: str = Field(description="Its run.")
+    mission: str = Field(description="The mission that it worked on.")
+    mission_uid: str = Field(description="Uid of that.")
+    reason: str = Field("", description="Why it proposed it.")
+    accepted: bool = Field(False, description="Whether it may be worked on.")
+    accepted_by: str = Field("", description="Who took it: user:..., or the Goal that lets its type start by itself.")
+
+
 class MissionStatus(StatusModel):
     """What is true of a mission."""
 
@@ -294,6 +306,7 @@ class MissionStatus(StatusModel):
     feedback: str | None = Field(None, description="Remarks of the last ChangesRequested; the next run gets them.")
     review: Verdict | None = Field(None, description="The approval record.")
     review_request: str | None = Field(None, description="Name of the open ApprovalRequest.")
+    proposed: ProposedBy | None = Field(None, description="Who proposed it, where an agent did.")
     review_cycles: int = Field(0, description="How often it went to review.")
     failure: Failure | None = Field(None, description="Why the last attempt failed.")
     loop: MissionLoop | None = Field(None, description="What is counted to notice work that goes around in circles.")

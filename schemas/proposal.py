@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Bool, Int, Model, require_unique
+from schemas.mission import MissionType
 
 FIELD_PATTERN = r"^spec(\.[A-Za-z][A-Za-z0-9]{0,63}){1,8}$"
 SpecField = Annotated[str, StringConstraints(pattern=FIELD_PATTERN, max_length=400)]
@@ -53,9 +54,23 @@ class ProposalRule(Model):
         return self
 
 
+class MissionProposals(Model):
+    """Missions that an agent may propose. One waits in the Inbox until a person takes it."""
+
+    types: tuple[MissionType, ...] = Field((), max_length=100, description="Types of mission; all when empty.")
+    agents: tuple[NameGlob, ...] = Field(
+        (),
+        max_length=100,
+        description="Agents of its namespace, beside itself, that it may name for them.",
+    )
+    max_open: Int = Field(5, ge=0, le=1000, description="At most so many that wait for an answer.")
+    max_per_day: Int = Field(20, ge=0, le=10_000, description="At most so many within 24 hours.")
+
+
 class Proposals(Model):
-    """What an agent may propose. A proposal is a branch and a question; merging it is a person's act."""
+    """What an agent may propose. A change is a branch and a question; merging it is a person's act."""
 
     allow: tuple[ProposalRule, ...] = Field((), max_length=100, description="Fields that it may propose to change.")
     max_open: Int = Field(3, ge=0, le=100, description="At most so many that wait for an answer.")
     max_per_day: Int = Field(10, ge=0, le=1000, description="At most so many within 24 hours.")
+    missions: MissionProposals | None = Field(None, description="Missions that it may propose; none when absent.")

@@ -25,8 +25,9 @@ from pydantic import (
 )
 
 from schemas.agent import AutonomyLevel
-from schemas.base import MAX_SECONDS, JsonObject, Line, Model, Subject
+from schemas.base import MAX_SECONDS, JsonObject, Line, Model, Name, Subject
 from schemas.message import MessageReason, MessageState
+from schemas.mission import MissionType
 from schemas.quantities import MONEY_PATTERN, Time, format_money, parse_money
 from schemas.thread import ThreadOf
 
@@ -350,6 +351,29 @@ class SpawnMessage(Message):
     )
 
 
+class MissionBudget(Message):
+    """What a mission may use in all; within what the mission that proposes it has left."""
+
+    usd: Cost | None = Field(None, description="USD; what missions of its type may use when absent.")
+    tokens: int | None = Field(None, ge=0, le=MAX_TOKENS, description="Tokens, input and output together.")
+
+
+class ProposeMissionMessage(Message):
+    """A mission that a person is asked to take."""
+
+    name: SubAgentName = Field(description="Names it within the run: lower-case letters, digits and '-'.")
+    title: Line = Field(description="One line that says what is to be done.")
+    description: str | None = Field(None, max_length=100_000, description="The task in full.")
+    type: MissionType = Field("Ops", description="Class of work.")
+    input: JsonObject = Field(default_factory=dict, description="Free JSON for the agent.")
+    agent: Name | None = Field(None, description="Agent that should do it; a person names one when absent.")
+    for_goal: bool = Field(
+        False, description="Whether it serves the Goal of this mission, which may let its type start by itself."
+    )
+    budget: MissionBudget = Field(default_factory=MissionBudget, description="What it may use.")
+    reason: str = Field("", max_length=20_000, description="Why; kept up to 4,000 characters.")
+
+
 class TerminateMessage(Message):
     """A sub-agent is to end."""
 
@@ -362,6 +386,28 @@ class Receipt(Model):
 
     accepted: bool = Field(True, description="Always true: what is not accepted is answered with a problem.")
     run: str = Field(description="Name of the run.")
+
+
+class ProposedMission(Model):
+    """A mission that was proposed, and where it stands."""
+
+    name: str = Field(description="Name of the Mission.")
+    state: str = Field(description="Where it stands.")
+    accepted: bool = Field(description="Whether it may be worked on; false while nobody took it, and when nobody did.")
+    title: str = Field(description="What is to be done.")
+    request: str | None = Field(None, description="ApprovalRequest that asks a person.")
+
+
+class ProposedMissionReceipt(Receipt):
+    """It waits for a person, or starts because its Goal lets it."""
+
+    mission: ProposedMission = Field(description="It.")
+
+
+class ProposedMissions(Model):
+    """The missions that a run proposed."""
+
+    items: tuple[ProposedMission, ...] = Field((), description="By name.")
 
 
 class HeartbeatReceipt(Receipt):

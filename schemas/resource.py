@@ -17,7 +17,18 @@ RENAMED_FROM = "remit.dev/renamed-from"
 RETRY_REQUESTED_AT = "remit.dev/retry-requested-at"
 RECONCILE_REQUESTED_AT = "remit.dev/reconcile-requested-at"
 RESET_REQUESTED_AT = "remit.dev/reset-requested-at"
-KNOWN_ANNOTATIONS = (RENAMED_FROM, RETRY_REQUESTED_AT, RECONCILE_REQUESTED_AT, RESET_REQUESTED_AT)
+SIMULATED_DURATION = "remit.dev/simulate-duration"
+SIMULATED_COST = "remit.dev/simulate-cost"
+SIMULATED_FAILURES = "remit.dev/simulate-failures"
+KNOWN_ANNOTATIONS = (
+    RENAMED_FROM,
+    RETRY_REQUESTED_AT,
+    RECONCILE_REQUESTED_AT,
+    RESET_REQUESTED_AT,
+    SIMULATED_DURATION,
+    SIMULATED_COST,
+    SIMULATED_FAILURES,
+)
 """Annotations that people write for the engine. A misspelt one would be ignored in silence, so it is refused."""
 
 

@@ -111,6 +111,34 @@ class Claim(StatusModel):
     at: Time = Field(description="When it was claimed.")
 
 
+class PostAttempt(StatusModel):
+    """One request to a worker behind HTTP."""
+
+    number: int = Field(ge=1, description="Which request of the run, of those that started or stopped it.")
+    at: Time = Field(description="When it was sent.")
+    method: str = Field("POST", description="POST or DELETE.")
+    url: str = Field(description="Address, without its query.")
+    status: int | None = Field(None, description="Status of the answer; absent when there was none.")
+    latency_ms: int = Field(0, ge=0, description="Time until the answer was read, or until it was given up.")
+    error: str = Field("", description="What was wrong with it.")
+
+
+class Post(StatusModel):
+    """How the run was handed to a worker behind HTTP."""
+
+    key: str = Field(description="Idempotency-Key: uid of the mission and number of the run.")
+    tries: int = Field(0, ge=0, description="How often it was posted.")
+    requests: int = Field(0, ge=0, description="Requests in all.")
+    sent_at: Time | None = Field(None, description="Since when a request is out whose answer is not known.")
+    accepted_at: Time | None = Field(None, description="When the worker took it.")
+    deadline: Time | None = Field(None, description="When its worker is told to stop.")
+    status_url: str = Field("", description="Where its result is asked for.")
+    overdue: bool = Field(False, description="Whether its time is over.")
+    waits_for: str = Field("", description="What keeps it from being posted.")
+    waits_until: Time | None = Field(None, description="Until when.")
+    log: tuple[PostAttempt, ...] = Field((), description="The latest requests.")
+
+
 class RunReason(StrEnum):
     """Reasons of a Run's Succeeded condition and of ``status.reason``."""
 
@@ -174,6 +202,7 @@ class RunStatus(StatusModel):
         None, description="Of a sub-agent that its parent's program holds: its key is dead from then on."
     )
     claim: Claim | None = Field(None, description="Who fetched it; for an executor of type Pull.")
+    post: Post | None = Field(None, description="How it was handed over; for an executor of type Http.")
     seen_keys: tuple[str, ...] = Field((), description="Digests of the latest idempotency keys of its agent's writes.")
 
 

@@ -40,7 +40,7 @@ from controllers.runtime.clock import Clock
 from schemas.authorize import Decision
 from schemas.errors import RemitError
 from schemas.proposing import ProposalList
-from schemas.protocol import Inbox, SubAgents
+from schemas.protocol import Inbox, ProposedMissions, SubAgents
 from schemas.tool_listing import ServerView
 from store.contract import Store
 
@@ -85,6 +85,7 @@ def create_app(
     runs = RunEndpoints(
         store, files, sub_agents=SubAgentWrites(store, tokens, stops), talk=TalkWrites(store, stops), callers=callers,
         bodies=bodies, places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
+        stops=stops,
     )  # fmt: skip
     gate = gate or Gate(stops=stops, limits=(autonomy.limit,))
     decisions = DecisionEndpoints(
@@ -210,6 +211,18 @@ def create_app(
     async def sub_agents(request: Request, run: str) -> Response:
         """Those that have not been put away."""
         return await runs.sub_agents(request, run)
+
+    @app.get(
+        "/agent/v1/runs/{run}/missions",
+        summary="List the missions that the run proposed",
+        operation_id="list-proposed-missions",
+        response_model=ProposedMissions,
+        response_model_exclude_none=True,
+        responses=openapi.problems(401, 404, 422, 429, 503),
+    )
+    async def proposed_missions(request: Request, run: str) -> Response:
+        """Where each stands."""
+        return await runs.proposed_missions(request, run)
 
     @app.get(
         "/agent/v1/runs/{run}/inbox",

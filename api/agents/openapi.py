@@ -142,7 +142,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     _, definitions = models_json_schema(
         [(verb.message, "validation") for verb in (*VERBS, CLAIM, *CLAIM_VERBS)]
         + [(AuthorizeMessage, "validation"), (Decision, "serialization"), (protocol.Inbox, "serialization")]
-        + [(protocol.SubAgents, "serialization")]
+        + [(protocol.SubAgents, "serialization"), (protocol.ProposedMissions, "serialization")]
         + [(ToolsMessage, "validation"), (ProposeMessage, "validation")]
         + [(ServerView, "serialization"), (JudgedTools, "serialization")]
         + [(ProposalReceipt, "serialization"), (ProposalList, "serialization")],

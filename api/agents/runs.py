@@ -19,6 +19,8 @@ from api.agents.sub_agents import SubAgentWrites
 from api.agents.talk import TalkWrites
 from api.agents.wakes import Wakes
 from api.problems import Problem, of_error
+from controllers.holds.stops import Stops
+from controllers.reconcilers import proposed_missions
 from controllers.runs import artifacts, calls, inbox, messages, output_check, reports
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.once import Once
@@ -42,6 +44,7 @@ _STATUS = {
     "CallEnded": 409,
     "ClaimOver": 410,
     "NotClaimed": 404,
+    "NotAllowedToPropose": 403,
     "LogTooLarge": 413,
 }
 _NOW = {"Cache-Control": "no-store"}
@@ -71,6 +74,7 @@ VERBS = (
     Verb("commands", protocol.CommandsMessage, protocol.Receipt, "Say which commands the agent takes in chat"),
     Verb("sub-agents", protocol.SpawnMessage, protocol.SpawnReceipt, "Spawn another agent for a part of the mission"),
     Verb("terminate", protocol.TerminateMessage, protocol.Receipt, "End a sub-agent of this run"),
+    Verb("missions", protocol.ProposeMissionMessage, protocol.ProposedMissionReceipt, "Propose a mission"),
     Verb("complete", protocol.CompleteMessage, protocol.Receipt, "Hand in the deliverable: the last word", large=True),
     Verb("fail", protocol.FailMessage, protocol.Receipt, "Give up: the last word"),
 )
@@ -94,8 +98,10 @@ class RunEndpoints:
         blocking: Blocking,
         limits: AgentLimits,
         wakes: Wakes,
+        stops: Stops,
     ) -> None:
         self._store = store
+        self._stops = stops
         self._files = files
         self._clock = clock
         self._blocking = blocking
@@ -119,6 +125,7 @@ class RunEndpoints:
             "commands": talk.commands,
             "sub-agents": self._sub_agents.spawn,
             "terminate": self._sub_agents.terminate,
+            "missions": self._propose_mission,
             "complete": self._complete,
             "fail": self._fail,
         }
@@ -192,6 +199,24 @@ class RunEndpoints:
             return reports.tool_result(tx, caller.uid, message, call=call, once=once)
 
         return self._write(caller, report)
+
+    def _propose_mission(
+        self, caller: Caller, message: protocol.ProposeMissionMessage, once: Once
+    ) -> protocol.ProposedMissionReceipt:
+        with self._store.transaction(agent_actor(caller.run)) as tx:
+            made = proposed_missions.propose(tx, caller.uid, message, once=once, stops=self._stops)
+        return protocol.ProposedMissionReceipt(run=caller.run.name, mission=made)
+
+    async def proposed_missions(self, request: Request, run: str) -> Response:
+        """What a run proposed. Raises Problem, RemitError (see ``to_problem``)."""
+        caller = await self._callers.admit(request, run)
+
+        def listed() -> protocol.ProposedMissions:
+            with self._store.snapshot() as snapshot:
+                return protocol.ProposedMissions(items=proposed_missions.of_run(snapshot, caller.run))
+
+        with self._places.taken(caller.uid):
+            return answer_with(await self._blocking.run(listed))
 
     def _fail(self, caller: Caller, message: protocol.FailMessage, once: Once) -> protocol.Receipt:
         return self._write(

@@ -17,7 +17,7 @@ from schemas.base import DEFAULT_NAMESPACE, Key
 if TYPE_CHECKING:
     from schemas.redaction import Redactor
     from schemas.resource import Resource
-    from store.contract import Snapshot
+    from store.contract import Snapshot, Store
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +41,8 @@ def logs(
     stderr: Annotated[bool, typer.Option("--stderr", help="Only its standard error.")] = False,
     stdout: Annotated[bool, typer.Option("--stdout", help="Only its standard output.")] = False,
 ) -> None:
-    """Print what a run's program wrote. Control characters are shown, never sent to the terminal.
+    """Print what a run's program wrote, or, for a worker behind HTTP, the requests to it. Control characters are shown,
+    never sent to the terminal.
 
     Examples:
       remit logs mission/check-links -f
@@ -60,6 +61,9 @@ def logs(
         folder = project.state / "runs" / run.uid
         names = [n for n, on in (("stdout.log", stdout or not stderr), ("stderr.log", stderr or not stdout)) if on]
         tails = [_Tail(folder / name, redactor) for name in names]
+        if run.status.get("post") is not None:
+            _print_requests(store, run, tail=tail, follow=follow)
+            return
         if not any(t.path.exists() for t in tails) and not follow:
             raise Failure(f"{run.key.short} has no log here: it was not started, or its files were cleaned up")
         for t in tails:
@@ -77,6 +81,25 @@ def logs(
                     t.end()
                 return
             common.pause(common.POLL_S)
+
+
+def _print_requests(store: Store, run: Resource, *, tail: int, follow: bool) -> None:
+    """The requests to a worker behind HTTP, from the event log, and what became of each."""
+    from cli.posts import request_lines
+    from schemas.run import ACTIVE_STATES
+
+    shown = 0
+    while True:
+        with store.snapshot() as snapshot:
+            current = snapshot.get_by_uid(run.uid)
+            lines = request_lines(snapshot, run)
+        for text in lines[-tail if tail and not shown else shown :]:
+            sys.stdout.write(safe(text) + "\n")
+        sys.stdout.flush()
+        shown = len(lines)
+        if not follow or current is None or current.state not in ACTIVE_STATES:
+            return
+        common.pause(common.POLL_S)
 
 
 def _run(snapshot: Snapshot, target: str, namespace: str) -> Resource:

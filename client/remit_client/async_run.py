@@ -354,6 +354,11 @@ class AsyncRun:
         is no use, RateLimited while too many are alive."""
         return await self._send(self._calls.spawn(self._new_key(), name, title, wish))
 
+    async def propose_mission(self, name: str, title: str, **wish: Any) -> dict[str, Any]:
+        """Propose a mission; ``wish`` are further fields of the protocol. Raises Rejected, Conflict, RateLimited."""
+        answer = await self._send(self._calls.propose_mission(self._new_key(), name, title, wish))
+        return dict(answer["mission"])
+
     async def propose(
         self, kind: str, name: str, edits: Mapping[str, Any], *, title: str = "", reason: str = "", create: bool = False
     ) -> dict[str, Any]:

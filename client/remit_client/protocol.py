@@ -262,6 +262,10 @@ class Calls:
         """Spawn a sub-agent; ``wish`` holds the other fields as on the wire."""
         return self._write("sub-agents", {**wish, "name": name, "title": clean_text(title)}, key)
 
+    def propose_mission(self, key: str, name: str, title: str, wish: Mapping[str, Any]) -> Call:
+        """Propose a mission; ``wish`` holds the other fields as on the wire."""
+        return self._write("missions", {**wish, "name": name, "title": clean_text(title)}, key)
+
     def terminate(self, key: str, name: str, reason: str) -> Call:
         """End a sub-agent."""
         return self._write("terminate", {"subAgent": name, "reason": clean_text(reason)}, key)

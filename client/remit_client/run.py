@@ -194,6 +194,10 @@ class Run:
         """See AsyncRun.spawn."""
         return self._wait(self._inner.spawn(name, title, **wish))
 
+    def propose_mission(self, name: str, title: str, **wish: Any) -> dict[str, Any]:
+        """See AsyncRun.propose_mission."""
+        return self._wait(self._inner.propose_mission(name, title, **wish))
+
     def propose(
         self, kind: str, name: str, edits: Mapping[str, Any], *, title: str = "", reason: str = "", create: bool = False
     ) -> dict[str, Any]:

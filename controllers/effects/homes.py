@@ -51,10 +51,10 @@ def keeper(home: str) -> Callable[[Transaction, Effect], bool]:
 
 
 def _is_offered(tx: Transaction, run: Resource) -> bool:
-    """Whether workers elsewhere fetch it, so that it lives on no engine's machine."""
+    """Whether workers elsewhere fetch it, or are sent it, so that it lives on no engine's machine."""
     ref = run.spec["executorRef"]
     executor = tx.get(Key("Executor", ref.get("namespace") or run.namespace, ref["name"]))
-    return executor is not None and executor.spec.get("type") == ExecutorType.PULL
+    return executor is not None and executor.spec.get("type") in (ExecutorType.PULL, ExecutorType.HTTP)
 
 
 def abandoned(snapshot: Snapshot, now: datetime) -> list[Resource]:

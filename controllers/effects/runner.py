@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
@@ -24,7 +25,19 @@ from store.contract import Effect, EffectState, Store, Transaction
 log = logging.getLogger(__name__)
 
 Commit = Callable[[Transaction], None]
-Handler = Callable[[Effect], Awaitable[Commit | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a handler returns whose effect is to be delivered once more after ``after_s``, although nothing failed.
+    ``commit`` writes in the transaction that says so; ``why`` stands on the effect meanwhile."""
+
+    after_s: float
+    why: str = ""
+    commit: Commit | None = None
+
+
+Handler = Callable[[Effect], Awaitable[Commit | Again | None]]
 
 LEASE_S = 60.0
 MAX_TRIES = 20
@@ -49,9 +62,11 @@ class EffectRunner:
         slots: int = 16,
         on_dead: Callable[[Transaction, Effect, str], None] | None = None,
         keep: Callable[[Transaction, Effect], bool] | None = None,
+        patient: bool = False,
     ) -> None:
         """``keep`` is asked in the transaction that claims an effect; for False somebody else carries it out, and what
-        it wrote says who."""
+        it wrote says who. ``patient`` is for handlers that return ``Again``: tries are no failures there, and only
+        Terminal gives an effect up."""
         self.name = name
         self._store = store
         self._handlers = dict(handlers)
@@ -62,6 +77,7 @@ class EffectRunner:
         self._slots = slots
         self._on_dead = on_dead
         self._keep_claim = keep
+        self._patient = patient
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -130,7 +146,7 @@ class EffectRunner:
 
     async def _try(self, effect: Effect) -> None:
         try:
-            commit = await self._handlers[effect.type](effect)
+            outcome = await self._handlers[effect.type](effect)
         except Fenced:
             raise
         except Exception as error:  # noqa: BLE001  a handler's fault must not end the runner
@@ -138,7 +154,10 @@ class EffectRunner:
             await self._book(effect, functools.partial(self._fail, effect, error))
             return
         try:
-            await self._book(effect, functools.partial(self._finish, effect, commit))
+            if isinstance(outcome, Again):
+                await self._book(effect, functools.partial(self._put_off, effect, outcome))
+                return
+            await self._book(effect, functools.partial(self._finish, effect, outcome))
             self.delivered += 1
         except Fenced:
             raise
@@ -184,11 +203,17 @@ class EffectRunner:
             if commit is not None:
                 commit(tx)
 
+    def _put_off(self, effect: Effect, again: Again) -> None:
+        with self._store.transaction(SYSTEM) as tx:
+            tx.fail_effect(effect, again.why[:500], retry_at=tx.now + timedelta(seconds=again.after_s))
+            if again.commit is not None:
+                again.commit(tx)
+
     def _fail(self, effect: Effect, error: Exception) -> None:
-        dead = isinstance(error, Terminal) or effect.tries >= MAX_TRIES
+        dead = isinstance(error, Terminal) or (effect.tries >= MAX_TRIES and not self._patient)
         pause = getattr(error, "after", None) if isinstance(error, Retry) else None
         if pause is None:
-            pause = min(_INITIAL_S * 2 ** (effect.tries - 1), _MAX_S) * self._random.uniform(0.8, 1.2)
+            pause = min(_INITIAL_S * 2 ** min(effect.tries - 1, MAX_TRIES), _MAX_S) * self._random.uniform(0.8, 1.2)
         message = str(error) or type(error).__name__
         if not isinstance(error, Retry | Terminal):
             log.warning("%s: %s", effect.key, message, exc_info=error)

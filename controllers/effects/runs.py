@@ -95,8 +95,8 @@ class RunEffects:
             )
             return lambda tx: end_run(tx, uid, ending)
         await executor.start(prepared)
-        if prepared.executor_spec["type"] == ExecutorType.PULL:
-            return None  # it is offered: it starts when a worker says so
+        if prepared.executor_spec["type"] in (ExecutorType.PULL, ExecutorType.HTTP):
+            return None  # it is offered, or posted: it starts when a worker takes it
         return lambda tx: _begun(tx, uid)
 
     def _prepare(self, uid: str) -> RunOrder | records.Ending | Held | None:

@@ -82,7 +82,7 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
         executor_ready=ready,
         executor_message=message,
         held=strictest(effective.holds(tx), effective.objects(tx, agent, None), tx.now),
-        runs=tuple(_open_run(r, reports=reports) for r in runs),
+        runs=tuple(_open_run(r, reports=reports and _speaks(r)) for r in runs),
         disruption=_disruption(tx, agent, status),
         trial=found,
         last_good=_last_good(tx, agent, found.last_good),
@@ -128,6 +128,12 @@ def _executor_ready(executor: Resource | None) -> tuple[bool | None, str]:
     if ready is None:
         return False, "not looked at yet"
     return ready.status == "True", ready.message or ready.reason
+
+
+def _speaks(run: Resource) -> bool:
+    """Whether signs of life are to be expected. A worker behind HTTP may give none; who gave one gives more."""
+    posted = run.status.get("post") is not None
+    return not posted or run.status.get("lastHeartbeatTime") != run.status.get("startedAt")
 
 
 def _open_run(run: Resource, *, reports: bool) -> decisions.OpenRun:

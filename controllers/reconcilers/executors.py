@@ -6,14 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from controllers.effects import posts
 from controllers.reconcilers import writing
 from controllers.runtime.result import DONE, Result
+from decisions import circuit as circuits
 from decisions.serving import Trial, explain, fields, trial
 from decisions.widening import narrowings
 from schemas.base import Key
 from schemas.conditions import is_true, set_condition
 from schemas.event import EventType
-from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorStatus, ExecutorType
+from schemas.executor import (
+    Capabilities,
+    Circuit,
+    CircuitState,
+    ExecutorReason,
+    ExecutorSpec,
+    ExecutorStatus,
+    ExecutorType,
+)
 from schemas.quantities import format_time
 from schemas.resource import Resource
 from store.contract import Transaction
@@ -59,14 +69,16 @@ class ExecutorReconciler:
             tx.remove(tx.put_finalizers(executor, ()))
             return DONE
         probe = self._probe(spec, executor.namespace)
+        executor, status = _circuit(tx, executor, status, spec)
         probe, status, next_look = _workers(spec, status, probe, tx.now)
+        probe, next_look = _left_alone(status, probe, next_look)
         ready = probe.reason is ExecutorReason.RECONCILED
         found = self._trial(executor, status, tx)
         serving = executor.generation
         value: bool | None = None if probe.reason is ExecutorReason.NOT_RECONCILED_YET else ready
         reason, message = probe.reason, probe.message
         problem = found.problem if ready else f"{probe.reason}: {probe.message}"
-        if probe.reason is ExecutorReason.NO_WORKERS:
+        if probe.reason in (ExecutorReason.NO_WORKERS, ExecutorReason.CIRCUIT_OPEN):
             problem = ""  # whoever is missing would be missing for an older generation too
         if problem:
             older = self._older(tx, executor, found.last_good)
@@ -90,7 +102,8 @@ class ExecutorReconciler:
         executor = writing.put_status(tx, executor, new)
         writing.note_ready(tx, executor, status.conditions, conditions)
         steady = ready and not problem and not users
-        return writing.wake_at(tx, executor, next_look if steady else tx.now + timedelta(seconds=RECHECK_S))
+        recheck = tx.now + timedelta(seconds=RECHECK_S)
+        return writing.wake_at(tx, executor, next_look if steady else min(recheck, next_look or recheck))
 
     def _trial(self, executor: Resource, status: ExecutorStatus, tx: Transaction) -> Trial:
         served = status.serving_generation or status.observed_generation
@@ -128,6 +141,27 @@ def _workers(
     )
     text = f"no worker asks for runs; {seen}. Start one: remit worker --executor NAME --url URL"
     return replace(probe, reason=ExecutorReason.NO_WORKERS, message=text), status, None
+
+
+def _circuit(
+    tx: Transaction, executor: Resource, status: ExecutorStatus, spec: ExecutorSpec
+) -> tuple[Resource, ExecutorStatus]:
+    """The circuit breaker as it stands by now: one whose time is over is half-open. Other types have none."""
+    known = status.circuit
+    if known is None:
+        return executor, status
+    circuit = circuits.half_open(known, tx.now) if spec.type is ExecutorType.HTTP else Circuit()
+    executor = posts.put_circuit(tx, executor, circuit)
+    return executor, status.model_copy(update={"circuit": circuit if spec.type is ExecutorType.HTTP else None})
+
+
+def _left_alone(status: ExecutorStatus, probe: Probe, next_look: datetime | None) -> tuple[Probe, datetime | None]:
+    """An open circuit keeps it from being ready until its time is over."""
+    circuit = status.circuit
+    if circuit is None or circuit.state is not CircuitState.OPEN or probe.reason is not ExecutorReason.RECONCILED:
+        return probe, next_look
+    text = f"left alone for a while after failures in a row, the last: {circuit.last_failure}; then one run tries it"
+    return replace(probe, reason=ExecutorReason.CIRCUIT_OPEN, message=text), circuit.open_until
 
 
 def in_use_by(tx: Transaction, executor: Resource) -> tuple[str, ...]:

@@ -281,6 +281,8 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
         artifacts=run.artifacts,
         spend=run.spend,
         active=run.state not in ENDED,
+        waits_for=run.post.waits_for if run.post is not None and run.state not in ENDED else "",
+        waits_until=run.post.waits_until if run.post is not None else None,
         asked=run.reason == RunReason.AWAITING_APPROVAL and _asked(tx, resource),
     )
 

@@ -112,7 +112,7 @@ def _ask(tx: Transaction, mission: Resource, ask: AskPerson) -> None:
     key = Key("ApprovalRequest", mission.namespace, ask.name)
     if tx.get(key) is not None:
         return
-    named = mission.status.get("agent") or {}
+    named = mission.status.get("agent") or (mission.status.get("proposed") or {}).get("agent") or {}
     agent = tx.get(Key("Agent", named.get("namespace", mission.namespace), named["name"])) if named else None
     authored = mission if ask.type is RequestType.BUDGET else None
     terms = consent.terms(tx, mission.namespace, agent, tx.now, authored=authored)

@@ -70,7 +70,7 @@ def spawn(tx: Transaction, run_uid: str, message: SpawnMessage, *, once: Once, s
     if tx.get(key) is not None or tx.get(Key("Mission", key.namespace, key.name)) is not None:
         raise Refused(f"this run has spawned a sub-agent called {message.name} before", reason="NameTaken")
     record.save()
-    mission, parent = _parents(tx, record, stops)
+    mission, parent = parents_of(tx, record, stops)
     if not message.hosted:
         tenancy.require_room(tx, key.namespace)
     parent_spec = _pinned(tx, record, parent)
@@ -156,8 +156,8 @@ def _made(snapshot: Snapshot, key: Key) -> Made:
     return Made(shown(snapshot, agent, spawned), run.uid if run is not None else None)
 
 
-def _parents(tx: Transaction, record: RunRecord, stops: Stops) -> tuple[Resource, Resource]:
-    """Mission and agent of the run. Raises Refused where nothing may start."""
+def parents_of(tx: Transaction, record: RunRecord, stops: Stops) -> tuple[Resource, Resource]:
+    """Mission and agent of the run. Raises Refused where nothing new may start."""
     mission, agent = tx.get_by_uid(record.spec.mission_uid), tx.get_by_uid(record.spec.agent_uid)
     if mission is None or agent is None or mission.deletion_at is not None or agent.deletion_at is not None:
         raise Refused("its mission or agent is gone, or is being deleted", reason="ParentEnded")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from controllers.effects import posts
 from controllers.reconcilers import dispatcher, pools, sub_agents, tenancy
 from controllers.reconcilers.standings import Standings
 from controllers.runtime.workqueue import Priority
@@ -81,6 +82,9 @@ class Wakes:
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
         """Every object, for the start and the resync; Holds first, so that an e-stop is in force before work starts."""
+        for run in snapshot.objects("Run", states=ACTIVE_STATES):
+            if run.status.get("post"):
+                yield posts.timer_key(run), Priority.RESYNC
         for kind in sorted(kinds, key=lambda k: (k != "Hold", k != "ApprovalDecision", k)):
             for resource in snapshot.objects(kind):
                 self._learn(resource)
@@ -328,6 +332,8 @@ class Wakes:
             yield place, Priority.CHANGE
             if resource.state not in ACTIVE_STATES:  # it gave its place back
                 yield dispatcher.key_of(place), Priority.CHANGE
+            if resource.status.get("post") and resource.status.get("report"):
+                yield posts.timer_key(resource), Priority.CHANGE
             if resource.state != RunState.RUNNING:  # reserved or settled; a heartbeat moves no balance
                 yield from self._room(snapshot, change, resource)
                 yield from self._slots(resource, place)

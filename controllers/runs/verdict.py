@@ -251,7 +251,7 @@ def _completed(status: RunStatus, report: Report, ending: Ending) -> Verdict:
     text = "handed in"
     if ending.state is RunState.LOST:
         text = "handed in; the end of its program was not seen"
-    elif ending.exit_code != 0:
+    elif ending.exit_code != 0 and ending.state is not RunState.SUCCEEDED:
         text = "handed in; its program was stopped afterwards"
     return Verdict(RunState.SUCCEEDED, RunReason.COMPLETED, text)
 

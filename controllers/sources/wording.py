@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import StringConstraints
 
 from controllers.sources.findings import cut, excerpt
-from schemas import base, proposal, source
+from schemas import base, executor, proposal, source
 
 _LISTED = 12
 _COMPARED = 100
@@ -247,6 +247,8 @@ PATTERNS: dict[str, str] = {
     r"^https?://[^\s\x00-\x1f]+$": "an address that begins with http:// or https://, without spaces",
     r"^https?://[^\s\x00-\x1f\x7f]+$": "an address that begins with http:// or https://, without spaces",
     r'^https://[^\s\x00-\x1f\x7f<>"\\]+$': "an address that begins with https://, without spaces or quotes",
+    executor.HEADER_PATTERN: "the name of a header, such as X-Team",
+    executor.CANCEL_PATH_PATTERN: "a path such as /runs/{run}",
     r"^wss?://[^\s\x00-\x1f]+$": "an address that begins with ws:// or wss://, without spaces",
     r"^wss?://[^\s\x00-\x1f\x7f]+$": "an address that begins with ws:// or wss://, without spaces",
     r"^(sqlite:///|postgresql(\+psycopg)?://).+": "sqlite:/// and a file, or postgresql:// and an address",

@@ -361,7 +361,7 @@ async def test_the_protocol_is_described(bench: RunBench) -> None:
         document = (await port.client.get("/agent/v1/openapi.json")).json()
     verbs = {path.rpartition("/")[2] for path in document["paths"]}
     of_runs = {"heartbeat", "progress", "usage", "artifacts", "tool-results", "complete", "fail", "inbox"}
-    of_runs |= {"messages", "follow-ups", "commands", "sub-agents", "terminate"}
+    of_runs |= {"messages", "follow-ups", "commands", "missions", "sub-agents", "terminate"}
     assert verbs == of_runs | {"authorize", "{decision_id}", "claims", "renew", "release", "log", "end"} | {
         "claude", "openclaw", "{server}", "tools", "proposals",
     }  # fmt: skip

@@ -127,11 +127,12 @@ def test_the_readme_names_the_kinds_that_are_acted_on() -> None:
     text = page("README.md").section("What this version does")
     match = re.search(r"These kinds are acted on:([^.]*)\.", text.replace("\n", " "))
     assert match is not None
-    shown = set(re.findall(r"[A-Z][A-Za-z]+", match[1].replace("of type Command and Pull", "")))
+    shown = set(re.findall(r"[A-Z][A-Za-z]+", match[1].replace("of type Command, Http and Pull", "")))
     assert shown == acted
     intents = [n.kind for n in registry.NAMES if n.object_class is ObjectClass.INTENT and n.kind not in acted]
     assert _missing(intents, text) == []
-    assert _missing([t.value for t in ExecutorType if t not in (ExecutorType.COMMAND, ExecutorType.PULL)], text) == []
+    run = (ExecutorType.COMMAND, ExecutorType.HTTP, ExecutorType.PULL)
+    assert _missing([t.value for t in ExecutorType if t not in run], text) == []
 
 
 def test_the_changelog_counts_the_kinds_that_people_declare() -> None:

@@ -1,0 +1,152 @@
+"""A World whose Http executors post runs: the real effects and their record, and replies that the test scripts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any, cast
+
+from controllers.dispatch.environment import LocalSecrets
+from controllers.effects import posts
+from controllers.effects.http_runs import HttpRuns
+from controllers.effects.runner import Again
+from controllers.effects.runs import CANCEL, START, RunContext
+from controllers.reconcilers.executors import Probe
+from controllers.runs.artifacts import ArtifactFiles
+from controllers.runs.tokens import RunTokens
+from controllers.runtime.blocking import InlineBlocking
+from controllers.runtime.clock import Clock
+from controllers.web.client import HttpClient
+from controllers.web.reply import Fate, Limits, Reply
+from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
+from schemas.resource import SYSTEM
+from store.contract import Effect
+from tests.fakes.world import World
+
+URL = "https://worker.example.com/runs"
+
+
+class Killed(Exception):
+    """The engine dies before it can write down how a request went."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request that left."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+def reply(status: int, body: str = "", *, location: str = "", retry_after_s: float | None = None) -> Reply:
+    """An answer."""
+    return Reply(Fate.ANSWERED, 7, status=status, data=body.encode(), location=location, retry_after_s=retry_after_s)
+
+
+DOWN = Reply(Fate.NOT_SENT, 1, "no connection to worker.example.com:443: ConnectError")
+LOST = Reply(Fate.UNCERTAIN, 3, "the connection broke: ReadError")
+
+
+@dataclass
+class ScriptedClient:
+    """Answers with ``replies`` in their order, then with ``otherwise``."""
+
+    replies: deque[Reply | type[Killed]] = field(default_factory=deque)
+    otherwise: Reply = DOWN
+    sent: list[Sent] = field(default_factory=list)
+
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limits: Limits
+    ) -> Reply:
+        """See ``HttpClient.send``."""
+        self.sent.append(Sent(method, url, dict(headers), body))
+        found = self.replies.popleft() if self.replies else self.otherwise
+        if not isinstance(found, Reply):
+            raise Killed
+        return found
+
+
+@dataclass
+class HttpWorld(World):
+    """``client`` says what the worker answers."""
+
+    client: ScriptedClient = field(default_factory=ScriptedClient)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.runs = HttpRuns(
+            self.store,
+            RunContext(_Tokens(b"k" * 32), lambda: "http://127.0.0.1:1", self.folder),
+            client=cast(HttpClient, self.client),
+            secrets=LocalSecrets({"WORKER_TOKEN": "s3cret-of-the-worker", "SIGNING": "sign-with-this"}),
+            files=ArtifactFiles(self.folder / "state"),
+            blocking=InlineBlocking(),
+            clock=cast(Clock, _Now(self.clock)),
+            random=Random(1),
+        )
+        self._handlers: dict[str, Callable[[Effect], Any]] = {
+            posts.POST: self.runs.post, posts.POLL: self.runs.poll, posts.STOP: self.runs.stop,
+        }  # fmt: skip
+
+    def _probe(self, spec: ExecutorSpec, namespace: str) -> Probe:
+        if spec.type is ExecutorType.HTTP:
+            return Probe(ExecutorReason.RECONCILED, "", Capabilities(cancel=True))
+        return super()._probe(spec, namespace)
+
+    def _deliver(self) -> bool:
+        with self.store.transaction(SYSTEM) as tx:
+            claimed = tx.claim_effects("test", types=[START, CANCEL, *self._handlers], limit=100, lease_s=60)
+        for effect in claimed:
+            if effect.type in self._handlers:
+                self._post(effect)
+            else:
+                self._carry_out(effect)
+        return bool(claimed)
+
+    def _carry_out(self, effect: Effect) -> None:
+        with self.store.transaction(SYSTEM) as tx:
+            tx.finish_effect(effect)
+            (posts.offer if effect.type == START else posts.withdraw)(tx, str(effect.payload["runUid"]))
+
+    def _post(self, effect: Effect) -> None:
+        outcome = asyncio.run(self._handlers[effect.type](effect))
+        with self.store.transaction(SYSTEM) as tx:
+            if isinstance(outcome, Again):
+                tx.fail_effect(effect, outcome.why, retry_at=tx.now + timedelta(seconds=outcome.after_s))
+                if outcome.commit is not None:
+                    outcome.commit(tx)
+                return
+            tx.finish_effect(effect)
+            if outcome is not None:
+                outcome(tx)
+
+
+class _Tokens(RunTokens):
+    """Tokens of runs whose uids are no UUIDs."""
+
+    def mint(self, run_uid: str, kind: str = "run") -> str:
+        return f"rmt_{kind}_{run_uid}"
+
+
+@dataclass
+class _Now:
+    """What effects use of a clock."""
+
+    now: Callable[[], datetime]
+
+    def monotonic(self) -> float:
+        return float(self.now().timestamp())
+
+
+def executor(http: str = "", *, retry: str = "{maxAttempts: 3}", more: str = "") -> str:
+    """An Http executor, called like the one of the World's agents."""
+    return (
+        "apiVersion: remit.dev/v1alpha1\nkind: Executor\nmetadata: {name: local}\n"
+        f"spec:\n  type: Http\n  http: {{url: '{URL}'{', ' + http if http else ''}}}\n  retry: {retry}\n{more}"
+    )
