@@ -31,7 +31,8 @@ _WAIT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a person says. ``digest`` is what they read, or its start; ``hours`` of leave are for scope Until."""
+    """What a person says. ``digest`` is what they read, or its start; ``until`` is for scope Until. ``grant`` is
+    the block of that name, for a request of type Budget."""
 
     target: str
     verdict: str
@@ -42,6 +43,7 @@ class Reply:
     via: str = "store"
     push: str | None = None
     no_wait: bool = False
+    grant: dict[str, Any] | None = None
 
     @property
     def revokes(self) -> bool:
@@ -105,6 +107,12 @@ def decision_spec(request: Resource, reply: Reply) -> ApprovalDecisionSpec:
     }
     if reply.until is not None:
         values["until"] = reply.until
+    if reply.grant is not None:
+        if request.spec["type"] != "Budget":
+            raise Failure(
+                f"{request.name} asks for no amount: leave --amount, --until and --beyond out", code=Exit.REFUSED
+            )
+        values["grant"] = reply.grant
     return ApprovalDecisionSpec.model_validate(values)
 
 

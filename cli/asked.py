@@ -119,9 +119,20 @@ def _outcome(request: Resource, now: datetime) -> list[str]:
         lines.append(f"good {_reach(status)}; used {status.get('uses', 0)} time(s)")
     elif request.spec.get("type") == "Change" and request.state != "Pending":
         lines += [c["message"] for c in status.get("conditions", ()) if c["type"] == "Succeeded" and c.get("message")]
+    elif status.get("extension"):
+        lines.append(_extension(status["extension"]))
     elif status.get("consumedAt"):
         lines.append(f"acted on {age(parse_time(status['consumedAt']), now)} ago")
     return lines
+
+
+def _extension(found: dict[str, Any]) -> str:
+    """What was granted on top of a limit, and until when."""
+    rows = {"usd": "USD", "tokens": "tokens", "toolCalls": "tool calls", "wallTime": "of runs"}
+    said = [f"{found[name]} {word}" for name, word in rows.items() if str(found.get(name, 0)) not in ("0", "0s")]
+    end = f"until {found['until']}" if found.get("until") else "until its window is over"
+    over = ", which is over" if found.get("endedAt") else ""
+    return f"granted {', '.join(said) or 'nothing'} {end}{over}"
 
 
 def _merge(request: Resource) -> list[str]:
@@ -144,6 +155,8 @@ def _commands(request: Resource) -> list[str]:
         lines = [f"remit approve {name}", f"remit deny {name} --reason '...'"]
         if spec.get("type") == "Review":
             lines.append(f"remit deny {name} --changes --reason '...'")
+        if spec.get("type") == "Budget":
+            lines.append(f"remit approve {name} --amount 1 --until 2h      # less than that, or for a while")
         if spec.get("type") == "Action":
             lines.append(f"remit approve {name} --for 8h      # the same action again until then")
         return [*lines, f"remit approve {name} --via git      # as a signed commit"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cli import description_calls, held, limits
+from cli import description_calls, description_talk, held, limits
 from cli.output import age, dump_yaml, safe, table
 from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.quantities import format_time, parse_time
@@ -155,7 +155,10 @@ def _kind(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]:
     if resource.kind == "Run":
         return _artifacts(resource)
     if resource.kind == "Session":
-        return _section("Autonomy", limits.session_lines(resource.status, now))
+        told = description_talk.session(snapshot, resource, now)
+        return [line for title, lines in told for line in _section(title, lines)]
+    if resource.kind == "Thread":
+        return [line for title, lines in description_talk.thread(resource) for line in _section(title, lines)]
     if resource.kind == "Agent":
         return [*_enforcement(resource, now), *_serving(resource)]
     if resource.kind == "Executor":

@@ -10,6 +10,8 @@ from cli.output import Format, safe
 from schemas.quantities import format_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from store.contract import Event, Snapshot
 
 
@@ -21,6 +23,22 @@ def seconds_of(text: str) -> float:
         return parse_duration(text).total_seconds()
     except ValueError as error:
         raise Failure(f"--since {text[:40]!r}: {error}") from None
+
+
+def begin_of(text: str) -> datetime:
+    """The moment that a ``--since`` option means: a while ago (2h, 7d), or the beginning of a day (UTC)."""
+    from datetime import UTC, datetime, timedelta
+
+    from cli import moment
+    from schemas.quantities import parse_date
+
+    if text.count("-") == 2:
+        try:
+            day = parse_date(text)
+        except ValueError as error:
+            raise Failure(f"--since {text[:40]!r}: {error}") from None
+        return datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return moment.now() - timedelta(seconds=seconds_of(text))
 
 
 def uid_of(snapshot: Snapshot, target: str | None, namespace: str) -> str | None:

@@ -22,6 +22,8 @@ from controllers.effects.runner import EffectRunner
 from controllers.gate.tally import Tally
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
+from controllers.notify import retention
+from controllers.notify.notices import Notices
 from controllers.reconcilers import (
     agents,
     approvals,
@@ -42,6 +44,7 @@ from controllers.reconcilers import (
     unreconciled,
     waivers,
 )
+from controllers.reconcilers.channels import Channels
 from controllers.reconcilers.executors import ExecutorReconciler, Prober
 from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
@@ -83,6 +86,8 @@ CHANGES = 5_000
 """Changes that are read in one go."""
 TALLY_S = 5.0
 """How often the calls that Policies and Waivers decided are counted."""
+NOTICES_S = 0.5
+"""How often it is looked whether something happened that people are told of."""
 TIDY_S = 3600.0
 ABANDONED_S = 60.0
 KEEP_TOMBSTONES = 100_000
@@ -112,13 +117,14 @@ class Term:
         clock: Clock,
         random: Random,
         blocking: Blocking,
-        woken: Callable[[], None],
+        woken: Callable[[frozenset[str]], None],
         gone: Callable[[StoreGone], None],
+        channels: Channels | None = None,
     ) -> None:
         """``source`` is that of the configuration; ``status`` writes the status branches, ``follow`` looks at what was
         proposed to a source, ``runners`` carry out what
-        only the leader may; ``woken`` is called when something was committed, ``gone`` when the
-        store was removed."""
+        only the leader may; ``woken`` is called with the types of effects that wait, ``gone`` when the store was
+        removed."""
         self.store = store
         self.clock = clock
         self.random = random
@@ -131,6 +137,7 @@ class Term:
         self._follow = follow
         self._runners = list(runners)
         self._tally = Tally(store)
+        self._notices = Notices(store)
         self._hinted: dict[Key, float] = {}
         self._changed = asyncio.Event()
         ready = dispatcher.ReadyMissions()
@@ -139,7 +146,7 @@ class Term:
         self._waking = threading.Lock()
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
-        self._reconcilers = make_reconcilers(probe, ready, stops, standings)
+        self._reconcilers = make_reconcilers(probe, ready, stops, standings, channels)
         self._recall = Recall()
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
@@ -172,6 +179,8 @@ class Term:
         manager.add("tidy", self._tidy_often)
         tally = Periodic(self._count, clock=self.clock, random=self.random, interval_s=TALLY_S)
         manager.add("tally", tally.run)
+        notices = Periodic(self._tell, clock=self.clock, random=self.random, interval_s=NOTICES_S)
+        manager.add("notices", notices.run)
         if self.store.shared:
             abandoned = Periodic(self._lose, clock=self.clock, random=self.random, interval_s=ABANDONED_S)
             manager.add("abandoned", abandoned.run)
@@ -179,8 +188,11 @@ class Term:
     def wake(self) -> None:
         """Something was committed: look now. Call from the event loop."""
         self._changed.set()
+
+    def wake_runners(self, types: frozenset[str]) -> None:
+        """Effects of these types are due. Call from the event loop."""
         for runner in self._runners:
-            runner.wake()
+            runner.wake(types)
 
     def hint(self, key: Key) -> None:
         """Look at a source soon; hints that come in a storm become one look every few seconds. On the event loop."""
@@ -229,7 +241,7 @@ class Term:
                     log.warning("the store went back from version %d to %d: everything is looked at", cursor, version)
                     cursor, behind = version, True
                     self._recall.begin(version)
-                cursor, changes, wakes = await self.blocking.run(self._read_changes, cursor)
+                cursor, changes, wakes, waiting = await self.blocking.run(self._read_changes, cursor)
                 self._recall.take_in(changes)
                 if behind:  # what was learnt before the fault may have woken nobody: look at everything once
                     wakes = [*wakes, *await self._list()]
@@ -243,9 +255,9 @@ class Term:
                 continue
             for key, priority in wakes:
                 (self.sources if key.kind == "Source" else self.objects).add(key, priority)
-            self._woken()
-            for runner in self._runners:
-                runner.wake()
+            if waiting:  # whoever put them there: another process, too
+                self._woken(waiting)
+                self.wake_runners(waiting)
             if len(changes) == CHANGES:
                 self._changed.set()
 
@@ -259,14 +271,17 @@ class Term:
             return await self.blocking.run(self.store.cursor)
         return self.store.cursor()
 
-    def _read_changes(self, cursor: int) -> tuple[int, list[Change], list[tuple[Key, Priority]]]:
-        """(new cursor, what changed, whom to wake). There may be more to read after CHANGES of them."""
+    def _read_changes(self, cursor: int) -> tuple[int, list[Change], list[tuple[Key, Priority]], frozenset[str]]:
+        """(new cursor, what changed, whom to wake, types of effects that wait). There may be more to read after CHANGES
+        of them."""
         with self._waking, self.store.snapshot() as snapshot:
+            waiting = snapshot.waiting_effects(self.clock.now())
             changes = snapshot.changes_since(cursor, limit=CHANGES)
             if not changes:
-                return max(cursor, snapshot.latest_version()), [], []
+                return max(cursor, snapshot.latest_version()), [], [], waiting
             wakes = [w for w in self._wakes.of(snapshot, changes) if w[0].kind in self._reconcilers]
-        return changes[-1].resource_version, changes, wakes
+        wakes.sort(key=lambda wake: _FIRST.get(wake[0].kind, len(_FIRST)))
+        return changes[-1].resource_version, changes, wakes, waiting
 
     # Passes.
 
@@ -305,9 +320,12 @@ class Term:
                 self.objects.add(key)
 
     async def _reconcile_source(self, key: Key) -> Result:
-        result = await self.blocking.run(self._sync, key)
-        await self.blocking.run(self._follow, key)
-        await self.blocking.run(commits.report, self.store, key)
+        return await self.blocking.run(self._look_at, key)
+
+    def _look_at(self, key: Key) -> Result:
+        result = self._sync(key)
+        self._follow(key)
+        commits.report(self.store, key)
         return result
 
     # Watching.
@@ -340,7 +358,7 @@ class Term:
             return directory_places(self._project / spec.url)
         url = local_url(spec.url, self._project)
         branch = spec.status_writeback.branch
-        return repository_places(Path(url), without=branch) if Path(url).is_absolute() else None
+        return repository_places(Path(url), ref=spec.ref, without=branch) if Path(url).is_absolute() else None
 
     # Tidying.
 
@@ -356,6 +374,13 @@ class Term:
         while full:
             with self.store.transaction(SYSTEM) as tx:
                 full = tx.prune_effects(tx.now - KEEP_EFFECTS, limit=TIDY_BATCH) == TIDY_BATCH
+
+        retention.prune(self.store, self.clock.now())
+
+    async def _tell(self) -> None:
+        """What people are to be told."""
+        with contextlib.suppress(StoreError):
+            await self.blocking.run(self._notices.read)
 
     async def _count(self) -> None:
         """What Policies and Waivers decided."""
@@ -377,6 +402,9 @@ class Term:
             await self.blocking.run(lose)
 
 
+_FIRST = {dispatcher.KIND: 0, "Mission": 1}
+"""Of what one commit wakes, these go first: they stand between it and work."""
+
 Reconciler = Callable[[Transaction, Key], Result]
 
 
@@ -386,7 +414,11 @@ def _actor(kind: str) -> Actor:
 
 
 def make_reconcilers(
-    probe: Prober, ready: dispatcher.ReadyMissions, stops: Stops = other.NONE, standings: Standings | None = None
+    probe: Prober,
+    ready: dispatcher.ReadyMissions,
+    stops: Stops = other.NONE,
+    standings: Standings | None = None,
+    channels: Channels | None = None,
 ) -> dict[str, Reconciler]:
     """The reconciler of each kind of key."""
     counted = standings if standings is not None else Standings()
@@ -398,6 +430,7 @@ def make_reconcilers(
         "ApprovalRequest": approvals.reconcile_request,
         claims.KIND: claims.watch,
         "Budget": budgets.reconcile,
+        "Channel": channels or Channels(),
         "Calendar": calendars.reconcile,
         "Confirmation": _rests,
         dispatcher.KIND: dispatcher.Dispatcher(ready, stops),
@@ -409,7 +442,7 @@ def make_reconcilers(
         "Project": projects.Projects(counted, stops),
         fields.KIND: ownership.reconcile,
         "Schedule": schedules.Schedules(stops),
-        "Session": sessions.reconcile,
+        "Session": sessions.Sessions(stops),
         "Source": _rests,
         sub_agents.KIND: sub_agents.reconcile,
         "Todo": todos.reconcile,

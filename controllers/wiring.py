@@ -22,12 +22,16 @@ from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims, homes
 from controllers.effects.calendars import CalendarEffects
+from controllers.effects.exports import EXPORT, ExportEffects
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
 from controllers.holds.stops import Stops
 from controllers.holds.watch import FileWatch, SourceWatch
+from controllers.notify import delivery, notices
+from controllers.notify.outside import Outside
 from controllers.reconcilers import calendars
+from controllers.reconcilers.channels import Channels
 from controllers.reconcilers.executors import Probe
 from controllers.reconcilers.proposing import Proposer
 from controllers.runs import records
@@ -47,6 +51,7 @@ from controllers.sources.committed_holds import CommittedHolds
 from controllers.sources.readers import Readers, local_url, make_reader
 from controllers.status import commits, proposals
 from controllers.status.push import PUSH, PushEffects
+from controllers.status.search_index import SearchIndex
 from controllers.status.writer import StatusWriter
 from controllers.term import DEFAULT_SOURCE as DEFAULT_SOURCE
 from controllers.term import Term, ensure_source
@@ -130,6 +135,7 @@ class Engine:
         self.blocking: Blocking = ThreadBlocking(6)
         self.stops = Stops(stop_file.of_project(config, place.project, place.state))
         self._watching = ThreadBlocking(4, name="remit-estop")
+        self._telling = ThreadBlocking(4, name="remit-notify")
         self._committed: CommittedHolds | None = None
         self.tokens = RunTokens(load_or_create_key(place.state / "keys" / "run.key"))
         self.artifacts = ArtifactFiles(place.state, mask=self._known.text)
@@ -255,6 +261,7 @@ class Engine:
         self._stop = stop
         await self.blocking.run(self._start)
         unsubscribe = self.store.subscribe(self._on_commit)
+        unsubscribe_effects = self.store.subscribe_effects(self._on_effects)
         manager = self.manager
         manager.add("executors", self._open_executors)
         self._add_stops(manager)
@@ -267,15 +274,21 @@ class Engine:
                                                         blocking=self.blocking, lost=self._end))  # fmt: skip
             leadership = Leadership(self._raw, member.home.life, self._lead, clock=self.clock, blocking=self.blocking)
             manager.add("leadership", leadership.run)
+        self._exports = ExportEffects(
+            self.store, self.place.state, now=self.clock.now, new_id=self.ids.new, blocking=self.blocking
+        )
+        self._runners.append(self._plain_runner("exports", self.store, {EXPORT: self._exports.export}))
         for runner in self._runners:
             manager.add(runner.name, runner.run)
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
         manager.add("housekeeping", self._housekeeping)
         manager.add("secrets", self._recall_secrets)
+        manager.add("search-index", SearchIndex(self.store, clock=self.clock, blocking=self.blocking).run)
         try:
             report = await manager.run(stop)
         finally:
             unsubscribe()
+            unsubscribe_effects()
         with contextlib.suppress(StoreUnavailable, Fenced):
             await self.blocking.run(self._stopped)
         await self._command.retire()
@@ -315,6 +328,7 @@ class Engine:
         if self._committed is not None:
             self._committed.close()
         self._watching.close(wait=False)
+        self._telling.close(wait=False)
         self._raw.close()
         if self._member is not None:
             self._member.home.lock.release()
@@ -337,6 +351,7 @@ class Engine:
                 tx.release_claims(types=homes.own_types(home))
                 message = f"engine {os.getpid()} of {home} joins the store"
             effective.adopt(tx, self.stops.of_files())
+            notices.begin(tx)
             tx.event(EventType.ENGINE_STARTED, ENGINE, reason="Started", message=message)
 
     def _stopped(self) -> None:
@@ -381,6 +396,8 @@ class Engine:
             hosts=self.config.forge_hosts,
             blocking=self.blocking,
         )
+        outside = Outside(self._secrets, self.place.project, now=self.clock.now, monotonic=self.clock.monotonic)
+        told = delivery.Deliveries(store, outside.send, blocking=self._telling)
         looks = CalendarEffects(
             store,
             asks=functools.partial(asking, HttpClient(self.clock.monotonic)),
@@ -390,6 +407,7 @@ class Engine:
             blocking=self.blocking,
         )
         runners = [
+            self._plain_runner("notify", store, {delivery.NOTIFY: told.deliver}, delivery.give_up),
             self._plain_runner("calendars", store, {calendars.SYNC: looks.sync}),
             self._plain_runner(
                 "proposals", store, {proposals.OPEN: proposed.open, proposals.CLOSE: proposed.close}, proposals.give_up
@@ -412,6 +430,7 @@ class Engine:
             blocking=self.blocking,
             woken=self._wake_runners,
             gone=self._end,
+            channels=Channels(outside.problem, self.config.standup),
         )
 
     async def _lead(self, fence: Fence, ends: asyncio.Event) -> None:
@@ -495,16 +514,26 @@ class Engine:
     # Waking.
 
     def _on_commit(self, version: int) -> None:
-        self._loop.call_soon_threadsafe(self._wake_all)
+        self._loop.call_soon_threadsafe(self._wake)
 
-    def _wake_all(self) -> None:
+    def _wake(self) -> None:
         if self._term is not None:
             self._term.wake()
-        self._wake_runners()
+        if self._member is not None:  # another engine may have put effects there, and this one need not lead
+            for runner in self._runners:
+                runner.wake()
 
-    def _wake_runners(self) -> None:
+    def _on_effects(self, types: frozenset[str]) -> None:
+        self._loop.call_soon_threadsafe(self._wake_all_runners, types)
+
+    def _wake_all_runners(self, types: frozenset[str]) -> None:
+        if self._term is not None:
+            self._term.wake_runners(types)
+        self._wake_runners(types)
+
+    def _wake_runners(self, types: frozenset[str]) -> None:
         for runner in self._runners:
-            runner.wake()
+            runner.wake(types)
 
     # Hints from forges.
 
@@ -537,6 +566,7 @@ class Engine:
         life.ready()
         while not await wait_for_any(self.clock, HOUSEKEEPING_S, life.stopping):
             await self._command.prune(self.clock.now() - KEEP_RUN_FILES)
+            await self.blocking.run(self._exports.prune)
 
 
 _EXECUTOR_REASONS = {

@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from decisions import extension
 from schemas.approval_decision import (
     PROVING,
     ApprovalDecisionReason,
     ApprovalDecisionSpec,
+    BudgetGrant,
     DecisionScope,
     DecisionVerdict,
 )
@@ -134,6 +136,10 @@ def rule(answer: Answer, question: Question | None, now: datetime) -> Ruling:
         return Ruling(False, reasons.STALE_DECISION, f"a {asked.type} is answered once: use scope Once")
     if spec.verdict is DecisionVerdict.CHANGES_REQUESTED and asked.type is not RequestType.REVIEW:
         return Ruling(False, reasons.STALE_DECISION, "ChangesRequested answers a Review only: approve or deny")
+    if spec.grant is not None:
+        problem = _ungrantable(spec.grant, asked, now)
+        if problem is not None:
+            return problem
     if approves:
         if any(same_person(answer.subject, given.subject) for given in question.approvals):
             return Ruling(False, reasons.ALREADY_DECIDED, f"{answer.subject} approved it before")
@@ -142,6 +148,20 @@ def rule(answer: Answer, question: Question | None, now: datetime) -> Ruling:
         if missing:
             return Ruling(True, reasons.AWAITING_QUORUM, f"{missing} more approval(s) needed")
     return Ruling(True, reasons.COUNTED, "", _OUTCOME[spec.verdict])
+
+
+def _ungrantable(grant: BudgetGrant, asked: ApprovalRequestSpec, now: datetime) -> Ruling | None:
+    """Why an amount cannot be granted so; None when it can."""
+    reasons = ApprovalDecisionReason
+    if asked.type is not RequestType.BUDGET:
+        return Ruling(False, reasons.STALE_DECISION, f"a {asked.type} asks for no amount: leave grant out")
+    if grant.until is not None and now >= grant.until:
+        return Ruling(False, reasons.EXPIRED, "the end of the grant is over already")
+    larger = extension.beyond(grant, extension.asked(asked.action))
+    if larger:
+        text = f"{', '.join(larger)}: more than was asked; grant.beyondRequest: true says that this is meant"
+        return Ruling(False, reasons.GRANT_TOO_LARGE, text)
+    return None
 
 
 def lacking(approvals: Iterable[Approval], rules: Rules) -> int:

@@ -12,7 +12,7 @@ from decisions.mission_pass import Pass
 from schemas.loop import LoopFinding
 from schemas.mission import MissionReason, MissionState
 from schemas.resource import SYSTEM
-from schemas.run import RunState
+from schemas.run import RunReason, RunState
 
 _STOPPABLE = (
     MissionState.INBOX,
@@ -59,8 +59,8 @@ def winding_down(work: Pass) -> bool:
 
 def observe_run(work: Pass, run: RunFacts) -> None:
     """A run has ended: did it change anything?"""
-    if run.state not in _TELLING:
-        return
+    if run.state not in _TELLING or run.reason == RunReason.AWAITING_APPROVAL:
+        return  # it stopped for a person, however often
     handed_in = [a for a in run.artifacts if not a.name.startswith(loops.SUMMARY)]
     state = loops.outcome(run.deliverable, handed_in, run.reason, run.message)
     work.put(loop=loops.observe_run(work.loop, state, work.facts.loop_limits, work.now, run=run.name))

@@ -12,6 +12,7 @@ from typing import Any
 from decisions.references import find_cycles
 from schemas import user_schema
 from schemas.base import DEFAULT_NAMESPACE, Key
+from schemas.errors import UnknownName
 from schemas.resource import RENAMED_FROM, Declared
 
 _MAX_INPUT_ERRORS = 20
@@ -32,7 +33,7 @@ def check(declared: Iterable[Declared]) -> list[Fault]:
     """Every fault of a unit, in no particular order."""
     declared = list(declared)
     return [*_twice(declared), *_cycles(declared), *_inputs(declared), *_renames(declared), *_policies(declared),
-            *_holds(declared)]  # fmt: skip
+            *_holds(declared), *_proposals(declared)]  # fmt: skip
 
 
 def _holds(declared: Iterable[Declared]) -> list[Fault]:
@@ -46,6 +47,38 @@ def _holds(declared: Iterable[Declared]) -> list[Fault]:
         for item in declared
         if item.kind == "Hold" and item.spec.get("scope") == "Global" and item.namespace != DEFAULT_NAMESPACE
     ]
+
+
+def _proposals(declared: Iterable[Declared]) -> list[Fault]:
+    """An allowlist that names a field which its kind does not have lets nothing through, and nobody would notice."""
+    found = []
+    for item in declared:
+        rules = (item.spec.get("proposals") or {}).get("allow", ()) if item.kind == "Agent" else ()
+        for number, rule in enumerate(rules):
+            for place, field in enumerate(rule["fields"]):
+                problem = _no_field(rule["kind"], field)
+                if problem:
+                    where = ("spec", "proposals", "allow", number, "fields", place)
+                    found.append(
+                        Fault(item, where, problem, f"a field as in: remit explain {rule['kind'].lower()}.spec")
+                    )
+    return found
+
+
+def _no_field(kind: str, field: str) -> str:
+    """Why a kind has no such field; "" where it has, or where anything may stand."""
+    # Imported here: it builds the schemas of kinds, which few files need.
+    from schemas import explain
+
+    path = kind.lower()
+    for part in field.split("."):
+        path = f"{path}.{part}"
+        try:
+            if explain.explain(path).field.type == "map[string]any":
+                return ""
+        except UnknownName as error:
+            return str(error)
+    return ""
 
 
 def _policies(declared: Iterable[Declared]) -> list[Fault]:

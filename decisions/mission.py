@@ -43,7 +43,7 @@ from schemas.resource import (
     Actor,
     ActorKind,
 )
-from schemas.run import RunState
+from schemas.run import RunReason, RunState
 
 _BLOCKING = (OnBreach.BLOCK_MISSION, OnBreach.REQUIRE_APPROVAL)
 _SOURCES = ("Reported", "Priced", "Estimated", "Unknown")
@@ -211,6 +211,10 @@ def _requirements(work: Pass, run: RunFacts) -> tuple[list[str], list[gates.Find
 
 
 def _failed(work: Pass, run: RunFacts, reason: str, message: str, key: str) -> None:
+    if reason == RunReason.AWAITING_APPROVAL and run.asked and run.retryable:
+        # The answer came before its end was booked: the next attempt goes on with it, and this one cost none.
+        work.put(attempts=max(0, work.status.attempts - 1), next_attempt_at=work.now, ready_since=None)
+        return
     ended = run.ended_at or work.now
     failure = Failure(reason=reason, message=message, exit_code=run.exit_code, run=run.name)
     work.put(failure=failure)

@@ -47,6 +47,8 @@ class RunFacts:
     artifacts: tuple[Artifact, ...]
     spend: Spend
     active: bool
+    asked: bool = False
+    """Whether it put a question to people: looked at where it ended because it could only wait."""
 
 
 @dataclass(frozen=True, slots=True)

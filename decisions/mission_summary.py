@@ -202,6 +202,7 @@ def _over_budget(work: Pass) -> None:
             "tokens": short.tokens,
             "toolCalls": short.tool_calls,
             "wallMs": short.wall_ms,
+            "since": work.status.transitions[-1].at.isoformat() if work.status.transitions else "",
         }
         more = ", ".join(shown(name, value) for name, value in asdict(short).items() if value)
         work.ask(RequestType.BUDGET, action, f"{work.facts.key.short} needs {more} more than {breach.meter.origin}")

@@ -6,6 +6,7 @@ guards hold back *parts* of a plan: deletions past the threshold, and loosened l
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -305,10 +306,25 @@ def _hash(item: Declared | Resource) -> str:
 
 
 def _same(want: Declared, current: Resource) -> bool:
-    """Whether their hashes are the same, found without hashing."""
+    """Whether their hashes are the same, found without hashing, and for nearly all without writing JSON."""
+    if (
+        _identical(want.spec, current.spec)
+        and want.labels == current.labels
+        and want.annotations == current.annotations
+    ):
+        return True
     return canonical_json([want.spec, want.labels, want.annotations]) == canonical_json(
         [current.spec, current.labels, current.annotations]
     )
+
+
+def _identical(a: Any, b: Any) -> bool:
+    """Whether two JSON values are surely written alike; False where it is not sure. Equal is not enough: 1, 1.0 and
+    true are equal. Two values that were read from canonical JSON are in one order, and marshal tells their types."""
+    try:
+        return a == b and marshal.dumps(a, 2) == marshal.dumps(b, 2)
+    except ValueError:  # a type of our own, such as an enum of strings
+        return False
 
 
 def _moved(want: Declared, current: Resource) -> bool:

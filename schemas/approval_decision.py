@@ -7,10 +7,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Model, Name, StatusModel
+from schemas.base import Bool, Int, Model, Name, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
-from schemas.quantities import Time
+from schemas.quantities import Duration, Money, Time
 
 
 class DecisionVerdict(StrEnum):
@@ -50,6 +50,22 @@ class RequestRef(Model):
     uid: str = Field(min_length=1, max_length=64, description="Its uid: a decision never fits a later request.")
 
 
+class BudgetGrant(Model):
+    """How much more than its limit a budget may hold, and until when, in answer to a request of type Budget. What is
+    left out is granted as it was asked."""
+
+    usd: Money | None = Field(None, description="USD.")
+    tokens: Int | None = Field(None, ge=0, le=10**15, description="Tokens.")
+    tool_calls: Int | None = Field(None, ge=0, le=10**15, description="Tool calls.")
+    wall_time: Duration | None = Field(None, description="Time of runs.")
+    until: Time | None = Field(
+        None, description="When the declared limit counts again; without one, at the end of its window."
+    )
+    beyond_request: Bool = Field(
+        False, description="Whether more than was asked for is meant; without it, more is refused."
+    )
+
+
 class ApprovalDecisionSpec(Model):
     """An answer that fits one exact action."""
 
@@ -60,12 +76,17 @@ class ApprovalDecisionSpec(Model):
     verdict: DecisionVerdict = Field(description="Approve, Deny, ChangesRequested or Revoke.")
     scope: DecisionScope = Field(DecisionScope.ONCE, description="Once, Session or Until.")
     until: Time | None = Field(None, description="End of the leave, with scope Until.")
+    grant: BudgetGrant | None = Field(
+        None, description="How much more, and until when, on a request of type Budget; without it, what was asked."
+    )
     reason: str = Field("", max_length=10_000, description="Note for the record; the remarks of ChangesRequested.")
 
     @model_validator(mode="after")
     def _scope(self) -> Self:
         if (self.scope is DecisionScope.UNTIL) != (self.until is not None):
             raise ValueError("until goes with scope Until")
+        if self.grant is not None and self.verdict is not DecisionVerdict.APPROVE:
+            raise ValueError("grant goes with verdict Approve")
         if self.verdict is DecisionVerdict.CHANGES_REQUESTED and not self.reason.strip():
             raise ValueError("ChangesRequested needs a reason: say what to change")
         return self
@@ -84,6 +105,7 @@ class ApprovalDecisionReason(StrEnum):
     NOT_AN_APPROVER = "NotAnApprover"  # the subject lacks the role
     IDENTITY_UNPROVEN = "IdentityUnproven"  # the transport proves nobody
     MERGE_DECIDES = "MergeDecides"  # a proposed change is approved by merging its branch, in no other way
+    GRANT_TOO_LARGE = "GrantTooLarge"  # more than was asked, and beyondRequest does not say that this is meant
     ALREADY_CONSUMED = "AlreadyConsumed"  # too late to revoke: the leave was used
 
 
@@ -119,6 +141,6 @@ KIND = KindInfo(
         Column("VIA", "status.transport", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),
     ),
-    immutable=("requestRef", "actionDigest", "verdict", "scope", "until", "reason"),
+    immutable=("requestRef", "actionDigest", "verdict", "scope", "until", "grant", "reason"),
     disruption={"": Disruption.LIVE},
 )

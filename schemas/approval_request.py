@@ -6,11 +6,11 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from schemas.approval_decision import DecisionScope
+from schemas.approval_decision import BudgetGrant, DecisionScope
 from schemas.base import Bool, Int, JsonObject, Model, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, KindInfo, ObjectClass
-from schemas.quantities import Time
+from schemas.quantities import Duration, Money, Time
 
 
 class RequestType(StrEnum):
@@ -100,6 +100,7 @@ class GivenApproval(StatusModel):
     until: Time | None = Field(None, description="End, with scope Until.")
     at: Time = Field(description="When it was counted.")
     decision: str = Field(description="Name of the ApprovalDecision.")
+    grant: BudgetGrant | None = Field(None, description="Of a Budget: how much more, where they said so.")
     reason: str = Field("", description="Note for the record.")
 
 
@@ -111,6 +112,17 @@ class ProposalStatus(StatusModel):
     pull_number: int = Field(0, description="Its number; 0 without one.")
     closed: bool = Field(False, description="Whether branch and pull request were cleared away.")
     message: str = Field("", description="What stands in the way, for people.")
+
+
+class Extension(StatusModel):
+    """What people granted on top of a limit."""
+
+    usd: Money = Field(description="USD.")
+    tokens: int = Field(0, description="Tokens.")
+    tool_calls: int = Field(0, description="Tool calls.")
+    wall_time: Duration = Field(description="Time of runs.")
+    until: Time | None = Field(None, description="When the declared limit counts again; absent: with its next window.")
+    ended_at: Time | None = Field(None, description="When it was taken back from the budget.")
 
 
 class ApprovalRequestStatus(StatusModel):
@@ -131,6 +143,7 @@ class ApprovalRequestStatus(StatusModel):
     until: Time | None = Field(None, description="End of a leave with scope Until.")
     quorum: str = Field("", description="Approvals that count, of those needed: 1/2.")
     may_answer: str = Field("", description="Who may answer, in words.")
+    extension: Extension | None = Field(None, description="Of a Budget: what was granted.")
     proposal: ProposalStatus | None = Field(None, description="Of a Change: its branch.")
 
 

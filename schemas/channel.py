@@ -233,8 +233,6 @@ class ChannelReason(StrEnum):
     SUSPENDED = "Suspended"  # spec.suspend
     SECRET_NOT_FOUND = "SecretNotFound"  # a valueFrom names nothing # noqa: S105
     DELIVERY_FAILED = "DeliveryFailed"  # the service refuses or cannot be reached; see status.lastError
-    IN_USE = "InUse"  # deletion waits: projects refer to it
-    DELETING = "Deleting"  # deletionTimestamp is set
 
 
 class ChannelStatus(StatusModel):
@@ -246,6 +244,7 @@ class ChannelStatus(StatusModel):
     waiting: int = Field(0, description="Messages that are to go out.")
     last_delivery_time: Time | None = Field(None, description="When one last went out.")
     last_error: str = Field("", description="What the service last said when it refused.")
+    summarized_to: Time | None = Field(None, description="Up to when daily summaries were seen to.")
     proven_identities: tuple[str, ...] = Field((), description="Subjects that proved their account, sorted.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
 

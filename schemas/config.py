@@ -24,6 +24,7 @@ from schemas.source import (
     Webhook,
     WideningMode,
 )
+from schemas.standup import Standup
 
 Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$", max_length=300)]
 """``host:port``; an IPv6 host stands in brackets."""
@@ -137,6 +138,9 @@ class Config(Model):
     )
     secrets: SecretsConfig = Field(
         default_factory=SecretsConfig, description="Where secrets lie, and who may use which."
+    )
+    standup: Standup = Field(
+        default_factory=Standup, description="When the daily summary is made, where a Tenant does not say."
     )
     profile: Profile = Field(Profile.WORKSTATION, description="Workstation, Standalone or Vps.")
 

@@ -170,3 +170,8 @@ class StoreUnavailable(StoreError):
 
 class StoreGone(StoreUnavailable):
     """The database was removed or replaced while it was open. What is written now is lost: whoever holds it ends."""
+
+
+class StoreUnsafe(StoreGone):
+    """The disk did not say that it keeps what was written. It may say so of the next write and have lost this one, so
+    nothing more is read or written through this store: whoever holds it ends, and the next one reads what is there."""

@@ -59,6 +59,10 @@ class EventType(StrEnum):
     RETRY_SCHEDULED = "RetryScheduled"  # another attempt will follow
     CANCEL_REQUESTED = "CancelRequested"  # the worker was told to stop
     MESSAGE_POSTED = "MessagePosted"  # a person or an agent said something
+    FOLLOW_UP_ASKED = "FollowUpAsked"  # an agent asked to be told something, or to have it said, later
+    FOLLOW_UP_ENDED = "FollowUpEnded"  # it was due, or was canceled before
+    COMMANDS_OFFERED = "CommandsOffered"  # an agent said which commands it takes in chat
+    THREAD_FOLLOWED = "ThreadFollowed"  # a person began or ceased to follow a thread
     MESSAGE_ENDED = "MessageEnded"  # a message was delivered, stopped by a limit, or canceled
     SUB_AGENT_SPAWNED = "SubAgentSpawned"  # an agent spawned another for a part of its mission
     SUB_AGENT_ENDED = "SubAgentEnded"  # a sub-agent ended; its key is dead, what it did not use went back
@@ -74,6 +78,7 @@ class EventType(StrEnum):
     BUDGET_WARNING = "BudgetWarning"  # a share of a limit is reached at which people are told
     BUDGET_EXCEEDED = "BudgetExceeded"  # a limit leaves no room; the reason is its onBreach
     BUDGET_EXTENDED = "BudgetExtended"  # a person granted more on top of a limit
+    BUDGET_EXTENSION_ENDED = "BudgetExtensionEnded"  # the declared limit counts again
     PROPOSAL_OPENED = "ProposalOpened"  # the branch of a change that an agent proposed is there to be merged
     PROPOSAL_CLOSED = "ProposalClosed"  # the branch and pull request of an answered proposal were cleared away
     APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands
@@ -82,6 +87,8 @@ class EventType(StrEnum):
     RELEASE_ASKED = "ReleaseAsked"  # somebody asked for the end of an e-stop that needs more voices
     HOLD_PLACED = "HoldPlaced"  # a Hold took effect
     HOLD_RELEASED = "HoldReleased"  # a Hold ended
+    EXPORT_REQUESTED = "ExportRequested"  # somebody asked for everything of a tenant as a file
+    EXPORT_FINISHED = "ExportFinished"  # the file is there until it expires, or could not be made
     # Engine
     ENGINE_LEADS = "EngineLeads"  # of several engines on one store, this one reconciles from now on
     ENGINE_STARTED = "EngineStarted"  # a `remit run` took the store
@@ -89,6 +96,9 @@ class EventType(StrEnum):
     EFFECT_FAILED = "EffectFailed"  # an outside act failed and is tried again, or was given up
     TOOLS_CHANGED = "ToolsChanged"  # a tool server offers something else, or other tools of it are accepted
     ALERT_RAISED = "AlertRaised"  # something needs attention
+    ALERT_ACKNOWLEDGED = "AlertAcknowledged"  # a person looks after an alert
+    ALERT_RESOLVED = "AlertResolved"  # a person settled an alert
+    NOTIFIED = "Notified"  # people are told of what stands in the log up to here
 
 
 class EventSpec(Model):

@@ -56,6 +56,8 @@ _SWITCHES = {
 }
 """Arguments that take hooks away, or that say where settings are read."""
 _TRUST = "--dangerously-bypass-hook-trust"
+SESSION = "{session}"
+"""Stands for the id of the session in the arguments that go on with it."""
 
 
 def hooked_at(program: HookedProgram, argv: Sequence[str]) -> int:
@@ -85,22 +87,41 @@ class Command(Model):
     hook: HookedProgram | None = Field(
         None, description="Coding agent whose tool calls are put before the gate, by a hook in the run's own settings."
     )
+    resume: tuple[Argument, ...] = Field(
+        (),
+        max_length=256,
+        description="Program and arguments, in place of argv, that go on with a session which stopped to wait for "
+        "leave; {session} stands for its id.",
+    )
     stop_grace: Duration = Field("10s", description="Between the request to stop and the kill.")  # type: ignore[assignment]
     max_output: Int = Field(
         10_485_760, ge=1024, le=1_073_741_824, description="Bytes kept of each of its two output streams."
     )
 
     @model_validator(mode="after")
+    def _resumable(self) -> Self:
+        if self.resume and not any(SESSION in word for word in self.resume):
+            raise ValueError(f"resume needs {SESSION} in one of its arguments: the id of the session that goes on")
+        if self.resume and SESSION in self.resume[0]:
+            raise ValueError(f"resume starts with a program; {SESSION} is one of its arguments")
+        if self.resume and self.output_format in (OutputFormat.REMIT, OutputFormat.TEXT):
+            raise ValueError(f"resume does not go with outputFormat {self.output_format}: it names no session")
+        return self
+
+    @model_validator(mode="after")
     def _hookable(self) -> Self:
         program = self.hook
         if program is None:
             return self
-        hooked_at(program, self.argv)
-        off = [word for word in self.argv if word.partition("=")[0] in _SWITCHES.get(program, ())]
-        if off:
-            raise ValueError(f"{off[0]} does not go with hook {program}: it decides whether the hook runs")
-        if program is HookedProgram.CODEX and _TRUST not in self.argv:
-            raise ValueError(f"hook Codex needs {_TRUST} in argv: codex skips a hook that nobody reviewed")
+        for words in (self.argv, self.resume):
+            if not words:
+                continue
+            hooked_at(program, words)
+            off = [word for word in words if word.partition("=")[0] in _SWITCHES.get(program, ())]
+            if off:
+                raise ValueError(f"{off[0]} does not go with hook {program}: it decides whether the hook runs")
+            if program is HookedProgram.CODEX and _TRUST not in words:
+                raise ValueError(f"hook Codex needs {_TRUST} in argv: codex skips a hook that nobody reviewed")
         moved = [variable.name for variable in self.env if variable.name in _HOMES]
         if moved:
             raise ValueError(f"{moved[0]} does not go with hook {program}: the hook lies in the run's own HOME")
@@ -230,6 +251,8 @@ class ExecutorSpec(Model):
         wanted = _BLOCKS[self.type]
         if self.pull is not None and self.pull.command is not None and self.pull.command.hook is not None:
             raise ValueError("pull.command takes no hook: it is put in by the engine that starts the program")
+        if self.pull is not None and self.pull.command is not None and self.pull.command.resume:
+            raise ValueError("pull.command takes no resume: the next run may be fetched by another machine")
         for block in _BLOCKS.values():
             given = getattr(self, block) is not None
             field = _WIRE_NAMES[block]

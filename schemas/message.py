@@ -38,9 +38,15 @@ class MessageSpec(Model):
     session_ref: ObjectRef | None = Field(None, description="The session it belongs to.")
     mission_ref: ObjectRef | None = Field(None, description="The mission it is about.")
     channel_ref: ObjectRef | None = Field(None, description="The channel it goes through.")
+    thread_ref: ObjectRef | None = Field(None, description="The thread that it stands in.")
     in_reply_to: str = Field("", description="uid of the message that it answers.")
     mentions: tuple[str, ...] = Field((), description="Who is addressed in it, sorted.")
     autonomous: Bool = Field(False, description="Whether an agent sent it without being asked.")
+    sequence: int = Field(0, description="Which decision of its session it belongs to, from 1; 0 outside a session.")
+    command: str = Field("", description="Name of the command that it gives, without the slash.")
+    arguments: str = Field("", description="What follows the name of the command.")
+    copy_of: str = Field("", description="uid of the message in the thread of a project that an agent gets this for.")
+    follow_up: Bool = Field(False, description="Whether the agent asked for it before, to be told or sent now.")
     external_id: str = Field("", description="Its id in the service that carried it.")
     idempotency_key: str = Field(description="The same message again has the same key and is kept once.")
 
@@ -65,6 +71,7 @@ class MessageStatus(StatusModel):
     state: MessageState = Field(MessageState.PENDING, description="Where it stands.")
     conditions: Conditions = Field((), description="Succeeded.")
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
+    number: int = Field(0, description="Its place in the thread, from 1; 0 while it does not stand there.")
     sent_at: Time | None = Field(None, description="When it went out.")
     delivered_at: Time | None = Field(None, description="When the other side had it.")
     attempts: int = Field(0, description="How often it was tried.")
@@ -88,6 +95,8 @@ KIND = KindInfo(
         Column("AUTHOR", "spec.author"),
         Column("TEXT", "spec.text"),
         Column("MISSION", "spec.missionRef.name", wide=True),
+        Column("THREAD", "spec.threadRef.name", wide=True),
+        Column("NUMBER", "status.number", "integer", wide=True),
         Column("CHANNEL", "spec.channelRef.name", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),
     ),

@@ -28,10 +28,13 @@ from schemas.agent import AutonomyLevel
 from schemas.base import MAX_SECONDS, JsonObject, Line, Model, Subject
 from schemas.message import MessageReason, MessageState
 from schemas.quantities import MONEY_PATTERN, Time, format_money, parse_money
+from schemas.thread import ThreadOf
 
 MAX_TOKENS = 10**12
 """Most tokens that one report may name."""
 MAX_EVIDENCE = 100
+MAX_FOLLOW_UP_S = 7 * 86_400
+"""Longest time that a follow-up may lie ahead."""
 
 _SEGMENT = re.compile(r"[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 
@@ -251,6 +254,41 @@ class SayMessage(Message):
     in_reply_to: str | None = Field(
         None, max_length=64, description="uid of the message that it answers, as the inbox names it."
     )
+    thread: ThreadOf = Field(
+        ThreadOf.MISSION, strict=False, description="Where it is said unless it answers: Mission, or its Project."
+    )
+
+
+class FollowUpMessage(Message):
+    """Something that the agent wants to be told, or to have said, later. Canceled when a person speaks before."""
+
+    after_s: int = Field(ge=1, le=MAX_FOLLOW_UP_S, description="How many seconds from now on.")
+    text: str = Field(min_length=1, description="What is told or said then; kept up to 2,000 characters.")
+    say: bool = Field(False, description="Whether it is said to people, within the limits; else the agent is told.")
+
+
+CommandName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+"""Name of a command in chat, without the slash."""
+
+
+class OfferedCommand(Message):
+    """A command that the agent takes in chat."""
+
+    name: CommandName = Field(description="Without the slash: lower-case letters, digits and '-'.")
+    description: str = Field("", description="What it does; kept up to 200 characters.")
+
+
+class CommandsMessage(Message):
+    """Which commands the agent takes in chat; replaces what it said before."""
+
+    commands: Annotated[tuple[OfferedCommand, ...], Field(max_length=20)] = Field(description="Each name once.")
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = [command.name for command in self.commands]
+        if len(set(names)) < len(names):
+            raise ValueError("name each command once")
+        return self
 
 
 class SubAgentBudget(Message):
@@ -345,27 +383,43 @@ class SayReceipt(Receipt):
     due_at: Time | None = Field(None, description="Pending: not before.")
 
 
+class FollowUpReceipt(Receipt):
+    """A follow-up was taken."""
+
+    follow_up: str = Field(description="Names it within the session.")
+    due_at: Time = Field(description="When it happens, unless a person speaks before.")
+
+
 class NoticeType(StrEnum):
     """What the engine asks of a working agent."""
 
     CANCEL = "Cancel"  # stop now
     DRAIN = "Drain"  # finish this run; no other follows
     MESSAGE = "Message"  # a person said something
+    COMMAND = "Command"  # a person gave a command in chat; what answers it goes back into the thread
+    FOLLOW_UP = "FollowUp"  # what the agent asked to be told is due
 
 
 class Notice(Model):
     """An item of the inbox. It stays there while it holds; ``id`` is stable, so that it can be told from news."""
 
     id: str = Field(description="Name it in the query parameter ack to leave it out of further answers.")
-    type: NoticeType = Field(description="Cancel, Drain or Message.")
+    type: NoticeType = Field(description="Cancel, Drain, Message, Command or FollowUp.")
     reason: str = Field(description="Why, for people.")
     since: Time = Field(description="Since when.")
     until: Time | None = Field(None, description="When it ends by itself, if it does.")
     author: str | None = Field(None, description="Of a Message: who said it.")
     text: str | None = Field(None, description="Of a Message: what was said. Its uid is what follows message/ in id.")
+    command: str | None = Field(None, description="Of a Command: its name, without the slash.")
+    arguments: str | None = Field(None, description="Of a Command: what follows the name.")
+    thread: str | None = Field(None, description="Where it was said: mission/NAME or project/NAME.")
+    cursor: int | None = Field(None, description="Of what was said or is due: its place in the order of the session.")
 
 
 class Inbox(Model):
     """What the engine asks of the agent now."""
 
     items: tuple[Notice, ...] = Field((), description="Notices, the most urgent first.")
+    cursor: int | None = Field(
+        None, description="Name it in the query parameter cursor, once the items are kept: they do not come again."
+    )

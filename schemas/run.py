@@ -27,8 +27,19 @@ class RunState(StrEnum):
     UNKNOWN = "Unknown"  # vanished, and nobody can know what it did
 
 
+SESSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$"
+"""Names of sessions that are put among the arguments of a program: none looks like an option or a path."""
 ENDED = frozenset(RunState) - {RunState.PENDING, RunState.RUNNING}
 ACTIVE_STATES = (RunState.PENDING.value, RunState.RUNNING.value)
+
+
+class ResumedRun(Model):
+    """The run whose session this one goes on with."""
+
+    name: Name = Field(description="Its name.")
+    uid: str = Field(description="Its uid: where its files lie.")
+    session: str = Field(pattern=SESSION_PATTERN, description="The agent program's own session.")
+    first_uid: str = Field(description="Uid of the run that began the session, in whose workspace it works.")
 
 
 class RunSpec(Model):
@@ -46,6 +57,9 @@ class RunSpec(Model):
     number: Int = Field(ge=1, description="Which run of the mission in all.")
     timeout: Duration = Field(description="It is stopped after this time.")
     feedback: str | None = Field(None, description="Remarks of the reviewer on the run before.")
+    resumes: ResumedRun | None = Field(
+        None, description="The run whose session it goes on with, after leave was asked."
+    )
     prompt_digest: str = Field("", description="sha256:<hex> of the system prompt, empty without one.")
 
 

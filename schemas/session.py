@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from schemas.base import Model, ObjectRef, StatusModel
+from schemas.base import Bool, Model, ObjectRef, StatusModel
 from schemas.conditions import Conditions
 from schemas.kind import Column, KindInfo, ObjectClass
 from schemas.loop import SessionLoop
@@ -42,6 +42,22 @@ class SessionReason(StrEnum):
     CLOSED = "Closed"  # it is over
 
 
+class FollowUp(StatusModel):
+    """Something that the agent asked to be told, or to have said, later."""
+
+    id: str = Field(description="Names it within the session.")
+    due_at: Time = Field(description="When.")
+    say: Bool = Field(False, description="Whether it is said to people; else the agent is told.")
+    text: str = Field("", description="What is told or said, redacted.")
+
+
+class ChatCommand(StatusModel):
+    """A command that the agent takes in chat."""
+
+    name: str = Field(description="Without the slash.")
+    description: str = Field("", description="What it does, in one line.")
+
+
 class SessionStatus(StatusModel):
     """How it stands."""
 
@@ -56,6 +72,10 @@ class SessionStatus(StatusModel):
     pending_effects: int = Field(0, description="Messages and timers that a person's message would cancel.")
     queue: tuple[str, ...] = Field((), description="Names of messages that are to go out, in their order.")
     inbound: tuple[str, ...] = Field((), description="Names of messages that the agent has not seen, oldest first.")
+    sequence: int = Field(0, description="How many events were decided in it; each has its number in the log.")
+    follow_ups: tuple[FollowUp, ...] = Field((), description="What the agent asked for, that is not due yet.")
+    commands: tuple[ChatCommand, ...] = Field((), description="Commands that its agent takes, by name.")
+    open_commands: tuple[str, ...] = Field((), description="uids of commands without an answer yet, oldest first.")
     last_human_message: str = Field("", description="uid of the latest message from a person.")
     owed: bool = Field(False, description="Whether that one was not answered yet.")
     blocked: int = Field(0, description="Messages that a limit stopped.")
@@ -79,6 +99,8 @@ KIND = KindInfo(
         Column("MISSION", "spec.missionRef.name"),
         Column("IN A ROW", "status.consecutive", "integer"),
         Column("MESSAGES", "status.messages", "integer"),
+        Column("PENDING", "status.pendingEffects", "integer", wide=True),
+        Column("BLOCKED", "status.blocked", "integer", wide=True),
         Column("LAST", "status.lastMessageAt", "date"),
         Column("COST", "status.spend.usd", "money", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),

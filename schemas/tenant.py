@@ -11,6 +11,7 @@ from schemas.base import Bool, Int, Line, Model, ObjectRef, StatusModel, Subject
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
 from schemas.quantities import Duration, PositiveDuration, Time
+from schemas.standup import Standup
 
 
 class Role(StrEnum):
@@ -78,6 +79,7 @@ class TenantSpec(Model):
     defaults: TenantDefaults = Field(default_factory=TenantDefaults, description="What holds where nothing is said.")
     limits: TenantLimits = Field(default_factory=TenantLimits, description="Upper bounds of the whole tenant.")
     retention: Retention = Field(default_factory=Retention, description="How long what happened is kept.")
+    standup: Standup | None = Field(None, description="When its daily summary is made; absent: as remit.yaml says.")
     lifecycle: Lifecycle = Field(Lifecycle.ACTIVE, description="Active, Suspended or PendingDeletion.")
     deletion_grace_period: Duration = Field(
         "7d",  # type: ignore[assignment]

@@ -11,13 +11,16 @@ from sqlalchemy import bindparam
 
 from store.backend import Backend
 from store.heads import Heads
-from store.session import Statement
+from store.session import Session, Statement
 from store.tables import compile_cache
 
 _c = compile_cache.c
 _AT_ONCE = 512
 
-_FORGET_OTHERS = Statement(sa.delete(compile_cache).where(_c.compiler != bindparam("by")))
+# Two ranges of the index: with "!=" a database looks at every row there is.
+_FORGET_OTHERS = Statement(
+    sa.delete(compile_cache).where(sa.or_(_c.compiler < bindparam("by"), _c.compiler > bindparam("by")))
+)
 _DELETE = Statement(sa.delete(compile_cache).where(_c.compiler == bindparam("by"), _c.blob == bindparam("id")))
 _INSERT = Statement(
     sa.insert(compile_cache).values(compiler=bindparam("by"), blob=bindparam("id"), compiled=bindparam("form"))
@@ -46,9 +49,23 @@ def read(backend: Backend, compiler: str, blobs: Iterable[str]) -> Iterator[tupl
 
 def write(backend: Backend, compiler: str, compiled: Mapping[str, bytes]) -> None:
     """Keep these; forget those of other compilers."""
-    rows = [{"by": compiler, "id": blob, "form": form} for blob, form in compiled.items()]
     with backend.writing() as session:
         Heads.read(session, lock=True)
         session.run(_FORGET_OTHERS, {"by": compiler})
-        session.run_many(_DELETE, rows)
-        session.run_many(_INSERT, rows)
+        put(session, compiler, compiled)
+
+
+def put(session: Session, compiler: str, compiled: Mapping[str, bytes]) -> None:
+    """Keep these, in a transaction that is under way."""
+    rows = [{"by": compiler, "id": blob, "form": form} for blob, form in compiled.items()]
+    session.run_many(_DELETE, rows)
+    session.run_many(_INSERT, rows)
+
+
+class CacheWrites:
+    """The part of Transaction that concerns the cache."""
+
+    _session: Session
+
+    def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
+        put(self._session, compiler, compiled)

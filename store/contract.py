@@ -31,6 +31,7 @@ from schemas.amounts import NOTHING as NOTHING
 from schemas.amounts import Amounts as Amounts
 from schemas.base import Key
 from schemas.resource import Actor, Declared, Provenance, Resource
+from store.search_text import Question
 
 GENESIS = "0" * 64
 """The hash before the first event."""
@@ -138,7 +139,8 @@ class Fence:
 
 
 class EntryKind(StrEnum):
-    """Ledger words. A reservation ends by exactly one Settle (what it really cost) or Release (it never happened)."""
+    """Ledger words. A reservation ends by exactly one Settle (what it really cost) or Release (it never happened). A
+    Grant stays, or ends by one Release."""
 
     RESERVE = "Reserve"
     SETTLE = "Settle"
@@ -151,7 +153,8 @@ class LedgerEntry:
     """One append-only line. ``key`` makes posting idempotent. ``accounts`` are the windows it counts in, such as
     ``mission/<uid>/total`` or ``agent/<uid>/2026-11-21``. ``reservation`` names the Reserve entry that a Settle or
     Release ends: its amounts leave ``reserved`` of every account it was reserved in, and a Settle's own amounts enter
-    ``spent`` of the Settle's accounts. An amount lies between 0 and 2^53; anything else is a ValueError."""
+    ``spent`` of the Settle's accounts. A Release may also name a Grant, whose amounts leave ``granted`` of every
+    account it was granted in. An amount lies between 0 and 2^53; anything else is a ValueError."""
 
     key: str
     kind: EntryKind
@@ -192,6 +195,22 @@ class ChainReport:
     head: str
     broken_seq: int = 0
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Something that was found. ``seq`` is the row of the log, 0 for an object; ``in_title`` says how many of the
+    words stand in the title."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    state: str
+    agent: str
+    at: datetime
+    seq: int
+    in_title: int
 
 
 class Snapshot(Protocol):
@@ -271,6 +290,9 @@ class Snapshot(Protocol):
         newest_first: bool = False,
     ) -> list[Event]:
         """Rows of the log by ``seq``. ``subject_uid`` also finds events that name it in ``data.related``."""
+
+    def waiting_effects(self, now: datetime) -> frozenset[str]:
+        """The types of the effects that are Pending and due by then, as far as the 256 that are due longest tell."""
 
     def verify_events(self, *, progress: Callable[[int], None] | None = None) -> ChainReport:
         """Walk the chain from its start; streams, holds no more than a batch in memory."""
@@ -426,6 +448,9 @@ class Transaction(Snapshot, Protocol):
     def release_lease(self, name: str, token: int) -> bool:
         """Give it up; False when the token is not current."""
 
+    def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
+        """Keep compiled forms, as ``Store.cache_blobs`` does, if the transaction commits; forgets no others."""
+
     def prune_tombstones(self, before_version: int) -> int:
         """Forget removals up to that version; returns how many."""
 
@@ -460,11 +485,24 @@ class Store(Protocol):
         of them, ``callback`` is called for those too, from another thread; nobody may rely on that. Versions may arrive
         out of order: keep the highest. What a callback raises is logged and dropped."""
 
+    def subscribe_effects(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        """Call ``callback(types)`` in the committing thread after each commit of this process that put effects of these
+        types into the outbox which are due; returns the unsubscribe function. A hint as that of ``subscribe`` is."""
+
     def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Compiled forms kept for these blob ids by this compiler version."""
 
     def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
         """Keep compiled forms; forgets those of other compiler versions."""
+
+    def search(self, question: Question, *, limit: int = 50) -> list[Hit]:
+        """What fits the question among what was indexed (``index_search``): those with most of its words in the
+        title first, then the newest. Without words everything that passes the filters. At most 100."""
+
+    def index_search(self, limit: int) -> int:
+        """Take up to ``limit`` changed objects and as many new rows of the log into the index of ``search``; returns
+        how many, 0 when it is up to date. Nobody is told of it, and it moves no version. Any number of processes may
+        call it."""
 
     def close(self) -> None:
         """Close every connection; idempotent."""

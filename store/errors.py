@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from schemas.errors import AlreadyExists, StoreError, StoreUnavailable
+from schemas.errors import AlreadyExists, StoreError, StoreUnavailable, StoreUnsafe
 
 _UNAVAILABLE = {
     "BUSY": "{place} has been locked by another process for longer than {wait_s:g} s. Find it with"
@@ -30,6 +30,7 @@ _UNAVAILABLE = {
     "TOOBIG": "a value is too large for {place} (more than a thousand million bytes)",
     "SCHEMA": "the tables of {place} changed meanwhile; try again",
 }
+_UNSYNCED = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")
 _TAKEN = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID")
 
 
@@ -40,6 +41,11 @@ def from_sqlite(error: Exception, *, place: str, wait_s: float) -> StoreError:
         return AlreadyExists(f"{place}: {error}")
     if isinstance(error, sqlite3.IntegrityError):
         return StoreError(f"{place} refused a write: {error}")
+    if name in _UNSYNCED:
+        return StoreUnsafe(
+            f"the disk that holds {place} did not confirm a write ({name}): what it keeps is unknown. Check the health"
+            " of its disk; the next start goes on with what is there, `remit db check` says whether it is whole"
+        )
     family = name.removeprefix("SQLITE_").split("_", 1)[0]
     text = _UNAVAILABLE.get(family)
     if text is None:

@@ -133,13 +133,18 @@ class EventWrites(EventReads):
         data: dict[str, Any] | None = None,
         actor: Actor | None = None,
     ) -> int:
-        who = actor or self._actor
         key, uid = (subject.key, subject.uid) if isinstance(subject, Resource) else (subject, "")
+        return self.append_event(self._now, type, key, uid, actor or self._actor, reason, message, data or {})
+
+    def append_event(
+        self, at: int, type: str, key: Key, uid: str, who: Actor, reason: str, message: str, data: dict[str, Any]
+    ) -> int:
+        """``event`` with every column given; ``at`` in microseconds."""
         heads = self._heads
         seq, prev_hash = heads.event_seq + 1, heads.event_hash
         row: Row = (
             seq,
-            self._now,
+            at,
             clean(str(type)),
             clean(key.kind),
             clean(key.namespace),
@@ -150,7 +155,7 @@ class EventWrites(EventReads):
             clean(who.transport),
             clean(str(reason)),
             clean(self._mask(message, key.namespace)),
-            dump(self._mask(data or {}, key.namespace)),
+            dump(self._mask(data, key.namespace)),
         )
         hash_ = chain.event_hash(prev_hash, row)
         self._held_events.append(dict(zip(_NAMES, (*row, prev_hash, hash_), strict=True)))

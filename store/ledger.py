@@ -151,7 +151,9 @@ class LedgerWrites(LedgerReads):
         session.insert_many(
             _POST, [{"account": account, "at_key": key, "place": place} for place, account in enumerate(accounts)]
         )
-        if reserved is not None:
+        if reserved is not None and reserved.kind is EntryKind.GRANT:
+            self._move(reserved.accounts, granted=-reserved.amounts)
+        elif reserved is not None:
             session.update(_END, {"at_key": reserved.key})
             session.memory.reservations.pop(reserved.key, None)
             self._move(reserved.accounts, reserved=-reserved.amounts)
@@ -166,9 +168,10 @@ class LedgerWrites(LedgerReads):
         return True
 
     def _reservation(self, entry: LedgerEntry) -> LedgerEntry:
-        """The Reserve entry that this one ends."""
+        """The Reserve entry that this one ends, or the Grant that this Release takes back."""
         reserved = self._entry(entry.reservation)
-        if reserved is None or reserved.kind is not EntryKind.RESERVE:
+        ends = (EntryKind.RESERVE, EntryKind.GRANT) if entry.kind is EntryKind.RELEASE else (EntryKind.RESERVE,)
+        if reserved is None or reserved.kind not in ends:
             raise NotFound(f"ledger entry {entry.key} ends the reservation {entry.reservation!r}, which does not exist")
         ended_by = self._session.row(_ENDED_BY, {"key": reserved.key})
         if ended_by is not None:

@@ -138,7 +138,7 @@ _POSTED = Statement(
 )
 _ENDED = ledger_entries.alias("ended")
 _FREED = Statement(
-    sa.select(ledger_postings.c.account, *(_ENDED.c[unit] for unit in COUNTED))
+    sa.select(ledger_postings.c.account, _ENDED.c.kind, *(_ENDED.c[unit] for unit in COUNTED))
     .join(_ENDED, _ENDED.c.seq == ledger_postings.c.seq)
     .join(ledger_entries, ledger_entries.c.reservation == _ENDED.c.key)
 )
@@ -155,8 +155,8 @@ def _check_ledger(session: Session) -> list[str]:
         held = _SUM_OF.get(EntryKind(kind))
         if held is not None:
             _add(sums, account, held, Amounts(*amounts))
-    for account, *amounts in session.stream(_FREED):
-        _add(sums, account, _RESERVED, -Amounts(*amounts))
+    for account, kind, *amounts in session.stream(_FREED):
+        _add(sums, account, _SUM_OF[EntryKind(kind)], -Amounts(*amounts))
     problems = []
     size = len(COUNTED)
     for account, *row in session.stream(_BALANCES):

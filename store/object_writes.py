@@ -18,6 +18,7 @@ from schemas.registry import RECORDS
 from schemas.resource import Declared, Resource, canonical_json
 from store import rows
 from store.codec import Mask, dump, from_micros, load_object
+from store.contract import SpecRevision
 from store.heads import Heads
 from store.memory import UNKNOWN
 from store.remembered import RememberedObjects
@@ -121,6 +122,17 @@ class ObjectWrites(RememberedObjects):
         for resource in created:
             self._session.memory.forget(resource)
         return created
+
+    def restore(self, resource: Resource, revisions: Sequence[SpecRevision]) -> None:
+        """Insert an object as it was elsewhere, with every spec it had; it gets a resource_version of this store."""
+        version = self._heads.next_version()
+        self._session.insert(_INSERT, rows.from_resource(replace(resource, resource_version=version)))
+        self.restore_specs(revisions)
+
+    def restore_specs(self, revisions: Sequence[SpecRevision]) -> None:
+        """Insert specs, also of objects that are gone."""
+        for revision in revisions:
+            self._session.insert(_KEEP_SPEC, rows.from_spec_revision(revision))
 
     def _masked(self, declared: Declared, manager: str) -> Declared:
         """Records, and what a controller makes, hold what agents and programs said; what people declare is kept as they

@@ -151,6 +151,18 @@ def _select(*, states: int, subject: bool, type_: bool) -> Statement:
     return Statement(clause.order_by(_c.due_at, _c.id).limit(bindparam("limit")))
 
 
+_WAITING_TYPES = Statement(
+    sa.select(
+        sa.select(_c.type)
+        .where(_c.state == sa.literal(EffectState.PENDING.value), _c.due_at <= bindparam("now"))
+        .order_by(_c.due_at)
+        .limit(256)
+        .subquery()
+        .c.type
+    ).distinct()
+)
+
+
 class OutboxReads:
     """The part of Snapshot that concerns effects."""
 
@@ -173,6 +185,9 @@ class OutboxReads:
             params["kind"], params["namespace"], params["name"] = subject
         return [_to_effect(row) for row in self._session.rows(statement, params)]
 
+    def waiting_effects(self, now: datetime) -> frozenset[str]:
+        return frozenset(str(type_) for (type_,) in self._session.rows(_WAITING_TYPES, {"now": to_micros(now)}))
+
     def effect(self, key: str) -> Effect | None:
         row = self._session.row(_BY_KEY, {"key": key})
         return None if row is None else _to_effect(row)
@@ -184,6 +199,7 @@ class OutboxWrites(OutboxReads):
     _now: int
     _new_id: Callable[[], str]
     _mask: Mask
+    _woken: set[str]
 
     def enqueue(
         self, type: str, key: str, subject: Key, payload: dict[str, Any], *, due_at: datetime | None = None
@@ -212,6 +228,8 @@ class OutboxWrites(OutboxReads):
                 "result": "",
             },
         )
+        if due_at is None or to_micros(due_at) <= self._now:
+            self._woken.add(type)
         return True
 
     def claim_effects(self, holder: str, *, types: Sequence[str], limit: int, lease_s: float) -> list[Effect]:

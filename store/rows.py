@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -133,9 +134,20 @@ def from_provenance(provenance: Provenance | None) -> str:
 _NOBODY = Ownership()
 
 
+_SHORT = 2000
+
+
 def to_ownership(text: str) -> Ownership:
     """Inverse of from_ownership."""
-    return Ownership.from_wire(load(text)) if text else _NOBODY
+    if not text:
+        return _NOBODY
+    return _ownership(text) if len(text) < _SHORT else Ownership.from_wire(load(text))
+
+
+@functools.lru_cache(maxsize=1024)
+def _ownership(text: str) -> Ownership:
+    """Files that are written alike own the same fields on the same lines."""
+    return Ownership.from_wire(load(text))
 
 
 def from_ownership(ownership: Ownership) -> str:
@@ -150,6 +162,18 @@ def to_spec_revision(row: Row) -> SpecRevision:
     return SpecRevision(
         uid, generation, load_object(spec), to_provenance(provenance), manager, from_micros(recorded_at)
     )
+
+
+def from_spec_revision(revision: SpecRevision) -> dict[str, Any]:
+    """Inverse of to_spec_revision, by column name."""
+    return {
+        "uid": revision.uid,
+        "generation": revision.generation,
+        "spec": dump(revision.spec),
+        "provenance": from_provenance(revision.provenance),
+        "manager": revision.manager,
+        "recorded_at": to_micros(revision.recorded_at),
+    }
 
 
 _KEPT = ("uid", "generation", "spec", "provenance", "manager")

@@ -112,6 +112,11 @@ class Session:
         self.memory = Memory()
         self.wrote = False
 
+    @property
+    def dialect_name(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self._dialect.name
+
     def refuse_if_failed(self) -> None:
         """Raises StoreUnavailable when the transaction is lost."""
         if self.failed is not None:

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from schemas.resource import Actor
-from store import cache
+from store import cache, search
 from store.backend import Backend
 from store.codec import Mask, unmasked
-from store.contract import Fence
+from store.contract import Fence, Hit
 from store.lock import EngineLock
+from store.search_text import Question
 from store.snapshot import SqlSnapshot
 from store.transaction import SqlTransaction
 
@@ -38,6 +39,7 @@ class SqlStore:
         self._lock = lock
         self._mask = mask
         self._subscribers: dict[object, Callable[[int], None]] = {}
+        self._effect_subscribers: dict[object, Callable[[frozenset[str]], None]] = {}
         self._subscribing = threading.Lock()
         self._listening = False
 
@@ -58,6 +60,8 @@ class SqlStore:
             wrote = tx.finish()
         if wrote:
             self._tell(tx.version)
+            if tx.woken:
+                self._tell_of_effects(tx.woken)
 
     def cursor(self) -> int:
         return self._backend.version()
@@ -84,11 +88,36 @@ class SqlStore:
                 # The commit stands; raising here would tell its author that it failed.
                 log.exception("a subscriber failed on version %d", version)
 
+    def subscribe_effects(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        token = object()
+        with self._subscribing:
+            self._effect_subscribers = {**self._effect_subscribers, token: callback}
+
+        def unsubscribe() -> None:
+            with self._subscribing:
+                others = {t: other for t, other in self._effect_subscribers.items() if t is not token}
+                self._effect_subscribers = others
+
+        return unsubscribe
+
+    def _tell_of_effects(self, types: frozenset[str]) -> None:
+        for callback in self._effect_subscribers.values():
+            try:
+                callback(types)
+            except Exception:
+                log.exception("a subscriber failed on effects of the types %s", ", ".join(sorted(types)))
+
     def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         return cache.read(self._backend, compiler, blobs)
 
     def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
         cache.write(self._backend, compiler, compiled)
+
+    def search(self, question: Question, *, limit: int = 50) -> list[Hit]:
+        return search.find(self._backend, question, limit)
+
+    def index_search(self, limit: int) -> int:
+        return search.index(self._backend, limit)
 
     def close(self) -> None:
         self._backend.close()

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from schemas.errors import StoreError, StoreGone, StoreUnavailable
+from schemas.errors import StoreError, StoreGone, StoreUnavailable, StoreUnsafe
 from store import errors, heads
 from store.memory import Memory
 from store.session import Session
@@ -61,6 +61,7 @@ class SqliteBackend:
         self._polled = (-1, 0)  # PRAGMA data_version, and the resource_version that was read after it
         self._identity: tuple[int, int] | None = None
         self._immutable = False
+        self._unsafe = ""
         if read_only:
             self._immutable = self._needs_immutable()
         self._readers = sa.pool.QueuePool(
@@ -81,8 +82,11 @@ class SqliteBackend:
         return False
 
     def translate(self, error: Exception) -> StoreError:
-        """The StoreError that says the same."""
-        return errors.from_sqlite(error, place=self.place, wait_s=self._busy_wait_s)
+        """The StoreError that says the same. After a StoreUnsafe nothing is read or written any more."""
+        found = errors.from_sqlite(error, place=self.place, wait_s=self._busy_wait_s)
+        if isinstance(found, StoreUnsafe):
+            self._unsafe = str(found)
+        return found
 
     def connect(self, *, query_only: bool = False) -> sqlite3.Connection:
         """A new connection, set up. Raises sqlite3.Error."""
@@ -281,6 +285,8 @@ class SqliteBackend:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise StoreUnavailable(f"{self.place} was closed by this process")
+        if self._unsafe:
+            raise StoreUnsafe(self._unsafe)
 
     def _refuse_if_gone(self) -> None:
         """The path has to lead to the file that was there first: a removed one takes writes that nobody will read."""

@@ -259,3 +259,33 @@ compile_cache = sa.Table(
 
 APPEND_ONLY = ("events", "event_related", "ledger_entries", "ledger_postings")
 """Tables whose rows the database itself refuses to change or delete."""
+
+search_docs = sa.Table(
+    "search_docs",
+    metadata,
+    sa.Column("id", SERIAL, primary_key=True, autoincrement=False),
+    _text("ref"),
+    _text("kind"),
+    _text("namespace"),
+    _text("name"),
+    _text("uid"),
+    _text("state"),
+    _text("agent"),
+    _number("at"),
+    _text("digest"),
+    _text("title_words"),
+    _text("words"),
+    sa.UniqueConstraint("ref"),
+)
+"""What can be searched: an object (``ref`` is its uid) or a row of the log (``event/<seq>``). ``id`` grows with every
+text that is new. ``words`` holds those of the title, too. The index over them is a virtual table ``search_text`` in
+SQLite, two GIN indexes in PostgreSQL. Derived: it may be emptied at any time, together with ``search_cursor``."""
+
+search_cursor = sa.Table(
+    "search_cursor",
+    metadata,
+    sa.Column("id", SERIAL, primary_key=True, autoincrement=False),
+    _number("resource_version"),
+    _number("event_seq"),
+)
+"""Up to where objects and the log are in ``search_docs``; no row means from the start."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from schemas.resource import Actor
+from store.cache import CacheWrites
 from store.changes import ChangeWrites
 from store.codec import Mask, to_micros, unmasked
 from store.contract import Fence
@@ -20,7 +21,9 @@ from store.session import Session
 from store.timers import TimerWrites
 
 
-class SqlTransaction(ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, TimerWrites, LedgerWrites, LeaseWrites):
+class SqlTransaction(
+    ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, TimerWrites, LedgerWrites, LeaseWrites, CacheWrites
+):
     """``contract.Transaction`` over one write transaction. Locking the heads first puts all writers in one order."""
 
     def __init__(
@@ -40,6 +43,7 @@ class SqlTransaction(ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, Time
         self._held_events = []
         self._held_relations = []
         self._posted = set()
+        self._woken = set()
         self._heads = Heads.read(session, lock=True)
         # Asked only now, so that times follow the order of the transactions.
         self._moment = now()
@@ -71,6 +75,11 @@ class SqlTransaction(ObjectWrites, ChangeWrites, EventWrites, OutboxWrites, Time
         if self._session.wrote:
             self._heads.write(self._session)
         return self._session.wrote
+
+    @property
+    def woken(self) -> frozenset[str]:
+        """The types of the effects that were put into the outbox and are due."""
+        return frozenset(self._woken)
 
     @property
     def version(self) -> int:

@@ -23,6 +23,7 @@ from api.agents.limits import AgentLimits, LoadLimit, Places, TokenBuckets
 from api.agents.proposals import ProposalEndpoints
 from api.agents.runs import MOST_WAIT_S, VERBS, RunEndpoints, Verb, to_problem
 from api.agents.sub_agents import SubAgentWrites
+from api.agents.talk import TalkWrites
 from api.agents.tool_servers import ToolServerEndpoints
 from api.agents.wakes import POLL_S, Wakes
 from api.hosts import HostGuard
@@ -82,7 +83,7 @@ def create_app(
     bodies = Bodies(limits, clock)
     places, polls = Places(limits.in_flight, "requests"), Places(limits.polls, "long polls")
     runs = RunEndpoints(
-        store, files, sub_agents=SubAgentWrites(store, tokens, stops), callers=callers,
+        store, files, sub_agents=SubAgentWrites(store, tokens, stops), talk=TalkWrites(store, stops), callers=callers,
         bodies=bodies, places=places, polls=polls, clock=clock, blocking=blocking, limits=limits, wakes=wakes,
     )  # fmt: skip
     gate = gate or Gate(stops=stops, limits=(autonomy.limit,))
@@ -223,9 +224,16 @@ def create_app(
         run: str,
         wait: Annotated[int, Query(ge=0, le=MOST_WAIT_S, description="Longest wait for news, in seconds.")] = 0,
         ack: Annotated[list[str], Query(max_length=20, description="Notices to leave out, by id.")] = [],  # noqa: B006
+        known: Annotated[
+            list[str],
+            Query(max_length=20, description="Notices to leave out, by id, that the program has not read yet."),
+        ] = [],  # noqa: B006
+        cursor: Annotated[
+            int, Query(ge=0, le=2**53, description="cursor of an answer that was kept: its messages do not come again.")
+        ] = 0,
     ) -> Response:
-        """Notices that hold now. Answers at once when there are any that ``ack`` does not name."""
-        return await runs.inbox(request, run, wait, frozenset(ack))
+        """Notices that hold now. Answers at once when there are any that neither ``ack`` nor ``cursor`` leaves out."""
+        return await runs.inbox(request, run, wait, frozenset(ack), frozenset(known), cursor)
 
     # The last one added is the first one asked.
     app.add_middleware(Direct, path=AUTHORIZE, endpoint=decisions.authorize)

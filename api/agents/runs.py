@@ -16,6 +16,7 @@ from api.agents.bodies import Bodies, idempotency_key, parse
 from api.agents.callers import Caller, Callers, dead_token, find
 from api.agents.limits import AgentLimits, Places
 from api.agents.sub_agents import SubAgentWrites
+from api.agents.talk import TalkWrites
 from api.agents.wakes import Wakes
 from api.problems import Problem, of_error
 from controllers.runs import artifacts, calls, inbox, messages, output_check, reports
@@ -28,7 +29,6 @@ from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from schemas import protocol
 from schemas.errors import Conflict, OverLimit, Refused, RemitError
-from schemas.message import MessageReason, MessageStatus
 from schemas.mission import Artifact, Spend
 from schemas.redaction import Redactor
 from schemas.resource import Resource, canonical_json
@@ -67,6 +67,8 @@ VERBS = (
     Verb("artifacts", protocol.ContentMessage, protocol.ArtifactReceipt, "Hand in something to keep", large=True),
     Verb("tool-results", protocol.ToolResultMessage, protocol.Receipt, "Report a tool call that has ended", place=True),
     Verb("messages", protocol.SayMessage, protocol.SayReceipt, "Say something"),
+    Verb("follow-ups", protocol.FollowUpMessage, protocol.FollowUpReceipt, "Be told, or have said, something later"),
+    Verb("commands", protocol.CommandsMessage, protocol.Receipt, "Say which commands the agent takes in chat"),
     Verb("sub-agents", protocol.SpawnMessage, protocol.SpawnReceipt, "Spawn another agent for a part of the mission"),
     Verb("terminate", protocol.TerminateMessage, protocol.Receipt, "End a sub-agent of this run"),
     Verb("complete", protocol.CompleteMessage, protocol.Receipt, "Hand in the deliverable: the last word", large=True),
@@ -83,6 +85,7 @@ class RunEndpoints:
         files: ArtifactFiles,
         *,
         sub_agents: SubAgentWrites,
+        talk: TalkWrites,
         callers: Callers,
         bodies: Bodies,
         places: Places,
@@ -111,7 +114,9 @@ class RunEndpoints:
             "usage": self._usage,
             "artifacts": self._artifact,
             "tool-results": self._tool_result,
-            "messages": self._say,
+            "messages": talk.say,
+            "follow-ups": talk.follow_up,
+            "commands": talk.commands,
             "sub-agents": self._sub_agents.spawn,
             "terminate": self._sub_agents.terminate,
             "complete": self._complete,
@@ -183,17 +188,6 @@ class RunEndpoints:
             return reports.tool_result(tx, caller.uid, message, call=call, once=once)
 
         return self._write(caller, report)
-
-    def _say(self, caller: Caller, message: protocol.SayMessage, once: Once) -> protocol.SayReceipt:
-        with self._store.transaction(agent_actor(caller.run)) as tx:
-            said = messages.agent_says(tx, caller.uid, message.text, message.to, message.in_reply_to or "", once=once)
-        status = MessageStatus.model_validate(said.message.status)
-        reason = MessageReason(status.conditions[0].reason)
-        if said.due_at is not None:
-            reason = MessageReason.COOLDOWN
-        return protocol.SayReceipt(
-            run=caller.run.name, message=said.message.uid, state=status.state, reason=reason, due_at=said.due_at
-        )
 
     def _fail(self, caller: Caller, message: protocol.FailMessage, once: Once) -> protocol.Receipt:
         return self._write(
@@ -288,25 +282,34 @@ class RunEndpoints:
         with self._places.taken(caller.uid):
             return answer_with(await self._blocking.run(self._sub_agents.listed, caller))
 
-    async def inbox(self, request: Request, run: str, wait_s: int, acknowledged: frozenset[str]) -> Response:
-        """What the engine asks of the agent, but for what it has ``acknowledged``; at once when there is anything, else
-        as soon as there is, else after ``wait_s`` seconds. Raises Problem, RemitError (see ``to_problem``)."""
+    async def inbox(
+        self, request: Request, run: str, wait_s: int, acknowledged: frozenset[str], known: frozenset[str], cursor: int
+    ) -> Response:
+        """What the engine asks of the agent, but for what it has ``acknowledged`` by id, or by the ``cursor`` of an
+        answer that it kept, and for what is ``known`` to it and does not count as seen; at once when there is anything,
+        else as soon as there is, else after ``wait_s`` seconds. Raises Problem, RemitError (see ``to_problem``)."""
         caller = await self._callers.admit(request, run)
         with self._polls.taken(caller.uid):
-            await self._seen(caller, acknowledged)
-            items = await self._wait(request, caller, wait_s, acknowledged)
-        return answer_with(protocol.Inbox(items=items))
+            await self._seen(caller, acknowledged, cursor)
+            items = await self._wait(request, caller, wait_s, acknowledged | known)
+        latest = max([cursor, *(item.cursor or 0 for item in items)])
+        return answer_with(protocol.Inbox(items=items, cursor=latest or None))
 
-    async def _seen(self, caller: Caller, acknowledged: frozenset[str]) -> None:
+    async def _seen(self, caller: Caller, acknowledged: frozenset[str], cursor: int) -> None:
         """Take in that the agent has messages: what it acknowledged once is not told again."""
         uids = frozenset(id_.removeprefix(inbox.MESSAGE) for id_ in acknowledged if id_.startswith(inbox.MESSAGE))
 
         def write() -> None:
             with self._store.transaction(agent_actor(caller.run)) as tx:
-                messages.seen(tx, caller.run, uids)
+                messages.seen(tx, caller.run, uids, upto=cursor)
 
-        if uids:
+        if uids or (cursor and await self._blocking.run(self._unseen, caller, cursor)):
             await self._blocking.run(write)
+
+    def _unseen(self, caller: Caller, cursor: int) -> bool:
+        """Whether anything up to the cursor counts as not seen: an agent names its cursor with every question."""
+        with self._store.snapshot() as snapshot:
+            return messages.unseen(snapshot, caller.run, cursor)
 
     async def _wait(
         self, request: Request, caller: Caller, wait_s: int, acknowledged: frozenset[str]

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from starlette.responses import Response
 
+from api.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 from api.read.engine import Blocking
 from store.contract import Snapshot, Store
 
 T = TypeVar("T")
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of answers that are problems."""
+    content = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def file_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of an answer that is text of these types."""
+    return {200: {"description": "OK", "content": {kind: {"schema": {"type": "string"}} for kind in media_types}}}
 
 
 def json_bytes(value: Any) -> bytes:

@@ -12,13 +12,15 @@ from starlette.exceptions import HTTPException
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, of_error, on_http_exception, on_problem
 from api.read import log
-from api.read.answers import Reader, json_response
+from api.read.answers import Reader, json_response, problems
 from api.read.engine import Blocking, Clock, EngineFacts
+from api.read.found import add_search
 from api.read.guard import ReadOnly, SecurityHeaders, TokenGuard
 from api.read.health import add_health
 from api.read.kube.routes import add_kube
 from api.read.kube.shape import document, wanted_of
 from api.read.metrics import add_metrics
+from api.read.records import add_records
 from api.read.summary import summarize
 from api.stream.events import MOST_CLIENTS, EventStream, add_stream
 from api.stream.follower import Follower
@@ -68,6 +70,7 @@ def create_read_app(
         description=_ABOUT,
         lifespan=lifespan,
         openapi_url="/openapi.json",
+        responses=problems(401, 422, 503),
         docs_url=None,
         redoc_url=None,
     )
@@ -91,7 +94,8 @@ def create_read_app(
         """Counts by state, what needs a person, sources, costs of the last day, and whether the engine is well."""
         return json_response(await reader.read(lambda snapshot: summarize(snapshot, facts, clock.now())))
 
-    @app.get("/api/v1/events", tags=["log"], summary="Rows of the event log", operation_id="events")
+    @app.get("/api/v1/events", tags=["log"], summary="Rows of the event log", operation_id="events",
+             openapi_extra={"parameters": log.PARAMETERS}, responses=log.REFUSED)  # fmt: skip
     async def events(request: Request) -> Response:
         """The newest first, unless ``order=oldest``. ``metadata.continue`` goes on where the page ended."""
         query = log.query_of(request.query_params, clock.now())
@@ -99,6 +103,8 @@ def create_read_app(
         found = await reader.read(lambda snapshot: log.page(snapshot, query))
         return json_response(log.as_list(found, wanted, clock.now()))
 
+    add_records(app, reader, facts, clock)
+    add_search(app, reader)
     add_stream(app, stream)
     add_kube(app, reader, follower, clock)
 

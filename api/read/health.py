@@ -19,7 +19,8 @@ def add_health(app: FastAPI, reader: Reader, facts: EngineFacts, version: str) -
         return json_response({"status": "ok"})
 
     @app.get("/readyz", tags=["health"], summary="Say what every component does", operation_id="readyz",
-             responses={503: {"description": "A component does not do its work; the body names it."}})  # fmt: skip
+             responses={503: {"description": "A component does not do its work; the body names it.",
+                              "content": {"application/json": {"schema": {"type": "object"}}}}})  # fmt: skip
     async def readyz() -> Response:
         """200 when every component does its work and the store answers, else 503. The same body in both cases."""
         components = health_document(facts.health())

@@ -3,7 +3,7 @@ under ``remit``), filters, and pages by the number of the row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,47 @@ _WARNINGS = frozenset(
     }
 )  # fmt: skip
 _COLUMNS = (("Last Seen", 0), ("Type", 0), ("Reason", 0), ("Object", 0), ("Message", 0), ("By", 1), ("Seq", 1))
+
+_FILTERS = {
+    "types": "Only these types, with commas between them.",
+    "kinds": "Only about objects of these kinds.",
+    "namespace": "Only this one.",
+    "uid": "Only what concerns this object.",
+    "actor": "Only what this one did: user:..., agent:..., controller:...",
+    "since": "A time, or a while such as 24h.",
+    "until": "A time, or a while such as 1h.",
+    "fieldSelector": "As kubectl writes it: involvedObject.name=...",
+    "order": "oldest, or else the newest first.",
+    "limit": "Rows in one answer, at most 1,000.",
+    "continue": "What metadata.continue of the page before says.",
+}
+MOMENT = "^[1-9][0-9]{0,3}[smhd]$|^20[0-9]{2}-0[1-9]-[12][0-9]T[01][0-9]:[0-5][0-9]:[0-5][0-9]Z$"
+"""For OpenAPI: a time, or a while. Narrower than what is taken."""
+_PATTERNS = {
+    "types": f"^({'|'.join(EventType)})(,({'|'.join(EventType)}))*$",
+    "since": MOMENT,
+    "until": MOMENT,
+    "fieldSelector": "^[A-Za-z.]{1,100}!?=[A-Za-z0-9-]{0,100}$",
+    "order": "^(oldest|newest)$",
+    "limit": "^[0-9]{1,4}$",
+    "continue": "^[0-9]{1,15}$",
+}
+PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": name,
+        "in": "query",
+        "description": text,
+        "schema": {"type": "string", **({"pattern": _PATTERNS[name]} if name in _PATTERNS else {})},
+    }
+    for name, text in _FILTERS.items()
+]
+"""For OpenAPI."""
+REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {
+        "description": "A Status that says what is wrong.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
 
 
 def to_wire(event: Event) -> dict[str, Any]:
@@ -135,14 +176,19 @@ def query_of(given: QueryParams, now: datetime, namespace: str | None = None) ->
         uid=uid or None,
         subject=subject,
         actor=given.get("actor", ""),
-        since=_moment(given.get("since", ""), now, "since"),
-        until=_moment(given.get("until", ""), now, "until"),
+        since=moment_of(given.get("since", ""), now, "since"),
+        until=moment_of(given.get("until", ""), now, "until"),
         before=_whole({"continue": token}, "continue", 0) if token and not oldest_first else None,
         after=_whole({"continue": token}, "continue", 0) if token and oldest_first else _whole(given, "after", 0),
         limit=min(limit or MOST, MOST),
         oldest_first=oldest_first,
         fields=selectors.Fields(tuple(r for r in fields.requirements if not r[0].startswith("involvedObject.uid"))),
     )
+
+
+def query_of_words(given: Mapping[str, str | None], now: datetime) -> LogQuery:
+    """As query_of, for callers that have no request."""
+    return query_of(QueryParams({name: value for name, value in given.items() if value}), now)
 
 
 def _words(given: QueryParams, name: str, known: set[str] | None = None) -> frozenset[str]:
@@ -160,7 +206,7 @@ def _whole(given: Any, name: str, usual: int) -> int:
     return int(text)
 
 
-def _moment(text: str, now: datetime, name: str) -> datetime | None:
+def moment_of(text: str, now: datetime, name: str) -> datetime | None:
     """A time (RFC 3339), or how long ago (2h, 7d). Raises Problem (422)."""
     if not text:
         return None

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastapi import FastAPI, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
@@ -53,7 +54,8 @@ class _Scrape:
 def add_metrics(app: FastAPI, reader: Reader, facts: EngineFacts, version: str) -> None:
     """``/metrics`` and the same figures as JSON."""
 
-    @app.get("/metrics", tags=["health"], summary="Figures for Prometheus", operation_id="prometheus")
+    @app.get("/metrics", tags=["health"], summary="Figures for Prometheus", operation_id="prometheus",
+             response_class=PlainTextResponse)  # fmt: skip
     async def metrics() -> Response:
         """Text in the exposition format."""
         found = await reader.read(lambda snapshot: gauges(snapshot, facts, version))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,20 @@ def approve(
     duration: Annotated[
         str | None, typer.Option("--for", help="Leave for the same action during: 30m, 8h. Means --scope until.")
     ] = None,
+    amount: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--amount",
+            help="Of a budget: how much more, in USD (5), or as tokens=200000, toolCalls=10, wallTime=30m; repeatable.",
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", help="Of a budget: when the declared limit counts again: 2h, or a time with zone."),
+    ] = None,
+    beyond: Annotated[
+        bool, typer.Option("--beyond", help="Of a budget: grant the amount also where it is more than was asked.")
+    ] = False,
     via: Via = "store",
     push: Push = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
@@ -45,14 +59,61 @@ def approve(
     Examples:
       remit approve mission/check-links
       remit approve mission/check-links --digest 3f1c2a9b04de --reason "reads well"
+      remit approve mission/research --amount 5 --until 2h
       remit approve mission/newsletter --digest 3f1c2a9b04de --via git
     """
-    wanted, until = _reach(scope, duration)
+    wanted, end = _reach(scope, duration)
+    grant = _grant(amount or [], until, beyond)
     answer(
         context,
-        Reply(target, "Approve", digest, reason, wanted, until, via=via, push=push, no_wait=no_wait),
+        Reply(target, "Approve", digest, reason, wanted, end, via=via, push=push, no_wait=no_wait, grant=grant),
         namespace,
     )
+
+
+_UNITS = ("usd", "tokens", "toolCalls", "wallTime")
+
+
+def _grant(amounts: list[str], until: str | None, beyond: bool) -> dict[str, Any] | None:
+    """The block ``grant`` of a decision; None where nothing is said of it."""
+    if not amounts and until is None and not beyond:
+        return None
+    if beyond and not amounts:
+        raise Failure("--beyond goes with --amount")
+    import pydantic
+
+    from schemas.approval_decision import BudgetGrant
+
+    values: dict[str, Any] = {"beyondRequest": beyond}
+    for text in amounts:
+        unit, _, value = text.rpartition("=")
+        unit = unit or "usd"
+        if unit not in _UNITS or unit in values:
+            raise Failure(f"--amount {text[:40]!r}: once each of 5 (USD), tokens=N, toolCalls=N, wallTime=30m")
+        values[unit] = int(value) if unit in ("tokens", "toolCalls") and value.isdecimal() else value
+    if until is not None:
+        values["until"] = _time(until)
+    try:
+        return BudgetGrant.model_validate(values).to_wire()
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        field, text = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        raise Failure(f"the amount of {field} cannot be granted: {text}") from None
+
+
+def _time(text: str) -> str:
+    """A moment: a duration from now, or a time as it stands."""
+    from cli import moment
+    from schemas.quantities import format_time, parse_duration, parse_time
+
+    try:
+        return format_time(moment.now() + parse_duration(text))
+    except ValueError:
+        pass
+    try:
+        return format_time(parse_time(text))
+    except (ValueError, TypeError) as error:
+        raise Failure(f"--until {text[:40]!r}: a duration (2h), or a time with zone (2026-11-21T18:00:00Z)") from error
 
 
 def _reach(scope: str, duration: str | None) -> tuple[str, str | None]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import common, output
-from cli.event_log import seconds_of
-from cli.failures import Failure
+from cli.event_log import begin_of
 from decisions.costs import By
 from schemas.base import API_VERSION, DEFAULT_NAMESPACE
 
@@ -59,7 +58,7 @@ def costs(
     from controllers.runs.costs import gather
     from decisions.costs import add_up
 
-    begin = _begin(since)
+    begin = begin_of(since) if since else None
     scope = None if all_namespaces else namespace
     with common.store_of(context, read_only=True) as store, store.snapshot() as snapshot:
         found = add_up(gather(snapshot, namespace=scope, since=begin), by)
@@ -74,23 +73,6 @@ def costs(
     for model in found.unpriced:
         named = output.safe(model) if model else "a model that nobody named"
         typer.echo(f"Unpriced: {named} counts as its worst case; give a Provider a price for it", err=True)
-
-
-def _begin(text: str | None) -> datetime | None:
-    from datetime import UTC, datetime, timedelta
-
-    from cli import moment
-    from schemas.quantities import parse_date
-
-    if not text:
-        return None
-    if text.count("-") == 2:
-        try:
-            day = parse_date(text)
-        except ValueError as error:
-            raise Failure(f"--since {text[:40]!r}: {error}") from None
-        return datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return moment.now() - timedelta(seconds=seconds_of(text))
 
 
 def _money(micros: int) -> str:

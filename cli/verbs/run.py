@@ -72,6 +72,9 @@ def run(
     }
     project = locate(root, {keys: value for keys, value in flags.items() if value is not None})
     printer = None if quiet else Printer(sys.stdout)
+    # A pass that computes keeps the event loop waiting for this long at a time; five milliseconds are the default, and
+    # a mission is handed from thread to thread a dozen times before its program runs.
+    sys.setswitchinterval(0.0005)
     code = asyncio.run(_run(project, printer))
     if printer is not None and not printer.close(_LAST_WORDS_S):
         os._exit(code)

@@ -40,6 +40,9 @@ def worker(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow http:// to another machine: tokens travel readable.")
     ] = False,
+    patience: Annotated[
+        str, typer.Option("--patience", help="How long it asks again at its start while the engine does not know it.")
+    ] = "1m",
     quiet: common.Quiet = False,
 ) -> None:
     """Fetch runs of a Pull executor from an engine elsewhere, and run their programs on this machine.
@@ -58,7 +61,8 @@ def worker(
     root = (context.find_root().obj or Path.cwd()).absolute()
     folder = (state or root / ".remit" / "workers" / called).absolute()
     identity = Identity(_checked(executor, called), called, slots)
-    code = asyncio.run(_work(identity, url, _token(token_file), root, folder, quiet=quiet))
+    patience_s = common.seconds_of(patience)
+    code = asyncio.run(_work(identity, url, _token(token_file), root, folder, patience_s=patience_s, quiet=quiet))
     raise typer.Exit(code)
 
 
@@ -140,7 +144,9 @@ def _secrets_config(root: Path, namespace: str) -> SecretsConfig:
     return config.model_copy(update={"grants": (grant,)})
 
 
-async def _work(identity: Identity, url: str, token: str, root: Path, folder: Path, *, quiet: bool) -> int:
+async def _work(
+    identity: Identity, url: str, token: str, root: Path, folder: Path, *, patience_s: float, quiet: bool
+) -> int:
     import random
     import uuid
 
@@ -184,6 +190,7 @@ async def _work(identity: Identity, url: str, token: str, root: Path, folder: Pa
     work = Worker(
         identity, link, commands, desk,
         project=root, clock=clock, blocking=blocking, new_key=lambda: uuid.uuid4().hex, say=say,
+        patience_s=patience_s,
     )  # fmt: skip
     try:
         with drain_on_signal(stop):

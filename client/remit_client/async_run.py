@@ -13,7 +13,7 @@ import sys
 import traceback
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypedDict, Unpack
@@ -103,6 +103,10 @@ class AsyncRun:
         self._finishing = False
         self._notices: deque[Notice] = deque(maxlen=_KEPT_NOTICES)
         self._seen: dict[str, None] = {}
+        self._untaken: dict[str, None] = {}
+        self._arrived = asyncio.Event()
+        self._in_hand = ""
+        self._listeners: set[asyncio.Task[None]] = set()
 
     @classmethod
     def from_environment(
@@ -152,12 +156,60 @@ class AsyncRun:
             raise Canceled(self._cancel_reason or "stopped on request")
 
     def take_notices(self) -> list[Notice]:
-        """Messages that came since the last call, oldest first, each once; Cancel and Drain are not among them."""
+        """Messages that came since the last call, oldest first, each once; Cancel and Drain are not among them. They
+        count as delivered from then on."""
         taken = []
         with contextlib.suppress(IndexError):
             while True:
                 taken.append(self._notices.popleft())
+        for notice in taken:
+            self._untaken.pop(notice.id, None)
         return taken
+
+    async def next_message(self, timeout_s: float | None = None) -> Notice | None:
+        """The next message, command or follow-up, oldest first; None after ``timeout_s`` seconds, and when the run is
+        to stop or has ended. It counts as delivered when the one after it is asked for, or the run ends: a program that
+        dies over it gets it again."""
+        self._delivered()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self._notices and not self.canceled and not self.ended:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        if not self._notices or self.canceled or self.ended:
+            return None
+        notice = self._notices.popleft()
+        self._in_hand = notice.id
+        return notice
+
+    async def inbox(self) -> AsyncIterator[Notice]:
+        """Every message, command and follow-up, as they come, until the run is to stop or has ended."""
+        while (notice := await self.next_message()) is not None:
+            yield notice
+
+    def on_message(self, handler: Callable[[Notice], Awaitable[str | None]]) -> None:
+        """Call ``handler`` with each message, one after the other, beside what the program does. What it returns is
+        said as the answer; None or "" says nothing. What it raises is logged, and the next message follows. Not
+        together with ``inbox``, ``next_message`` or ``take_notices``."""
+
+        async def listen() -> None:
+            async for notice in self.inbox():
+                try:
+                    answer = await handler(notice)
+                    if answer:
+                        await self.say(answer, in_reply_to=notice)
+                except (RunOver, Canceled):
+                    return
+                except Exception:  # noqa: BLE001 - one message that cannot be dealt with must not silence the others
+                    _log.exception("the handler of messages failed over one of type %s", notice.type)
+
+        task = asyncio.get_running_loop().create_task(listen())
+        self._listeners.add(task)
+        task.add_done_callback(self._listeners.discard)
+
+    def _delivered(self) -> None:
+        self._untaken.pop(self._in_hand, None)
+        self._in_hand = ""
 
     async def wait_canceled(self, timeout_s: float | None = None) -> bool:
         """Wait until the run is to stop, at most ``timeout_s`` seconds. Returns ``canceled``."""
@@ -267,11 +319,25 @@ class AsyncRun:
         type is text/plain for text and application/octet-stream for bytes unless given."""
         await self._send(self._calls.artifact(self._new_key(), name, content, media_type))
 
-    async def say(self, text: str, *, to: Sequence[str] = (), in_reply_to: Notice | None = None) -> dict[str, Any]:
-        """Say something. ``in_reply_to`` is the notice of type Message that it answers. ``state`` in the answer is
-        Delivered, Pending (it goes out after a pause) or Blocked (too many without a person: it never does)."""
+    async def say(
+        self, text: str, *, to: Sequence[str] = (), in_reply_to: Notice | None = None, thread: str = ""
+    ) -> dict[str, Any]:
+        """Say something. ``in_reply_to`` is the notice of type Message or Command that it answers; without it,
+        ``thread="Project"`` says it in the project of the mission. ``state`` in the answer is Delivered, Pending (it
+        goes out after a pause) or Blocked (too many without a person: it never does)."""
         answered = in_reply_to.id.removeprefix("message/") if in_reply_to is not None else None
-        return await self._send(self._calls.say(self._new_key(), text, to, answered))
+        return await self._send(self._calls.say(self._new_key(), text, to, answered, thread))
+
+    async def follow_up(self, after_s: float, text: str, *, say: bool = False) -> dict[str, Any]:
+        """Be told ``text`` in ``after_s`` seconds, as a notice of type FollowUp; with ``say`` it is said to people
+        instead, within the limits. It outlives this program and the engine, and is canceled when a person speaks
+        before. Raises RateLimited while ten wait."""
+        return await self._send(self._calls.follow_up(self._new_key(), after_s, text, say))
+
+    async def offer(self, commands: Mapping[str, str]) -> None:
+        """Say which commands this agent takes in chat: descriptions by name, without the slash. They come as notices of
+        type Command; answer them with ``say(..., in_reply_to=notice)``."""
+        await self._send(self._calls.commands(self._new_key(), commands))
 
     async def spawn(self, name: str, title: str, **wish: Any) -> dict[str, Any]:
         """Have another agent do a part of the mission. ``wish`` are further fields of the protocol, such as
@@ -321,10 +387,12 @@ class AsyncRun:
     async def _finish(self, call: Call, window_s: float | None = None) -> dict[str, Any]:
         self._finishing = True
         try:
+            await self._deliver_last()
             answer = await self._send(call, window_s)
             self._ended = True
         finally:
             self._finishing = False
+        self._arrived.set()
         await self._stop_pulse()
         return answer
 
@@ -369,6 +437,7 @@ class AsyncRun:
             connection, self._connection = self._connection, None
             try:
                 await self._stop_pulse()
+                await self._stop_listening()
             finally:
                 if connection is not None:
                     await connection.aclose()
@@ -389,6 +458,14 @@ class AsyncRun:
             self._pulse.cancel()
             # Not awaited directly: its cancellation could not be told from one of this task.
             await asyncio.wait([self._pulse])
+
+    async def _stop_listening(self) -> None:
+        current = asyncio.current_task()
+        listening = [task for task in self._listeners if task is not current]
+        for task in listening:
+            task.cancel()
+        if listening:
+            await asyncio.wait(listening)
 
     # The pulse: heartbeats and the inbox
 
@@ -419,12 +496,25 @@ class AsyncRun:
     async def _read_inbox(self, connection: Connection, due: float) -> None:
         asked = self._clock.monotonic()
         wait_s = min(MAX_INBOX_WAIT_S, int(due - asked))
-        answer = await connection.send(self._calls.inbox(wait_s, list(self._seen)))
+        answer = await connection.send(self._calls.inbox(wait_s, *self._known()))
         news = [self._take(notice) for notice in read_notices(answer)]
         # An engine that answers at once, or repeats what is known, is not asked again in a tight circle.
         now = self._clock.monotonic()
         if not any(news) and now < due and now - asked < _INBOX_PAUSE_S:
             await self._clock.sleep(min(_INBOX_PAUSE_S, due - now))
+
+    def _known(self) -> tuple[list[str], list[str]]:
+        """Ids that are delivered, and those that the program has not taken yet."""
+        return [id_ for id_ in self._seen if id_ not in self._untaken], list(self._untaken)
+
+    async def _deliver_last(self) -> None:
+        """Say what was delivered, before the last word ends the run; what is not said comes again in the next one."""
+        self._delivered()
+        connection = self._connection
+        if connection is None or not any(id_.startswith("message/") for id_ in self._seen if id_ not in self._untaken):
+            return
+        with contextlib.suppress(ClientError):
+            await connection.send(self._calls.inbox(0, *self._known()), window_s=_LAST_WORDS_S)
 
     def _hear(self, answer: Mapping[str, Any]) -> None:
         # The heartbeat repeats a cancel without its words; the inbox, asked next, would wait for nothing else.
@@ -442,11 +532,14 @@ class AsyncRun:
         elif notice.type == "Drain":
             self._draining = True
         else:
+            self._untaken[notice.id] = None
             self._notices.append(notice)
+            self._arrived.set()
         return True
 
     def _set_over(self, error: RunOver) -> None:
         self._over = True
+        self._arrived.set()
         # The engine may kill the token as it accepts the last report, before that answer has arrived.
         if not self._ended and not self._finishing:
             self._want_stop(error.detail or "the run is over")
@@ -456,6 +549,7 @@ class AsyncRun:
         if self._stop_wanted.is_set():
             return
         self._stop_wanted.set()
+        self._arrived.set()
         for listener in self._on_stop:
             listener()
 

@@ -107,6 +107,24 @@ class Notice:
                 return value
         return ""
 
+    @property
+    def command(self) -> str:
+        """Of a Command: its name, without the slash; "" for others."""
+        value = self.body.get("command")
+        return value if isinstance(value, str) else ""
+
+    @property
+    def arguments(self) -> str:
+        """Of a Command: what follows the name."""
+        value = self.body.get("arguments")
+        return value if isinstance(value, str) else ""
+
+    @property
+    def author(self) -> str:
+        """Who said it, as in user:alice; "" when nobody did."""
+        value = self.body.get("author")
+        return value if isinstance(value, str) else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -208,12 +226,26 @@ class Calls:
         body = {"reason": reason, "message": clean_text(message, _MAX_TEXT), "retryable": retryable}
         return self._write("fail", body, f"{self._run}:fail")
 
-    def say(self, key: str, text: str, to: Sequence[str], in_reply_to: str | None) -> Call:
-        """Say something in the session."""
+    def say(self, key: str, text: str, to: Sequence[str], in_reply_to: str | None, thread: str = "") -> Call:
+        """Say something in the session; ``thread`` is Mission (the default) or Project."""
         body: dict[str, Any] = {"text": clean_text(text), "to": list(to)}
         if in_reply_to:
             body["inReplyTo"] = in_reply_to
+        if thread:
+            body["thread"] = thread
         return self._write("messages", body, key)
+
+    def follow_up(self, key: str, after_s: float, text: str, say: bool) -> Call:
+        """Be told, or have something said, later. Raises ValueError for a time that is none."""
+        if not math.isfinite(after_s) or after_s <= 0:
+            raise ValueError(f"after_s is a number of seconds above 0, not {after_s}")
+        body = {"afterS": max(1, math.ceil(after_s)), "text": clean_text(text, _MAX_TEXT), "say": say}
+        return self._write("follow-ups", body, key)
+
+    def commands(self, key: str, commands: Mapping[str, str]) -> Call:
+        """Say which commands are taken in chat: descriptions by name, without the slash."""
+        offered = [{"name": name, "description": clean_text(text, 200)} for name, text in commands.items()]
+        return self._write("commands", {"commands": offered}, key)
 
     def spawn(self, key: str, name: str, title: str, wish: Mapping[str, Any]) -> Call:
         """Spawn a sub-agent; ``wish`` holds the other fields as on the wire."""
@@ -281,11 +313,13 @@ class Calls:
             body["usd"] = _amount(usd)
         return self._write("tool-results", body, key)
 
-    def inbox(self, wait_s: int, known: Sequence[str] = ()) -> Call:
-        """Ask for notices other than the ``known`` ones (the latest 20 ids are named); the engine answers at once when
-        there are some, else after ``wait_s`` seconds."""
+    def inbox(self, wait_s: int, known: Sequence[str] = (), waiting: Sequence[str] = ()) -> Call:
+        """Ask for notices other than the ``known`` ones, which count as delivered, and the ``waiting`` ones, which do
+        not yet (the latest 20 ids of each are named); the engine answers at once when there are some, else after
+        ``wait_s`` seconds."""
         wait_s = max(0, min(MAX_INBOX_WAIT_S, wait_s))
         query = "".join(f"&ack={quote(id_[:200], safe='')}" for id_ in known[-20:])
+        query += "".join(f"&known={quote(id_[:200], safe='')}" for id_ in waiting[-20:])
         return Call("GET", f"{self._base}/inbox?wait={wait_s}{query}", wait_s=wait_s)
 
     def _write(self, verb: str, body: dict[str, Any], key: str) -> Call:

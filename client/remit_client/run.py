@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar, Unpack
@@ -150,9 +150,39 @@ class Run:
         """See AsyncRun.artifact."""
         self._wait(self._inner.artifact(name, content, media_type))
 
-    def say(self, text: str, *, to: Sequence[str] = (), in_reply_to: Notice | None = None) -> dict[str, Any]:
+    def say(
+        self, text: str, *, to: Sequence[str] = (), in_reply_to: Notice | None = None, thread: str = ""
+    ) -> dict[str, Any]:
         """See AsyncRun.say."""
-        return self._wait(self._inner.say(text, to=to, in_reply_to=in_reply_to))
+        return self._wait(self._inner.say(text, to=to, in_reply_to=in_reply_to, thread=thread))
+
+    def follow_up(self, after_s: float, text: str, *, say: bool = False) -> dict[str, Any]:
+        """See AsyncRun.follow_up."""
+        return self._wait(self._inner.follow_up(after_s, text, say=say))
+
+    def offer(self, commands: Mapping[str, str]) -> None:
+        """See AsyncRun.offer."""
+        self._wait(self._inner.offer(commands))
+
+    def next_message(self, timeout_s: float | None = None) -> Notice | None:
+        """See AsyncRun.next_message."""
+        return self._wait(self._inner.next_message(timeout_s))
+
+    def inbox(self) -> Iterator[Notice]:
+        """See AsyncRun.inbox."""
+        while (notice := self.next_message()) is not None:
+            yield notice
+
+    def on_message(self, handler: Callable[[Notice], str | None]) -> None:
+        """See AsyncRun.on_message; the handler runs in a thread and may use this run."""
+
+        async def handled(notice: Notice) -> str | None:
+            return await asyncio.to_thread(handler, notice)
+
+        async def register() -> None:
+            self._inner.on_message(handled)
+
+        self._wait(register())
 
     def spawn(self, name: str, title: str, **wish: Any) -> dict[str, Any]:
         """See AsyncRun.spawn."""

@@ -5,6 +5,9 @@ its standard input), ``home`` and ``tmp`` (its HOME and TMPDIR, gone once the ou
 (the outcome is recorded). ``workingDir`` is a folder of the project, and must stay inside it through symbolic links;
 an absolute path is taken as it stands; ``workspace`` is ``workspaces/<run>`` in the state directory, fresh for each
 run and kept as long as the run's folder.
+
+A run that stopped to wait for leave keeps its HOME: the run that goes on with its session takes it over, and works in
+the workspace in which the session began.
 """
 
 from __future__ import annotations
@@ -15,17 +18,19 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from controllers.dispatch import environment, placed_hooks
+from controllers.dispatch import environment, placed_hooks, usage
 from controllers.dispatch.environment import PrivatePaths, SecretMissing, SecretSource
-from controllers.dispatch.executor import EndedRun, RunOrder
+from controllers.dispatch.executor import EndedRun, Resumed, RunOrder
 from controllers.dispatch.outcome import conclude, read_log, time_of
 from controllers.dispatch.output.formats import PARSERS
+from controllers.dispatch.output.parsed import Parser
 from controllers.dispatch.supervision.records import (
     ExitRecord,
     RunFolder,
@@ -40,11 +45,14 @@ from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from schemas.base import DEFAULT_NAMESPACE
 from schemas.errors import Refused, Retry, Terminal
-from schemas.executor import Capabilities, Command, ExecutorSpec, OutputFormat
+from schemas.executor import SESSION, Capabilities, Command, ExecutorSpec, OutputFormat
 from schemas.resource import canonical_json
 from schemas.run import RunReason
 
 WORKSPACE = "workspace"
+_WAITS, _RESUMED, _USED_BY = "waits", "resumes", "used-by"
+"""Files of a run's folder: it stopped for leave, so its HOME is kept; which run it goes on with; which run goes on in
+its workspace."""
 _PARSERS = {output_format.value: parse for output_format, parse in PARSERS.items()}
 _PRICED = {OutputFormat.REMIT, OutputFormat.CLAUDE_JSON, OutputFormat.OPEN_CODE_JSONL}
 
@@ -82,8 +90,13 @@ class CommandExecutor:
     def capabilities(self, executor_spec: Mapping[str, Any]) -> Capabilities:
         """See ``Executor.capabilities``. Its output can be read while it runs; money is reported by some formats."""
         command = ExecutorSpec.model_validate(executor_spec).command
+        resumes = command is not None and bool(command.resume)
         return Capabilities(
-            cancel=True, streaming=True, cost_reporting=command is not None and command.output_format in _PRICED
+            cancel=True,
+            streaming=True,
+            cost_reporting=command is not None and command.output_format in _PRICED,
+            resume=resumes,
+            approvals=resumes,
         )
 
     async def open(self) -> None:
@@ -208,17 +221,22 @@ class CommandExecutor:
         paths = PrivatePaths(folder / "mission.json", folder / "home", folder / "tmp")
         try:
             self._client.layout.make()
-            for path in (folder, paths.home, paths.temporary):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            resumed = order.resumes if self._take_over(order, paths.home) else None
+            for path in (paths.home, paths.temporary):
                 path.mkdir(mode=0o700, exist_ok=True)
             if not paths.mission.exists():
                 _write_mission(paths.mission, canonical_json(order.mission))
             argv = list(command.argv)
+            if resumed is not None:
+                argv = [word.replace(SESSION, resumed.session) for word in command.resume]
             if command.hook is not None:
-                argv = placed_hooks.place(command.hook, argv, paths.home, order.hook_token)
+                defer = bool(command.resume)
+                argv = placed_hooks.place(command.hook, argv, paths.home, order.hook_token, defer=defer)
         except OSError as error:
             raise Retry(f"run {order.run_name}: cannot write its folder {folder}: {error.strerror}") from error
         try:
-            directory = self._directory(command, order)
+            directory = self._directory(command, order, resumed)
             variables = environment.build(order, command.env, self._secrets, paths, directory)
         except SecretMissing as missing:
             raise CannotStart(RunReason.SECRET_NOT_FOUND, str(missing)) from missing
@@ -228,7 +246,7 @@ class CommandExecutor:
             argv=argv,
             env=variables,
             cwd=str(directory),
-            stdin_file=str(paths.mission),
+            stdin_file=str(paths.mission) if resumed is None else None,  # it was told what to do
             deadline_s=timeout_s if order.deadline_s is None else min(timeout_s, order.deadline_s),
             kill_grace_s=command.stop_grace.total_seconds(),
             stdout_cap=command.max_output,
@@ -238,10 +256,27 @@ class CommandExecutor:
             redaction=order.redaction,
         )
 
-    def _directory(self, command: Command, order: RunOrder) -> Path:
+    def _take_over(self, order: RunOrder, home: Path) -> bool:
+        """Make the HOME of the run that is resumed that of this one; whether the session is there. A delivery that
+        was cut off anywhere goes on where it was: the mark is written before the folder moves."""
+        if order.resumes is None:
+            return False
+        mark, earlier = home.with_name(_RESUMED), self._client.layout.run(order.resumes.run_uid).path
+        first = self._client.layout.run(order.resumes.first_uid).path
+        if not mark.exists():
+            if home.exists() or not (earlier / "home").is_dir() or not first.is_dir():
+                return False
+            (first / _USED_BY).write_text(order.run_uid)
+            mark.write_text(order.resumes.run_uid)
+        with contextlib.suppress(FileNotFoundError):  # another delivery of this order was faster
+            if not home.exists():
+                (earlier / "home").rename(home)
+        return home.is_dir()
+
+    def _directory(self, command: Command, order: RunOrder, resumed: Resumed | None) -> Path:
         if command.working_dir != WORKSPACE:
             return _working_dir(command, order.project_root)
-        path = self._workspace(order.run_uid)
+        path = self._workspace(order.run_uid if resumed is None else resumed.first_uid)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
@@ -266,7 +301,17 @@ class CommandExecutor:
         return found
 
     def _outdated(self, before: datetime) -> list[str]:
-        return [folder.path.name for folder in self._folders() if _is_outdated(folder, before)]
+        return [
+            folder.path.name
+            for folder in self._folders()
+            if _is_outdated(folder, before) and not self._is_worked_in(folder)
+        ]
+
+    def _is_worked_in(self, folder: RunFolder) -> bool:
+        """Whether a later run goes on in the workspace of this one, and is kept itself."""
+        with contextlib.suppress(OSError, ValueError, Refused):
+            return self._client.layout.run(check_run_id((folder.path / _USED_BY).read_text())).path.is_dir()
+        return False
 
     def _folders(self) -> list[RunFolder]:
         runs = self._client.layout.runs
@@ -279,13 +324,26 @@ class CommandExecutor:
         # A run that was closed before its start has no note; its output is empty whatever the format.
         parse = _PARSERS.get(str(note.get("output_format")), PARSERS[OutputFormat.REMIT])
         name, attempt = str(note.get("run_name", "")), str(note.get("attempt", ""))
+        outcome = conclude(record, parse, read_log(folder.stdout), read_log(folder.stderr), name)
+        if outcome.usage is not None:
+            outcome = replace(outcome, usage=usage.since(outcome.usage, self._usage_before(folder, parse)))
+        if outcome.reason is RunReason.AWAITING_APPROVAL:
+            (folder.path / _WAITS).touch(mode=0o600)
         return EndedRun(
             run_uid=record.run,
             run_name=name,
             namespace=str(note.get("namespace", "")),
             attempt=int(attempt) if attempt.isdecimal() else 0,
-            outcome=conclude(record, parse, read_log(folder.stdout), read_log(folder.stderr), name),
+            outcome=outcome,
         )
+
+    def _usage_before(self, folder: RunFolder, parse: Parser) -> usage.UsageReport | None:
+        """What the run that this one goes on with had reported at its end, for the same session."""
+        try:
+            earlier = self._client.layout.run(check_run_id((folder.path / _RESUMED).read_text()))
+            return parse(read_log(earlier.stdout), read_log(earlier.stderr), None).usage
+        except Exception:  # noqa: BLE001 - agents write what is read here; without it all of the session counts as new
+            return None
 
 
 def _command_of(order: RunOrder) -> tuple[ExecutorSpec, Command]:
@@ -345,7 +403,7 @@ def _acknowledge(folder: RunFolder) -> None:
         _mark(folder).touch(mode=0o600)
     except FileNotFoundError:
         return
-    for name in ("home", "tmp"):
+    for name in ("tmp",) if (folder.path / _WAITS).exists() else ("home", "tmp"):
         shutil.rmtree(folder.path / name, ignore_errors=True)
 
 

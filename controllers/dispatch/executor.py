@@ -16,6 +16,15 @@ from schemas.run import RunReason, RunState
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """A session to go on with: its id, the run that had it last, and the one that began it."""
+
+    session: str
+    run_uid: str
+    first_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunOrder:
     """Everything that starting one run needs.
 
@@ -24,6 +33,7 @@ class RunOrder:
     from the start and tightens the executor's timeout; None leaves that alone. ``executor_namespace`` is where the
     executor is declared, "" for that of the run: a secret must be granted to both. ``redaction`` is the level for
     what the program prints. ``hook_token`` is a secret too: that of the hook which the executor declares, if it does.
+    ``resumes`` is the session to go on with; where nothing is left of it the run begins anew.
     """
 
     run_uid: str
@@ -40,6 +50,7 @@ class RunOrder:
     executor_namespace: str = ""
     redaction: str = STANDARD
     hook_token: str = ""
+    resumes: Resumed | None = None
 
     def __repr__(self) -> str:
         return f"RunOrder({self.namespace}/{self.run_name}, uid {self.run_uid}, attempt {self.attempt})"

@@ -17,19 +17,25 @@ from remit_client.hooks.settings import FILES, Placed
 
 from schemas.executor import HookedProgram, hooked_at
 
+DEFER_AFTER_S = 5
+"""How long a hook waits for a quick answer before its program stops to wait without a process."""
 _EXTRA = {HookedProgram.CLAUDE: ("--setting-sources", "user")}
 """Arguments that follow the program: the settings of the repository under work could switch hooks off."""
 
 
-def place(program: HookedProgram, argv: Sequence[str], home: Path, token: str) -> list[str]:
-    """Write the hook's files below ``home``; the arguments to start with. Idempotent. Raises OSError."""
+def place(program: HookedProgram, argv: Sequence[str], home: Path, token: str, *, defer: bool = False) -> list[str]:
+    """Write the hook's files below ``home``; the arguments to start with. ``defer``: where the program can stop to wait
+    for a person, it does, instead of waiting itself. Idempotent. Raises OSError."""
     name = program.value.lower()
     folder = home / ".remit"
     folder.mkdir(mode=0o700, exist_ok=True)
     token_file = folder / "hook-token"
     _write(token_file, token, 0o600)
     # -P: the folder under work must not be where the hook's modules are looked for.
-    command = shlex.join([sys.executable, "-P", "-m", "remit_client.hooks", name, f"--token-file={token_file}"])
+    words = [sys.executable, "-P", "-m", "remit_client.hooks", name, f"--token-file={token_file}"]
+    if defer and DIALECTS[name].later:
+        words += ["--defer", f"--wait={DEFER_AFTER_S}"]
+    command = shlex.join(words)
     for path, change in FILES[name].files:
         target = home / path
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -67,9 +67,11 @@ class EffectRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self.delivered = self.failed = 0
 
-    def wake(self) -> None:
-        """Look for due effects now. Call from the event loop."""
-        self._wake.set()
+    def wake(self, types: frozenset[str] | None = None) -> None:
+        """Look for due effects now, if any of these types are its own; None for whatever there may be. Call from the
+        event loop."""
+        if types is None or not types.isdisjoint(self._handlers):
+            self._wake.set()
 
     async def run(self, life: Lifecycle) -> None:
         """A component (`lifecycle.Run`). Stopping lets effects that are out finish."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controllers.dispatch.executor import EndedRun, Executor, RunOrder
+from controllers.dispatch.executor import EndedRun, Executor, Resumed, RunOrder
 from controllers.effects.runner import Commit
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
@@ -205,6 +205,9 @@ def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder
         deadline_s=spec.timeout.total_seconds(),
         executor_namespace=executor_key.namespace,
         redaction=level_of(snapshot, snapshot.get_by_uid(spec.agent_uid)).value,
+        resumes=None
+        if spec.resumes is None
+        else Resumed(spec.resumes.session, spec.resumes.uid, spec.resumes.first_uid),
         hook_token=context.tokens.mint(run.uid, HOOK) if (version.spec.get("command") or {}).get("hook") else "",
     )
 
@@ -233,6 +236,8 @@ def count_on_agent(tx: Transaction, run: Resource) -> None:
         return
     status, state = AgentStatus.model_validate(agent.status), RunStatus.model_validate(run.status).state
     streak = {RunState.SUCCEEDED: 0, RunState.CANCELED: status.error_streak}.get(state, status.error_streak + 1)
+    if run.status.get("reason") == RunReason.AWAITING_APPROVAL:
+        streak = status.error_streak  # it stopped for a person
     update: dict[str, object] = {"error_streak": streak, "last_run_time": tx.now}
     shown = evidence.of_run(tx, run, tx.now)
     if shown is not None:

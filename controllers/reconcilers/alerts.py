@@ -8,6 +8,7 @@ from typing import Any
 from schemas.alert import AlertReason, AlertSpec, AlertState, AlertStatus, AlertType, Severity
 from schemas.base import Key
 from schemas.conditions import set_condition
+from schemas.errors import Refused
 from schemas.event import EventType
 from schemas.resource import Declared, Resource, digest
 from store.contract import Transaction
@@ -64,11 +65,11 @@ def raise_alert(
         conditions = set_condition(
             old.conditions, "Succeeded", None, AlertReason.OPEN, message, now=tx.now, generation=known.generation
         )
-        state = old.state if old.state is AlertState.ACKNOWLEDGED else AlertState.OPEN
-        status = old.model_copy(
-            update={"state": state, "conditions": conditions, "count": old.count + 1, "last_seen": tx.now,
-                    "resolved_by": "", "resolved_at": None}
-        )  # fmt: skip
+        again: dict[str, object] = {"conditions": conditions, "count": old.count + 1, "last_seen": tx.now}
+        if old.state is AlertState.RESOLVED:  # it begins anew, and nobody looks after it yet
+            again |= {"state": AlertState.OPEN, "resolved_by": "", "resolved_at": None}
+            again |= {"acknowledged_by": "", "acknowledged_at": None}
+        status = old.model_copy(update=again)
         alert = tx.put_status(known, status.to_wire())
     tx.event(
         EventType.ALERT_RAISED,
@@ -77,6 +78,46 @@ def raise_alert(
         message=title,
         data={"related": [subject.uid, *related], "severity": severity.value, **details},
     )
+    return alert
+
+
+def acknowledge(tx: Transaction, alert: Resource, why: str) -> Resource:
+    """Somebody (the actor of the transaction) looks after it. Raises Refused (AlreadyResolved, AlreadyAcknowledged)."""
+    old = AlertStatus.model_validate(alert.status)
+    _require_unresolved(alert, old)
+    if old.state is AlertState.ACKNOWLEDGED:
+        raise Refused(f"{alert.key.short}: {old.acknowledged_by} looks after it", reason="AlreadyAcknowledged")
+    return _act(
+        tx, alert, old, EventType.ALERT_ACKNOWLEDGED, AlertReason.ACKNOWLEDGED, None, why,
+        {"state": AlertState.ACKNOWLEDGED, "acknowledged_by": str(tx.actor), "acknowledged_at": tx.now},
+    )  # fmt: skip
+
+
+def resolve(tx: Transaction, alert: Resource, why: str) -> Resource:
+    """Somebody (the actor of the transaction) settled it; the same thing again opens it anew. Raises Refused
+    (AlreadyResolved)."""
+    old = AlertStatus.model_validate(alert.status)
+    _require_unresolved(alert, old)
+    return _act(
+        tx, alert, old, EventType.ALERT_RESOLVED, AlertReason.RESOLVED, True, why,
+        {"state": AlertState.RESOLVED, "resolved_by": str(tx.actor), "resolved_at": tx.now},
+    )  # fmt: skip
+
+
+def _require_unresolved(alert: Resource, status: AlertStatus) -> None:
+    if status.state is AlertState.RESOLVED:
+        raise Refused(f"{alert.key.short} was settled by {status.resolved_by}", reason="AlreadyResolved")
+
+
+def _act(
+    tx: Transaction, alert: Resource, old: AlertStatus, type_: EventType, reason: AlertReason, settled: bool | None,
+    why: str, update: dict[str, object],
+) -> Resource:  # fmt: skip
+    conditions = set_condition(
+        old.conditions, "Succeeded", settled, reason, why, now=tx.now, generation=alert.generation
+    )
+    alert = tx.put_status(alert, old.model_copy(update={**update, "conditions": conditions}).to_wire())
+    tx.event(type_, alert, reason=reason, message=why or alert.spec["title"], data={"related": [alert.owner_uid]})
     return alert
 
 

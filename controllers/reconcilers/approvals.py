@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controllers.reconcilers import alerts, consent, writing
+from controllers.reconcilers import alerts, consent, extensions, writing
 from controllers.runtime.result import DONE, Result
 from controllers.status import proposals
 from decisions.approvals import Answer, Question, Ruling, ends_at, reach, rule
@@ -98,7 +98,7 @@ def _count(
     if spec.verdict is DecisionVerdict.APPROVE:
         given = GivenApproval(
             subject=answer.subject, groups=said.groups, transport=answer.transport, scope=spec.scope, until=spec.until,
-            at=tx.now, decision=answer.name, reason=spec.reason[:500],
+            at=tx.now, decision=answer.name, reason=spec.reason[:500], grant=spec.grant,
         )  # fmt: skip
         status = status.model_copy(update={"approvals": (*status.approvals, given)})
     counted = consent.approvals_of(tx, request.namespace, status)
@@ -112,6 +112,8 @@ def _count(
     if ruling.state is RequestState.APPROVED:
         scope, until = reach(counted)
         update |= {"scope": scope, "until": until}
+        if question.spec.type is RequestType.BUDGET:
+            update["extension"] = extensions.of(question.spec, status.approvals)
     request = writing.put_status(tx, request, status.model_copy(update=update))
     tx.event(
         EventType.APPROVAL_DECIDED, request, reason=ruling.reason,
@@ -145,6 +147,8 @@ def reconcile_request(tx: Transaction, key: Key) -> Result:
     spec = ApprovalRequestSpec.model_validate(request.spec)
     if status.state is RequestState.APPROVED and spec.type is RequestType.ACTION:
         return _keep_leave(tx, request, spec, status)
+    if status.state is RequestState.APPROVED and spec.type is RequestType.BUDGET:
+        return extensions.keep(tx, request, status)
     if status.state is not RequestState.PENDING:
         if spec.type is RequestType.CHANGE:
             proposals.close_when_answered(tx, request)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from controllers.reconcilers import breaches, counting, spending, writing
+from controllers.reconcilers import breaches, counting, extensions, spending, writing
 from controllers.runtime.result import DONE, Result
 from decisions.meters import Cap, Meter, Reading, room, share
 from decisions.windows import Span, span
@@ -83,6 +83,7 @@ def _readings(tx: Transaction, budget: Resource, spec: BudgetSpec, window: Span)
     """The accounts that it limits, with what they hold."""
     for account in _accounts(tx, budget.key, spec, window):
         counting.count_in(tx, budget, spec, account, window)
+        extensions.end_due(tx, budget.namespace, account)
         yield account, spending.reading(tx, account)
 
 

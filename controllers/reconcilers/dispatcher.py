@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import breaches, facts, missions, spending
+from controllers.reconcilers import breaches, facts, missions, resuming, spending
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from decisions import dispatch
 from decisions import mission as decisions
@@ -177,6 +177,7 @@ def order_run(
     if found.spec.deadline is not None:
         begun = found.status.started_at or tx.now
         timeout = max(min(timeout, begun + found.spec.deadline - tx.now), timedelta(seconds=1))
+    resumes = resuming.session_of(tx, mission, found.status.last_run, executor_spec)
     spec = RunSpec(
         mission_ref=ObjectRef(name=mission.name),
         mission_uid=mission.uid,
@@ -192,6 +193,9 @@ def order_run(
         feedback=found.status.feedback,
         prompt_digest=digest(agent_spec.system_prompt) if agent_spec.system_prompt else "",
     )
+    if resumes is not None and resuming.fits(tx, resumes, spec):
+        spec = spec.model_copy(update={"resumes": resumes})
+    session = spec.resumes.session if spec.resumes is not None else None
     conditions = set_condition((), "Succeeded", None, RunReason.PENDING, "ordered", now=tx.now, generation=1)
     run = tx.create(
         Declared(
@@ -199,7 +203,7 @@ def order_run(
         ),
         manager="controller/dispatcher",
         owner_uid=mission.uid,
-        status=RunStatus(conditions=conditions).to_wire(),
+        status=RunStatus(conditions=conditions, session_id=session).to_wire(),
     )
     tx.post(
         LedgerEntry(

@@ -21,7 +21,7 @@ from schemas.base import Key, LabelSelector
 from schemas.conditions import ConditionStatus, find, is_true
 from schemas.mission import MissionSpec, MissionState, MissionStatus
 from schemas.resource import Resource
-from schemas.run import ACTIVE_STATES, ENDED, RunSpec, RunStatus
+from schemas.run import ACTIVE_STATES, ENDED, RunReason, RunSpec, RunStatus
 from store.contract import Transaction
 
 _MAX_WALK = 1000
@@ -235,7 +235,14 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
         artifacts=run.artifacts,
         spend=run.spend,
         active=run.state not in ENDED,
+        asked=run.reason == RunReason.AWAITING_APPROVAL and _asked(tx, resource),
     )
+
+
+def _asked(tx: Transaction, run: Resource) -> bool:
+    """Whether a person was asked about one of its calls."""
+    calls = tx.objects("ToolCall", namespace=run.namespace, owner_uid=run.uid)
+    return any(call.status.get("approvalRequest") for call in calls)
 
 
 def _last_answer(tx: Transaction, namespace: str, request: ApprovalRequestStatus) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from controllers.holds import effective
-from controllers.reconcilers import alerts, breaches, consent, containing, facts, leaves, writing
+from controllers.reconcilers import alerts, breaches, consent, containing, extensions, facts, leaves, writing
 from controllers.runs import records
 from controllers.runs.companions import end_companions
 from controllers.runtime.result import DONE, Result
@@ -70,7 +70,9 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
     if decision.ask is not None:
         _ask(tx, mission, decision.ask)
     if decision.grant is not None:
-        _grant(tx, mission, decision.grant)
+        allowed = tx.get(Key("ApprovalRequest", mission.namespace, decision.grant))
+        if allowed is not None:
+            extensions.extend(tx, mission, allowed)
     if decision.consume is not None:
         request = tx.get(Key("ApprovalRequest", mission.namespace, decision.consume))
         if request is not None:
@@ -139,31 +141,6 @@ def _ask(tx: Transaction, mission: Resource, ask: AskPerson) -> None:
     )
 
 
-def _grant(tx: Transaction, mission: Resource, name: str) -> None:
-    """Add to a budget what a person allowed; once, however often the mission is looked at."""
-    request = tx.get(Key("ApprovalRequest", mission.namespace, name))
-    if request is None:
-        return
-    action = request.spec["action"]
-    amounts = Amounts(int(action["usdMicros"]), int(action["tokens"]), int(action["toolCalls"]), int(action["wallMs"]))
-    entry = LedgerEntry(
-        key=f"grant/{request.uid}",
-        kind=EntryKind.GRANT,
-        accounts=(str(action["account"]),),
-        amounts=amounts,
-        at=tx.now,
-        note={"request": request.name, "mission": mission.name},
-    )
-    if tx.post(entry):
-        tx.event(
-            EventType.BUDGET_EXTENDED,
-            mission,
-            reason="Granted",
-            message=request.spec["title"],
-            data={"related": [request.uid], "account": action["account"], "usdMicros": amounts.usd_micros},
-        )
-
-
 def _close_actions(tx: Transaction, mission: Resource) -> None:
     """The round is over, or its result handed in: nobody is to answer for its actions any more, and a leave for one act
     that was not used ends."""
@@ -202,6 +179,7 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
         return False
     for request in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid):
         withdraw(tx, request.key, "the mission is being deleted")
+        extensions.end(tx, tx.get(request.key) or request, "its mission is being deleted")
     account = mission_account(mission.uid)
     for entry in tx.open_reservations(account=account):
         tx.post(
@@ -215,7 +193,7 @@ def _finalize(tx: Transaction, mission: Resource, status: MissionStatus) -> bool
             )
         )
         end_companions(tx, entry.key, Amounts())
-    for kind in ("Run", "ApprovalRequest", "Message", "Session", "Alert"):
+    for kind in ("Run", "ApprovalRequest", "Message", "Thread", "Session", "Alert"):
         for record in tx.objects(kind, namespace=mission.namespace, owner_uid=mission.uid):
             for call in tx.objects("ToolCall", namespace=mission.namespace, owner_uid=record.uid):
                 tx.remove(call)

@@ -7,6 +7,7 @@ from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.reconcilers import owned, spending, writing
 from controllers.reconcilers.standings import Standings
+from controllers.runs import threads
 from controllers.runtime.result import DONE, Result
 from decisions.holds import strictest
 from schemas.base import Key
@@ -31,6 +32,7 @@ class Projects:
             return writing.gone(tx, key)
         standing = self._standings.of(project.key)
         if project.deletion_at is not None and standing.active == 0:
+            threads.forget(tx, project)
             return owned.finish(tx, project, "no mission that has not ended names it")
         spec, status = ProjectSpec.model_validate(project.spec), ProjectStatus.model_validate(project.status)
         legal = status.stage is None or is_legal_stage_move(status.stage, spec.stage)

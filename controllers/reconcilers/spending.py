@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from controllers.reconcilers import counting
+from controllers.reconcilers import counting, extensions
 from decisions import meters
 from decisions.meters import Breach, Meter, Reading, Work
 from schemas.agent import AgentSpec, AgentStatus
@@ -105,6 +105,7 @@ def count_in_all(tx: Transaction, found: Iterable[Meter], specs: Mapping[Key, Bu
         declared = None if meter.budget is None else tx.get(meter.budget)
         if declared is not None:
             counting.count_in(tx, declared, specs[declared.key], meter.account, meter.span)
+            extensions.end_due(tx, declared.namespace, meter.account)
 
 
 def reading(tx: Snapshot, account: str) -> Reading:

@@ -27,7 +27,9 @@ _COUNTS = frozenset(
     {"activeRuns", "currentMissions", "spend", "spendToday", "errorStreak", "lastHeartbeatTime", "lastRunTime"}
 )
 """What changes in an agent's status with every run, and no decision about a mission reads."""
-RECORDS_WITHOUT_PASS = frozenset({"Run", "ToolCall", "Session", "Message", "Alert", "UsageRecord"})
+RECORDS_WITHOUT_PASS = frozenset(
+    {"Run", "ToolCall", "Session", "Message", "Thread", "Alert", "Notification", "UsageRecord"}
+)
 
 
 class ReferenceIndex:
@@ -70,6 +72,7 @@ class Wakes:
         self._choices: dict[Key, tuple[object, ...]] = {}  # what such a choice looks at, by agent
         self._shown: dict[Key, tuple[object, ...]] = {}  # what missions and others go by in an agent
         self._over: dict[str, set[Key]] = defaultdict(set)  # missions that wait for room in a budget, by namespace
+        self._talking: set[Key] = set()  # sessions with something that is to go out
         self._labels: dict[Key, tuple[object, ...]] = {}  # what Policies select agents by
         self._watched: dict[str, set[Key]] = defaultdict(set)  # sub-agents, by what their life depends on
         self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
@@ -149,6 +152,7 @@ class Wakes:
         self._ready.forget(key)
         counted = self._standings.forget(key)
         self._selecting.discard(key)
+        self._talking.discard(key)
         self._over[key.namespace].discard(key)
         if key.kind == "Agent":
             for uid in [uid for uid, watching in self._watched.items() if sub_agents.key_of(key) in watching]:
@@ -168,6 +172,8 @@ class Wakes:
                 self._selecting.discard(resource.key)
             waits = any(b.get("type") == "Budget" for b in resource.status.get("blockedOn", ()))
             (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(resource.key)
+        elif resource.kind == "Session":
+            (self._talking.add if _waits(resource) else self._talking.discard)(resource.key)
         spawned = resource.status.get("spawned") if resource.kind == "Agent" else None
         if spawned:
             for uid in (spawned["runUid"], spawned["missionUid"], resource.labels.get(sub_agents.PARENT, "")):
@@ -186,7 +192,7 @@ class Wakes:
 
     def _concerned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         key = change.key
-        waits = key.kind == "Session" and resource is not None and resource.status.get("queue")
+        waits = key.kind == "Session" and resource is not None and _waits(resource)
         if key.kind not in RECORDS_WITHOUT_PASS or waits:
             yield key, Priority.URGENT if key.kind in _URGENT else Priority.CHANGE
         handler = {
@@ -294,6 +300,8 @@ class Wakes:
         owner = snapshot.get_by_uid(change.owner_uid) if change.owner_uid else None
         if owner is not None:
             yield owner.key, Priority.URGENT if change.key.kind == "ApprovalRequest" else Priority.CHANGE
+        if change.key.kind == "ApprovalRequest" and (resource is None or resource.status.get("extension")):
+            yield from self._room(snapshot, change, resource)
         agent = resource.spec.get("agentRef") if resource is not None and resource.kind == "Run" else None
         if agent is not None and resource is not None:
             place = Key("Agent", agent.get("namespace") or resource.namespace, agent["name"])
@@ -335,10 +343,17 @@ class Wakes:
         for mission in snapshot.objects("Mission", states=_UNFINISHED):
             at_work = stop and mission.status.get("currentRun")
             yield mission.key, Priority.URGENT if at_work else Priority.OPERATOR
+        for session in sorted(self._talking):
+            yield session, Priority.OPERATOR
 
     def _sources(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         for source in snapshot.objects("Source"):
             yield source.key, Priority.URGENT
+
+
+def _waits(session: Resource) -> bool:
+    """Whether something of a session is to happen by itself."""
+    return bool(session.status.get("queue") or session.status.get("followUps"))
 
 
 def _works_on(run: Resource) -> bool:

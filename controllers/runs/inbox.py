@@ -8,11 +8,12 @@ from datetime import datetime
 from controllers.holds import effective, lineage
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.runs import sessions
+from controllers.runs import sessions, threads
 from controllers.runs.run_record import agent_of
 from decisions.holds import Held, HoldFacts, strictest
 from schemas.base import Key
 from schemas.hold import HoldMode
+from schemas.message import MessageSpec
 from schemas.mission import MissionSpec
 from schemas.parsed import parsed
 from schemas.protocol import Notice, NoticeType
@@ -44,22 +45,36 @@ def notices(snapshot: Snapshot, run: Resource, now: datetime) -> tuple[Notice, .
 
 
 def _messages(snapshot: Snapshot, run: Resource) -> list[Notice]:
-    """What people said and the agent has not acknowledged, oldest first."""
+    """What people said and what the agent asked to be told, that it has not acknowledged, oldest first."""
     session = sessions.find(snapshot, run)
     names = session.status.get("inbound", ()) if session is not None else ()
     keys = [Key("Message", run.namespace, str(name)) for name in names]
     there = snapshot.get_many(keys) if keys else {}
-    return [
-        Notice(
-            id=f"{MESSAGE}{message.uid}",
-            type=NoticeType.MESSAGE,
-            reason="a person said something",
-            since=message.created_at,
-            author=str(message.spec["author"]),
-            text=str(message.spec["text"]),
-        )
-        for message in (there[key] for key in keys if key in there)
-    ]
+    found = [there[key] for key in keys if key in there]
+    refs = {m.name: str(m.spec["threadRef"]["name"]) for m in found if m.spec.get("threadRef")}
+    threads_ = snapshot.get_many({Key("Thread", run.namespace, name) for name in refs.values()}) if refs else {}
+    return [_notice(m, threads_.get(Key("Thread", run.namespace, refs.get(m.name, "")))) for m in found]
+
+
+def _notice(message: Resource, thread: Resource | None) -> Notice:
+    spec = MessageSpec.model_validate(message.spec)
+    type_, reason = NoticeType.MESSAGE, "a person said something"
+    if spec.follow_up:
+        type_, reason = NoticeType.FOLLOW_UP, "what the agent asked to be told is due"
+    elif spec.command:
+        type_, reason = NoticeType.COMMAND, "a person gave a command"
+    return Notice(
+        id=f"{MESSAGE}{message.uid}",
+        type=type_,
+        reason=reason,
+        since=message.created_at,
+        author=spec.author,
+        text=spec.text,
+        command=spec.command or None,
+        arguments=spec.arguments if spec.command else None,
+        thread=threads.place(thread) if thread is not None else None,
+        cursor=spec.sequence or None,
+    )
 
 
 def held(snapshot: Snapshot, run: Resource, now: datetime, stops: Stops = other.NONE) -> Held | None:

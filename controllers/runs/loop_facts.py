@@ -79,6 +79,13 @@ def said(
     return _put(tx, mission, loop, finding)
 
 
+def woke(tx: Transaction, mission: Resource, agent: Resource | None, author: str, link: str) -> Resource:
+    """An agent is told what it asked to be told; the mission as it is then."""
+    limits = thresholds.loop_limits(tx, agent)
+    loop, finding = loops.observe_self_wake(sessions.mission_loop(mission), author, limits, tx.now, link=link)
+    return _put(tx, mission, loop, finding)
+
+
 def note(tx: Transaction, mission: Resource, finding: LoopFinding | None, *, run: str, session: str) -> None:
     """Note what was found on the mission, unless something was already."""
     if finding is None:

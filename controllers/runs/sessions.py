@@ -40,6 +40,18 @@ def of_run(tx: Transaction, run: Resource) -> Resource:
     return _make(tx, key, spec.agent_ref, spec.agent_uid, spec.mission_ref.name, spec.mission_uid)
 
 
+def known(snapshot: Snapshot, mission: Resource) -> Resource | None:
+    """The session of a mission with the agent that it is assigned to, or None while it has none."""
+    key = _of(snapshot, mission)
+    return snapshot.get(key) if key is not None else None
+
+
+def _of(snapshot: Snapshot, mission: Resource) -> Key | None:
+    assigned = MissionStatus.model_validate(mission.status).agent
+    agent = snapshot.get(assigned.key("Agent", mission.namespace)) if assigned is not None else None
+    return Key("Session", mission.namespace, session_name(mission.name, mission.uid, agent.uid)) if agent else None
+
+
 def of_mission(tx: Transaction, mission: Resource) -> Resource | None:
     """The session of a mission with the agent that it is assigned to; made when there is none. None without agent."""
     assigned = MissionStatus.model_validate(mission.status).agent
@@ -50,11 +62,16 @@ def of_mission(tx: Transaction, mission: Resource) -> Resource | None:
     return tx.get(key) or _make(tx, key, assigned, agent.uid, mission.name, mission.uid)
 
 
+def labels(**names: str | None) -> dict[str, str]:
+    """What a record is found by with a selector: ``remit.dev/agent=NAME``; a label has room for 63 characters."""
+    return {f"remit.dev/{word}": name[:63].rstrip("-.") for word, name in names.items() if name}
+
+
 def _make(tx: Transaction, key: Key, agent: ObjectRef, agent_uid: str, mission: str, mission_uid: str) -> Resource:
     conditions = set_condition((), "Ready", True, SessionReason.OPEN, "", now=tx.now, generation=1)
     spec = SessionSpec(agent_ref=agent, mission_ref=ObjectRef(name=mission))
     session = tx.create(
-        Declared("Session", key.namespace, key.name, spec.to_wire()),
+        Declared("Session", key.namespace, key.name, spec.to_wire(), labels=labels(agent=agent.name, mission=mission)),
         manager="controller/sessions",
         owner_uid=mission_uid,
         status=SessionStatus(conditions=conditions, observed_generation=1).to_wire(),

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
 from schemas.resource import Actor
-from store.contract import Fence, Snapshot, Store, Transaction
+from store.contract import Fence, Hit, Snapshot, Store, Transaction
+from store.search_text import Question
 
 
 class FencedStore:
@@ -35,11 +36,21 @@ class FencedStore:
     def subscribe(self, callback: Callable[[int], None]) -> Callable[[], None]:
         return self._inner.subscribe(callback)
 
+    def subscribe_effects(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        return self._inner.subscribe_effects(callback)
+
     def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         return self._inner.cached_blobs(compiler, blobs)
 
     def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
         self._inner.cache_blobs(compiler, compiled)
+
+    def search(self, question: Question, *, limit: int = 50) -> list[Hit]:
+        return self._inner.search(question, limit=limit)
+
+    def index_search(self, limit: int) -> int:
+        """Not fenced either: it is derived, and agrees with others by its own cursor."""
+        return self._inner.index_search(limit)
 
     def close(self) -> None:
         """The owner of the inner store closes it."""

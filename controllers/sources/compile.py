@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from controllers.sources import yaml
@@ -20,7 +20,7 @@ from schemas.ownership import Ownership, leaves
 from schemas.resource import Declared, Provenance
 
 if TYPE_CHECKING:
-    from controllers.sources.tree import Entry, SourceReader, Tree
+    from controllers.sources.tree import Entry, SourceReader, Version
     from controllers.sources.units import UnitFiles
 
 MAX_ERRORS = 200
@@ -67,11 +67,11 @@ class CompiledUnit:
     diagnostics: tuple[Diagnostic, ...]
     prompts: tuple[str, ...] = ()
     """The files beside the listed ones that it draws in."""
+    by_key: Mapping[Key, Declared] = field(init=False, repr=False, compare=False)
+    """The declarations by identity."""
 
-    @property
-    def by_key(self) -> dict[Key, Declared]:
-        """The declarations by identity."""
-        return {d.key: d for d in self.declared}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_key", {d.key: d for d in self.declared})
 
 
 @functools.cache
@@ -139,13 +139,12 @@ def field_text(path: Iterable[str | int]) -> str:
 
 
 def compile_unit(
-    source: str, files: UnitFiles, tree: Tree, reader: SourceReader, cache: BlobCache, *, signer: str = "",
-    default_namespace: str = DEFAULT_NAMESPACE, beside: Iterable[Declared] = (),
+    source: str, files: UnitFiles, tree: Version, reader: SourceReader, cache: BlobCache, *, signer: str = "",
+    default_namespace: str = DEFAULT_NAMESPACE,
 ) -> CompiledUnit:  # fmt: skip
     """Compile a unit of a tree. ``signer`` is who vouches for the tree's revision, as verified;
-    ``default_namespace`` is that of documents without one, and a cache holds files of one such namespace only.
-    ``beside`` are declarations of other files to check these against. Raises SourceUnreadable when a blob cannot be
-    read."""
+    ``default_namespace`` is that of documents without one, and a cache holds files of one such namespace only. Raises
+    SourceUnreadable when a blob cannot be read."""
     from controllers.sources.units import unit_id  # a single file is compiled without trees and units
 
     blobs = _compile_blobs(files.entries, reader, cache, default_namespace)
@@ -165,10 +164,15 @@ def compile_unit(
     if not diagnostics:
         declared, found = _with_prompts(declared, tree, reader)
         diagnostics += found
-    faults = cross_check.check([*declared, *beside])
+    faults = cross_check.check(declared)
     if faults:
         diagnostics += locate(faults, files.entries, reader)
     return CompiledUnit(files.path, tuple(declared), tuple(sorted(set(diagnostics))[:MAX_ERRORS]), prompts)
+
+
+def kept(cache: BlobCache, blobs: Iterable[str]) -> dict[str, CompiledBlob]:
+    """What the cache knows of blobs that were compiled without a finding."""
+    return {blob: _unpack(data) for blob, data in cache.cached_blobs(compiler_version(), blobs)}
 
 
 def _compile_blobs(
@@ -176,7 +180,7 @@ def _compile_blobs(
 ) -> dict[str, CompiledBlob]:
     wanted = {e.blob: e for e in entries}
     version = compiler_version()
-    done = {blob: _unpack(data) for blob, data in cache.cached_blobs(version, wanted)}
+    done = kept(cache, wanted)
     missing = [entry for blob, entry in wanted.items() if blob not in done]
     fresh: dict[str, bytes] = {}
     for entry, data in reader.read_blobs(missing):
@@ -189,7 +193,8 @@ def _compile_blobs(
     return done
 
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+# Sorted, as the store keeps specs: what is written alike is then read alike, and compared at a glance.
+_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
 def _pack(compiled: CompiledBlob) -> bytes:
@@ -211,7 +216,7 @@ def _unpack(data: bytes) -> CompiledBlob:
 
 
 def _with_prompts(
-    declared: list[Declared], tree: Tree, reader: SourceReader
+    declared: list[Declared], tree: Version, reader: SourceReader
 ) -> tuple[list[Declared], list[Diagnostic]]:
     """Put the text of ``systemPromptFrom`` files into the specs: the prompt is versioned with the spec."""
     result: list[Declared] = []
@@ -243,7 +248,7 @@ def _with_prompts(
     return result, diagnostics
 
 
-def _prompt(tree: Tree, reader: SourceReader, path: str) -> str:
+def _prompt(tree: Version, reader: SourceReader, path: str) -> str:
     entry = reader.find(tree, path)
     if entry is None:
         raise InvalidSpec([Diagnostic(path, 0, 0, "", f"there is no file {path!r}")])

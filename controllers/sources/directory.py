@@ -119,7 +119,7 @@ class DirectoryReader:
                     )
                 yield entry, data
 
-    def find(self, listed: tree.Tree, path: str) -> tree.Entry | None:
+    def find(self, listed: tree.Version, path: str) -> tree.Entry | None:
         """See `tree.SourceReader.find`. Looks at the directory as it is now."""
         checked = tree.check_path(path.encode("utf-8", "surrogateescape"), self._limits)
         if isinstance(checked, Diagnostic):

@@ -220,7 +220,7 @@ class _Overlay:
             else:
                 yield from self.under.read_blobs([entry])
 
-    def find(self, listed: tree.Tree, path: str) -> tree.Entry | None:
+    def find(self, listed: tree.Version, path: str) -> tree.Entry | None:
         return self.entry if path == self.entry.path else self.under.find(listed, path)
 
     def close(self) -> None:

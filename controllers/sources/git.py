@@ -11,6 +11,7 @@ from pathlib import Path
 from controllers.sources import (
     git_address,
     git_bringer,
+    git_delta,
     git_mirror,
     git_objects,
     git_process,
@@ -65,6 +66,7 @@ class GitReader:
         self._lock = threading.RLock()
         self._repository: git_repository.Repository | None = None
         self._lister: git_tree.TreeLister | None = None
+        self._comparer: git_delta.Comparer | None = None
         self._scopes: dict[str, str | None] = {}
         self._mirror: git_mirror.Mirror | None = None
         if self.address.local is None:
@@ -110,7 +112,28 @@ class GitReader:
                     reason=tree.PATH_NOT_FOUND,
                 )
             listing = lister.listing(scope)
-            return tree.Tree(self._revision(repository, commit), commit, scope, listing.entries, listing.problems)
+            revision = self._revision(repository, commit)
+            return tree.Tree(revision, commit, scope, listing.entries, listing.problems, listing.extent)
+
+    def delta(self, old: str, new: str, extent: tree.Extent) -> tree.Delta | None:
+        """What the revision ``new`` brings against ``old``, whose listing has that extent: what a comparison of both
+        listings would find, at the cost of the change. None where that cannot be told, for whatever reason; what is
+        wrong with the source is for ``read_tree`` to say."""
+        commits = [git_address.parse_revision(revision) for revision in (old, new)]
+        with self._opened() as repository:
+            try:
+                scopes = [self._scope(repository, commit) for commit in commits]
+                if scopes[0] is None or scopes[1] is None:
+                    return None
+                if self._comparer is None:
+                    self._comparer = git_delta.Comparer(repository.objects, self._wanted, self._limits)
+                found = self._comparer.compare(scopes[0], scopes[1], extent)
+            except SourceUnreadable:
+                return None
+            if found is None:
+                return None
+            version = tree.Version(self._revision(repository, commits[1]), commits[1], scopes[1])
+            return tree.Delta(version, *found)
 
     def read_blobs(self, entries: Iterable[tree.Entry]) -> Iterator[tuple[tree.Entry, bytes]]:
         """See `tree.SourceReader.read_blobs`. Reads ahead a bounded batch; other calls may come in between."""
@@ -122,7 +145,7 @@ class GitReader:
                 contents = list(repository.objects.contents(wanted))
             yield from zip(batch, contents, strict=True)
 
-    def find(self, listed: tree.Tree, path: str) -> tree.Entry | None:
+    def find(self, listed: tree.Version, path: str) -> tree.Entry | None:
         """See `tree.SourceReader.find`."""
         with self._opened() as repository:
             return self._listing(repository).find(listed.tree_id, path)
@@ -173,7 +196,7 @@ class GitReader:
             signed = self._signed(repository, commit)
         return self._judge.judge(signed, trust, now)
 
-    def bringer(self, listed: tree.Tree, entry: tree.Entry, trust: git_trust.Trust, now: datetime
+    def bringer(self, listed: tree.Version, entry: tree.Entry, trust: git_trust.Trust, now: datetime
     ) -> git_signature.Verdict:  # fmt: skip
         """Who signed the commit that brought a listed file as it is; a problem where that cannot be told."""
         path = f"{self.path}/{entry.path}" if self.path else entry.path
@@ -218,7 +241,7 @@ class GitReader:
         return self._repository
 
     def _drop(self) -> None:
-        repository, self._repository, self._lister = self._repository, None, None
+        repository, self._repository, self._lister, self._comparer = self._repository, None, None, None
         self._scopes.clear()
         if repository is not None:
             repository.close()

@@ -24,6 +24,9 @@ _MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 
 _QUESTION = re.compile(rb"(?:(?:[0-9a-f]{64}|[0-9a-f]{40})\n)*")
 
+# The last alternative takes in whatever is no row, to its end: so that a broken tree is read once and not once a byte.
+_ROWS = {size: re.compile(rb"(?s:([^ ]*+) ([^/\0]++)\0(.{%d})|.+)" % size) for size in (20, 32)}
+
 T = TypeVar("T")
 
 
@@ -118,6 +121,12 @@ class ObjectReader:
             raise _Fault(wanted, tree.OBJECT_DAMAGED, "is not a well-formed commit").translated()
         return found
 
+    def parents(self, commit: str, where: str) -> list[str]:
+        """The ids of the commits before a commit, as it names them itself."""
+        head, _, _ = self.content(Wanted(commit, "commit", where, MAX_COMMIT_BYTES)).partition(b"\n\n")
+        words = (line.partition(b" ") for line in head.split(b"\n"))
+        return [oid.decode("ascii", "replace") for word, _, oid in words if word == b"parent"]
+
     def peel(self, oid: str, where: str) -> str:
         """The commit that an object leads to: itself, or what an annotated tag is attached to."""
         for _ in range(8):
@@ -136,10 +145,17 @@ class ObjectReader:
 
     def rows(self, wanted: Sequence[tuple[str, str]]) -> Iterator[tuple[Row, ...]]:
         """The lines of trees, each given as (object id, path for errors), in order."""
+        return self._trees(wanted, parse_tree)
+
+    def split(self, wanted: Sequence[tuple[str, str]]) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
+        """As ``rows``, each line as it is stored (``split_tree``)."""
+        return self._trees(wanted, split_tree)
+
+    def _trees(self, wanted: Sequence[tuple[str, str]], parse: Callable[[bytes, int], T]) -> Iterator[T]:
         asked = [Wanted(oid, "tree", where or "the root folder", MAX_TREE_BYTES) for oid, where in wanted]
         for each, data in zip(asked, self.contents(asked), strict=True):
             try:
-                yield parse_tree(data, len(each.oid) // 2)
+                yield parse(data, len(each.oid) // 2)
             except ValueError as error:
                 raise _Fault(each, tree.OBJECT_DAMAGED, f"is not a well-formed tree ({error})").translated() from None
 
@@ -253,19 +269,16 @@ def object_id(kind: str, data: bytes, digits: int) -> str:
 
 def parse_tree(data: bytes, id_bytes: int) -> tuple[Row, ...]:
     """The rows of a tree object in stored order. Raises ValueError when it is cut or holds a name with a slash."""
-    rows: list[Row] = []
-    position, end = 0, len(data)
-    while position < end:
-        space = data.index(b" ", position)
-        zero = data.index(b"\0", space)
-        name = data[space + 1 : zero]
-        after = zero + 1 + id_bytes
-        if after > end or not name or b"/" in name:
-            raise ValueError("a row is cut or has no proper name")
-        # Some old tools padded the mode of a folder to six digits.
-        rows.append(Row(data[position:space].lstrip(b"0"), name, data[zero + 1 : after].hex()))
-        position = after
-    return tuple(rows)
+    # Some old tools padded the mode of a folder to six digits.
+    return tuple(Row(mode.lstrip(b"0"), name, oid.hex()) for mode, name, oid in split_tree(data, id_bytes))
+
+
+def split_tree(data: bytes, id_bytes: int) -> list[tuple[bytes, bytes, bytes]]:
+    """The rows of a tree object as they are stored: mode, name, binary id. Raises ValueError as ``parse_tree``."""
+    rows = _ROWS[id_bytes].findall(data)
+    if rows and not rows[-1][2]:
+        raise ValueError("a row is cut or has no proper name")
+    return rows
 
 
 def _batches(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:

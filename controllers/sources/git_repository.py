@@ -11,6 +11,8 @@ from typing import Final
 from controllers.sources import git_address, git_objects, git_process, git_refs, tree
 from schemas.errors import SourceUnreadable
 
+_NEAR: Final = 8
+"""How many commits are read to find one that comes before another, until git is asked."""
 _EMPTY_TREES: Final = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
     "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
@@ -156,6 +158,8 @@ class Repository:
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``old`` is ``new`` or comes before it: false after a force-push. Both are commit ids."""
+        if git_address.is_commit(old) and git_address.is_commit(new) and self._just_before(old, new):
+            return True
         return self._compare(("merge-base", "--is-ancestor", old, new), old, new)
 
     def has_common_history(self, old: str, new: str) -> bool:
@@ -194,6 +198,26 @@ class Repository:
             changes.append(tree.Change(path, old.strip("0") and old, new.strip("0") and new))
         self._differ.line()
         return changes
+
+    def _just_before(self, old: str, new: str) -> bool:
+        """Whether ``old`` is among the first few commits behind ``new``, as it nearly always is: no process is started
+        for that. False where it is not known."""
+        waiting, seen = [new], {new}
+        for _ in range(_NEAR):
+            if not waiting:
+                return False
+            commit = waiting.pop(0)
+            if commit == old:
+                return self.objects.exists(old)
+            try:
+                parents = self.objects.parents(commit, f"commit {commit[:12]}")
+            except SourceUnreadable:
+                return False  # git says more about it, or nothing where a shallow clone ends
+            if old in parents:
+                return self.objects.exists(old)
+            waiting += [oid for oid in parents if oid not in seen]
+            seen.update(parents)
+        return False
 
     def _compare(self, command: Sequence[str], old: str, new: str) -> bool:
         for commit in (old, new):

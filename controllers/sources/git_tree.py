@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from controllers.sources import git_objects, tree
 from schemas.errors import Diagnostic, InvalidSpec, SourceUnreadable
 
-_FOLDER = b"40000"
-_LINK = b"120000"
-_SUBMODULE = b"160000"
-_FILES = {b"100644": "100644", b"100664": "100644", b"100755": "100755"}
+FOLDER = b"40000"
+LINK = b"120000"
+SUBMODULE = b"160000"
+FILES = {b"100644": "100644", b"100664": "100644", b"100755": "100755"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Listing:
     tree_id: str
     entries: tuple[tree.Entry, ...]
     problems: tuple[Diagnostic, ...]
+    extent: tree.Extent | None
 
 
 class TreeLister:
@@ -72,7 +73,9 @@ class TreeLister:
         if len(entries) > self._limits.max_files:
             raise _too_much(f"more than {self._limits.max_files} files are declared")
         self._last = folder
-        self._last_listing = Listing(root, entries, tuple(sorted(problems)))
+        plain = not folder.links and not problems
+        extent = tree.Extent(len(entries), folder.visited) if plain else None
+        self._last_listing = Listing(root, entries, tuple(sorted(problems)), extent)
         return self._last_listing
 
     def find(self, root: str, path: str) -> tree.Entry | None:
@@ -98,7 +101,7 @@ class TreeLister:
         if not path:
             return root
         row = Place(self._objects, root).row(path)
-        return row.oid if row is not None and row.mode == _FOLDER else None
+        return row.oid if row is not None and row.mode == FOLDER else None
 
     def _load(self, root: str) -> dict[bytes, tuple[git_objects.Row, ...]]:
         """The rows of every folder that is not as it was, by path with a slash at its end."""
@@ -127,7 +130,7 @@ class TreeLister:
                 level += [
                     (prefix + row.name + b"/", row.oid, old.folders.get(row.name) if old is not None else None)
                     for row in rows
-                    if row.mode == _FOLDER and not row.name.startswith(b".")
+                    if row.mode == FOLDER and not row.name.startswith(b".")
                 ]
         return loaded
 
@@ -138,7 +141,7 @@ class TreeLister:
         asked: dict[str, git_objects.Wanted] = {}
         for prefix, rows in loaded.items():
             for row in rows:
-                if row.mode in _FILES and row.oid not in known and self._asked_for(prefix + row.name):
+                if row.mode in FILES and row.oid not in known and self._asked_for(prefix + row.name):
                     where = (prefix + row.name).decode("utf-8", "surrogateescape")
                     asked.setdefault(row.oid, git_objects.Wanted(row.oid, "blob", where, 0))
         known.update(zip(asked, self._objects.sizes(asked.values()), strict=True))
@@ -155,7 +158,7 @@ class TreeLister:
             return
         known.update((entry.blob, entry.size) for entry in old.files)
         for row in loaded[prefix]:
-            if row.mode == _FOLDER:
+            if row.mode == FOLDER:
                 self._remember_sizes(old.folders.get(row.name), prefix + row.name + b"/", loaded, known)
 
     def _assemble(
@@ -182,7 +185,7 @@ class TreeLister:
             if row.name.startswith(b"."):
                 continue
             path = prefix + row.name
-            if row.mode == _FOLDER:
+            if row.mode == FOLDER:
                 below = old.folders.get(row.name) if old is not None else None
                 folder = folders[row.name] = self._assemble(path + b"/", row.oid, below, loaded, sizes)
                 if not folder.matters:
@@ -193,13 +196,13 @@ class TreeLister:
                 if clash := collisions.add(path.decode("utf-8", "surrogateescape")):
                     problems.append(clash)
                 continue
-            if row.mode in _FILES and not self._asked_for(path):
+            if row.mode in FILES and not self._asked_for(path):
                 continue
             text = tree.check_path(path, self._limits)
             if isinstance(text, Diagnostic):
                 problems.append(text)
                 continue
-            if row.mode == _LINK:
+            if row.mode == LINK:
                 links.append((text, row.oid))
             else:
                 found = self._judge(row, text, sizes)
@@ -215,14 +218,14 @@ class TreeLister:
 
     def _judge(self, row: git_objects.Row, path: str, sizes: dict[str, int]) -> tree.Entry | Diagnostic:
         """The entry of a file that was asked for, or why there is none."""
-        if row.mode == _SUBMODULE:
+        if row.mode == SUBMODULE:
             return tree.problem(path, "a submodule is not read", "make its repository a Source of its own")
-        if row.mode not in _FILES:
+        if row.mode not in FILES:
             return tree.problem(path, f"the mode {tree.printable(row.mode)} is unknown")
         size = sizes[row.oid]
         if size > self._limits.max_blob_bytes:
             return tree.oversized(path, size, self._limits)
-        return tree.Entry(path, row.oid, size, _FILES[row.mode])
+        return tree.Entry(path, row.oid, size, FILES[row.mode])
 
     def _follow_links(self, root: str, links: Iterable[tuple[str, str]]) -> list[tree.Entry | Diagnostic]:
         links = tuple(links)
@@ -244,7 +247,7 @@ class TreeLister:
         size = next(self._objects.sizes([git_objects.Wanted(row.oid, "blob", path, 0)]))
         if size > self._limits.max_blob_bytes:
             return tree.oversized(path, size, self._limits)
-        return tree.Entry(path, row.oid, size, _FILES[row.mode])
+        return tree.Entry(path, row.oid, size, FILES[row.mode])
 
     def _asked_for(self, path: bytes) -> bool:
         return self._wanted(path.decode("utf-8", "replace"))
@@ -268,7 +271,7 @@ class Place:
             row = self._rows(oid, "/".join(parts[:number])).get(part.encode("utf-8", "surrogateescape"))
             if row is None:
                 return None
-            if number < len(parts) - 1 and row.mode != _FOLDER:
+            if number < len(parts) - 1 and row.mode != FOLDER:
                 return None
             oid = row.oid
         return row
@@ -278,10 +281,10 @@ class Place:
         row = self.row(path)
         if row is None:
             return tree.Node(tree.NodeKind.MISSING)
-        if row.mode == _FOLDER:
+        if row.mode == FOLDER:
             return tree.Node(tree.NodeKind.FOLDER)
-        if row.mode != _LINK:
-            return tree.Node(tree.NodeKind.FILE if row.mode in _FILES else tree.NodeKind.OTHER)
+        if row.mode != LINK:
+            return tree.Node(tree.NodeKind.FILE if row.mode in FILES else tree.NodeKind.OTHER)
         self.met_link = True
         return tree.Node(tree.NodeKind.LINK, self._target(row, path))
 

@@ -1,24 +1,28 @@
 """What a new revision changed, when that is little: so that a pass costs what changed and not what there is.
 
-After a pass that left nothing to be desired, an ``Index`` of it is kept in memory. From it and the next tree follow the
-few files to compile and plan, or None: look at everything. None is always right. A narrow pass does what a full one
-would do about these files; what it leaves out is the comparison of the other objects with the store, which the next
-full pass makes up for. It is for files of ordinary work only, added or changed: whatever takes objects away, widens
-what others may do, or can make other files wrong is looked at together with everything else.
+After a pass that left nothing to be desired its ``Ground`` is kept, in memory and beside the cache of compiled files.
+From it, what the next version brings, and what the cache knows of the files as they were follow the few files to
+compile and plan, or None: look at everything. None is always right. A narrow pass does what a full one would do about
+these files; what it leaves out is the comparison of the other objects with the store, which the next full pass makes up
+for. It is for files of ordinary work only, added or changed: whatever takes objects away, widens what others may do, or
+can make other files wrong is looked at together with everything else.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit
-from controllers.sources.tree import Entry, SourceReader, Tree
-from controllers.sources.units import MARKERS, UnitFiles, unit_of
+from controllers.sources.compile import BlobCache, CompiledBlob, CompiledUnit, compile_unit, kept
+from controllers.sources.git import GitReader
+from controllers.sources.tree import Changed, Delta, Entry, Extent, SourceReader, Tree, Version
+from controllers.sources.units import MARKERS, ROOT, UnitFiles, unit_of
+from decisions import cross_check
 from schemas.base import Key
 from schemas.errors import InvalidSpec
 from schemas.resource import RENAMED_FROM, Declared
+from store.contract import Snapshot
 
 MOST = 500
 """More changed files than this are looked at together with everything else."""
@@ -27,137 +31,178 @@ KINDS = frozenset({"Goal", "Mission", "Project", "Schedule", "Todo"})
 """Kinds that limit nobody and that no other declaration is checked against, but for dependencies."""
 
 
-@dataclass(slots=True)
-class Index:
-    """What is in force of a source: its files, what each declares, and what the check of one file may need of others.
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What is in force of a source, as far as the check of one file may need it: small, however large the source is.
 
-    ``units`` are the folders of units. ``files`` are those that declare nothing but ordinary work, ``others`` the rest.
-    ``prompts`` are the texts that files draw in, with their blobs.
+    ``extent`` is that of its listing, ``units`` the folders of units below the first. ``with_schema`` are the files
+    that declare agents which say what input they take, ``prompts`` the texts that files draw in; both with their blobs,
+    sorted. ``tree`` is the listing where the reader compares listings and not folders; it is not kept beside the cache.
     """
 
-    tree: Tree
-    units: frozenset[str]
-    files: dict[str, frozenset[Key]] = field(default_factory=dict)
-    others: frozenset[str] = frozenset()
-    places: dict[Key, str] = field(default_factory=dict)
-    with_schema: dict[Key, Declared] = field(default_factory=dict)
-    prompts: dict[str, str] = field(default_factory=dict)
+    extent: Extent | None
+    units: tuple[str, ...] = ()
+    with_schema: tuple[tuple[str, str], ...] = ()
+    prompts: tuple[tuple[str, str], ...] = ()
+    tree: Tree | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Narrow:
-    """The changed files of one unit, compiled, as ``path`` and ``declared`` of a unit of their own."""
+    """What a version brings, compiled: a part for each unit that has some, and the ground for the next pass."""
 
-    unit: CompiledUnit
-    entries: tuple[Entry, ...]
+    version: Version
+    units: tuple[CompiledUnit, ...]
+    ground: Ground
+    fresh: Mapping[str, bytes]
+    """Compiled forms to keep."""
 
 
-def index(tree: Tree, units: Iterable[tuple[UnitFiles, CompiledUnit]], reader: SourceReader) -> Index | None:
-    """The index of a tree whose units are all in force; None for one that has something wrong with it."""
+def ground(tree: Tree, units: Iterable[tuple[UnitFiles, CompiledUnit]], reader: SourceReader) -> Ground | None:
+    """The ground of a tree whose units are all in force; None for one that has something wrong with it."""
     units = list(units)
     if tree.problems or any(unit.diagnostics for _, unit in units):
         return None
-    found = Index(tree, frozenset(files.path for files, _ in units if files.path != "."))
-    ordinary: dict[str, set[Key]] = {}
-    other: set[str] = set()
+    prompts = {path: _blob(reader, tree, path) for _, unit in units for path in unit.prompts}
+    schemas: dict[str, str] = {}
     for _, unit in units:
-        for path in unit.prompts:
-            found.prompts[path] = _blob(reader, tree, path)
         for item in unit.declared:
-            assert item.provenance is not None
-            place = item.provenance.path
-            if _ordinary(item):
-                ordinary.setdefault(place, set()).add(item.key)
-            else:
-                other.add(place)
             if item.kind == "Agent" and item.spec.get("inputSchema"):
-                found.with_schema[item.key] = item
-            found.places[item.key] = place
-    found.files = {path: frozenset(keys) for path, keys in ordinary.items() if path not in other}
-    found.others = frozenset(entry.path for entry in tree.entries if entry.path not in found.files)
-    return found
+                assert item.provenance is not None
+                schemas[item.provenance.path] = item.provenance.blob
+    near = isinstance(reader, GitReader) and tree.extent is not None
+    return Ground(
+        tree.extent,
+        tuple(sorted(files.path for files, _ in units if files.path != ROOT)),
+        tuple(sorted(schemas.items())),
+        tuple(sorted(prompts.items())),
+        None if near else tree,
+    )
+
+
+def difference(known: Ground, old: str, new: str, reader: SourceReader) -> tuple[Delta | None, Tree | None]:
+    """What the revision ``new`` brings against ``old``, the ground of which is known; and its tree, where it was listed
+    for that. Raises SourceUnreadable when it cannot be listed."""
+    if known.tree is not None:
+        tree = reader.read_tree(new)
+        return compared(known.tree, tree), tree
+    if known.extent is None or not isinstance(reader, GitReader):
+        return None, None
+    return reader.delta(old, new, known.extent), None
 
 
 def narrow(
-    source: str, known: Index, tree: Tree, reader: SourceReader, cache: BlobCache, *, signer: str
-) -> list[Narrow] | None:
-    """The changed files of each unit that has some; None when everything has to be looked at. Raises SourceUnreadable
-    when a blob cannot be read."""
-    changed = _changed(known.tree.entries, tree.entries)
-    if tree.problems or changed is None or not _alone(known, changed):
+    source: str, known: Ground, delta: Delta, tree: Tree | None, reader: SourceReader, cache: BlobCache,
+    snapshot: Snapshot, *, signer: str,
+) -> Narrow | None:  # fmt: skip
+    """What a version brings, compiled, where it can be judged without the rest. ``tree`` is the listing of the
+    version where there is one. Raises SourceUnreadable when a blob cannot be read."""
+    if len(delta.changed) > MOST or any(posixpath.basename(c.entry.path) in MARKERS for c in delta.changed):
         return None
-    if any(_blob(reader, tree, path) != blob for path, blob in known.prompts.items()):
+    if not _prompts_stand(known, delta, tree, reader):
         return None
-    by_unit: dict[str, list[Entry]] = {}
-    for entry in changed:
-        by_unit.setdefault(unit_of(entry.path, known.units), []).append(entry)
+    before = _declared_before(delta.changed, cache)
+    if before is None:
+        return None
+    folders = frozenset(known.units)
+    by_unit: dict[str, list[Changed]] = {}
+    for changed in delta.changed:
+        by_unit.setdefault(unit_of(changed.entry.path, folders), []).append(changed)
+    beside = _agents(known, cache)
+    if beside is None:
+        return None
+    fresh = _Fresh(cache)
     result = []
-    for path, entries in sorted(by_unit.items()):
-        unit = compile_unit(
-            source, UnitFiles(path, tuple(entries), ()), tree, reader, cache, signer=signer,
-            beside=_agents(known, path),
-        )  # fmt: skip
-        if unit.diagnostics or not all(_fits(known, item) for item in unit.declared):
+    for path, several in sorted(by_unit.items()):
+        files = UnitFiles(path, tuple(c.entry for c in several), ())
+        unit = compile_unit(source, files, delta.version, reader, fresh, signer=signer)
+        if unit.diagnostics or not all(_ordinary(item) for item in unit.declared):
             return None
-        if any(known.files.get(e.path, frozenset()) - unit.by_key.keys() for e in entries):
-            return None  # something is no longer declared
-        result.append(Narrow(unit, tuple(entries)))
-    return result
+        here = [item for place, item in beside if unit_of(place, folders) == path]
+        if here and cross_check.check([*unit.declared, *here]):
+            return None
+        gone = {key for c in several for key in before.get(c.before, ())} - unit.by_key.keys()
+        if gone or len(unit.by_key) != len(unit.declared) or not _alone(unit, several, before, snapshot):
+            return None
+        result.append(unit)
+    after = replace(known, extent=delta.extent, tree=tree)
+    return Narrow(delta.version, tuple(result), after, fresh.compiled)
 
 
-def follow(known: Index, tree: Tree, found: Sequence[Narrow]) -> None:
-    """Bring the index to the tree, after what ``narrow`` found is in force."""
-    known.tree = tree
-    for part in found:
-        keys: dict[str, set[Key]] = {entry.path: set() for entry in part.entries}
-        for item in part.unit.declared:
-            assert item.provenance is not None
-            keys[item.provenance.path].add(item.key)
-            known.places[item.key] = item.provenance.path
-        known.files.update({path: frozenset(found) for path, found in keys.items()})
+def _prompts_stand(known: Ground, delta: Delta, tree: Tree | None, reader: SourceReader) -> bool:
+    """Whether the texts that files draw in are what they were. Without symlinks a text in sight changes by itself."""
+    altered = delta.touched | {c.entry.path for c in delta.changed}
+    for path, blob in known.prompts:
+        hidden = tree is not None or any(part.startswith(".") for part in path.split("/"))
+        if path in altered or (hidden and _blob(reader, delta.version, path) != blob):
+            return False
+    return True
 
 
-def _blob(reader: SourceReader, tree: Tree, path: str) -> str:
-    """The blob of a file, listed or not; "" where it cannot be had."""
-    try:
-        entry = reader.find(tree, path)
-    except InvalidSpec:
-        return ""
-    return entry.blob if entry is not None else ""
+def _declared_before(changed: Sequence[Changed], cache: BlobCache) -> dict[str, list[Key]] | None:
+    """The identities that the files declared as they were, by blob; None where that is not known, or where it was more
+    than ordinary work."""
+    blobs = {c.before for c in changed if c.before}
+    compiled = kept(cache, blobs)
+    if compiled.keys() != blobs:
+        return None
+    if not all(_ordinary(item) for blob in compiled.values() for item, _ in blob.declared):
+        return None
+    return {oid: [item.key for item, _ in blob.declared] for oid, blob in compiled.items()}
 
 
-def _ordinary(item: Declared) -> bool:
-    return item.kind in KINDS and not item.spec.get("dependsOn") and RENAMED_FROM not in item.annotations
+def _agents(known: Ground, cache: BlobCache) -> list[tuple[str, Declared]] | None:
+    """The agents that say what input they take, with the files that declare them; None where one is not known."""
+    compiled: dict[str, CompiledBlob] = kept(cache, {blob for _, blob in known.with_schema})
+    if any(blob not in compiled for _, blob in known.with_schema):
+        return None
+    return [
+        (path, item)
+        for path, blob in known.with_schema
+        for item, _ in compiled[blob].declared
+        if item.kind == "Agent" and item.spec.get("inputSchema")
+    ]
 
 
-def _fits(known: Index, item: Declared) -> bool:
-    """Whether a declaration can be judged without the others, and no other file declares the same."""
-    assert item.provenance is not None
-    return _ordinary(item) and known.places.get(item.key, item.provenance.path) == item.provenance.path
+def _alone(
+    unit: CompiledUnit, changed: Sequence[Changed], before: Mapping[str, Sequence[Key]], snapshot: Snapshot
+) -> bool:
+    """Whether no other file declares the same. The object tells which file does. Where a file declares what it did not
+    declare before, and there is no object, there must never have been one: it may have been taken away by somebody."""
+    earlier = {c.entry.path: frozenset(before.get(c.before, ())) for c in changed}
+    live = snapshot.get_many(unit.by_key)
+    for key, item in unit.by_key.items():
+        assert item.provenance is not None
+        known = key in earlier[item.provenance.path]
+        current = live.get(key)
+        if current is not None:
+            at = current.provenance.path if current.provenance is not None else ""
+            if current.deletion_at is not None or (not known and at != item.provenance.path):
+                return False
+        elif not known and snapshot.events(subject=key, limit=1):
+            return False
+    return True
 
 
-def _alone(known: Index, changed: Sequence[Entry]) -> bool:
-    """Whether these files are new, or declared nothing but ordinary work before."""
-    strange = [entry.path for entry in changed if entry.path not in known.files]
-    return not any(path in known.others or posixpath.basename(path) in MARKERS for path in strange)
-
-
-def _agents(known: Index, unit: str) -> tuple[Declared, ...]:
-    """Agents of a unit that say what input they take."""
-    return tuple(item for key, item in known.with_schema.items() if unit_of(known.places[key], known.units) == unit)
-
-
-def _changed(old: tuple[Entry, ...], new: tuple[Entry, ...]) -> list[Entry] | None:
-    """Entries of ``new`` that ``old`` has not; None when one of ``old`` is gone, or for more than a few. Both are
-    sorted. Most entries are the same objects in both, and comparing slices of those costs next to nothing."""
-    start = _alike(old, new)
-    end = _alike(old[start:][::-1], new[start:][::-1])
-    before = {entry.path: entry for entry in old[start : len(old) - end]}
-    after = new[start : len(new) - end]
+def compared(old: Tree, new: Tree) -> Delta | None:
+    """What one listing brings against another; None when one of ``old`` is gone, for more than a few, or where anything
+    is wrong. Both are sorted. Most entries are the same objects in both, and comparing slices of those costs next to
+    nothing."""
+    if new.problems:
+        return None
+    start = _alike(old.entries, new.entries)
+    end = _alike(old.entries[start:][::-1], new.entries[start:][::-1])
+    before = {entry.path: entry for entry in old.entries[start : len(old.entries) - end]}
+    after = new.entries[start : len(new.entries) - end]
     if before.keys() - {entry.path for entry in after}:
         return None
-    found = [entry for entry in after if before.get(entry.path) != entry]
-    return found if len(found) <= MOST else None
+    changed = [
+        Changed(entry, before[entry.path].blob if entry.path in before else "")
+        for entry in after
+        if before.get(entry.path) != entry
+    ]
+    version = Version(new.revision, new.commit, new.tree_id)
+    return Delta(version, tuple(changed), frozenset(), new.extent) if len(changed) <= MOST else None
 
 
 def _alike(one: tuple[Entry, ...], other: tuple[Entry, ...]) -> int:
@@ -170,3 +215,30 @@ def _alike(one: tuple[Entry, ...], other: tuple[Entry, ...]) -> int:
         else:
             high = middle - 1
     return low
+
+
+def _blob(reader: SourceReader, tree: Version, path: str) -> str:
+    """The blob of a file, listed or not; "" where it cannot be had."""
+    try:
+        entry = reader.find(tree, path)
+    except InvalidSpec:
+        return ""
+    return entry.blob if entry is not None else ""
+
+
+def _ordinary(item: Declared) -> bool:
+    return item.kind in KINDS and not item.spec.get("dependsOn") and RENAMED_FROM not in item.annotations
+
+
+class _Fresh:
+    """A cache that holds back what is new, for the transaction that applies it."""
+
+    def __init__(self, cache: BlobCache) -> None:
+        self._cache = cache
+        self.compiled: dict[str, bytes] = {}
+
+    def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        return self._cache.cached_blobs(compiler, blobs)
+
+    def cache_blobs(self, compiler: str, compiled: Mapping[str, bytes]) -> None:
+        self.compiled.update(compiled)

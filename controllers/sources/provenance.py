@@ -9,7 +9,7 @@ from typing import Any
 
 from controllers.sources.git import GitReader
 from controllers.sources.git_trust import Trust
-from controllers.sources.tree import OBJECT_MISSING, Entry, SourceReader, Tree
+from controllers.sources.tree import OBJECT_MISSING, Entry, SourceReader, Version
 from decisions.identity import Identity, Prover
 from decisions.plan import Action, Plan
 from schemas.approval_decision import Transport
@@ -83,7 +83,7 @@ class GitProver:
 
     transport = Transport.GIT
 
-    def __init__(self, reader: GitReader, trust: Trust | None, tree: Tree, now: datetime) -> None:
+    def __init__(self, reader: GitReader, trust: Trust | None, tree: Version, now: datetime) -> None:
         self._reader = reader
         self._trust = trust
         self._tree = tree
@@ -110,19 +110,19 @@ class GitProver:
 
 
 def act_statuses(
-    reader: SourceReader, trust: Trust | None, tree: Tree, plan: Plan, declared: Mapping[Key, Declared], now: datetime
-) -> dict[Key, dict[str, Any]]:
+    reader: SourceReader, trust: Trust | None, tree: Version, plan: Plan, declared: Mapping[Key, Declared],
+    now: datetime,
+) -> dict[Key, dict[str, Any]]:  # fmt: skip
     """The first status of each ApprovalDecision that the plan creates: who made it, as git proves it, or why nobody is
     proven."""
     if not isinstance(reader, GitReader):
         return {}
     new = list(_new_decisions(plan))
-    entries = {e.path: e for e in tree.entries} if new else {}
     prover: Prover[Entry | None] = GitProver(reader, trust, tree, now)
     statuses = {}
     for key in new:
         origin = declared[key].provenance
-        entry = entries.get(origin.path) if origin is not None else None
+        entry = reader.find(tree, origin.path) if origin is not None else None
         statuses[key] = prover.identify(entry).first_status().to_wire()
     return statuses
 

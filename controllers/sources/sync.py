@@ -6,18 +6,20 @@ Each unit is applied whole, in one transaction with its events, or not at all; a
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from controllers.sources import collector, increment, planning, provenance
 from controllers.sources.apply import Applied, apply
-from controllers.sources.checked import Checked, keep, recall
-from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit
+from controllers.sources.checked import Checked, recall, record
+from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit, compiler_version
 from controllers.sources.git_trust import Trust
-from controllers.sources.tree import SourceReader, Tree
+from controllers.sources.tree import SourceReader, Tree, Version
 from controllers.sources.units import UnitFiles, source_id, split, unit_id
 from decisions.plan import Guard
 from schemas.base import Key
@@ -48,8 +50,8 @@ class _Memory:
     """What this process knows of a source: enough to leave an unchanged one alone."""
 
     checked: Checked | None = None
+    ground: increment.Ground | None = None
     head: str = ""
-    index: increment.Index | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +61,18 @@ class _Outcome:
     status: UnitStatus
     applied: Applied = field(default_factory=Applied)
     resting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a pass knows before it applies anything, to be said at its end: the status it found, the request it answers,
+    open confirmations by digest, who signed the revision, and how history was rewritten."""
+
+    status: SourceStatus
+    token: str | None
+    confirmed: dict[str, Resource]
+    signer: str
+    rewritten: str
 
 
 class SourceSync:
@@ -107,8 +121,8 @@ class SourceSync:
     ) -> None:  # fmt: skip
         memory = self._memory.get(source.uid)
         if memory is None:
-            ready = is_true(status.conditions, "Ready")
-            memory = self._memory[source.uid] = _Memory(recall(self._cache, source.uid) if ready else None)
+            known = recall(self._cache, source.uid) if is_true(status.conditions, "Ready") else None
+            memory = self._memory[source.uid] = _Memory(*known) if known is not None else _Memory()
         memory.head = ""
         reader = self._reader_of(source, spec)
         reader.fetch()
@@ -124,60 +138,87 @@ class SourceSync:
             )
         signer = provenance.signer(reader, trust, head, self._now())
         rewritten = self._check_history(source, reader, status, head)
-        tree = reader.read_tree(head)
-        with collector.paused():
-            narrow = None
-            if not asked:
-                narrow = self._narrow(source, spec, status, tree, reader, confirmed, trust, signer, memory)
-            if narrow is None:
-                memory.index = None
-                outcomes, compiled = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
-            else:
-                outcomes = narrow
-        units = tuple(o.status for o in sorted(outcomes, key=lambda o: o.status.path))
-        settled = not any(u.pending for u in units) and not any(o.resting or o.applied.waiting for o in outcomes)
-        self._finish(source.key, status, tree.revision, units, token, confirmed, signer, rewritten)
-        if narrow is None:
-            known = increment.index(tree, compiled, reader)
-            at = self._now()
-        else:
+        # Whatever comes in between, the next pass looks at everything.
+        self._memory[source.uid] = _Memory(head=head)
+        found, tree = self._changes(source, status, reader, confirmed, trust, signer, memory, asked=asked, head=head)
+        said = _Said(status, token, confirmed, signer, rewritten)
+        if found is not None:
             assert memory.checked is not None
-            known, at = memory.index, memory.checked.at
-        checked = Checked(tree.revision, source.generation, at, settled, frozenset(confirmed), _digest(trust))
-        self._memory[source.uid] = _Memory(checked, index=known)
-        if settled:
-            keep(self._cache, source.uid, checked)
+            checked = Checked(head, source.generation, memory.checked.at, True, frozenset(confirmed), _digest(trust))
+            with collector.paused():
+                done = self._narrow(source, spec, found, reader, trust, said, checked)
+            if done:
+                self._memory[source.uid] = _Memory(checked, found.ground)
+                return
+        tree = tree if tree is not None else reader.read_tree(head)
+        with collector.paused():
+            outcomes, compiled = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
+            ground = increment.ground(tree, compiled, reader)
+        units, settled = _settled(outcomes)
+        checked = Checked(
+            tree.revision, source.generation, self._now(), settled, frozenset(confirmed), _digest(trust)
+        )  # fmt: skip
+        self._finish(source, said, units, checked, ground)
+        self._memory[source.uid] = _Memory(checked, ground)
+
+    def _changes(
+        self, source: Resource, status: SourceStatus, reader: SourceReader, confirmed: dict[str, Resource],
+        trust: Trust | None, signer: str, memory: _Memory, *, asked: bool, head: str,
+    ) -> tuple[increment.Narrow | None, Tree | None]:  # fmt: skip
+        """What the head brings, compiled, None when everything has to be looked at; and the tree, where it was
+        listed."""
+        known, name = memory.ground, source_id(source.key)
+        before = memory.checked.head if memory.checked is not None else ""
+        if asked or known is None or not self._rests(memory.checked, source, status, before, confirmed, trust):
+            return None, None
+        delta, tree = increment.difference(known, before, head, reader)
+        if delta is None:
+            return None, tree
+        with self._store.snapshot() as snapshot:
+            found = increment.narrow(name, known, delta, tree, reader, self._cache, snapshot, signer=signer)
+            if found is None or planning.refused(snapshot, source.key, found.units):
+                return None, tree
+            for unit in found.units:
+                if set(snapshot.units_of(unit.by_key).values()) - {unit_id(name, unit.path)}:
+                    return None, tree
+        if {unit.path for unit in found.units} - {unit.path for unit in status.units}:
+            return None, tree
+        return found, tree
 
     def _narrow(
-        self, source: Resource, spec: SourceSpec, status: SourceStatus, tree: Tree, reader: SourceReader,
-        confirmed: dict[str, Resource], trust: Trust | None, signer: str, memory: _Memory,
-    ) -> list[_Outcome] | None:  # fmt: skip
-        """Apply only what changed since the last pass; None when everything has to be looked at."""
-        known, name = memory.index, source_id(source.key)
-        if known is None or not self._rests(
-            memory.checked, source, status, known.tree.revision, confirmed, trust
-        ):  # fmt: skip
-            return None
-        parts = increment.narrow(name, known, tree, reader, self._cache, signer=signer)
-        before = {u.path: u for u in status.units}
-        if parts is None or any(part.unit.path not in before for part in parts):
-            return None
-        with self._store.snapshot() as snapshot:
-            if planning.refused(snapshot, source.key, [part.unit for part in parts]):
-                return None
-            for part in parts:
-                if set(snapshot.units_of(part.unit.by_key).values()) - {unit_id(name, part.unit.path)}:
-                    return None
-        outcomes = {p: self._unit_done(source, old, tree, Applied(), (), old.objects) for p, old in before.items()}
-        for part in parts:
-            outcome = outcomes[part.unit.path] = self._apply(
-                source, spec, before[part.unit.path], tree, part.unit, (), reader, confirmed, frozenset(), trust,
-                whole=False,
+        self, source: Resource, spec: SourceSpec, found: increment.Narrow, reader: SourceReader,
+        trust: Trust | None, said: _Said, checked: Checked,
+    ) -> bool:  # fmt: skip
+        """Apply only what changed since the last pass, and say so; false when everything has to be looked at. What is
+        applied, the status and the record of the look are one transaction where one unit changed, as a rule: else a
+        process that dies in between leaves a record that knows nothing of what was applied, so it is voided before."""
+        status, tree = said.status, found.version
+        outcomes = {old.path: self._unit_done(source, old, tree, Applied(), (), old.objects) for old in status.units}
+        before = {unit.path: unit for unit in status.units}
+        if len(found.units) > 1:
+            void = record(source.uid, replace(checked, settled=False), None)
+            self._cache.cache_blobs(compiler_version(), {**void, **found.fresh})
+        finished = False
+
+        def finish(path: str, tx: Transaction, outcome: _Outcome) -> None:
+            nonlocal finished
+            units, settled = _settled([*(o for p, o in outcomes.items() if p != path), outcome])
+            tx.cache_blobs(compiler_version(), found.fresh)
+            self._finish_in(tx, source, said, units, replace(checked, settled=settled), found.ground)
+            finished = True
+
+        for number, unit in enumerate(found.units, 1):
+            last = functools.partial(finish, unit.path) if number == len(found.units) else None
+            outcome = outcomes[unit.path] = self._apply(
+                source, spec, before[unit.path], tree, unit, (), reader, said.confirmed, frozenset(), trust,
+                whole=False, last=last,
             )  # fmt: skip
             if outcome.status.errors:
-                return None
-        increment.follow(known, tree, parts)
-        return list(outcomes.values())
+                return False
+        if not finished:
+            units, settled = _settled(outcomes.values())
+            self._finish(source, said, units, replace(checked, settled=settled), found.ground)
+        return True
 
     def _rests(
         self, checked: Checked | None, source: Resource, status: SourceStatus, head: str, confirmed: Iterable[str],
@@ -233,12 +274,13 @@ class SourceSync:
         return [o for o in outcomes if o.status.path in paths or o.status.objects], compiled
 
     def _apply(
-        self, source: Resource, spec: SourceSpec, old: UnitStatus, tree: Tree, unit: CompiledUnit,
+        self, source: Resource, spec: SourceSpec, old: UnitStatus, tree: Version, unit: CompiledUnit,
         failed: Sequence[UnitFiles], reader: SourceReader, confirmed: dict[str, Resource], elsewhere: frozenset[Key],
-        trust: Trust | None, *, whole: bool = True,
+        trust: Trust | None, *, whole: bool = True, last: Callable[[Transaction, _Outcome], None] | None = None,
     ) -> _Outcome:  # fmt: skip
         """Plan and apply one unit that compiles; a lost race plans again. ``elsewhere`` is what other units declare:
-        what moved there is theirs, not gone. ``whole`` as in plan_unit."""
+        what moved there is theirs, not gone. ``whole`` as in plan_unit. ``last`` ends the transaction, if there is
+        one."""
         name = source_id(source.key)
         for attempt in range(5):
             with self._store.snapshot() as snapshot:
@@ -282,17 +324,19 @@ class SourceSync:
                         count = planning.inventory_size(tx, unit_id(name, unit.path), unit.by_key)
                     else:
                         count = old.objects + applied.created
+                    outcome = self._unit_done(source, old, tree, applied, pending, count)
+                    outcome.resting = bool(resting)
+                    if last is not None:
+                        last(tx, outcome)
             except Conflict:
                 if attempt == 4:
                     raise
                 continue
-            outcome = self._unit_done(source, old, tree, applied, pending, count)
-            outcome.resting = bool(resting)
             return outcome
         raise AssertionError("the last attempt returns or raises")
 
     def _unit_done(
-        self, source: Resource, old: UnitStatus, tree: Tree, applied: Applied, pending: Sequence[Guard], count: int
+        self, source: Resource, old: UnitStatus, tree: Version, applied: Applied, pending: Sequence[Guard], count: int
     ) -> _Outcome:
         since = {p.digest: p.since for p in old.pending}
         plans = tuple(
@@ -353,9 +397,17 @@ class SourceSync:
         )
 
     def _finish(
-        self, key: Key, status: SourceStatus, revision: str, units: tuple[UnitStatus, ...], token: str | None,
-        confirmed: dict[str, Resource], signer: str, rewritten: str,
+        self, source: Resource, said: _Said, units: tuple[UnitStatus, ...], checked: Checked,
+        ground: increment.Ground | None,
     ) -> None:  # fmt: skip
+        with self._writing(source.key) as tx:
+            self._finish_in(tx, source, said, units, checked, ground)
+
+    def _finish_in(
+        self, tx: Transaction, source: Resource, said: _Said, units: tuple[UnitStatus, ...], checked: Checked,
+        ground: increment.Ground | None,
+    ) -> None:  # fmt: skip
+        """Say how the pass went, and record the look."""
         worst = next((u for u in units if u.reason is SourceReason.INVALID_SPEC), None) or next(
             (u for u in units if u.pending), None
         )
@@ -363,69 +415,85 @@ class SourceSync:
         message = f"{_name(worst.path)}: {worst.message}" if worst is not None else ""
         ready = reason is not SourceReason.INVALID_SPEC
         new: dict[str, object] = {
-            "revision": revision,
+            "revision": checked.head,
             "refused_revision": None,
-            "signer": signer,
+            "signer": said.signer,
             "last_sync_time": self._now(),
             "units": units,
         }
         pending = {p.digest for u in units for p in u.pending}
         self._write(
-            key, reason, message, ready=ready, token=token, fields=new, unknown=(confirmed, pending),
-            rewritten=rewritten,
+            tx, source.key, reason, message, ready=ready, token=said.token, fields=new,
+            unknown=(said.confirmed, pending), rewritten=said.rewritten,
         )  # fmt: skip
+        if checked.settled:
+            tx.cache_blobs(compiler_version(), record(source.uid, checked, ground))
 
     def _fail(self, source: Resource, reason: SourceReason, message: str, token: str | None, head: str) -> None:
         """``head`` is the revision that was found and not taken, "" when none was found."""
-        self._write(source.key, reason, message, ready=False, token=token, fields={"refused_revision": head or None})
+        fields: dict[str, object] = {"refused_revision": head or None}
+        with self._writing(source.key) as tx:
+            self._write(tx, source.key, reason, message, ready=False, token=token, fields=fields)
 
     def _say(
         self, source: Resource, status: SourceStatus, reason: SourceReason, message: str, *, token: str | None
     ) -> None:
-        self._write(source.key, reason, message, ready=None, token=token, fields={})
+        with self._writing(source.key) as tx:
+            self._write(tx, source.key, reason, message, ready=None, token=token, fields={})
 
-    def _write(
-        self, key: Key, reason: SourceReason, message: str, *, ready: bool | None, token: str | None,
-        fields: dict[str, object], unknown: tuple[dict[str, Resource], set[str]] | None = None, rewritten: str = "",
-    ) -> None:  # fmt: skip
-        """Write the Source's status; failures and recoveries are events, once each."""
+    @contextmanager
+    def _writing(self, key: Key) -> Iterator[Transaction]:
         try:
             with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{source_id(key)}", "Engine")) as tx:
-                source = tx.get(key)
-                if source is None:
-                    return
-                old = SourceStatus.model_validate(source.status)
-                before = find(old.conditions, "Ready")
-                conditions = set_condition(
-                    old.conditions, "Ready", ready, reason, message, now=tx.now, generation=source.generation
-                )
-                if old.units == fields.get("units", old.units) and old.revision == fields.get("revision"):
-                    fields = (
-                        {k: v for k, v in fields.items() if k != "last_sync_time"}
-                        if before == find(conditions, "Ready")
-                        and old.last_handled_reconcile == (token or old.last_handled_reconcile)
-                        else fields
-                    )
-                update = {
-                    **fields,
-                    "conditions": conditions,
-                    "observed_generation": source.generation,
-                    "last_handled_reconcile": token or old.last_handled_reconcile,
-                }
-                source = tx.put_status(source, old.model_copy(update=update).to_wire())
-                if rewritten:
-                    tx.event(EventType.HISTORY_REWRITTEN, source, reason="ForcePush", message=rewritten,
-                             data={"old": old.revision, "new": fields.get("revision")})  # fmt: skip
-                news = before is None or (before.reason, before.message) != (reason, message)
-                if ready is False and news and reason is not SourceReason.INVALID_SPEC:
-                    tx.event(EventType.SYNC_FAILED, source, reason=reason, message=message)
-                elif ready and before is not None and before.status == "False":
-                    tx.event(EventType.SYNCED, source, reason="Recovered", message=f"was {before.reason}")
-                if unknown is not None:
-                    _mark_unknown(tx, *unknown)
+                yield tx
         except StoreUnavailable as error:
             log.warning("status of %s could not be written: %s", key, error)
             raise
+
+    def _write(
+        self, tx: Transaction, key: Key, reason: SourceReason, message: str, *, ready: bool | None, token: str | None,
+        fields: dict[str, object], unknown: tuple[dict[str, Resource], set[str]] | None = None, rewritten: str = "",
+    ) -> None:  # fmt: skip
+        """Write the Source's status; failures and recoveries are events, once each."""
+        source = tx.get(key)
+        if source is None:
+            return
+        old = SourceStatus.model_validate(source.status)
+        before = find(old.conditions, "Ready")
+        conditions = set_condition(
+            old.conditions, "Ready", ready, reason, message, now=tx.now, generation=source.generation
+        )
+        if old.units == fields.get("units", old.units) and old.revision == fields.get("revision"):
+            fields = (
+                {k: v for k, v in fields.items() if k != "last_sync_time"}
+                if before == find(conditions, "Ready")
+                and old.last_handled_reconcile == (token or old.last_handled_reconcile)
+                else fields
+            )
+        update = {
+            **fields,
+            "conditions": conditions,
+            "observed_generation": source.generation,
+            "last_handled_reconcile": token or old.last_handled_reconcile,
+        }
+        source = tx.put_status(source, old.model_copy(update=update).to_wire())
+        if rewritten:
+            tx.event(EventType.HISTORY_REWRITTEN, source, reason="ForcePush", message=rewritten,
+                     data={"old": old.revision, "new": fields.get("revision")})  # fmt: skip
+        news = before is None or (before.reason, before.message) != (reason, message)
+        if ready is False and news and reason is not SourceReason.INVALID_SPEC:
+            tx.event(EventType.SYNC_FAILED, source, reason=reason, message=message)
+        elif ready and before is not None and before.status == "False":
+            tx.event(EventType.SYNCED, source, reason="Recovered", message=f"was {before.reason}")
+        if unknown is not None:
+            _mark_unknown(tx, *unknown)
+
+
+def _settled(outcomes: Iterable[_Outcome]) -> tuple[tuple[UnitStatus, ...], bool]:
+    """The statuses of units, and whether nothing was left waiting."""
+    outcomes = sorted(outcomes, key=lambda o: o.status.path)
+    units = tuple(o.status for o in outcomes)
+    return units, not any(u.pending for u in units) and not any(o.resting or o.applied.waiting for o in outcomes)
 
 
 def _open_confirmations(snapshot: Snapshot) -> dict[str, Resource]:

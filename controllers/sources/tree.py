@@ -80,20 +80,59 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
-    """One consistent state of a source.
+class Version:
+    """One consistent state of a source, by name.
 
     ``revision`` is ``<ref>@sha1:<hex>`` (``sha256`` in such a repository) or ``dir@sha256:<hex>``. ``commit`` is the
     commit's id and ``tree_id`` that of the tree at the source path (equal tree_id, equal entries); for a directory
-    both are the hex digest of the listing. ``entries`` are sorted by the bytes of their path, without duplicates.
-    ``problems`` are sorted; each names a file that is not in ``entries`` or that clashes with one that is.
+    both are the hex digest of the listing.
     """
 
     revision: str
     commit: str
     tree_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a listing without symlinks and without problems holds: listed files, and rows of folders that were
+    looked at."""
+
+    files: int
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tree(Version):
+    """One consistent state of a source, listed.
+
+    ``entries`` are sorted by the bytes of their path, without duplicates. ``problems`` are sorted; each names a file
+    that is not in ``entries`` or that clashes with one that is. ``extent`` is None where the next listing cannot be
+    told from the folders that differ alone.
+    """
+
     entries: tuple[Entry, ...]
     problems: tuple[Diagnostic, ...]
+    extent: Extent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A listed file that is new or another one. ``before`` is the blob that it was, "" for a new one."""
+
+    entry: Entry
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What a version brings against an earlier one that took no listed file away: ``changed`` sorted by the bytes of
+    their paths, ``touched`` the paths of the files that are not listed and differ, ``extent`` as in ``Tree``."""
+
+    version: Version
+    changed: tuple[Changed, ...]
+    touched: frozenset[str]
+    extent: Extent | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +167,7 @@ class SourceReader(Protocol):
         """The content of ``entries``, in their order. Length and hash are checked before anything is yielded."""
         ...
 
-    def find(self, listed: Tree, path: str) -> Entry | None:
+    def find(self, listed: Version, path: str) -> Entry | None:
         """Any file of ``listed`` by its path, listed or not (a prompt that a spec names); None when there is none.
 
         Raises InvalidSpec when the path or what it leads to is refused by the rules above.

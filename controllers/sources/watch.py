@@ -17,10 +17,12 @@ from typing import Final
 import watchfiles
 
 from controllers.runtime.clock import Clock, wait_for_any
-from controllers.sources import git_repository
+from controllers.sources import git_address, git_repository, ref_notice
 
 _LOG = logging.getLogger(__name__)
 _STEP_MS: Final = 10
+# Where a move is noticed at once, the watcher is there for the rest.
+_LATER_MS: Final = 100
 _DEBOUNCE_MS: Final = 200
 # How often a quiet watcher checks that its folders are still the ones it was started on.
 _LOOK_MS: Final = 2000
@@ -29,12 +31,13 @@ _LOOK_MS: Final = 2000
 @dataclass(frozen=True, slots=True)
 class Places:
     """What to watch. ``deep`` folders with all that is below them, but for ``ignored`` paths; ``flat`` folders for the
-    files in ``names`` only."""
+    files in ``names`` only. ``first`` are the files that matter most, noticed at once where the system can."""
 
     deep: tuple[Path, ...]
     flat: tuple[Path, ...] = ()
     names: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
+    first: tuple[Path, ...] = ()
 
 
 def directory_places(path: Path) -> Places:
@@ -42,9 +45,9 @@ def directory_places(path: Path) -> Places:
     return Places((path.absolute(),))
 
 
-def repository_places(path: Path, *, without: str = "") -> Places:
-    """For a local git repository: where its refs live. ``without`` is a branch that is no news, as the engine writes it
-    itself. Raises SourceUnreadable when it cannot be opened."""
+def repository_places(path: Path, *, ref: str = "", without: str = "") -> Places:
+    """For a local git repository: where its refs live, and which ``ref`` is followed. ``without`` is a branch that is
+    no news, as the engine writes it itself. Raises SourceUnreadable when it cannot be opened."""
     layout = git_repository.find_layout(path.absolute())
     reftable = layout.common_dir / "reftable"
     flat = tuple(dict.fromkeys((layout.git_dir, layout.common_dir)))
@@ -55,7 +58,12 @@ def repository_places(path: Path, *, without: str = "") -> Places:
         for part in without.split("/"):
             place = f"{place}/{part}"
             ignored |= {place, f"{place}.lock"}
-    return Places((deep,), flat, frozenset({"HEAD", "packed-refs"}), frozenset(ignored))
+    first: tuple[Path, ...] = ()
+    if deep == reftable:
+        first = (reftable / "tables.list",)
+    elif ref and not git_address.is_commit(ref):
+        first = tuple(layout.common_dir / name for name in git_address.candidates(git_address.parse_ref(ref)))
+    return Places((deep,), flat, frozenset({"HEAD", "packed-refs"}), frozenset(ignored), first)
 
 
 async def watch(
@@ -81,11 +89,13 @@ async def watch(
             # A cancelled watcher sets the event it was given, so each round has its own.
             over = asyncio.Event()
             try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(_relay(stop, over))
-                    if places.flat:
-                        group.create_task(_follow(places, places.flat, False, stamp, on_hint, over))
-                    group.create_task(_follow(places, places.deep, True, stamp, on_hint, over))
+                with ref_notice.noticing(places.first, on_hint) as at_once:
+                    step_ms = _LATER_MS if at_once else _STEP_MS
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(_relay(stop, over))
+                        if places.flat:
+                            group.create_task(_follow(places, places.flat, False, stamp, on_hint, over, step_ms))
+                        group.create_task(_follow(places, places.deep, True, stamp, on_hint, over, step_ms))
             except* _Replaced:
                 replaced = True
                 complained = False
@@ -115,6 +125,7 @@ async def _follow(
     stamp: tuple[tuple[int, int] | None, ...],
     on_hint: Callable[[], None],
     over: asyncio.Event,
+    step_ms: int,
 ) -> None:
     roots = tuple(str(folder) for folder in folders)
 
@@ -135,7 +146,7 @@ async def _follow(
         *folders,
         watch_filter=matters,
         debounce=_DEBOUNCE_MS,
-        step=_STEP_MS,
+        step=step_ms,
         stop_event=over,
         rust_timeout=_LOOK_MS,
         yield_on_timeout=True,

@@ -37,6 +37,8 @@ from schemas.run import RunReason, RunState
 log = logging.getLogger(__name__)
 
 WAIT_S = 25
+PATIENCE_S = 60.0
+"""How long a worker that was never taken goes on asking: its engine may read the specs that name it later."""
 _RETRY_S = 2.0
 _LONGEST_RETRY_S = 30.0
 _OVER = (404, 409, 410)
@@ -81,7 +83,9 @@ class Worker:
         blocking: Blocking,
         new_key: Callable[[], str],
         say: Callable[[str], None],
+        patience_s: float = PATIENCE_S,
     ) -> None:
+        self._patience_s = patience_s
         self._me = identity
         self._link = link
         self._executor = executor
@@ -99,7 +103,7 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop``, then take no more and wait for what runs. Raises WorkerRefused when the engine does not
-        take this worker; what runs is waited for first."""
+        take this worker, at the start only after the patience; what runs is waited for first."""
         collector = asyncio.create_task(self._collect())
         try:
             await self._take_up()
@@ -148,7 +152,8 @@ class Worker:
         await self._blocking.run(self._desk.drop, claim.run)
 
     async def _fetch(self, stop: asyncio.Event) -> None:
-        pause, reached = _RETRY_S, False
+        pause, reached, taken = _RETRY_S, False, False
+        patient_until = self._clock.monotonic() + self._patience_s
         keys = await self._blocking.run(self._desk.open_asks)
         while not stop.is_set() and not self._halt.is_set():
             if len(self._held) >= self._me.slots:
@@ -177,6 +182,15 @@ class Worker:
                 await wait_for_any(self._clock, pause, stop)
                 pause = min(pause * 2, _LONGEST_RETRY_S)
                 continue
+            except WorkerRefused as error:
+                left = patient_until - self._clock.monotonic()
+                if taken or left <= 0:
+                    raise
+                self._say(f"{error}; asks again, for {left:.0f} s more")
+                await wait_for_any(self._clock, min(pause, left), stop)
+                pause = min(pause * 2, _LONGEST_RETRY_S)
+                continue
+            taken = True
             if not reached:
                 self._say(f"waits for runs of {self._me.executor} at {self._link.url}, {self._me.slots} at a time")
             reached, pause = True, _RETRY_S

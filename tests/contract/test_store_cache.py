@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from store.contract import Store
 from tests.fakes.stores import ALICE, KEY
 
@@ -36,3 +38,13 @@ def test_thousands_of_blobs_are_read_while_the_store_is_written(store: Store) ->
             with store.transaction(ALICE) as tx:
                 tx.set_timer(KEY, str(len(found)), tx.now)
     assert found == blobs
+
+
+def test_forms_are_kept_with_the_transaction_that_brings_them(store: Store) -> None:
+    store.cache_blobs("v1", {"b1": b"old"})
+    with store.transaction(ALICE) as tx:
+        tx.cache_blobs("v1", {"b1": b"new", "b2": b"two"})
+    with pytest.raises(ZeroDivisionError), store.transaction(ALICE) as tx:  # noqa: PT012
+        tx.cache_blobs("v1", {"b3": b"three"})
+        raise ZeroDivisionError
+    assert dict(store.cached_blobs("v1", ["b1", "b2", "b3"])) == {"b1": b"new", "b2": b"two"}

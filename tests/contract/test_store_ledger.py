@@ -83,6 +83,15 @@ def test_a_grant_is_kept_apart(store: Store) -> None:
     assert balances(store, ACCOUNTS[0]) == [Balance(ACCOUNTS[0], granted=FOUR + FOUR)]
 
 
+def test_a_grant_ends_once_and_leaves_what_was_spent(store: Store) -> None:
+    grant = LedgerEntry("g", EntryKind.GRANT, ACCOUNTS, FOUR, START)
+    end = LedgerEntry("e", EntryKind.RELEASE, ACCOUNTS, FOUR, START, "g")
+    assert post(store, reserve(), settle(), grant, end, end) == [True, True, True, True, False]
+    assert balances(store, ACCOUNTS[0]) == [Balance(ACCOUNTS[0], spent=FOUR)]
+    with pytest.raises(Conflict, match="was ended by e"):
+        post(store, replace(end, key="e2"))
+
+
 def test_posting_the_same_key_again_changes_nothing(store: Store) -> None:
     assert post(store, reserve(), reserve()) == [True, False]
     assert post(store, settle(), settle(), settle()) == [True, False, False]

@@ -238,3 +238,44 @@ def test_what_ended_long_ago_is_forgotten_and_what_is_open_never(store: Store, c
         assert {e.key for e in snapshot.effects()} == {"open", "held", "far"}
     with store.transaction(ALICE) as tx:
         assert tx.enqueue("StartRun", "done", KEY, {}), "its key is free again"
+
+
+def test_who_asked_is_told_which_effects_are_due_once_they_are_committed(store: Store) -> None:
+    told: list[frozenset[str]] = []
+    unsubscribe = store.subscribe_effects(told.append)
+    put(store, "a", "b")
+    put(store, "later", type="Later", due_in=60)
+    with pytest.raises(ZeroDivisionError), store.transaction(ALICE) as tx:  # noqa: PT012
+        tx.enqueue("Never", "c", KEY, {})
+        raise ZeroDivisionError
+    with store.transaction(ALICE) as tx:
+        tx.enqueue("StartRun", "a", KEY, {})  # is there
+        tx.enqueue("CancelRun", "d", KEY, {})
+        tx.enqueue("Notify", "e", KEY, {})
+    unsubscribe()
+    put(store, "f")
+    assert told == [frozenset({"StartRun"}), frozenset({"CancelRun", "Notify"})]
+
+
+def test_a_subscriber_that_fails_harms_nobody(store: Store) -> None:
+    told: list[frozenset[str]] = []
+
+    def fail(types: frozenset[str]) -> None:
+        raise RuntimeError
+
+    ends = [store.subscribe_effects(fail), store.subscribe_effects(told.append)]
+    put(store, "a")
+    for end in ends:
+        end()
+    assert told == [frozenset({"StartRun"})]
+    assert stored(store, "a").state is PENDING
+
+
+def test_the_types_that_wait_are_those_of_effects_that_are_pending_and_due(store: Store, clock: SettableClock) -> None:
+    put(store, "a", "b")
+    put(store, "later", type="Later", due_in=60)
+    put(store, "claimed", type="CancelRun")
+    claim(store, types=("CancelRun",))
+    with store.snapshot() as snapshot:
+        assert snapshot.waiting_effects(clock()) == {"StartRun"}
+        assert snapshot.waiting_effects(clock() + timedelta(seconds=61)) == {"StartRun", "Later"}

@@ -28,9 +28,10 @@ def fleet(*, lease: str = "60s", places: int = 4) -> str:
     )
 
 
-def worker(project: Project, name: str, *flags: str, url: str = "", token: str = TOKEN) -> Engine:
-    """Start a `remit worker` in the project's folder, once the engine knows what it works for."""
-    until(lambda: project.find("Executor", "elsewhere"), "the executor")
+def worker(project: Project, name: str, *flags: str, url: str = "", token: str = TOKEN, waits: bool = True) -> Engine:
+    """Start a `remit worker` in the project's folder; ``waits``: once the engine knows what it works for."""
+    if waits:
+        until(lambda: project.find("Executor", "elsewhere"), "the executor")
     out, err = project.folder / f"{name}.out", project.folder / f"{name}.err"
     private(project.root / "worker.token", TOKEN + "\n")
     private(project.root / f"{name}.token", token + "\n")
@@ -167,14 +168,27 @@ def test_a_cancel_reaches_the_program_through_its_worker(project: Project) -> No
     assert busy.stop(signal.SIGTERM) == 0
 
 
+def test_a_worker_that_is_there_before_its_executor_asks_again_until_it_is_known(project: Project) -> None:
+    private(project.root / "worker.token", TOKEN + "\n")
+    early = worker(project, "early", "--patience", "1h", waits=False)  # there is no engine yet
+    early.says("goes on trying")
+    project.commit({"unrelated.txt": "x"})
+    project.engine()
+    early.says("no Executor of type Pull has this worker token")
+    early.says("asks again, for")
+    project.commit({"fleet.yaml": fleet(), "m.yaml": mission("m", "worker", project.effects)})
+    project.comes_to("m", "Done")
+    assert early.stop(signal.SIGTERM) == 0
+
+
 def test_a_worker_says_what_is_wrong_and_ends(project: Project) -> None:
     private(project.root / "worker.token", TOKEN)
     project.commit({"fleet.yaml": fleet()})
     project.engine()
-    guessing = worker(project, "guess", token="not-the-token-of-any-worker")
+    guessing = worker(project, "guess", "--patience", "0s", token="not-the-token-of-any-worker")
     assert guessing.ends() == 2
     assert "no Executor of type Pull has this worker token" in guessing.err
-    astray = worker(project, "astray", "--executor", "another")
+    astray = worker(project, "astray", "--executor", "another", "--patience", "0s")
     assert astray.ends() == 2
     assert "this token is for the executor default/elsewhere, not for default/another" in astray.err
     plain = worker(project, "plain", url="http://192.0.2.1:8421")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import signal
 import sqlite3
+import sys
 
 import pytest
 
@@ -87,6 +89,25 @@ def test_a_store_that_is_deleted_under_a_running_engine_ends_it_with_a_word(proj
     assert str(project.database) in engine.err
     assert "removed" in engine.err
     assert "Traceback" not in engine.err
+
+
+def test_an_engine_whose_disk_does_not_confirm_a_write_ends_and_the_next_one_goes_on(project: Project) -> None:
+    go = project.folder / "go"
+    project.commit({"fleet.yaml": workers(places=2), **missions(project, 2, until=go)})
+    engine = project.engine(remit=[sys.executable, "-P", "-m", "tests.fakes.failing_sync"])
+    until(lambda: len(project.lines()) == 2, "both programs at work")
+    engine.send(signal.SIGUSR2)
+    project.commit(missions(project, 1, "late"))
+    assert engine.ends() == 2
+    assert "did not confirm a write" in engine.err
+    assert str(project.database) in engine.err
+    assert "Traceback" not in engine.err
+    go.touch()  # its programs are not its children: they go on, and their ends are there for the next one
+    after = project.engine()
+    until(lambda: project.states() == {"Done": 3}, lambda: f"the end of {project.states()}")
+    uids = {m.name: m.uid for m in project.objects("Mission")}
+    assert project.lines() == {f"{uids[r.spec['missionRef']['name']]}.1": [r.uid] for r in project.objects("Run")}
+    project.ends_well(after)
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,14 +173,16 @@ class Project:
 
     # Processes.
 
-    def engine(self, *flags: str, ready: bool = True, stdout: Any = None) -> Engine:
-        """Start a `remit run`; ``ready`` waits until it works."""
+    def engine(
+        self, *flags: str, ready: bool = True, stdout: Any = None, remit: Sequence[str] = (str(REMIT),)
+    ) -> Engine:
+        """Start a `remit run`; ``ready`` waits until it works; ``remit`` stands for the command itself."""
         number = next(self._numbers)
         out, err = self.folder / f"engine-{number}.out", self.folder / f"engine-{number}.err"
         out.touch()
         with out.open("ab") as out_file, err.open("ab") as err_file:
             process = subprocess.Popen(
-                [str(REMIT), "run", *flags],
+                [*remit, "run", *flags],
                 cwd=self.root,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -269,6 +271,12 @@ class Project:
     @property
     def database(self) -> Path:
         return self.root / ".remit" / "state.db"
+
+    def close_store(self) -> None:
+        """Let go of the store: somebody else needs it alone."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
 
     @contextmanager
     def look(self) -> Iterator[Snapshot]:

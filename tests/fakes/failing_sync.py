@@ -1,7 +1,7 @@
 """Lets every fsync and fdatasync of this process fail with EIO from now on, as a disk that loses writes does.
 
 By a filter of system calls, which any user of Linux may put on a process of its own; it cannot be taken off again. For
-child processes of tests only.
+child processes of tests only. As a program it is the command `remit` whose disk fails so from SIGUSR2 on.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import struct
+import sys
 
-_NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
-_CALLS = {"x86_64": (0xC000003E, (74, 75)), "aarch64": (0xC00000B7, (82, 83))}
-"""Architecture as the kernel names it, and its numbers of fsync and fdatasync."""
+_NO_NEW_PRIVILEGES, _SET_FILTER = 38, 1
+_CALLS = {"x86_64": (0xC000003E, (74, 75), 317), "aarch64": (0xC00000B7, (82, 83), 277)}
+"""Architecture as the kernel names it, its numbers of fsync and fdatasync, and that of seccomp."""
+_OF_ALL_THREADS = 1
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _LOAD, _EQUALS, _RETURN = 0x20, 0x15, 0x06
 
@@ -25,7 +28,7 @@ class _Program(ctypes.Structure):
 
 def break_syncs() -> None:
     """From now on. Raises OSError where the kernel does not take the filter."""
-    architecture, numbers = _CALLS[platform.machine()]
+    architecture, numbers, seccomp = _CALLS[platform.machine()]
     first, second = numbers
     steps = [
         (_LOAD, 0, 0, 4),
@@ -39,6 +42,16 @@ def break_syncs() -> None:
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     program = _Program(len(steps), ctypes.addressof(code))
     library = ctypes.CDLL(None, use_errno=True)
-    for call in ((_NO_NEW_PRIVILEGES, 1, 0, 0, 0), (_SET_SECCOMP, _FILTER, ctypes.byref(program), 0, 0)):
-        if library.prctl(*call) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    if (
+        library.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0
+        or library.syscall(seccomp, _SET_FILTER, _OF_ALL_THREADS, ctypes.byref(program)) != 0
+    ):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+if __name__ == "__main__":
+    from cli.entry import main
+
+    signal.signal(signal.SIGUSR2, lambda *_: break_syncs())
+    sys.argv[0] = "remit"
+    main()

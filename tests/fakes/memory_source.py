@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from controllers.sources.tree import HISTORY_REWRITTEN, Entry, Tree
+from controllers.sources.tree import HISTORY_REWRITTEN, Entry, Tree, Version
 from schemas.errors import SourceUnreadable
 
 
@@ -80,9 +80,9 @@ class MemorySource:
             self._check("blobs")
             yield entry, self._blobs[entry.blob]
 
-    def find(self, listed: Tree, path: str) -> Entry | None:
+    def find(self, listed: Version, path: str) -> Entry | None:
         self._check("find")
-        return next((e for e in listed.entries if e.path == path), None)
+        return next((e for e in self.read_tree(listed.revision).entries if e.path == path), None)
 
     def require_common_history(self, old: str, new: str) -> None:
         """As the git reader: another history is not taken for a change."""

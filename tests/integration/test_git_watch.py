@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from controllers.runtime.clock import SystemClock
-from controllers.sources import watch
+from controllers.sources import ref_notice, watch
 from controllers.sources.git_status import StatusBranch
 from tests.fakes.repos import Repo
 
@@ -205,3 +205,34 @@ async def test_the_branch_that_the_engine_writes_itself_is_no_news(tmp_path: Pat
         await hints.none_after(status)
         await hints.after(lambda: repo.commit({"a": "2"}))
     branch.close()
+
+
+@pytest.mark.asyncio
+async def test_the_ref_that_is_followed_is_noticed_at_once_and_others_by_and_by(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "r")
+    repo.commit({"a.yaml": "1"})
+    heads = repo.git_dir / "refs/heads"
+    notices = Hints()
+    with ref_notice.noticing([heads / "main", tmp_path / "nowhere/x"], notices) as works:
+        assert works
+        for how in ("update-ref", "pack-refs", "update-ref"):
+            if how == "pack-refs":
+                repo.git(how, "--all")
+            else:
+                await notices.after(lambda: repo.commit({"a.yaml": f"{notices.count}"}, checkout=False))
+        before = await notices.settled()
+        repo.commit({"a.yaml": "9"}, branch="other", checkout=False)
+        assert await notices.settled() == before
+    places = watch.repository_places(repo.path, ref="main")
+    assert places.first[0] == heads / "main"
+    async with watching(places) as hints:
+        await warm(hints, places)
+        await hints.after(lambda: repo.commit({"a.yaml": "2"}, checkout=False))
+        await hints.settled()
+        await hints.after(lambda: repo.commit({"a.yaml": "3"}, branch="third", checkout=False))
+
+
+@pytest.mark.asyncio
+async def test_a_folder_that_is_not_there_is_not_noticed(tmp_path: Path) -> None:
+    with ref_notice.noticing([tmp_path / "nowhere/x"], lambda: None) as works:
+        assert not works

@@ -177,8 +177,8 @@ def test_a_store_of_a_newer_remit_is_refused(tmp_path: Path) -> None:
 def test_a_command_refuses_a_store_of_an_older_remit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.db"
     open_at(path, create=True).close()
-    monkeypatch.setattr(revision, "REVISIONS", (*revision.REVISIONS, "0003"))
-    monkeypatch.setattr(revision, "HEAD", "0003")
+    monkeypatch.setattr(revision, "REVISIONS", (*revision.REVISIONS, "0004"))
+    monkeypatch.setattr(revision, "HEAD", "0004")
     for options in ({}, {"create": True}, {"read_only": True}):
         with pytest.raises(StoreUnavailable, match=r"older Remit.*remit db upgrade"):
             open_at(path, **options)

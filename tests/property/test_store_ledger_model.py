@@ -34,24 +34,25 @@ class Model:
             return False
         if entry.kind in (EntryKind.SETTLE, EntryKind.RELEASE):
             reserved = self.entries.get(entry.reservation)
-            if reserved is None or reserved.kind is not EntryKind.RESERVE:
+            ends = {EntryKind.RESERVE} | ({EntryKind.GRANT} if entry.kind is EntryKind.RELEASE else set())
+            if reserved is None or reserved.kind not in ends:
                 return NotFound
             if any(other.reservation == entry.reservation for other in self.entries.values()):
                 return Conflict
         self.entries[entry.key] = entry
         return True
 
-    def open(self) -> list[LedgerEntry]:
+    def open(self, kind: EntryKind = EntryKind.RESERVE) -> list[LedgerEntry]:
         ended = {entry.reservation for entry in self.entries.values()}
-        return [e for e in self.entries.values() if e.kind is EntryKind.RESERVE and e.key not in ended]
+        return [e for e in self.entries.values() if e.kind is kind and e.key not in ended]
 
     def balance(self, account: str) -> Balance:
         def total(entries: list[LedgerEntry]) -> Amounts:
             counted = [entry.amounts for entry in entries if account in entry.accounts]
             return Amounts(*(sum(getattr(a, f.name) for a in counted) for f in fields(Amounts)))
 
-        of_kind = {kind: [e for e in self.entries.values() if e.kind is kind] for kind in EntryKind}
-        return Balance(account, total(of_kind[EntryKind.SETTLE]), total(self.open()), total(of_kind[EntryKind.GRANT]))
+        settled = [e for e in self.entries.values() if e.kind is EntryKind.SETTLE]
+        return Balance(account, total(settled), total(self.open()), total(self.open(EntryKind.GRANT)))
 
 
 class LedgerMachine(RuleBasedStateMachine):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from controllers.sources import git
+from controllers.sources.sync import SourceSync
 from controllers.sources.tree import Entry
 from controllers.wiring import DEFAULT_SOURCE
 from schemas.base import Key
@@ -152,6 +153,77 @@ def test_a_changed_prompt_file_reaches_its_agent(world: World) -> None:
     world.commit({"p.md": "be brief", "m/3.yaml": mission("m3", priority="Low")})
     look(world)
     assert world.get("Agent", "worker").spec["systemPrompt"] == "be brief"
+
+
+def test_an_engine_that_starts_again_goes_on_from_there(
+    world: World, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.commit(base())
+    look(world)
+    world.commit({"m/3.yaml": mission("m3", priority="High")})
+    look(world)
+    sizes = planned_of(world, monkeypatch)
+    world.restart()
+    read.clear()
+    world.commit({"m/4.yaml": mission("m4", priority="High")})
+    look(world)
+    assert (read, sizes) == (["m/4.yaml"], [1])
+    world.restart()
+    world.commit(delete=("m/5.yaml",))
+    look(world)
+    assert max(sizes) > 25
+
+
+def test_an_engine_that_was_killed_while_it_applied_looks_at_everything(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = "apiVersion: remit.dev/v1alpha1\nkind: Tenant\nmetadata: {name: team}\nspec: {}\n"
+    world.commit({**base(), "team/tenant.yaml": tenant, "team/m.yaml": mission("t0", agent=None)})
+    look(world)
+    plain, calls = SourceSync._apply, []
+
+    def killed(self: SourceSync, *given: Any, **options: Any) -> Any:
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(given)
+        return plain(self, *given, **options)
+
+    monkeypatch.setattr(SourceSync, "_apply", killed)
+    world.commit({"m/new.yaml": mission("fresh"), "team/new.yaml": mission("other", agent=None)})
+    with pytest.raises(KeyboardInterrupt):
+        world.sync_now(DEFAULT_SOURCE)
+    monkeypatch.undo()
+    assert world.find("Mission", "fresh") is not None
+    world.restart()
+    world.commit(delete=("m/new.yaml", "team/new.yaml"))
+    look(world)
+    assert world.find("Mission", "fresh") is None
+
+
+def test_a_pass_that_follows_a_commit_is_one_transaction(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.commit(base())
+    look(world)
+    made: list[object] = []
+    plain = type(world.store).transaction
+
+    def counted(self: Any, *given: Any, **options: Any) -> Any:
+        made.append(given)
+        return plain(self, *given, **options)
+
+    monkeypatch.setattr(type(world.store), "transaction", counted)
+    monkeypatch.setattr(type(world.store), "cache_blobs", counted)
+    world.commit({"m/3.yaml": mission("m3", priority="High"), "new/n.yaml": mission("fresh")})
+    world.sync_now(DEFAULT_SOURCE)
+    assert len(made) == 1
+
+
+def test_a_name_that_somebody_took_away_is_looked_at_with_everything(world: World) -> None:
+    world.commit(base())
+    look(world)
+    world.remove("Mission", "m9")
+    world.commit({"again.yaml": mission("m9")})
+    look(world)
+    assert world.source.units[0].reason is SourceReason.INVALID_SPEC
 
 
 def test_drift_elsewhere_waits_for_the_next_full_look(world: World) -> None:

@@ -74,6 +74,27 @@ async def test_a_field_outside_the_allowlist_is_refused_with_what_is_allowed(des
     assert "Budget worker-*: spec.limits.usd, spec.limits.tokens" in refused.value.allowed  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("spec.limits.usdd", "budget.spec.limits has no field 'usdd': did you mean usd?"),
+        ("spec.window.size", "budget.spec.window has no field 'size': it is a"),
+        ("spec.limit", "budget.spec has no field 'limit': did you mean limits?"),
+    ],
+)
+async def test_an_allowlist_of_a_field_that_is_none_does_not_compile(desk: Proposing, field: str, says: str) -> None:
+    rules = ALLOW.replace("spec.limits.tokens", field)
+    desk.world.commit({"fleet/agents.yaml": "---\n".join([executor(), agent(proposals=rules), mission("audit")])})
+    unit = desk.world.sync().units[0]
+    [error] = [e for e in unit.errors if says in e]
+    assert error.startswith("fleet/agents.yaml:13:")
+    assert "spec.proposals.allow[0].fields[1]" in error
+    free = ALLOW.replace("kind: Agent, names: [worker], fields: [spec.subAgents]",
+                         "kind: Mission, names: [x], fields: [spec.input.paths.first]")  # fmt: skip
+    desk.world.commit({"fleet/agents.yaml": "---\n".join([executor(), agent(proposals=free), mission("audit")])})
+    assert desk.world.sync().units[0].errors == (), "below free JSON anything may stand"
+
+
 async def test_what_does_not_compile_is_refused_with_its_place(desk: Proposing) -> None:
     with pytest.raises(InvalidSpec) as invalid:
         desk.propose("audit-1", "Budget", "worker-day", edits={"spec.limits.usd": "much"})

@@ -61,7 +61,7 @@ def _keys(model: type, prefix: str = "") -> dict[str, object]:
     found: dict[str, object] = {}
     for name, field in model.model_fields.items():  # type: ignore[attr-defined]
         path = prefix + (field.alias or name)
-        inner = _choices(path) if path in ("source", "source.git", "source.directory", "secrets") else None
+        inner = _choices(path) if path in ("source", "source.git", "source.directory", "secrets", "standup") else None
         if inner is None:
             default = field.get_default(call_default_factory=True)
             found[path] = default
@@ -73,9 +73,10 @@ def _keys(model: type, prefix: str = "") -> dict[str, object]:
 def _choices(path: str) -> type:
     from schemas.config import DirectorySource, GitSource
     from schemas.secrets_config import SecretsConfig
+    from schemas.standup import Standup
 
     sections: dict[str, type] = {"source": SourceChoice, "source.git": GitSource, "source.directory": DirectorySource}
-    return {**sections, "secrets": SecretsConfig}[path]
+    return {**sections, "secrets": SecretsConfig, "standup": Standup}[path]
 
 
 def _table() -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Every test that the page of faults names exists."""
+"""Every test that the pages of faults and of conformance scenarios name exists."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "explanation" / "faults.md"
+EXPLAINED = ROOT / "docs" / "explanation"
+PAGES = [EXPLAINED / "faults.md", EXPLAINED / "conformance.md"]
 _NAMED = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
-def test_every_named_test_exists() -> None:
-    named = _NAMED.findall(PAGE.read_text())
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_named_test_exists(page: Path) -> None:
+    named = _NAMED.findall(page.read_text())
     assert len(named) > 40
     missing = [f"{file}::{name}" for file, name in named if name not in defined(ROOT / file)]
     assert missing == []
 
 
-def test_every_row_names_a_test() -> None:
-    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "fault | test" not in line]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_row_names_a_test(page: Path) -> None:
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ") and " | test |" not in line]
     assert [row for row in rows if not _NAMED.search(row)] == []
+
+
+def test_every_scenario_has_a_test() -> None:
+    text = PAGES[1].read_text()
+    shown = {int(number) for number in re.findall(r"^\| (\d+) ", text, re.MULTILINE)}
+    said_open = {int(number) for number in re.findall(r"^Open: (\d+)", text, re.MULTILINE)}
+    assert shown | said_open == set(range(1, 29))
+    assert not shown & said_open
 
 
 def defined(file: Path) -> set[str]:

@@ -59,7 +59,7 @@ def test_the_classes_hold_the_kinds_of_the_design() -> None:
         "Tenant Project Agent Executor Provider Policy ToolServer Waiver Budget "
         "Goal Todo Mission Schedule Calendar Channel Source"
     )
-    records = "Run ToolCall Session Message ApprovalRequest Alert UsageRecord Event Timer Effect"
+    records = "Run ToolCall Session Message Thread ApprovalRequest Alert Notification UsageRecord Event Timer Effect"
     assert tuple(intents.split()) == registry.INTENTS
     assert registry.ACTS == ("ApprovalDecision", "Hold", "Confirmation")
     assert tuple(records.split()) == registry.RECORDS

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controllers.sources import collector, increment
 from controllers.sources.checked import Checked
-from controllers.sources.tree import Entry
+from controllers.sources.tree import Entry, Tree
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CHECKED = Checked("main@sha1:a", 1, NOW, True, frozenset({"d"}), "")
@@ -19,28 +19,33 @@ CHECKED = Checked("main@sha1:a", 1, NOW, True, frozenset({"d"}), "")
 listings = st.dictionaries(st.text("ab/", min_size=1, max_size=3), st.sampled_from("xyz"), max_size=12)
 
 
-def listing(files: dict[str, str]) -> tuple[Entry, ...]:
-    return tuple(Entry(path, blob, 1, "100644") for path, blob in sorted(files.items()))
+def listing(files: dict[str, str]) -> Tree:
+    entries = tuple(Entry(path, blob, 1, "100644") for path, blob in sorted(files.items()))
+    return Tree("main@sha1:a", "a", "t", entries, ())
+
+
+def changes(old: Tree, new: Tree) -> list[Entry] | None:
+    delta = increment.compared(old, new)
+    return None if delta is None else [changed.entry for changed in delta.changed]
 
 
 @given(listings, listings)
 def test_the_changed_entries_are_those_that_a_comparison_one_by_one_finds(
     old: dict[str, str], new: dict[str, str]
 ) -> None:
-    expected = [e for e in listing(new) if old.get(e.path) != e.blob]
-    found = increment._changed(listing(old), listing(new))
+    expected = [e for e in listing(new).entries if old.get(e.path) != e.blob]
+    found = changes(listing(old), listing(new))
     assert found == (None if old.keys() - new.keys() else expected)
 
 
 @given(listings)
 def test_equal_listings_differ_in_nothing(files: dict[str, str]) -> None:
-    entries = listing(files)
-    assert increment._changed(entries, entries) == []
+    assert changes(listing(files), listing(files)) == []
 
 
 def test_more_files_than_a_few_are_looked_at_with_everything() -> None:
     old = listing({})
-    assert increment._changed(old, listing({f"{n:04d}": "x" for n in range(increment.MOST + 1)})) is None
+    assert increment.compared(old, listing({f"{n:04d}": "x" for n in range(increment.MOST + 1)})) is None
 
 
 def test_a_look_stands_for_as_long_as_nothing_around_it_changes() -> None:

@@ -65,6 +65,11 @@ class Work:
         self._late_at = monotonic() + self.options.whole("timeLimitSeconds", DEFAULT_TIME_LIMIT_S, 1, 3600)
 
     @property
+    def run(self) -> Run:
+        """The run itself, for agents that talk."""
+        return self._run
+
+    @property
     def mission(self) -> Mapping[str, Any]:
         """The mission's JSON."""
         return self._run.mission

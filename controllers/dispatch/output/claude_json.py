@@ -67,7 +67,7 @@ def _failure(
 ) -> Failed | None:
     if deferred is not None:
         text = f"it paused before the tool {deferred.name} and waits for a decision"
-        return Failed(RunReason.REPORTED_FAILURE, text, cause="ToolDeferred")
+        return Failed(RunReason.AWAITING_APPROVAL, text, cause="ToolDeferred")
     subtype = result.get("subtype")
     if result.get("is_error") is not True and subtype == "success":
         return exit_failure(exit_code, stderr)

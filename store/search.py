@@ -1,0 +1,264 @@
+"""Search over objects and the log: kept up behind them by a cursor, in transactions of its own (ADR 0037).
+
+Newest first, with those whose title says it all before the others. Only as many candidates are looked at as an answer
+may need, so that a word that stands everywhere costs no more than a rare one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from schemas.resource import Resource
+from store.backend import Backend
+from store.changes import ChangeReads
+from store.codec import bounded, clean, from_micros, to_micros
+from store.contract import Event, Hit, Op
+from store.events import EventReads
+from store.heads import Heads
+from store.objects import ObjectReads
+from store.search_text import Question, index_words, score, text_of, title_of
+from store.session import Session, Statement
+from store.tables import search_cursor, search_docs
+
+MOST_HITS = 100
+_CANDIDATES = 400
+_c = search_docs.c
+_UNSEARCHED = frozenset({"ToolCall", "UsageRecord"})
+"""Kinds that nobody searches by words: there are many, and their missions and runs lead to them."""
+
+_CURSOR = Statement(sa.select(search_cursor.c.resource_version, search_cursor.c.event_seq))
+_CLEAR_CURSOR = Statement(sa.delete(search_cursor))
+_SET_CURSOR = Statement(
+    sa.insert(search_cursor).values(id=1, resource_version=bindparam("version"), event_seq=bindparam("seq"))
+)
+_TOP = Statement(sa.select(sa.func.coalesce(sa.func.max(_c.id), 0)))
+_DOC = Statement(sa.select(_c.id, _c.digest, _c.title_words, _c.words).where(_c.ref == bindparam("by_ref")))
+_DROP = Statement(sa.delete(search_docs).where(_c.id == bindparam("by_id")))
+_KEEP = Statement(
+    sa.update(search_docs).where(_c.id == bindparam("by_id"))
+    .values(namespace=bindparam("to_namespace"), name=bindparam("to_name"), state=bindparam("to_state"),
+            agent=bindparam("to_agent"))
+)  # fmt: skip
+_ADD = Statement(sa.insert(search_docs).values({column.name: bindparam(column.name) for column in _c}))
+_FTS_ADD = Statement(sa.text("INSERT INTO search_text(rowid, title_words, words) VALUES (:id, :title_words, :words)"))
+_FTS_DROP = Statement(
+    sa.text(
+        "INSERT INTO search_text(search_text, rowid, title_words, words) VALUES ('delete', :id, :title_words, :words)"
+    )
+)
+_FTS_ALL_GONE = Statement(sa.text("INSERT INTO search_text(search_text) VALUES ('delete-all')"))
+_ALL_GONE = Statement(sa.delete(search_docs))
+_FOUND = ("id", "ref", "kind", "namespace", "name", "uid", "state", "agent", "at", "title_words")
+
+
+@dataclass(frozen=True, slots=True)
+class _Doc:
+    ref: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    state: str
+    agent: str
+    at: int
+    title_words: str
+    words: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(f"{self.title_words}\0{self.words}".encode()).hexdigest()[:32]
+
+
+class _Reads(ObjectReads, ChangeReads, EventReads):
+    """What the index is made from."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._heads = Heads.read(session)
+
+
+def index(backend: Backend, limit: int) -> int:
+    """Bring the index up by at most ``limit`` objects and as many rows of the log; returns how many it took in. Words
+    are taken apart before the lock is asked for, so that writers hardly wait."""
+    with backend.reading() as session:
+        version, seq = _cursor(session)
+        reads = _Reads(session)
+        if version > reads.latest_version() or 0 < version < reads.oldest_cursor():
+            forgotten, version = True, 0  # removals that it has not seen are forgotten: begin anew
+            seq = 0
+        else:
+            forgotten = False
+        changes = reads.changes_since(version, limit=limit)
+        there = reads.get_many(change.key for change in changes if change.op is Op.PUT)
+        rows = reads.events(after=seq, limit=limit)
+    if not changes and not rows:
+        return 0
+    docs: list[_Doc] = []
+    gone: list[str] = []
+    for change in changes:
+        resource = there.get(change.key) if change.op is Op.PUT else None
+        if resource is None or resource.kind in _UNSEARCHED:
+            gone.append(change.uid)
+        else:
+            docs.append(_of_object(resource))
+    docs += [_of_event(event) for event in rows]
+    reached = (changes[-1].resource_version if changes else version, rows[-1].seq if rows else seq)
+    with backend.writing() as session:
+        Heads.read(session, lock=True)
+        if not forgotten and _cursor(session) != (version, seq):
+            return 0  # another engine was here meanwhile
+        _write(session, docs, gone, afresh=forgotten)
+        session.run(_CLEAR_CURSOR)
+        session.run(_SET_CURSOR, {"version": reached[0], "seq": reached[1]})
+    return len(changes) + len(rows)
+
+
+def _cursor(session: Session) -> tuple[int, int]:
+    row = session.row(_CURSOR)
+    return (0, 0) if row is None else (row[0], row[1])
+
+
+def _write(session: Session, docs: list[_Doc], gone: list[str], *, afresh: bool) -> None:
+    if afresh:
+        if session.dialect_name == "sqlite":
+            session.run(_FTS_ALL_GONE)
+        session.run(_ALL_GONE)
+    top = session.row(_TOP)
+    assert top is not None
+    next_id = int(top[0])
+    for ref in gone:
+        _remove(session, session.row(_DOC, {"by_ref": ref}))
+    for doc in docs:
+        # A row of the log never changes and was never here.
+        old = None if doc.ref.startswith("event/") else session.row(_DOC, {"by_ref": doc.ref})
+        if old is not None and old[1] == doc.digest:
+            session.run(_KEEP, {"by_id": old[0], "to_namespace": doc.namespace, "to_name": doc.name,
+                                "to_state": doc.state, "to_agent": doc.agent})  # fmt: skip
+            continue
+        _remove(session, old)
+        next_id += 1
+        values = {name: getattr(doc, name) for name in _Doc.__slots__}
+        session.run(_ADD, {"id": next_id, "digest": doc.digest, **values})
+        if session.dialect_name == "sqlite":
+            session.run(_FTS_ADD, {"id": next_id, "title_words": doc.title_words, "words": doc.words})
+
+
+def _remove(session: Session, old: tuple[Any, ...] | None) -> None:
+    if old is None:
+        return
+    if session.dialect_name == "sqlite":
+        session.run(_FTS_DROP, {"id": old[0], "title_words": old[2], "words": old[3]})
+    session.run(_DROP, {"by_id": old[0]})
+
+
+def _of_object(resource: Resource) -> _Doc:
+    title = title_of(resource)
+    agent = resource.spec.get("agentRef")
+    return _Doc(
+        ref=resource.uid,
+        kind=resource.kind,
+        namespace=resource.namespace,
+        name=resource.name,
+        uid=resource.uid,
+        state=resource.state,
+        agent=str(agent.get("name", "")) if isinstance(agent, dict) else "",
+        at=to_micros(resource.created_at),
+        title_words=index_words(title),
+        words=index_words(f"{title}\n{text_of(resource)}"),
+    )
+
+
+def _of_event(event: Event) -> _Doc:
+    title = f"{event.type} {event.subject.name}"
+    actor = event.actor.subject
+    return _Doc(
+        ref=f"event/{event.seq}",
+        kind="Event",
+        namespace=event.subject.namespace,
+        name=event.subject.name,
+        uid=event.subject_uid,
+        state=event.type,
+        agent=actor.removeprefix("agent:").rpartition("/")[2] if actor.startswith("agent:") else "",
+        at=to_micros(event.at),
+        title_words=index_words(title),
+        words=index_words(f"{title}\n{event.reason}\n{event.message}\n{actor}"),
+    )
+
+
+@lru_cache(maxsize=512)
+def _select(dialect: str, column: str, kinds: int, agents: int, states: int, namespaces: int) -> Statement:
+    """The newest documents that fit. Text of constants and numbered parameters only: SQLite walks its index from the
+    newest row when it is named first, and stops at the limit; the query builder has no word for that."""
+    wanted = []
+    for name, count, target in (
+        ("kind", kinds, "lower(d.kind)"), ("agent", agents, "lower(d.agent)"), ("state", states, "lower(d.state)"),
+        ("place", namespaces, "d.namespace"),
+    ):  # fmt: skip
+        if count:
+            wanted.append(f"{target} IN ({', '.join(f':{name}{i}' for i in range(count))})")
+    tables, order = "search_docs d", "d.id"
+    if column and dialect == "sqlite":
+        tables, order = "search_text CROSS JOIN search_docs d ON d.id = search_text.rowid", "search_text.rowid"
+        wanted.insert(0, "search_text MATCH :words")
+    elif column:
+        wanted.insert(0, f"array_to_tsvector(string_to_array(d.{column}, ' ')) @@ CAST(:words AS tsquery)")
+    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+    columns = ", ".join(f"d.{name}" for name in _FOUND)
+    return Statement(sa.text(f"SELECT {columns} FROM {tables}{where} ORDER BY {order} DESC LIMIT :most"))  # noqa: S608
+
+
+def find(backend: Backend, question: Question, limit: int) -> list[Hit]:
+    """See ``contract.Store.search``."""
+    limit = max(0, min(limit, MOST_HITS))
+    if question.namespaces is not None and not question.namespaces:
+        return []
+    found: dict[int, tuple[Any, ...]] = {}
+    with backend.reading() as session:
+        for column in ("title_words", "words") if question.words else ("",):
+            for row in _candidates(session, question, column):
+                found.setdefault(row[0], row)
+    hits = [(score(str(row[9]).split(), question), row) for row in found.values()]
+    hits.sort(key=lambda hit: (-hit[0], -hit[1][0]))
+    return [_hit(in_title, row) for in_title, row in hits[:limit]]
+
+
+def _candidates(session: Session, question: Question, column: str) -> Sequence[tuple[Any, ...]]:
+    filters = {
+        "kind": sorted(question.kinds), "agent": sorted(question.agents), "state": sorted(question.states),
+        "place": sorted(question.namespaces or ()),
+    }  # fmt: skip
+    params: dict[str, Any] = {"most": bounded(_CANDIDATES)}
+    for name, values in filters.items():
+        params |= {f"{name}{i}": clean(value) for i, value in enumerate(values)}
+    if column:
+        params["words"] = _fts(question, column) if session.dialect_name == "sqlite" else _tsquery(question)
+    counts = [len(values) for values in filters.values()]
+    return session.rows(_select(session.dialect_name, column, *counts), params)
+
+
+def _fts(question: Question, column: str) -> str:
+    """In the language of FTS5; words are letters and digits, and stand in quotes."""
+    terms = [f'"{word}"' for word in question.words]
+    if question.last_is_begun:
+        terms[-1] += " *"
+    return f"{column} : ({' AND '.join(terms)})"
+
+
+def _tsquery(question: Question) -> str:
+    terms = [f"'{word}'" for word in question.words]
+    if question.last_is_begun:
+        terms[-1] += ":*"
+    return " & ".join(terms)
+
+
+def _hit(in_title: int, row: tuple[Any, ...]) -> Hit:
+    _, ref, kind, namespace, name, uid, state, agent, at, _ = row
+    seq = int(ref.removeprefix("event/")) if ref.startswith("event/") else 0
+    return Hit(kind, namespace, name, uid, state, agent, from_micros(at), seq, in_title)

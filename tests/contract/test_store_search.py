@@ -1,0 +1,126 @@
+"""Search: what is found, in which order, and that hostile input and other processes do no harm."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.resource import Declared
+from store.contract import Store
+from store.search_text import Question, fold, question_of, snippet
+from tests.fakes.stores import ALICE, SettableClock
+
+HOSTILE = ['"', "a OR", "NEAR(", "title_words : x", "a* ^b", "' :*", "%", "\\", "kind:", "a' | b", "x\0y"]
+
+
+def declare(store: Store, name: str, *, kind: str = "Mission", namespace: str = "default", **spec: object) -> None:
+    with store.transaction(ALICE) as tx:
+        made = tx.create(Declared(kind, namespace, name, {"title": name, **spec}))
+        tx.event("Created", made, reason="Declared", message=f"{name} was declared")
+
+
+def indexed(store: Store) -> None:
+    while store.index_search(3):
+        pass
+
+
+def names(store: Store, text: str, **options: int) -> list[str]:
+    return [hit.name for hit in store.search(question_of(text), **options) if not hit.seq]
+
+
+def test_titles_come_before_texts_and_the_newest_first(store: Store, clock: SettableClock) -> None:
+    declare(store, "a", description="about the invoice")
+    declare(store, "b", title="Pay the Invoice")
+    declare(store, "c", description="INVOICES and an invoice")
+    declare(store, "d", description="nothing")
+    assert store.search(question_of("invoice")) == []
+    indexed(store)
+    assert names(store, "invoice") == ["b", "c", "a"]
+    assert names(store, "invoice pay") == ["b"]
+    assert names(store, "invoi") == ["b", "c", "a"]
+    assert names(store, "invoi ") == []
+    assert names(store, "invoice", limit=1) == ["b"]
+    assert [h.seq for h in store.search(question_of("declared kind:event"))] == [4, 3, 2, 1]
+    assert store.index_search(100) == 0
+
+
+def test_what_changes_is_found_as_it_is_now_and_what_is_gone_no_more(store: Store) -> None:
+    declare(store, "a", description="old words")
+    declare(store, "b", description="old words")
+    indexed(store)
+    with store.transaction(ALICE) as tx:
+        one, two = tx.objects("Mission")
+        tx.put_status(one, {"state": "Blocked"})
+        tx.remove(two)
+    indexed(store)
+    assert names(store, "old") == ["a"]
+    assert [h.state for h in store.search(question_of("old kind:mission"))] == ["Blocked"]
+    assert names(store, "old state:blocked") == ["a"]
+    with store.transaction(ALICE) as tx:
+        one = tx.objects("Mission")[0]
+        tx.put_spec(one, Declared("Mission", "default", "renamed", {"title": "new words"}))
+    indexed(store)
+    assert names(store, "old kind:mission") == []
+    assert names(store, "new") == ["renamed"]
+
+
+def test_operators_narrow_and_a_namespace_that_is_not_allowed_shows_nothing(store: Store) -> None:
+    declare(store, "a", agentRef={"name": "links"})
+    declare(store, "b", namespace="acme")
+    declare(store, "c", kind="Goal")
+    indexed(store)
+    assert names(store, "kind:mission") == ["b", "a"]
+    assert names(store, "kind:mission kind:goal ns:default") == ["c", "a"]
+    assert names(store, "agent:LINKS") == ["a"]
+    assert names(store, "ns:acme") == ["b"]
+    assert store.search(Question(("b",), namespaces=frozenset())) == []
+
+
+def test_secrets_of_a_spec_cannot_be_searched_for(store: Store) -> None:
+    declare(store, "a", env=[{"name": "X", "value": "hunter2"}], apiKey="hunter2", password="hunter2")
+    indexed(store)
+    assert names(store, "hunter2") == []
+
+
+def test_accents_and_case_do_not_matter(store: Store) -> None:
+    declare(store, "a", description="Größe der CAFÉS, naïve\u0000 \ud800 日本語")
+    indexed(store)
+    for text in ("grosse", "cafes", "CAFÉ", "naive", "日本語"):
+        assert names(store, text) == ["a"], text
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.text(max_size=60)
+    | st.sampled_from(['"', "a OR", "NEAR(", "title_words : x", "a* ^b", "' :*", "%", "\\", "kind:"])
+)
+def test_no_question_is_an_error(store: Store, text: str) -> None:
+    found = store.search(question_of(text))
+    assert found == []
+    cut = snippet(text, question_of(text))
+    assert all(0 <= a < b <= len(cut.text) for a, b in cut.ranges)
+
+
+def test_an_index_that_a_backup_set_back_is_made_anew(store: Store) -> None:
+    declare(store, "a", description="first")
+    indexed(store)
+    with store.transaction(ALICE) as tx:
+        tx.remove(tx.objects("Mission")[0])
+        tx.prune_tombstones(tx.latest_version())
+    declare(store, "b", description="second")
+    with store.transaction(ALICE) as tx:
+        tx.prune_tombstones(tx.latest_version())
+    indexed(store)
+    assert names(store, "first") == []
+    assert names(store, "second") == ["b"]
+
+
+@pytest.mark.parametrize(("text", "piece"), [("Pay the invoice now", "invoice"), ("x " * 300 + "Invoice!", "Invoice")])
+def test_a_snippet_says_where_the_words_stand(text: str, piece: str) -> None:
+    cut = snippet(text, question_of("invoice"))
+    assert [cut.text[a:b] for a, b in cut.ranges] == [piece]
+
+
+def test_folding_keeps_letters_and_digits() -> None:
+    assert fold("Éa1") == "ea1"
