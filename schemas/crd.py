@@ -87,7 +87,7 @@ def column(declared: Column) -> Schema:
 
 def json_path(path: str) -> str:
     """Our path as kubectl's: ``status.conditions[Ready].status`` picks the condition of that type."""
-    parts = []
+    parts: list[str] = []
     for part in path.replace("]", "").split("["):
         name, dot, rest = part.partition(".")
         if not parts:
@@ -193,10 +193,22 @@ def _bound_pattern(made: Schema) -> None:
 def _either(node: Mapping[str, Any], made: Schema) -> Schema:
     """A union: text or whole number has a form of its own, anything else is let through for the engine to judge."""
     types = {choice.get("type") for choice in node["anyOf"]}
-    kept = {key: made[key] for key in ("description", "default") if key in made}
+    kept: Schema = {key: value for key, value in made.items() if key in ("description", "default")}
     if types == {"integer", "string"}:
-        return {**kept, "x-kubernetes-int-or-string": True}
+        return {**kept, "x-kubernetes-int-or-string": True, **_words(node)}
     return {**kept, **_FREE}
+
+
+def _words(node: Mapping[str, Any]) -> Schema:
+    """What a union of a whole number and a few words says beyond its form, as a rule."""
+    number = next(choice for choice in node["anyOf"] if choice["type"] == "integer")
+    words = next((choice["enum"] for choice in node["anyOf"] if "enum" in choice), None)
+    if words is None or "minimum" not in number or "maximum" not in number:
+        return {}
+    low, high, listed = number["minimum"], number["maximum"], ", ".join(f"'{word}'" for word in words)
+    rule = f"type(self) == int ? (self >= {low} && self <= {high}) : self in [{listed}]"
+    message = f"a whole number from {low} to {high}, or one of {', '.join(words)}"
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message}]}
 
 
 def _name_list(made: Schema) -> None:

@@ -239,7 +239,8 @@ def apiextensions_server(folder: Path) -> Iterator[Extensions]:
             str(assets() / "apiextensions-apiserver"), "--etcd-servers", store, "--bind-address", "127.0.0.1",
             "--secure-port", str(port), "--tls-cert-file", str(certificate), "--tls-private-key-file", str(key),
             "--client-ca-file", str(authority.file), "--authentication-skip-lookup",
-            "--disable-admission-plugins", _PLUGINS, "--enable-priority-and-fairness=false", "--kubeconfig", str(itself),
+            "--disable-admission-plugins", _PLUGINS, "--enable-priority-and-fairness=false",
+            "--kubeconfig", str(itself),
             "--authentication-kubeconfig", str(itself), "--authorization-kubeconfig", str(itself),
         ]  # fmt: skip
         with _running(command, folder / "extensions.log") as process:

@@ -62,7 +62,7 @@ def test_todays_server_takes_every_definition_as_structural(extensions: Extensio
     ends = time.monotonic() + 60
     while True:
         _, answer = extensions.send("GET", CRDS)
-        conditions = [{c["type"]: c for c in item["status"].get("conditions", ())} for item in answer["items"]]
+        conditions = [{c["type"]: c for c in (item["status"].get("conditions") or ())} for item in answer["items"]]
         if all(found.get("Established", {}).get("status") == "True" for found in conditions):
             break
         assert time.monotonic() < ends, conditions
@@ -90,7 +90,7 @@ def test_every_example_is_a_resource_that_todays_server_takes_strictly(extension
         ("Budget", {"scope": {"tenant": True, "missionType": "Ops"}, "limits": {"usd": 1}}, "name exactly one of"),
         ("Mission", {"title": "t", "dependsOn": [{}]}, "name: Required value"),
         ("Mission", {"title": "t", "bogus": 1}, "unknown field"),
-        ("Mission", {"title": "t", "priority": "soon"}, "priority"),
+        ("Mission", {"title": "t", "priority": "soon"}, "a whole number from 0 to 100, or one of High, Medium, Low"),
     ],
 )
 def test_what_is_plainly_wrong_is_refused_with_a_reason(
