@@ -38,7 +38,7 @@ check: install ## ruff, mypy strict, import contracts
 
 verify: install ## regenerate what is generated and fail if the tree is then dirty
 	@$(MAKE) --no-print-directory generate
-	@git diff --exit-code -- docs/reference schemas/generated || { echo "generated files are out of date: commit the result of 'make generate'" >&2; exit 1; }
+	@git diff --exit-code -- docs/reference schemas/generated manifests/crds || { echo "generated files are out of date: commit the result of 'make generate'" >&2; exit 1; }
 
 generate: install ## rewrite the generated files (kind reference, JSON Schema)
 	@$(BIN)/python -m cli.generate

@@ -31,6 +31,7 @@ VERBS: dict[str, Verb] = {
         ("policy", "cli.verbs.policy", "Try Policies: explain a ruling, test cases, replay calls"),
         ("explain", "cli.verbs.explain", "Say what a kind or a field means"),
         ("schema", "cli.verbs.schema", "Print JSON Schemas for editors and tools"),
+        ("crd", "cli.verbs.crd", "Print CustomResourceDefinitions for a cluster"),
     ),
     **_section(
         "Run",

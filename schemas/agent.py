@@ -139,7 +139,7 @@ class AgentSpec(Model):
     identity_mode: IdentityMode = Field(IdentityMode.PERSONA, description="In whose name it acts outside.")
     system_prompt: str | None = Field(None, max_length=200_000, description="System prompt, inline.")
     system_prompt_from: PromptSource | None = Field(None, description="System prompt kept in a file of the source.")
-    tools: tuple[ToolGrant, ...] = Field((), description="Tools it may call.")
+    tools: tuple[ToolGrant, ...] = Field((), max_length=500, description="Tools it may call.")
     max_concurrent_missions: Int = Field(1, ge=0, le=1000, description="Places: how many runs at a time; 0 is none.")
     session: Session = Field(default_factory=Session, description="Session handling.")
     heartbeat: Heartbeat = Field(default_factory=Heartbeat, description="Signs of life.")

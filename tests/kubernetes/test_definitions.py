@@ -1,0 +1,144 @@
+"""The CRDs before real API servers: taken as they are, structural, with today's rules of cost; every example of the
+documentation is a resource that they take, and what is plainly wrong is refused with our words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from schemas import crd
+from schemas.base import API_VERSION
+from tests.fakes.kubernetes import ROOT, Cluster, Extensions, apiextensions_server, kube_apiserver, pause
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+@pytest.fixture(scope="module")
+def extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Extensions]:
+    with apiextensions_server(tmp_path_factory.mktemp("extensions")) as server:
+        for definition in crd.definitions():
+            status, answer = server.send("POST", CRDS, definition)
+            assert status == 201, (definition["metadata"]["name"], answer["message"])
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with kube_apiserver(tmp_path_factory.mktemp("cluster")) as made:
+        manifests = made.folder / "crds.yaml"
+        manifests.write_text(yaml.safe_dump_all(crd.definitions()))
+        # This server is older than CEL: it drops the rules, and would refuse them by server-side apply.
+        made.kubectl("create", "--validate=false", "-f", str(manifests))
+        made.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        yield made
+
+
+def examples() -> list[dict[str, Any]]:
+    found = []
+    for path in sorted((ROOT / "specs").rglob("*.yaml")):
+        found += [d for d in yaml.safe_load_all(path.read_text()) if d and d.get("apiVersion") == API_VERSION]
+    return found
+
+
+def place(document: dict[str, Any]) -> str:
+    info = next(d for d in crd.definitions() if d["spec"]["names"]["kind"] == document["kind"])
+    names = info["spec"]["names"]
+    where = ""
+    if info["spec"]["scope"] == "Namespaced":
+        where = f"/namespaces/{document['metadata'].get('namespace', 'default')}"
+    return f"/apis/{API_VERSION}{where}/{names['plural']}"
+
+
+def put(server: Extensions, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    return server.send("POST", f"{place(document)}?fieldValidation=Strict", document)
+
+
+def test_todays_server_takes_every_definition_as_structural(extensions: Extensions) -> None:
+    ends = time.monotonic() + 60
+    while True:
+        _, answer = extensions.send("GET", CRDS)
+        conditions = [{c["type"]: c for c in (item["status"].get("conditions") or ())} for item in answer["items"]]
+        if all(found.get("Established", {}).get("status") == "True" for found in conditions):
+            break
+        assert time.monotonic() < ends, conditions
+        pause()
+    assert len(conditions) == len(crd.SERVED)
+    for found in conditions:
+        assert "NonStructuralSchema" not in found, found["NonStructuralSchema"]["message"]
+        assert found["NamesAccepted"]["status"] == "True"
+
+
+def test_every_example_is_a_resource_that_todays_server_takes_strictly(extensions: Extensions) -> None:
+    taken = 0
+    for document in examples():
+        status, answer = put(extensions, document)
+        assert status == 201 or answer.get("reason") == "AlreadyExists", (document, answer.get("message"))
+        taken += 1
+    assert taken > 40
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "words"),
+    [
+        ("Executor", {"type": "Command"}, "type Command needs the block command"),
+        ("Executor", {"type": "Carrier"}, "Unsupported value"),
+        ("Budget", {"scope": {"tenant": True, "missionType": "Ops"}, "limits": {"usd": 1}}, "name exactly one of"),
+        ("Mission", {"title": "t", "dependsOn": [{}]}, "name: Required value"),
+        ("Mission", {"title": "t", "bogus": 1}, "unknown field"),
+        ("Mission", {"title": "t", "priority": "soon"}, "a whole number from 0 to 100, or one of High, Medium, Low"),
+    ],
+)
+def test_what_is_plainly_wrong_is_refused_with_a_reason(
+    extensions: Extensions, kind: str, spec: dict[str, Any], words: str
+) -> None:
+    document = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "wrong"}, "spec": spec}
+    status, answer = put(extensions, document)
+    assert status in (400, 422), answer
+    assert words in answer["message"]
+
+
+def test_an_act_is_made_once(extensions: Extensions) -> None:
+    spec = {"requestRef": {"name": "x", "uid": "u"}, "actionDigest": "sha256:" + "0" * 64, "verdict": "Approve"}
+    document = {"apiVersion": API_VERSION, "kind": "ApprovalDecision", "metadata": {"name": "once"}, "spec": spec}
+    status, made = put(extensions, document)
+    assert status == 201, made
+    made["spec"]["verdict"] = "Deny"
+    status, answer = extensions.send("PUT", f"{place(document)}/once", made)
+    assert status == 422
+    assert "verdict cannot be changed: an act is made once" in answer["message"]
+
+
+def test_defaults_stand_in_the_stored_object(extensions: Extensions) -> None:
+    spec = {"schedule": "@daily", "missionTemplate": {"spec": {"title": "t"}}}
+    document = {"apiVersion": API_VERSION, "kind": "Schedule", "metadata": {"name": "daily"}, "spec": spec}
+    _, made = put(extensions, document)
+    assert made["spec"]["timeZone"] == "UTC"
+    assert made["spec"]["missionTemplate"]["spec"]["review"] == "Human"
+
+
+def test_the_whole_api_server_takes_them_too_and_kubectl_explains_and_prints(cluster: Cluster) -> None:
+    cluster.kubectl("create", "namespace", "acme")
+    for path in sorted((ROOT / "specs" / "examples").glob("*.yaml")):
+        documents = [d for d in yaml.safe_load_all(path.read_text()) if d]
+        if all(d["apiVersion"] == API_VERSION for d in documents):
+            cluster.kubectl("apply", "-f", str(path))
+    assert "Five fields" in cluster.kubectl("explain", "schedules.spec.schedule", "--api-version", API_VERSION)
+    listed = cluster.kubectl("get", "sched", "-n", "acme")
+    assert listed.splitlines()[0].split() == ["NAME", "SCHEDULE", "TIME", "ZONE", "SUSPEND", "LAST", "NEXT", "AGE"]
+    assert "missions.remit.dev" in cluster.kubectl("get", "crd", "-o", "name")
+    assert "mission.remit.dev/" in cluster.kubectl("get", "remit", "-n", "acme", "-o", "name")
+
+
+def test_the_printed_columns_are_those_of_the_command() -> None:
+    (mission,) = crd.definitions(["Mission"])
+    columns = mission["spec"]["versions"][0]["additionalPrinterColumns"]
+    assert [c["jsonPath"] for c in columns if not c.get("priority")] == [
+        ".status.state", ".status.agent.name", ".spec.priority", ".status.attempts",
+        ".status.blockedOn[0].hint", ".metadata.creationTimestamp",
+    ]  # fmt: skip
+    assert crd.json_path("status.conditions[Ready].status") == '.status.conditions[?(@.type=="Ready")].status'
