@@ -195,20 +195,18 @@ def _either(node: Mapping[str, Any], made: Schema) -> Schema:
     types = {choice.get("type") for choice in node["anyOf"]}
     kept: Schema = {key: value for key, value in made.items() if key in ("description", "default")}
     if types == {"integer", "string"}:
-        return {**kept, "x-kubernetes-int-or-string": True, **_words(node)}
+        return {**kept, "x-kubernetes-int-or-string": True, **_limits(node)}
     return {**kept, **_FREE}
 
 
-def _words(node: Mapping[str, Any]) -> Schema:
-    """What a union of a whole number and a few words says beyond its form, as a rule."""
-    number = next(choice for choice in node["anyOf"] if choice["type"] == "integer")
-    words = next((choice["enum"] for choice in node["anyOf"] if "enum" in choice), None)
-    if words is None or "minimum" not in number or "maximum" not in number:
-        return {}
-    low, high, listed = number["minimum"], number["maximum"], ", ".join(f"'{word}'" for word in words)
-    rule = f"type(self) == int ? (self >= {low} && self <= {high}) : self in [{listed}]"
-    message = f"a whole number from {low} to {high}, or one of {', '.join(words)}"
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message}]}
+def _limits(node: Mapping[str, Any]) -> Schema:
+    """What the two sides of such a union say of their values: bounds speak of numbers only, patterns of text only."""
+    found: Schema = {}
+    for choice in node["anyOf"]:
+        found |= {key: choice[key] for key in ("minimum", "maximum", "pattern", "maxLength") if key in choice}
+        if "enum" in choice:
+            found |= {"pattern": f"^({'|'.join(choice['enum'])})$", "maxLength": max(map(len, choice["enum"]))}
+    return found
 
 
 def _name_list(made: Schema) -> None:

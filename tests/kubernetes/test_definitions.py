@@ -90,7 +90,8 @@ def test_every_example_is_a_resource_that_todays_server_takes_strictly(extension
         ("Budget", {"scope": {"tenant": True, "missionType": "Ops"}, "limits": {"usd": 1}}, "name exactly one of"),
         ("Mission", {"title": "t", "dependsOn": [{}]}, "name: Required value"),
         ("Mission", {"title": "t", "bogus": 1}, "unknown field"),
-        ("Mission", {"title": "t", "priority": "soon"}, "a whole number from 0 to 100, or one of High, Medium, Low"),
+        ("Mission", {"title": "t", "priority": "soon"}, "(High|Medium|Low)"),
+        ("Mission", {"title": "t", "priority": 101}, "less than or equal to 100"),
     ],
 )
 def test_what_is_plainly_wrong_is_refused_with_a_reason(
