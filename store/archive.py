@@ -66,6 +66,9 @@ def _body(snapshot: Snapshot, tenant: str, at: datetime) -> Iterator[dict[str, A
     for resource in [] if itself is None else [itself]:
         uids.add(resource.uid)
         yield from _object(snapshot, resource)
+        for event in snapshot.events(subject_uid=resource.uid, limit=_ALL):
+            if event.subject == resource.key:  # those of its namespace follow
+                yield _event(event)
     for name in registry.NAMES:
         if not name.namespaced:
             continue

@@ -20,7 +20,10 @@ WINDOW_S = 1.0
 POLL_S = 10.0
 """What other processes wrote is taken in after so long, at most."""
 RETRY_S = 5.0
-BATCH = 200
+BATCH = 50
+"""Small, so that the lock is held for some milliseconds only."""
+BREATH_S = 0.02
+"""Between two batches, so that other writers get the lock."""
 
 
 class SearchIndex:
@@ -48,7 +51,7 @@ class SearchIndex:
                 pause_s = POLL_S
                 try:
                     while await self._blocking.run(self._store.index_search, BATCH):
-                        if life.stopping.is_set():
+                        if await wait_for_any(self._clock, BREATH_S, life.stopping):
                             return
                 except StoreError as error:
                     log.warning("the index of search waits: %s", error)

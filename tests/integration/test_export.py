@@ -31,7 +31,15 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         monkeypatch.delenv(name, raising=False)
     world = World(tmp_path)
     configure(tmp_path)
-    world.commit({"fleet.yaml": executor() + "---\n" + agent(), "a.yaml": mission("a"), "gone.yaml": mission("gone")})
+    tenant = "apiVersion: remit.dev/v1alpha1\nkind: Tenant\nmetadata: {name: default}\nspec: {}\n"
+    world.commit(
+        {
+            "tenant.yaml": tenant,
+            "fleet.yaml": executor() + "---\n" + agent(),
+            "a.yaml": mission("a"),
+            "gone.yaml": mission("gone"),
+        }
+    )
     world.sync()
     world.finish("a-1")
     world.commit(delete=("gone.yaml",))
@@ -50,11 +58,11 @@ def test_the_log_as_json_holds_everything_that_its_hashes_cover(shell: Shell) ->
     some = shell(
         "export", "audit", "--types", "Transitioned,Created", "--kinds", "Mission", "--since", "1h"
     ).splitlines()
-    assert {(json.loads(line)["type"], json.loads(line)["kind"]) for line in some.splitlines()} <= {
+    assert {(json.loads(line)["type"], json.loads(line)["kind"]) for line in some} <= {
         ("Created", "Mission"),
         ("Transitioned", "Mission"),
     }
-    assert 0 < len(some.splitlines()) < len(rows)
+    assert 0 < len(some) < len(rows)
     assert "there is no Wish" in shell("export", "audit", "--types", "Wish", code=2)
 
 
@@ -86,7 +94,10 @@ def test_a_tenant_comes_back_whole_from_its_archive(shell: Shell, tmp_path: Path
     harness.path = tmp_path / "other.db"
     other = harness.open()
     with other.snapshot() as there, shell.world.store.snapshot() as here:
-        for kind in ("Mission", "Run", "Agent", "Source"):
+        assert [e.type for e in there.events(subject=Key("Tenant", "", "default"))] == [
+            e.type for e in here.events(subject=Key("Tenant", "", "default"))
+        ]
+        for kind in ("Tenant", "Mission", "Run", "Agent", "Source"):
             assert [(r.uid, r.owner_uid, r.generation, r.spec, r.status) for r in there.objects(kind)] == [
                 (r.uid, r.owner_uid, r.generation, r.spec, r.status) for r in here.objects(kind)
             ]

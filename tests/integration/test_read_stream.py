@@ -14,17 +14,21 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.datastructures import QueryParams
 
 from api.read.answers import Reader
-from api.read.kube.shape import document
+from api.read.kube.lists import query_of
+from api.read.kube.shape import Form, Wanted, document
+from api.read.kube.watch import Watch
 from api.stream.events import EventStream, Subscription, subscription_of
 from api.stream.follower import Follower
 from api.stream.response import Streaming
 from api.stream.ring import Ring
 from controllers.runtime.blocking import InlineBlocking
+from schemas import registry
 from schemas.base import Key
 from schemas.event import EventType
-from schemas.resource import SYSTEM
+from schemas.resource import SYSTEM, Declared
 from store.contract import Store
 from tests.fakes.read_api import LONG_S, StoreClock, asking, listening, read_app
 from tests.fakes.stores import SettableClock, SqliteHarness
@@ -207,8 +211,6 @@ async def test_subscriptions_pick_rows(scene: Scene) -> None:
 
 
 def httpx_params(query: str) -> Any:
-    from starlette.datastructures import QueryParams
-
     return QueryParams(query)
 
 
@@ -279,3 +281,41 @@ async def test_a_reader_that_never_reads_holds_up_nobody() -> None:
 
     await asyncio.wait_for(Streaming(chunks, media_type="text/plain")({"type": "http"}, receive, send), LONG_S)
     assert sent < 20
+
+
+async def test_a_watch_tells_what_joins_and_what_leaves_its_selection(scene: Scene) -> None:
+    def declared(name: str, team: str) -> Declared:
+        return Declared("Mission", "default", name, {"title": name}, {"team": team})
+
+    with scene.store.transaction(SYSTEM) as tx:
+        first = tx.create(declared("first", "a"))
+        tx.create(declared("other", "b"))
+    query = query_of(QueryParams({"labelSelector": "team=a"}))
+    reader = Reader(scene.store, InlineBlocking())
+    watch = Watch(
+        registry.by_kind("Mission"), "default", query, Wanted(Form.OBJECT), reader, scene.follower, scene.clock
+    )
+    gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with running(scene):
+        lines = watch.lines(gone)
+
+        async def told() -> tuple[str, str]:
+            line = json.loads(await asyncio.wait_for(anext(lines), LONG_S))
+            return line["type"], line["object"]["metadata"]["name"]
+
+        assert await told() == ("ADDED", "first")
+        with scene.store.transaction(SYSTEM) as tx:
+            tx.put_spec(first, declared("first", "b"))
+            second = tx.create(declared("second", "a"))
+        assert await told() == ("DELETED", "first")
+        assert await told() == ("ADDED", "second")
+        with scene.store.transaction(SYSTEM) as tx:
+            tx.put_status(second, {"state": "Inbox"})
+        assert await told() == ("MODIFIED", "second")
+        with scene.store.transaction(SYSTEM) as tx:
+            changed = tx.get(second.key)
+            assert changed is not None
+            tx.remove(changed)
+        assert await told() == ("DELETED", "second")
+        gone.set_result(None)
+        assert [line async for line in lines] == []
