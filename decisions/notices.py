@@ -19,7 +19,7 @@ from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.channel import DEFAULT_NOTIFICATIONS, ChannelSpec, Notification
 from schemas.event import EventType
 from schemas.identity import is_name, is_namespace
-from schemas.message import MessageState
+from schemas.message import Direction, MessageReason, MessageState
 from schemas.mission import MissionReason, MissionState
 from schemas.quantities import parse_time
 
@@ -55,7 +55,7 @@ READ = tuple(
         EventType.APPROVAL_REQUESTED, EventType.APPROVAL_EXPIRED, EventType.TRANSITIONED, EventType.CREATED,
         EventType.UPDATED, EventType.ALERT_RAISED, EventType.CONDITION_CHANGED, EventType.DECISION_REFUSED,
         EventType.HISTORY_REWRITTEN, EventType.GUARD_RAISED, EventType.SYNC_FAILED, EventType.HOLD_PLACED,
-        EventType.HOLD_RELEASED, EventType.MESSAGE_POSTED,
+        EventType.HOLD_RELEASED, EventType.MESSAGE_ENDED,
     )
 )  # fmt: skip
 """Types of events that may be news."""
@@ -165,7 +165,7 @@ def kind_of(happened: Happened) -> Notification | None:
             return Notification.HOLD_PLACED
         case EventType.HOLD_RELEASED:
             return Notification.HOLD_RELEASED
-        case EventType.MESSAGE_POSTED if happened.reason == "Outbound":
+        case EventType.MESSAGE_ENDED if happened.reason == MessageReason.DELIVERED:  # its turn came, nobody stopped it
             return Notification.MESSAGE
     return None
 
@@ -209,6 +209,8 @@ def compose(event: Notification, happened: Happened, about: About, redact: Calla
     if event is Notification.APPROVAL_EXPIRED and about.status.get("decidedBy"):
         return None  # it was answered; only the leave ended unused
     if event is Notification.MESSAGE and (not about.channels or about.status.get("state") in _UNSAID):
+        return None
+    if event is Notification.MESSAGE and about.spec.get("direction") == Direction.INBOUND:
         return None
     title, why = (redact(words) for words in _words(event, happened, about))
     until = _until(happened, about)

@@ -27,7 +27,9 @@ BATCH = 200
 LOOK_S = 5.0
 """How often it is looked whether what goes is gone."""
 SUB_AGENT = {"remit.dev/sub-agent": "true"}
-_STAYS = frozenset({"Tenant", "Event", "Effect", "Timer", "Run", "Session", "Message", "ToolCall", "UsageRecord"})
+_STAYS = frozenset(
+    {"Tenant", "Event", "Effect", "Timer", "Run", "Session", "Message", "Thread", "ToolCall", "UsageRecord"}
+)
 """Not removed by themselves: they go with what they belong to, or are the record of what happened."""
 
 

@@ -1,8 +1,8 @@
 """What is said in a session, by its agent and by people, and when it goes out.
 
 Nothing here knows how a message travels: one that goes out is Delivered in the store, where whatever carries it on
-finds it. Each session stands for itself: its events are decided one after another by ``decisions.session``, and what
-follows from one, its state, its messages and its timer, is written in the transaction that brings it.
+finds it. Each session stands for itself: its events are decided one after another by ``decisions.conversation``, and
+what follows from one, its state, its messages and its timer, is written in the transaction that brings it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from controllers.runs.reports import begin_report
 from controllers.runs.run_record import RunRecord
 from controllers.runs.text import clean, line
 from decisions import autonomy
-from decisions import session as deciding
+from decisions import conversation as deciding
 from decisions.autonomy import Admission, Count
+from decisions.conversation import Decision, Event, Pending, State
 from decisions.holds import strictest
-from decisions.session import Decision, Event, Pending, State
 from schemas.base import Key, ObjectRef
 from schemas.conditions import set_condition
 from schemas.errors import OverLimit, Refused

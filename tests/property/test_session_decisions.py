@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisions import session
+from decisions import conversation as session
 from decisions.chat import command_of, mentioned
-from decisions.session import Decision, Event, Pending, State
+from decisions.conversation import Decision, Event, Pending, State
 from schemas.hold import HoldMode
 from schemas.message import MessageState
 from schemas.policy import AutonomyLimits

@@ -463,7 +463,7 @@ def test_what_was_told_long_ago_is_forgotten_and_what_waits_is_not(told: ToldWor
 
 
 @ONE
-@pytest.mark.parametrize("state", ["Pending", "Blocked"])
+@pytest.mark.parametrize("state", ["Delivered", "Blocked"])
 def test_what_an_agent_says_to_a_channel_goes_there_and_nowhere_else(told: ToldWorld, state: str) -> None:
     routes = "[{events: [Message]}]"
     begin(told, channel(routes=routes), channel("mail", routes=routes))
@@ -472,10 +472,13 @@ def test_what_an_agent_says_to_a_channel_goes_there_and_nowhere_else(told: ToldW
         mission_ref=ObjectRef(name="m0"), channel_ref=ObjectRef(name="ops"),
     )  # fmt: skip
     with told.store.transaction(SYSTEM) as tx:
-        conditions = set_condition((), "Succeeded", None, MessageReason.PENDING, now=tx.now, generation=1)
+        sent = state == "Delivered"
+        reason = MessageReason.DELIVERED if sent else MessageReason.HARD_CAP
+        conditions = set_condition((), "Succeeded", sent, reason, now=tx.now, generation=1)
         status_ = MessageStatus(state=MessageState(state), conditions=conditions, observed_generation=1).to_wire()
         said = tx.create(Declared("Message", "default", "msg1", spec.to_wire()), manager="x", status=status_)
         tx.event("MessagePosted", said, reason="Outbound", message=spec.text)
+        tx.event("MessageEnded", said, reason=reason, message="")
     told.settle()
     assert told.said("mail") == []
     if state == "Blocked":

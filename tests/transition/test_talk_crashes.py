@@ -15,7 +15,7 @@ import pytest
 from controllers.reconcilers.sessions import Sessions
 from controllers.runs import chat, inbox, messages, sessions, threads
 from controllers.runs.once import Once
-from decisions import session as deciding
+from decisions import conversation as deciding
 from schemas.base import Key
 from schemas.errors import RemitError
 from schemas.policy import DEFAULT_AUTONOMY

@@ -41,7 +41,7 @@ PRODUCERS: list[tuple[Notification, str, str, str, dict[str, Any]]] = [
     (Notification.SYNC_FAILED, "SyncFailed", "Source", "InvalidSpec", {}),
     (Notification.HOLD_PLACED, "HoldPlaced", "Hold", "Hold", {}),
     (Notification.HOLD_RELEASED, "HoldReleased", "Hold", "Expired", {}),
-    (Notification.MESSAGE, "MessagePosted", "Message", "Outbound", {}),
+    (Notification.MESSAGE, "MessageEnded", "Message", "Delivered", {}),
 ]
 ABOUT = About(
     spec={"assignee": "user:alice", "title": "a title", "type": "Review", "requester": "agent:default/w",
@@ -86,6 +86,8 @@ def test_everything_that_a_route_can_name_is_made_somewhere() -> None:
         ("ConditionChanged", "Agent", "Reconciled", {"condition": "Ready", "status": "True"}),
         ("DecisionRefused", "ApprovalDecision", "AlreadyDecided", {}),
         ("MessagePosted", "Message", "Inbound", {}),
+        ("MessagePosted", "Message", "Outbound", {}),
+        ("MessageEnded", "Message", "PersonSpoke", {}),
     ],
 )
 def test_these_are_no_news(type_: str, kind: str, reason: str, data: dict[str, Any]) -> None:
