@@ -141,6 +141,7 @@ async def test_an_agent_gets_its_mission_its_variables_and_private_folders(
         assert set(given) - {"LC_CTYPE"} == {
             *("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "PLAIN", "API_KEY", "FILE_KEY"),
             *("REMIT_URL", "REMIT_RUN", "REMIT_TOKEN", "REMIT_MISSION_FILE", "REMIT_WORKSPACE"),
+            "REMIT_IDEMPOTENCY_KEY",
         }
         assert seen["argv"] == ["$(PLAIN)"], "no shell, no expansion"
         assert seen["cwd"] == str(tmp_path / "state" / "workspaces" / "uid-1")
