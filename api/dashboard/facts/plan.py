@@ -222,7 +222,14 @@ def session_detail(view: View, session: Resource, base: Detail) -> Detail:
 
 def transcript(view: View, session: Resource) -> Table:
     """Its messages, oldest first; only the latest of a long conversation."""
-    found = view.snapshot.objects("Message", namespace=session.namespace, owner_uid=session.uid, limit=5 * MESSAGES)
+    # They belong to the mission, and name their session.
+    owners = dict.fromkeys(uid for uid in (session.uid, session.owner_uid) if uid)
+    found = [
+        message
+        for uid in owners
+        for message in view.snapshot.objects("Message", namespace=session.namespace, owner_uid=uid, limit=5 * MESSAGES)
+        if (message.spec.get("sessionRef") or {}).get("name") == session.name
+    ]
     found.sort(key=lambda m: (m.created_at, m.name))
     shown = found[-MESSAGES:]
     rows = tuple(
