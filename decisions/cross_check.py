@@ -59,9 +59,8 @@ def _proposals(declared: Iterable[Declared]) -> list[Fault]:
                 problem = _no_field(rule["kind"], field)
                 if problem:
                     where = ("spec", "proposals", "allow", number, "fields", place)
-                    found.append(
-                        Fault(item, where, problem, f"a field as in: remit explain {rule['kind'].lower()}.spec")
-                    )
+                    known = f"a field as in: remit explain {rule['kind'].lower()}.spec"
+                    found.append(Fault(item, where, problem, known))
     return found
 
 

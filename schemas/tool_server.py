@@ -24,7 +24,7 @@ MAX_DEFINITIONS = 900 * 1024
 MAX_CALL = timedelta(hours=1)
 MAX_WAIT = timedelta(minutes=10)
 
-TOOL_PATTERN = r"^[A-Za-z0-9_.-]{1,128}$"
+TOOL_PATTERN = r"^([A-Za-z0-9_.-]{1,128}|(prompt|resource|template)/[\x21-\x7e]{1,400})$"
 PREFIX_PATTERN = r"^[\x20-\x7e]*$"
 URL_PATTERN = r"^https?://[\x21-\x7e]+$"
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
@@ -37,7 +37,8 @@ _RESERVED_HEADERS = frozenset(
 )  # fmt: skip
 
 ToolName = Annotated[str, StringConstraints(pattern=TOOL_PATTERN)]
-"""Name of a tool as its server gives it. Under Remit it is ``mcp:<server>/<name>``."""
+"""Name of a tool as its server gives it; under Remit it is ``mcp:<server>/<name>``. What is no tool is named
+``prompt/<name>``, ``resource/<uri>`` and ``template/<uri template>``."""
 DefinitionDigest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -128,9 +129,11 @@ class HttpServer(Model):
 
 
 class Pin(Model):
-    """One accepted tool: its name, and the digest of the definition that somebody has read."""
+    """One accepted tool, prompt or resource: its name, and the digest of the definition that somebody has read."""
 
-    tool: ToolName = Field(description="Name of the tool at its server.")
+    tool: ToolName = Field(
+        description="Name of the tool at its server; prompt/NAME, resource/URI or template/URI for what is no tool."
+    )
     digest: DefinitionDigest = Field(description="sha256:<hex> of its definition.")
 
 
@@ -144,7 +147,9 @@ class ToolServerSpec(Model):
     stdio: StdioServer | None = Field(None, description="For Stdio.")
     http: HttpServer | None = Field(None, description="For Http.")
     pins: tuple[Pin, ...] = Field(
-        (), max_length=MAX_TOOLS, description="Accepted tools; `remit pin` writes them. None: no tool."
+        (),
+        max_length=MAX_TOOLS,
+        description="Accepted tools, prompts and resources; `remit pin` writes them. None: none.",
     )
     call_timeout: PositiveDuration = Field("60s", description="Longest time of one call.")  # type: ignore[assignment]
     approval_wait: Duration = Field(

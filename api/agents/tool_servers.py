@@ -17,6 +17,7 @@ from controllers.runs.run_record import RunRecord, agent_actor
 from controllers.runtime.blocking import Blocking
 from decisions import tools
 from decisions.policy.reach import knows_server, may_ever
+from schemas import tool_definition
 from schemas.base import Key, is_name
 from schemas.errors import NotFound
 from schemas.resource import SYSTEM, Resource
@@ -77,7 +78,7 @@ class ToolServerEndpoints:
         pins = {pin.tool: pin.digest for pin in spec.pins}
         items = []
         for each in found:
-            if not may_ever(f"mcp:{name}/{each.name}", facts, policies):
+            if not may_ever(f"mcp:{name}/{_at_gate(each.name)}", facts, policies):
                 listing = Listing.NOT_ALLOWED
             elif spec.suspend or tools.state_of(pins, each.name, each.digest) is not ToolState.ACCEPTED:
                 listing = Listing.QUARANTINED
@@ -85,6 +86,13 @@ class ToolServerEndpoints:
                 listing = Listing.LISTED
             items.append(JudgedTool(name=each.name, digest=each.digest, listing=listing, hinted_risk=each.hinted_risk))
         return JudgedTools(items=tuple(items))
+
+
+def _at_gate(name: str) -> str:
+    """What the gate calls it."""
+    if tool_definition.is_tool(name):
+        return name
+    return PROMPT if name.startswith(tool_definition.PROMPTS) else RESOURCE
 
 
 def _asked_for(tx: Transaction, run_uid: str, name: str) -> tuple[Asker, Resource]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,9 +18,10 @@ from api.mcp import tasks as task_handles
 from api.mcp.engine import Caller, Engine, NoLeave
 from api.mcp.gate import Call, Gatekeeper, Open, Outcome, Refusal, asking
 from api.mcp.tasks import TaskParams, Tasks
-from api.mcp.upstream import ServerFault, ServerSays, Upstream, Upstreams
+from api.mcp.upstream import ServerFault, ServerSays, Upstream, Upstreams, listing_of
 from controllers.runtime.clock import Clock
 from decisions import tools
+from schemas import tool_definition
 from schemas.policy import Risk
 from schemas.tool_listing import PROMPT, RESOURCE, Listing, ServerView
 from schemas.tool_server import ToolServerSpec, ToolState
@@ -141,20 +142,22 @@ class Proxy:
         shown = [
             types.Tool.model_validate(dict(each.definition), by_name=False)
             for name, each in known.offered.items()
-            if judged.get(name) == each.digest
+            if judged.get(name) == each.digest and tool_definition.is_tool(name)
         ]
         return types.ListToolsResult(tools=shown, ttl_ms=0, cache_scope="private")
 
     async def _list_resources(self, context: Context, params: Any) -> types.ListResourcesResult:
         request = types.ListResourcesRequest(params=_page(params))
         found = await self._listed(context, request, types.ListResourcesResult, RESOURCE)
-        kept = [_plain(item) for item in found.resources] if found else []
+        made = tool_definition.of_resource
+        kept = self._shown(context, found.resources, made) if found else []
         return types.ListResourcesResult(resources=kept, next_cursor=_next(found), ttl_ms=0, cache_scope="private")
 
     async def _list_templates(self, context: Context, params: Any) -> types.ListResourceTemplatesResult:
         request = types.ListResourceTemplatesRequest(params=_page(params))
         found = await self._listed(context, request, types.ListResourceTemplatesResult, RESOURCE)
-        kept = [_plain(item) for item in found.resource_templates] if found else []
+        made = tool_definition.of_template
+        kept = self._shown(context, found.resource_templates, made) if found else []
         return types.ListResourceTemplatesResult(
             resource_templates=kept, next_cursor=_next(found), ttl_ms=0, cache_scope="private"
         )
@@ -162,7 +165,7 @@ class Proxy:
     async def _list_prompts(self, context: Context, params: Any) -> types.ListPromptsResult:
         request = types.ListPromptsRequest(params=_page(params))
         found = await self._listed(context, request, types.ListPromptsResult, PROMPT)
-        kept = [_plain(item) for item in found.prompts] if found else []
+        kept = self._shown(context, found.prompts, tool_definition.of_prompt) if found else []
         return types.ListPromptsResult(prompts=kept, next_cursor=_next(found), ttl_ms=0, cache_scope="private")
 
     async def _listed(self, context: Context, request: Any, result: type[R], what: str) -> R | None:
@@ -174,11 +177,25 @@ class Proxy:
                 return None
             upstream = await self._upstream(caller, known.spec)
             found = await upstream.list(request, result, LIST_S)
+            await self._look(caller, known)
+            if known.told != {each.name: each.digest for each in known.offered.values()}:
+                await self._tell(caller, known)  # people should hear of what is new
             return _bounded(found, known.spec)
         except _NO as error:
             if isinstance(error, ServerSays) and error.code == types.METHOD_NOT_FOUND:
                 return None
             raise MCPError(code=REFUSED, message=_said(error)) from None
+
+    def _shown(self, context: Context, items: Iterable[R], made: Callable[[dict[str, Any]], dict[str, Any]]) -> list[R]:
+        """Those whose definition is the accepted one: what a server says of its prompts and resources is read by the
+        agent as much as what it says of its tools."""
+        pins = {pin.tool: pin.digest for pin in self._known[self._who(context).uid].spec.pins}
+        kept = []
+        for item in items:
+            for each in tools.offered([made(listing_of(item))]):
+                if tools.state_of(pins, each.name, each.digest) is ToolState.ACCEPTED:
+                    kept.append(_plain(item))
+        return kept
 
     # What the agent does.
 
@@ -271,7 +288,7 @@ class Proxy:
             kept = [_plain(item) for item in found.contents]
             return types.ReadResourceResult(contents=kept, ttl_ms=0, cache_scope="private")
 
-        return await self._gated(context, RESOURCE, args, uri, read)
+        return await self._gated(context, RESOURCE, args, uri, read, name=f"{tool_definition.RESOURCES}{uri}")
 
     async def _get_prompt(self, context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         args: dict[str, Any] = {"prompt": params.name, "arguments": dict(params.arguments or {})}
@@ -279,11 +296,13 @@ class Proxy:
         async def get(upstream: Upstream, timeout_s: float) -> types.GetPromptResult:
             return _plain(await upstream.prompt(params.name, params.arguments, timeout_s))
 
-        return await self._gated(context, PROMPT, args, params.name, get)
+        return await self._gated(
+            context, PROMPT, args, params.name, get, name=f"{tool_definition.PROMPTS}{params.name}"
+        )
 
     async def _gated(
         self, context: Context, what: str, args: dict[str, Any], target: str,
-        work: Callable[[Upstream, float], Awaitable[R]],
+        work: Callable[[Upstream, float], Awaitable[R]], *, name: str,
     ) -> R:  # fmt: skip
         """What has no result that could say no: it is refused with an error."""
         caller = self._who(context)
@@ -291,8 +310,10 @@ class Proxy:
             spec = (known := await self._view(caller)).spec
             if spec.suspend:
                 raise Refusal("spec.suspend of the ToolServer stops all of it")
+            await self._require_accepted(caller, name)
 
             async def bounded() -> R:
+                await self._require_accepted(caller, name)
                 upstream = await self._upstream(caller, spec)
                 return _bounded(await work(upstream, spec.call_timeout.total_seconds()), spec)
 
@@ -357,7 +378,7 @@ class Proxy:
     async def _look(self, caller: Caller, known: _Known) -> None:
         """Ask the server for its tools."""
         upstream = await self._upstream(caller, known.spec)
-        wires = await upstream.definitions(LIST_S)
+        wires = [*await upstream.definitions(LIST_S), *await upstream.others(LIST_S)]
         known.offered = {each.name: each for each in tools.offered(wires)}
         known.looked_at, known.changes = self._clock.monotonic(), upstream.changes
 
@@ -383,7 +404,8 @@ class Proxy:
             await self._look(caller, known)
         offered = known.offered.get(name)
         if offered is None:
-            raise Refusal(f"{self._options.server} has no such tool")
+            what = "tool" if tool_definition.is_tool(name) else name.partition("/")[0]
+            raise Refusal(f"{self._options.server} has no such {what}")
         state = tools.state_of(pins, name, offered.digest)
         if state is ToolState.ACCEPTED:
             return known, offered.hinted_risk
@@ -393,6 +415,23 @@ class Proxy:
         what = "its definition changed since it was accepted" if changed else "nobody has accepted it"
         server = self._options.server
         raise Refusal(f"{name} of {server} is quarantined: {what}. A person can: remit pin {server} {name}")
+
+    async def _require_accepted(self, caller: Caller, name: str) -> None:
+        """Raise Refusal unless a prompt or resource is accepted, by itself or by a template that it may come from."""
+        try:
+            await self._accepted(caller, name)
+        except Refusal:
+            if not name.startswith(tool_definition.RESOURCES):
+                raise
+            uri, known = name.removeprefix(tool_definition.RESOURCES), self._known[caller.uid]
+            pins = {pin.tool: pin.digest for pin in known.spec.pins}
+            if name in known.offered or not any(
+                tools.state_of(pins, each.name, each.digest) is ToolState.ACCEPTED
+                and tool_definition.fits(each.name.removeprefix(tool_definition.TEMPLATES), uri)
+                for each in known.offered.values()
+                if each.name.startswith(tool_definition.TEMPLATES)
+            ):
+                raise
 
     def _page_of(self, waiting: Open) -> str:
         request = waiting.decision.approval_request

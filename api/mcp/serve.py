@@ -94,7 +94,7 @@ async def offered(
     quiet()
     upstream = openers.upstream(name, namespace, spec)
     try:
-        return tools.offered(await upstream.definitions(LIST_S))
+        return tools.offered([*await upstream.definitions(LIST_S), *await upstream.others(LIST_S)])
     except ServerSays as error:
         raise ServerFault(f"{name} answers with error {error.code}") from None
     finally:

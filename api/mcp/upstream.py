@@ -18,9 +18,12 @@ from pydantic import BaseModel, TypeAdapter
 
 from controllers.runtime.clock import Clock, Deadline
 from controllers.secrets.source import SecretMissing, SecretUnavailable
+from schemas import tool_definition
 from schemas.tool_server import MAX_DEFINITIONS, MAX_TOOLS
 
 R = TypeVar("R", bound=BaseModel)
+MOST_OTHERS = 100
+"""Prompts, resources and templates that are looked at, of each sort."""
 START_S = 30.0
 """Longest time from starting a server to its first words."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
@@ -98,6 +101,25 @@ class Upstream:
             if not cursor:
                 return found
         raise ServerFault(f"{self._name} lists its tools without end")
+
+    async def others(self, timeout_s: float) -> list[dict[str, Any]]:
+        """What it says of its prompts, resources and templates, as definitions; at most MOST_OTHERS of each, as nobody
+        accepts more. A server that has none of a sort, or lists it badly, offers none of it. Raises ServerFault."""
+        params = types.PaginatedRequestParams()
+        sorts: list[tuple[Any, Any, str, Callable[[dict[str, Any]], dict[str, Any]]]] = [
+            (types.ListPromptsRequest, types.ListPromptsResult, "prompts", tool_definition.of_prompt),
+            (types.ListResourcesRequest, types.ListResourcesResult, "resources", tool_definition.of_resource),
+            (types.ListResourceTemplatesRequest, types.ListResourceTemplatesResult, "resource_templates",
+             tool_definition.of_template),
+        ]  # fmt: skip
+        found: list[dict[str, Any]] = []
+        for request, result, field_name, made in sorts:
+            try:
+                page = await self._ask(request(params=params), result, timeout_s)
+            except ServerSays:
+                continue
+            found += [made(listing_of(item)) for item in getattr(page, field_name)[:MOST_OTHERS]]
+        return found
 
     async def call(self, name: str, arguments: dict[str, Any] | None, timeout_s: float) -> types.CallToolResult:
         """Call a tool. Raises ServerFault, ServerSays."""
@@ -222,6 +244,11 @@ class Upstream:
         connection.leave.set()
         connection.task.cancel()
         await asyncio.gather(connection.task, return_exceptions=True)
+
+
+def listing_of(item: BaseModel) -> dict[str, Any]:
+    """What a server lists, without what does not reach an agent."""
+    return item.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"meta", "icons"})
 
 
 def _why(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import spawning, spending
+from controllers.reconcilers import spawning, spending, tenancy
 from controllers.runs.once import Once
 from controllers.runs.reports import begin_report
 from controllers.runs.run_record import RunRecord
@@ -59,6 +59,7 @@ def propose(
     spec = AgentSpec.model_validate(agent.spec)
     allowed = _allowed(spec, agent, message)
     _require_room(tx, agent, allowed)
+    tenancy.require_room(tx, key.namespace)
     goal, alone = _goal(tx, parent, message)
     wanted = _spec(tx, record, parent, agent, spec, goal, message)
     by = ProposedBy(

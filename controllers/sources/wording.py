@@ -225,7 +225,9 @@ PATTERNS: dict[str, str] = {
     base.NAMESPACE_PATTERN: "at most 63 lower-case letters, digits and '-', with a letter or digit at both ends",
     base.SUBJECT_PATTERN: "a subject such as user:alice, agent:default/auditor or service:ci",
     base.LINE_PATTERN: "one line without control characters",
-    r"^[A-Za-z0-9_.-]{1,128}$": "the name of a tool: letters, digits, '_', '.' and '-'",
+    r"^([A-Za-z0-9_.-]{1,128}|(prompt|resource|template)/[\x21-\x7e]{1,400})$": (
+        "the name of a tool: letters, digits, '_', '.' and '-'; or prompt/NAME, resource/URI, template/URI"
+    ),
     r"^[\x20-\x7e]*$": "printable ASCII, such as 'Bearer '",
     r"^https?://[\x21-\x7e]+$": "an address such as https://mcp.example.org/mcp",
     _constraint(base.LabelKey): (

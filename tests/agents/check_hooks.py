@@ -44,7 +44,6 @@ spec:
       match: {tools: [shell_exec], when: "args.command.contains('asked')"}
       verdict: RequireApproval
 """
-_LONGEST_S = 170
 
 
 @dataclass
@@ -60,9 +59,9 @@ class Desk:
     def run(self) -> Resource:
         return self.world.get("Run", "audit-1")
 
-    def environment(self, **more: str) -> dict[str, str]:
+    def environment(self, coder: Coder | None = None, **more: str) -> dict[str, str]:
         """What an executor of Remit gives a program, and nothing of the test's own but where programs and code lie."""
-        path = f"{REMIT.parent}:{os.environ.get('PATH', os.defpath)}"
+        path = f"{REMIT.parent}:{(coder.environment if coder else os.environ).get('PATH', os.defpath)}"
         given = {"PATH": path, "HOME": str(self.home), "LC_ALL": "C.UTF-8", "USER": "alice", "LOGNAME": "alice"}
         given |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
         token = TOKENS.mint(self.run.uid)
@@ -85,19 +84,19 @@ class Desk:
             log = self.world.folder / "agent.log"
             with log.open("wb") as out:
                 process = await asyncio.create_subprocess_exec(
-                    str(coder.path), *words, cwd=self.workspace, env=self.environment(**variables),
+                    str(coder.path), *words, cwd=self.workspace, env=self.environment(coder, **variables),
                     stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
                 )  # fmt: skip
                 try:
-                    async with asyncio.timeout(_LONGEST_S):
-                        await self._until_ended(process)
+                    async with asyncio.timeout(coder.longest_s):
+                        await self.until_ended(process)
                 finally:
                     if process.returncode is None:
                         os.killpg(process.pid, 9)
                         await process.wait()
             return model, log.read_text(errors="replace")
 
-    async def _until_ended(self, process: asyncio.subprocess.Process) -> None:
+    async def until_ended(self, process: asyncio.subprocess.Process) -> None:
         approved: set[str] = set()
         while process.returncode is None:
             await SystemClock().sleep(0.2)

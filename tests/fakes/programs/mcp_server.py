@@ -2,7 +2,7 @@
 
 TOOLS.json holds the definitions and is read anew for each listing. The tools: ``echo`` gives its arguments back,
 ``environment`` its environment, ``big`` so many characters, ``fail`` an error, ``slow`` waits, ``crash`` ends the
-program.
+program, ``ask``, ``sample`` and ``elicit`` want something of the client.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
 CALLS: list[str] = []
+RESOURCES: list[dict[str, Any]] = [{"name": "note", "uri": "memo://note"}]
+TEMPLATES: list[dict[str, Any]] = []
+PROMPTS: list[dict[str, Any]] = [{"name": "greet"}]
+OTHERS: list[dict[str, Any]] = [{"name": "resource/memo://note", "label": "note"}, {"name": "prompt/greet"}]
+"""What it offers beside tools, as definitions."""
 
 
 def make(tools: Path) -> Server[Any]:
@@ -41,6 +47,18 @@ def make(tools: Path) -> Server[Any]:
             return _text("x" * int(args.get("size", 1)))
         if params.name == "fail":
             return types.CallToolResult(content=[types.TextContent(text="it went wrong")], is_error=True)
+        if params.name == "ask":  # of the revision 2026-07-28: the call is to be made again with an answer
+            schema = {"type": "object", "properties": {"card": {"type": "string"}}}
+            form = types.ElicitRequestFormParams(message="your card number?", requested_schema=schema)
+            asked: Any = types.InputRequiredResult(input_requests={"card": types.ElicitRequest(params=form)})
+            return asked  # type: ignore[no-any-return]
+        if params.name == "sample":  # of the revisions before: a request to the client within the call
+            said = types.SamplingMessage(role="user", content=types.TextContent(text="write me a poem"))
+            with warnings.catch_warnings():  # the SDK warns of what is deprecated since
+                warnings.simplefilter("ignore")
+                await context.session.create_message([said], max_tokens=10)
+        if params.name == "elicit":
+            await context.session.elicit_form("your card number?", {"type": "object", "properties": {}})
         if params.name == "slow":
             await asyncio.Event().wait()
         if params.name == "crash":
@@ -50,13 +68,17 @@ def make(tools: Path) -> Server[Any]:
         return _text(json.dumps(args))
 
     async def list_resources(context: Any, params: Any) -> types.ListResourcesResult:
-        return types.ListResourcesResult(resources=[types.Resource(name="note", uri="memo://note")])
+        return types.ListResourcesResult(resources=[types.Resource.model_validate(wire) for wire in RESOURCES])
+
+    async def list_templates(context: Any, params: Any) -> types.ListResourceTemplatesResult:
+        found = [types.ResourceTemplate.model_validate(wire, by_name=False) for wire in TEMPLATES]
+        return types.ListResourceTemplatesResult(resource_templates=found)
 
     async def read_resource(context: Any, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
         return types.ReadResourceResult(contents=[types.TextResourceContents(uri=str(params.uri), text="a note")])
 
     async def list_prompts(context: Any, params: Any) -> types.ListPromptsResult:
-        return types.ListPromptsResult(prompts=[types.Prompt(name="greet")])
+        return types.ListPromptsResult(prompts=[types.Prompt.model_validate(wire) for wire in PROMPTS])
 
     async def get_prompt(context: Any, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         said = types.PromptMessage(role="user", content=types.TextContent(text="hello"))
@@ -68,6 +90,7 @@ def make(tools: Path) -> Server[Any]:
         on_list_tools=list_tools,
         on_call_tool=call_tool,
         on_list_resources=list_resources,
+        on_list_resource_templates=list_templates,
         on_read_resource=read_resource,
         on_list_prompts=list_prompts,
         on_get_prompt=get_prompt,
