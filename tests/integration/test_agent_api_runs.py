@@ -348,7 +348,7 @@ async def test_a_deliverable_that_does_not_meet_the_schema_is_taken_and_ends_the
 
 async def test_what_later_versions_bring_is_not_there_yet(bench: RunBench, run: Resource) -> None:
     async with serving(bench) as port:
-        for verb in ("follow-ups", "nonsense", "progress/"):
+        for verb in ("no-such-verb", "nonsense", "progress/"):
             problem(await port.post(run, verb), 404, "NotFound")
         for path in ("/", "/docs", "/openapi.json"):
             problem(await port.client.post(path, json={}, headers=port.headers(run)), 404, "NotFound")
@@ -361,7 +361,7 @@ async def test_the_protocol_is_described(bench: RunBench) -> None:
         document = (await port.client.get("/agent/v1/openapi.json")).json()
     verbs = {path.rpartition("/")[2] for path in document["paths"]}
     of_runs = {"heartbeat", "progress", "usage", "artifacts", "tool-results", "complete", "fail", "inbox"}
-    of_runs |= {"messages", "missions", "sub-agents", "terminate"}
+    of_runs |= {"messages", "follow-ups", "commands", "missions", "sub-agents", "terminate"}
     assert verbs == of_runs | {"authorize", "{decision_id}", "claims", "renew", "release", "log", "end"} | {
         "claude", "openclaw", "{server}", "tools", "proposals",
     }  # fmt: skip
