@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-agents check verify generate lock bench soak docs clean
+.PHONY: help install run test test-agents check verify generate lock bench soak screenshots docs clean
 
 help: ## print what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-11s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ soak: install ## play SEEDS=N seeds of the simulation; try new examples; kill tw
 	@$(BIN)/python -m tests.simulation.soak --seeds $(SEEDS)
 	@REMIT_NEW_EXAMPLES=1 $(BIN)/python -m pytest tests/property -q -p no:cacheprovider
 	@REMIT_TEST_MISSIONS=$(MISSIONS) $(BIN)/python -m pytest tests/e2e/test_two_engines.py -q -p no:cacheprovider
+
+screenshots: install ## take the pictures of the dashboard in docs/images (needs Chromium)
+	@$(BIN)/python -m tests.fakes.pictures docs/images
 
 docs: generate ## rebuild the generated pages of docs/
 

@@ -56,12 +56,15 @@ _ENDS = {"Done": "good", "Failed": "bad", "Canceled": "dim", "Blocked": "attenti
 class Account:
     """Tells the log as it grows. Shows nothing of what happened before this start but what waits for a person."""
 
-    def __init__(self, store: Store, project: Project, clock: Clock, blocking: Blocking, *, printer: Printer) -> None:
+    def __init__(
+        self, store: Store, project: Project, clock: Clock, blocking: Blocking, *, printer: Printer, pages: str = "",
+    ) -> None:  # fmt: skip
         self._store = store
         self._project = project
         self._clock = clock
         self._blocking = blocking
         self._printer = printer
+        self._pages = pages
         self._seq = 0
         self._idle_said = False
 
@@ -99,6 +102,8 @@ class Account:
                 config.source.directory.path if config.source.directory else "the cluster"
             )  # fmt: skip
             self._say("remit", "bold", f"follows {source}; agents report to {config.agent_listen}")
+            if self._pages:
+                self._say("look", "bold", f"{self._pages}/ shows it all in a browser")
             if missions:
                 self._say("continues", "bold", f"{missions} mission(s) known from before")
             for hold in snapshot.objects("Hold"):

@@ -397,7 +397,7 @@ class Engine:
             blocking=self.blocking,
         )
         outside = Outside(self._secrets, self.place.project, now=self.clock.now, monotonic=self.clock.monotonic)
-        told = delivery.Deliveries(store, outside.send, blocking=self._telling)
+        told = delivery.Deliveries(store, outside.send, blocking=self._telling, now=self.clock.now)
         looks = CalendarEffects(
             store,
             asks=functools.partial(asking, HttpClient(self.clock.monotonic)),

@@ -14,6 +14,7 @@ _BY_KIND = {
     "Mission": (DRAIN, CLOSE_APPROVALS, RELEASE_BUDGET),
     "Executor": (IN_USE,),
     "Policy": (IN_USE,),
+    "Provider": (IN_USE,),
     "Schedule": (CASCADE,),
     "Goal": (CASCADE,),
     "Todo": (CASCADE,),

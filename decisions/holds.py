@@ -17,7 +17,8 @@ Objects = Iterable[tuple[Key, Mapping[str, str]]]
 @dataclass(frozen=True, slots=True)
 class HoldFacts:
     """One Hold as declared or placed. ``placed_by`` is who is responsible for it; ``place`` is file:line where a source
-    declares it, ``file`` the ESTOP file that it stands for, as host:path."""
+    declares it, ``file`` the ESTOP file that it stands for, as host:path. ``tenant`` is the Tenant whose lifecycle it
+    carries out."""
 
     key: Key
     spec: HoldSpec
@@ -26,6 +27,7 @@ class HoldFacts:
     deleting: bool = False
     place: str = ""
     file: str = ""
+    tenant: str = ""
 
     def in_force(self, now: datetime) -> bool:
         """Whether it stops anything at ``now``."""
@@ -34,6 +36,8 @@ class HoldFacts:
     @property
     def remedy(self) -> str:
         """How it is ended, in a few words."""
+        if self.tenant:
+            return f"set spec.lifecycle of tenant/{self.tenant} to Active"
         if self.place:
             return f"take it out of {self.place}"
         if self.spec.is_estop:
@@ -56,10 +60,13 @@ class Held:
     remedy: str = ""
     estop: bool = False
     quarantine: bool = False
+    tenant: str = ""
 
     @property
     def hint(self) -> str:
         """What a person can do, in one line. Names no time: it stands in condition messages."""
+        if self.tenant:
+            return f"{self.reason}; to go on: {self.remedy}"
         word = "e-stop" if self.estop else "quarantine" if self.quarantine else str(self.mode)
         remedy = self.remedy or f"remit release {self.hold.short}"
         return f"{word} by {self.placed_by}: {self.reason}; release: {remedy}"
@@ -131,6 +138,7 @@ def held_by(hold: HoldFacts) -> Held:
         hold.remedy,
         hold.spec.is_estop,
         hold.spec.quarantine,
+        hold.tenant,
     )
 
 

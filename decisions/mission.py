@@ -47,6 +47,8 @@ from schemas.run import RunReason, RunState
 
 _BLOCKING = (OnBreach.BLOCK_MISSION, OnBreach.REQUIRE_APPROVAL)
 _SOURCES = ("Reported", "Priced", "Estimated", "Unknown")
+OVERLOADS_MOST = 10
+"""So often in a row an attempt that ended because the provider was overloaded costs none."""
 HELD_REASONS = (MissionReason.STOPPED, MissionReason.QUARANTINED)
 """Why a mission is Blocked when a Hold did it: the end of the Hold is what it waits for."""
 
@@ -124,6 +126,7 @@ def _new_round(work: Pass, actor: Actor, reason: MissionReason, message: str, *,
         ready_since=None,
         resume_state=None,
         action_requests=(),
+        overloads=0,
         failure=None,
         review=None,
         deliverable=None,
@@ -162,7 +165,8 @@ def book_ended_run(work: Pass) -> None:
     )
     if run.work_plan:
         work.put(work_plan=run.work_plan)
-    containment.observe_run(work, run)
+    if run.reason != RunReason.PROVIDER_OVERLOADED:
+        containment.observe_run(work, run)
     work.run = None
     key = f"run/{run.uid}/ended"
     if work.state is not MissionState.IN_PROGRESS:
@@ -187,7 +191,7 @@ def _handed_in(work: Pass, run: RunFacts, key: str) -> None:
     names = tuple(a.name for a in run.artifacts)
     work.decision.close_actions = True
     work.move(MissionState.REVIEW, agent, MissionReason.COMPLETED, "handed in", key=key, artifacts=names)
-    work.put(failure=None, feedback=None, review_cycles=work.status.review_cycles + 1)
+    work.put(failure=None, feedback=None, overloads=0, review_cycles=work.status.review_cycles + 1)
     loop = loops.observe_review(work.loop, work.status.review_cycles, work.facts.loop_limits, work.now, run=run.name)
     if loop.finding is not None:
         work.put(loop=loop)
@@ -210,11 +214,32 @@ def _requirements(work: Pass, run: RunFacts) -> tuple[list[str], list[gates.Find
     return missing, findings
 
 
+def _overloaded(work: Pass, run: RunFacts) -> bool:
+    """The provider refused: that is no fault of the work, and costs no attempt, unless it goes on and on."""
+    if run.reason != RunReason.PROVIDER_OVERLOADED or not run.retryable or work.status.overloads >= OVERLOADS_MOST:
+        return False
+    overloads, ended = work.status.overloads + 1, run.ended_at or work.now
+    due = retry.next_attempt(work.spec.retry.backoff, overloads, work.facts.uid, ended)
+    work.put(
+        attempts=max(0, work.status.attempts - 1),
+        overloads=overloads,
+        failure=Failure(reason=run.reason, message=run.message, exit_code=run.exit_code, run=run.name),
+        next_attempt_at=due,
+        ready_since=None,
+    )
+    message = f"its provider refused, time {overloads} of {OVERLOADS_MOST} that cost no attempt: {run.message}"
+    work.note(EventType.RETRY_SCHEDULED, run.reason, message, due=due.isoformat(), overloads=overloads)
+    return True
+
+
 def _failed(work: Pass, run: RunFacts, reason: str, message: str, key: str) -> None:
+    if _overloaded(work, run):
+        return
     if reason == RunReason.AWAITING_APPROVAL and run.asked and run.retryable:
         # The answer came before its end was booked: the next attempt goes on with it, and this one cost none.
         work.put(attempts=max(0, work.status.attempts - 1), next_attempt_at=work.now, ready_since=None)
         return
+    work.put(overloads=0)
     ended = run.ended_at or work.now
     failure = Failure(reason=reason, message=message, exit_code=run.exit_code, run=run.name)
     work.put(failure=failure)

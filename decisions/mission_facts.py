@@ -103,6 +103,17 @@ class ActionFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """The Provider that its agent uses, as it stands: ``free`` slots, and where there are none why and until when."""
+
+    provider: Key
+    slots: int
+    free: int
+    message: str = ""
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MissionFacts:
     """Everything that a decision about a mission may rest on.
 
@@ -111,7 +122,8 @@ class MissionFacts:
     cycle, if there is one. ``place`` is where the spec stands (path:line), for records. ``declared`` says whether a
     source declares the mission (then its ttl does not remove it). ``breach`` is the limit that leaves no room for its
     next run, which would reserve ``want``. ``loop_limits`` are those of its agent. ``actions`` are its questions about
-    actions, oldest first.
+    actions, oldest first. ``pool`` is None where its agent uses no Provider. ``ceiling`` is set when so many missions
+    of its tenant wait that no more are taken in.
     """
 
     key: Key
@@ -136,6 +148,8 @@ class MissionFacts:
     want: Amounts = NOTHING
     loop_limits: LoopLimits = DEFAULT
     actions: tuple[ActionFacts, ...] = ()
+    pool: PoolFacts | None = None
+    ceiling: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ from schemas.conditions import BlockedOn, ConditionStatus, find, set_condition
 from schemas.event import EventType
 from schemas.mission import TERMINAL_STATES, MissionReason, MissionState
 
+FULL = "#maxWaitingMissions"
+"""How ``blockedOn.ref`` of a mission above the ceiling of its tenant ends."""
+
 
 def summarise(work: Pass) -> None:
     """Conditions and blockedOn, from what the steps left."""
@@ -50,12 +53,14 @@ def _admit(work: Pass) -> None:
     work.admission = (MissionReason.ADMITTED, "")
     agent = work.facts.agent_key
     assert agent is not None
-    work.block(
-        "Capacity",
-        str(agent),
-        f"waits for a free place of {agent.short}",
-        since=work.status.ready_since or work.now,
-    )
+    since = work.status.ready_since
+    pool = work.facts.pool
+    if pool is not None and not pool.free:
+        work.block("Provider", str(pool.provider), pool.message, since=since or work.now, until=pool.until)
+    work.block("Capacity", str(agent), f"waits for a free place of {agent.short}", since=since or work.now)
+    if pool is not None and pool.free:
+        text = f"and for one of {pool.slots} slots that {pool.provider.short} has"
+        work.block("Provider", str(pool.provider), text, since=since or work.now)
 
 
 def _problem(work: Pass) -> tuple[MissionReason, str] | None:
@@ -71,10 +76,13 @@ def _problem(work: Pass) -> tuple[MissionReason, str] | None:
         problem(reason, "Person", str(facts.agent_key or ""), message)
     if spec.suspend:
         problem(MissionReason.SUSPENDED, "Hold", "spec.suspend", "set spec.suspend to false to go on")
-    if facts.held is not None:
+    if facts.held is not None and facts.held.tenant:
+        tenant = f"Tenant/{facts.held.tenant}"
+        problem(MissionReason.TENANT_SUSPENDED, "Tenant", tenant, facts.held.hint, facts.held.until)
+    elif facts.held is not None:
         problem(MissionReason.HELD, "Hold", str(facts.held.hold), facts.held.hint, facts.held.until)
-        if facts.held.until is not None:
-            work.wake(facts.held.until)
+    if facts.held is not None and facts.held.until is not None:
+        work.wake(facts.held.until)
     for dependency in facts.dependencies:
         if dependency.state is MissionState.DONE:
             continue
@@ -91,6 +99,12 @@ def _problem(work: Pass) -> tuple[MissionReason, str] | None:
         problem(MissionReason.BUDGET_EXCEEDED, "Budget", breach.meter.origin, breach.message, until)
         if until is not None:
             work.wake(until)
+    if facts.ceiling is not None and not found:
+        text = (
+            f"{facts.ceiling:,} missions of tenant/{facts.key.namespace} wait already, as many as may"
+            " (spec.limits.maxWaitingMissions): it is taken in when there is room"
+        )
+        problem(MissionReason.QUEUE_FULL, "Tenant", f"Tenant/{facts.key.namespace}{FULL}", text)
     due = work.status.next_attempt_at
     if due is not None and due > now and work.status.current_run is None:
         text = f"attempt {work.status.attempts + 1} starts by itself; now: remit retry {facts.key.short}"
@@ -255,6 +269,8 @@ def _conditions(work: Pass) -> None:
 
 def _accepted_condition(work: Pass) -> None:
     problems = [] if work.state in TERMINAL_STATES else _acceptance(work)
+    if work.admission is not None and work.admission[0] is MissionReason.QUEUE_FULL:
+        problems = [work.admission]
     if problems:
         _set(work, "Accepted", False, problems[0][0], problems[0][1])
     else:

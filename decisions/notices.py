@@ -6,7 +6,7 @@ Every text is bounded and plain. Words of agents stand in it as data; commands a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,12 +19,14 @@ from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.channel import DEFAULT_NOTIFICATIONS, ChannelSpec, Notification
 from schemas.event import EventType
 from schemas.identity import is_name, is_namespace
+from schemas.message import MessageState
 from schemas.mission import MissionReason, MissionState
 from schemas.quantities import parse_time
 
 TITLE = 200
 TEXT = 3_000
 _REASON = 1_000
+_MESSAGE = 2_500
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 _UNHEALTHY = frozenset({"HeartbeatStale", "ErrorStreak", "ExecutorNotReady", "ExecutorNotFound", "LastGoodServes"})
 _ATTEMPTS = frozenset(
@@ -32,6 +34,7 @@ _ATTEMPTS = frozenset(
      ApprovalDecisionReason.IDENTITY_UNPROVEN}
 )  # fmt: skip
 _SIGNATURE = ("Signature", "AllowedSigners", "HistoryRewritten")
+_UNSAID = frozenset({MessageState.BLOCKED, MessageState.CANCELED, MessageState.FAILED})
 _BY_HOLD = frozenset({MissionReason.STOPPED, MissionReason.QUARANTINED})
 """Whoever placed the Hold knows, and HoldPlaced says it once for all missions."""
 _ALERTS = {
@@ -195,21 +198,22 @@ def _alarmed(happened: Happened) -> Notification | None:
     return found
 
 
-def compose(event: Notification, happened: Happened, about: About) -> Told | None:
+def compose(event: Notification, happened: Happened, about: About, redact: Callable[[str], str] = str) -> Told | None:
     """The notification in words: what, why, until when, and the command that moves it; None when what is known by now
-    says that nobody needs to be told."""
+    says that nobody needs to be told. ``redact`` takes out credentials, before anything is cut: half of one has another
+    shape."""
     if event is Notification.TODO_ASSIGNED and not str(about.spec.get("assignee") or "").startswith("user:"):
         return None
     if event is Notification.TODO_ASSIGNED and about.spec.get("state") == "Done":
         return None
     if event is Notification.APPROVAL_EXPIRED and about.status.get("decidedBy"):
         return None  # it was answered; only the leave ended unused
-    if event is Notification.MESSAGE and not about.channels:
+    if event is Notification.MESSAGE and (not about.channels or about.status.get("state") in _UNSAID):
         return None
-    title, why = _words(event, happened, about)
+    title, why = (redact(words) for words in _words(event, happened, about))
     until = _until(happened, about)
     command = _command(event, happened, about)
-    lines = [visible.block(why, _REASON)] if why else []
+    lines = [visible.block(why, _MESSAGE if event is Notification.MESSAGE else _REASON)] if why else []
     if happened.actor and event in (Notification.HOLD_PLACED, Notification.HOLD_RELEASED):
         lines.append(f"By: {visible.line(happened.actor, TITLE)}")
     if until is not None:

@@ -335,7 +335,7 @@ def _moved(want: Declared, current: Resource) -> bool:
         return a is not b
     if want.ownership is not None and want.ownership != current.ownership:
         return True  # a store of an older version does not know yet who owns what
-    return (a.source, a.unit, a.path, a.line, a.blob) != (b.source, b.unit, b.path, b.line, b.blob)
+    return a.blob != b.blob or a.line != b.line or a.path != b.path or a.unit != b.unit or a.source != b.source
 
 
 def renamed_from(want: Declared) -> Key | None:

@@ -216,6 +216,20 @@ class Spawned(StatusModel):
     ending: str = Field("", description="Why it is being ended.")
 
 
+class AgentSession(StatusModel):
+    """A session of the agent's program that it can go on with."""
+
+    id: str = Field(description="What the program calls it.")
+    run: Name = Field(description="The run that left it.")
+    mission: ObjectRef = Field(description="What that worked on.")
+    mission_uid: str = Field(description="Its uid.")
+    project: ObjectRef | None = Field(None, description="The project of that mission.")
+    goal: ObjectRef | None = Field(None, description="The goal of that mission.")
+    prompt_digest: str = Field("", description="sha256:<hex> of the system prompt that it began with.")
+    executor: str = Field("", description="Executor that holds it, as kind/namespace/name.")
+    at: Time = Field(description="When that run ended.")
+
+
 class RunEvidence(StatusModel):
     """What one of its runs shows of how tightly it is held."""
 
@@ -253,6 +267,7 @@ class AgentStatus(StatusModel):
     enforcement: Enforcement = Field(Enforcement.OBSERVED, description="How tightly its acts are held.")
     enforcement_message: str = Field("", description="What that rests on.")
     evidence: tuple[RunEvidence, ...] = Field((), description="Its latest runs that used tools, newest first.")
+    sessions: tuple[AgentSession, ...] = Field((), description="Sessions of its program, latest first.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
     spawned: Spawned | None = Field(None, description="Of a sub-agent: who spawned it, and when it ends.")
 

@@ -56,6 +56,8 @@ class EventType(StrEnum):
     CALL_DECIDED = "CallDecided"  # an agent asked to use a tool, and was answered
     ENFORCEMENT_CHANGED = "EnforcementChanged"  # the runs of an agent show that it is held tighter, or less tightly
     CALL_ENDED = "CallEnded"  # the result of a tool call was reported, or its run ended without one
+    PROVIDER_PAUSED = "ProviderPaused"  # a provider refused: whoever uses it starts nothing for a while
+    TENANT_REMOVED = "TenantRemoved"  # the grace period of a tenant is over: what the engine made in it goes
     RETRY_SCHEDULED = "RetryScheduled"  # another attempt will follow
     CANCEL_REQUESTED = "CancelRequested"  # the worker was told to stop
     MESSAGE_POSTED = "MessagePosted"  # a person or an agent said something

@@ -84,6 +84,11 @@ class Command(Model):
     )
     env: tuple[EnvVar, ...] = Field((), description="Its environment, beside the few variables that Remit sets.")
     output_format: OutputFormat = Field(OutputFormat.REMIT, description="How its output is read.")
+    resume_args: tuple[Argument, ...] = Field(
+        (),
+        max_length=16,
+        description='Added to argv where a run goes on with a session; "{session}" stands for it.',
+    )
     hook: HookedProgram | None = Field(
         None, description="Coding agent whose tool calls are put before the gate, by a hook in the run's own settings."
     )
@@ -110,6 +115,8 @@ class Command(Model):
 
     @model_validator(mode="after")
     def _hookable(self) -> Self:
+        if self.resume_args and not any("{session}" in argument for argument in self.resume_args):
+            raise ValueError('resumeArgs has to name the session somewhere: write "{session}"')
         program = self.hook
         if program is None:
             return self
@@ -240,6 +247,13 @@ class ExecutorSpec(Model):
     retry: ExecutorRetry = Field(default_factory=ExecutorRetry, description="Attempts to reach the worker.")
     circuit_breaker: CircuitBreaker = Field(default_factory=CircuitBreaker, description="When to leave it alone.")
     sandbox: Sandbox = Field(default_factory=Sandbox, description="Where its programs may read and write.")
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a run may be told to go on with a session: its program takes an argument for that, or speaks the
+        agent protocol, and finds it in REMIT_SESSION and in its mission."""
+        program = self.program
+        return program is None or bool(program.resume_args) or program.output_format is OutputFormat.REMIT
 
     @property
     def program(self) -> Command | None:

@@ -185,6 +185,8 @@ class MissionReason(StrEnum):
     HELD = "Held"  # a Hold stops it
     SUSPENDED = "Suspended"  # spec.suspend
     AT_CAPACITY = "AtCapacity"  # the agent's places are taken
+    TENANT_SUSPENDED = "TenantSuspended"  # its tenant is Suspended, or waits to be deleted
+    QUEUE_FULL = "QueueFull"  # as many missions of its tenant wait as may
     RETRY_BACKOFF = "RetryBackoff"  # the next attempt waits for its time
     UPDATE_PENDING = "UpdatePending"  # the agent drains before a changed spec holds
     NOT_DISPATCHED = "NotDispatched"  # no run yet
@@ -296,6 +298,7 @@ class MissionStatus(StatusModel):
     failure: Failure | None = Field(None, description="Why the last attempt failed.")
     loop: MissionLoop | None = Field(None, description="What is counted to notice work that goes around in circles.")
     action_requests: tuple[str, ...] = Field((), description="ApprovalRequests that it waits for in NeedsApproval.")
+    overloads: int = Field(0, description="Attempts in a row that cost none, as the provider was overloaded.")
     resume_state: MissionState | None = Field(None, description="Where it goes back to after Blocked or NeedsApproval.")
     blocked_on: tuple[BlockedOn, ...] = Field((), description="What it waits for.")
     transitions: tuple[Transition, ...] = Field((), description="The last 20 moves, oldest first.")
@@ -323,6 +326,7 @@ KIND = KindInfo(
         Column("ATTEMPTS", "status.attempts", "integer"),
         Column("WAITS FOR", "status.blockedOn[0].hint"),
         Column("TITLE", "spec.title", wide=True),
+        Column("FAILURE", "status.failure.reason", wide=True),
         Column("COST", "status.spend.usd", "money", wide=True),
         Column("RUN", "status.lastRun", wide=True),
         Column("AGE", "metadata.creationTimestamp", "date"),

@@ -136,12 +136,36 @@ class HeartbeatMessage(Message):
     """A sign of life."""
 
 
+SessionWord = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+=-]*$")
+]
+"""What a program calls a session of its own."""
+
+
 class ProgressMessage(Message):
     """What the agent does."""
 
     message: str = Field(description="What is being done; kept up to 2,000 characters.")
     percent: Percent | None = Field(None, description="How far it is.")
     work_plan: str | None = Field(None, description="How it will be done; kept up to 100,000 characters.")
+    session_id: SessionWord | None = Field(
+        None, description="The program's own session: related work is told to go on with it."
+    )
+
+
+MAX_RETRY_AFTER_S = 7 * 86_400
+OVERLOADED = (429, 503, 529)
+"""Statuses with which a provider says: not now."""
+
+
+class ProviderErrorMessage(Message):
+    """The provider of the model refused, or failed under its load."""
+
+    status: int = Field(ge=400, le=599, description="HTTP status; 429, 503 and 529 pause everybody who uses it.")
+    retry_after_seconds: int | None = Field(
+        None, ge=0, le=MAX_RETRY_AFTER_S, description="Its Retry-After in seconds; absent when it named none."
+    )
+    message: str = Field("", description="What it said; kept up to 2,000 characters.")
 
 
 class UsageMessage(Message):
@@ -159,6 +183,10 @@ class UsageMessage(Message):
     model: str | None = Field(None, description="Model that was used; kept up to 200 characters.")
     source: UsageSource = Field(
         UsageSource.REPORTED, description="Where the figures come from: Reported, Priced, Estimated or Unknown."
+    )
+    requests: int = Field(1, ge=0, le=10**6, description="Requests to the provider that the figures stand for.")
+    provider_error: ProviderErrorMessage | None = Field(
+        None, description="What the provider said, where it refused; the run may go on."
     )
 
 
@@ -238,6 +266,9 @@ class FailMessage(Message):
     reason: str = Field(min_length=1, description="CamelCase word; kept up to 100 characters.")
     message: str = Field("", description="For people; kept up to 2,000 characters.")
     retryable: bool = Field(True, description="Whether another attempt may help.")
+    provider_error: ProviderErrorMessage | None = Field(
+        None, description="Where that is why: what the provider said. Such an attempt costs none."
+    )
 
 
 SubAgentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")]

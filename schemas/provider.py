@@ -67,12 +67,20 @@ class ProviderReason(StrEnum):
     """Reasons of a Provider's conditions."""
 
     RECONCILED = "Reconciled"  # it can be used
-    NOT_RECONCILED_YET = "NotReconciledYet"  # accepted; no controller of this version acts on it
+    NOT_RECONCILED_YET = "NotReconciledYet"  # accepted; not looked at yet
     SUSPENDED = "Suspended"  # spec.suspend
     BACKING_OFF = "BackingOff"  # it said that it is overloaded; see status.backoffUntil
     RATE_LIMITED = "RateLimited"  # this minute's requests or tokens are used up
     IN_USE = "InUse"  # deletion waits: agents refer to it
     DELETING = "Deleting"  # deletionTimestamp is set
+
+
+class MinuteUse(StatusModel):
+    """What was asked of it in the minute that counts."""
+
+    began: Time = Field(description="When the minute began.")
+    requests: int = Field(0, description="Requests that its users reported.")
+    tokens: int = Field(0, description="Tokens that they reported.")
 
 
 class ProviderStatus(StatusModel):
@@ -83,7 +91,11 @@ class ProviderStatus(StatusModel):
     in_use: int = Field(0, description="Slots that are taken.")
     waiting: int = Field(0, description="Missions that wait for a slot.")
     backoff_until: Time | None = Field(None, description="Nothing new starts before.")
+    backoff_ended: Time | None = Field(None, description="When its last pause ended.")
     last_error: str = Field("", description="What it last said when it refused.")
+    last_error_at: Time | None = Field(None, description="When that was.")
+    streak: int = Field(0, description="Pauses in a row; the next one is longer.")
+    minute: MinuteUse | None = Field(None, description="What was used in the current minute, where rateLimit is set.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
 
 

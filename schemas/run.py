@@ -61,6 +61,20 @@ class RunSpec(Model):
         None, description="The run whose session it goes on with, after leave was asked."
     )
     prompt_digest: str = Field("", description="sha256:<hex> of the system prompt, empty without one.")
+    provider_ref: ObjectRef | None = Field(None, description="The Provider whose slot it takes.")
+    spawned_by: str = Field("", description="uid of the run whose agent spawned its agent; it may take its slot.")
+    session: str | None = Field(None, description="The session of its program that it works in, where it has one.")
+    session_of: str = Field("", description="Name of the run that left that session.")
+    session_why: str = Field("", description="Why it goes on with that session, or begins a clean one.")
+
+
+class ProviderError(StatusModel):
+    """What a provider said when it refused."""
+
+    status: int = Field(description="HTTP status: 429, 503 or 529.")
+    retry_after_s: int | None = Field(None, description="Its Retry-After, in seconds.")
+    message: str = Field("", description="Its words.")
+    at: Time = Field(description="When.")
 
 
 class Report(StatusModel):
@@ -107,6 +121,7 @@ class RunReason(StrEnum):
     NON_ZERO_EXIT = "NonZeroExit"  # the program ended with an exit code
     KILLED = "Killed"  # the program ended by a signal that Remit did not send
     REPORTED_FAILURE = "ReportedFailure"  # the agent said it failed
+    PROVIDER_OVERLOADED = "ProviderOverloaded"  # it ended because its provider refused: 429, 503 or 529
     AWAITING_APPROVAL = "AwaitingApproval"  # handed back: it can only wait for leave; the next attempt goes on with it
     REQUIREMENTS_MISSING = "RequirementsMissing"  # the deliverable, its evidence or a gate is missing
     OUTPUT_INVALID = "OutputInvalid"  # its output could not be read, or does not meet the agent's outputSchema
@@ -143,6 +158,7 @@ class RunStatus(StatusModel):
     deliverable: Artifact | None = Field(None, description="What was handed in.")
     artifacts: tuple[Artifact, ...] = Field((), description="Everything handed in.")
     session_id: str | None = Field(None, description="The agent program's own session, to resume.")
+    provider_error: ProviderError | None = Field(None, description="What its provider last said when it refused.")
     tool_calls: int = Field(0, description="Tool calls it reported.")
     unasked_calls: int = Field(0, description="Of these, the ones that nobody had put before the gate.")
     passages: tuple[Passage, ...] = Field((), description="Places at which its calls were put before the gate.")

@@ -60,6 +60,12 @@ class TenantLimits(Model):
 
     max_active_agents: Int = Field(100, ge=0, le=100_000, description="Agents with an open run at a time.")
     max_sub_agents: Int = Field(30, ge=0, le=100_000, description="Spawned agents alive at a time.")
+    max_waiting_missions: Int = Field(
+        100_000,
+        ge=0,
+        le=10_000_000,
+        description="Missions that wait for their turn at a time; more are taken in as room is made.",
+    )
     max_event_streams: Int = Field(200, ge=0, le=100_000, description="Open event streams at a time.")
 
 
@@ -97,11 +103,12 @@ class TenantReason(StrEnum):
     """Reasons of a Tenant's conditions."""
 
     RECONCILED = "Reconciled"  # what it declares is in force
-    NOT_RECONCILED_YET = "NotReconciledYet"  # accepted; no controller of this version acts on it
+    NOT_RECONCILED_YET = "NotReconciledYet"  # accepted; not looked at yet
     REFERENCE_NOT_FOUND = "ReferenceNotFound"  # a default names a Budget or Policy that does not exist
     SUSPENDED = "Suspended"  # spec.lifecycle is Suspended
     PENDING_DELETION = "PendingDeletion"  # spec.lifecycle is PendingDeletion; everything goes at status.removalTime
     HELD = "Held"  # a Hold stops everything in it
+    REMOVED = "Removed"  # its grace period is over: what the engine made in it is gone, the rest goes with its files
     IN_USE = "InUse"  # deletion waits: its namespace still holds objects
     DELETING = "Deleting"  # deletionTimestamp is set
 
@@ -113,6 +120,8 @@ class TenantStatus(StatusModel):
     observed_generation: int = Field(0, description="Generation of the spec that this speaks of.")
     active_agents: int = Field(0, description="Agents with an open run.")
     sub_agents: int = Field(0, description="Spawned agents alive.")
+    remaining: int = Field(0, description="While it goes: objects that are still there.")
+    pending_since: Time | None = Field(None, description="Since when deletion is pending.")
     removal_time: Time | None = Field(None, description="When everything goes, while deletion is pending.")
     last_handled_reconcile: str | None = Field(None, description="Latest reconcile token acted on.")
 

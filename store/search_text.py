@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from schemas import registry
+from schemas.errors import UnknownName
 from schemas.resource import Resource
 
 LONGEST_TEXT = 20_000
@@ -54,6 +56,8 @@ def question_of(text: str) -> Question:
         match = _OPERATOR.match(part)
         if match is None:
             rest.append(part)
+        elif match[2] and match[1].lower() == "kind":
+            operators["kind"].add(_kind(match[2]))
         elif match[2]:
             operators["ns" if match[1].lower() == "namespace" else match[1].lower()].add(match[2].lower())
     words = tuple(dict.fromkeys(words_of(" ".join(rest))))[:MOST_WORDS]
@@ -65,6 +69,14 @@ def question_of(text: str) -> Question:
         states=frozenset(operators["state"]),
         namespaces=frozenset(operators["ns"]) or None,
     )
+
+
+def _kind(text: str) -> str:
+    """A kind by any of its names, in lower case; what is none finds nothing."""
+    try:
+        return registry.find_name(text).kind.lower()
+    except UnknownName:
+        return text.lower()
 
 
 def words_of(text: str) -> Iterator[str]:

@@ -174,13 +174,17 @@ class RunEndpoints:
                 message.message,
                 percent=message.percent,
                 work_plan=message.work_plan,
+                session_id=message.session_id,
                 once=once,
             ),
         )
 
     def _usage(self, caller: Caller, message: protocol.UsageMessage, once: Once) -> protocol.Receipt:
         part = _share(message)
-        return self._write(caller, lambda tx: reports.use(tx, caller.uid, part, once=once))
+        requests, refused = message.requests, message.provider_error
+        return self._write(
+            caller, lambda tx: reports.use(tx, caller.uid, part, requests=requests, refused=refused, once=once)
+        )
 
     def _tool_result(self, caller: Caller, message: protocol.ToolResultMessage, once: Once) -> protocol.Receipt:
         def report(tx: Transaction) -> Resource:
@@ -193,7 +197,13 @@ class RunEndpoints:
         return self._write(
             caller,
             lambda tx: reports.fail(
-                tx, caller.uid, message.reason, message.message, retryable=message.retryable, once=once
+                tx,
+                caller.uid,
+                message.reason,
+                message.message,
+                retryable=message.retryable,
+                refused=message.provider_error,
+                once=once,
             ),
         )
 

@@ -9,16 +9,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from api.crowd import LoadLimit
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, of_error, on_http_exception, on_problem
 from api.read import log
 from api.read.answers import Reader, json_response, problems
+from api.read.due import add_due
 from api.read.engine import Blocking, Clock, EngineFacts
 from api.read.found import add_search
 from api.read.guard import ReadOnly, SecurityHeaders, TokenGuard
 from api.read.health import add_health
 from api.read.kube.routes import add_kube
-from api.read.kube.shape import document, wanted_of
+from api.read.kube.shape import document
 from api.read.metrics import add_metrics
 from api.read.records import add_records
 from api.read.summary import summarize
@@ -31,6 +33,9 @@ _ABOUT = (
     "What is declared, what is done and what it costs, for people and their tools. Nothing here changes the world:"
     " every route answers GET and HEAD only. Objects are shaped as Kubernetes shapes them, so kubectl reads them."
 )
+
+MOST_REQUESTS = 4_000
+"""That are answered at a time, streams and watches included."""
 
 
 def create_read_app(
@@ -94,23 +99,23 @@ def create_read_app(
         """Counts by state, what needs a person, sources, costs of the last day, and whether the engine is well."""
         return json_response(await reader.read(lambda snapshot: summarize(snapshot, facts, clock.now())))
 
+    kube = app.state.kube = add_kube(app, reader, follower, clock)
+
     @app.get("/api/v1/events", tags=["log"], summary="Rows of the event log", operation_id="events",
              openapi_extra={"parameters": log.PARAMETERS}, responses=log.REFUSED)  # fmt: skip
     async def events(request: Request) -> Response:
         """The newest first, unless ``order=oldest``. ``metadata.continue`` goes on where the page ended."""
-        query = log.query_of(request.query_params, clock.now())
-        wanted = wanted_of(request.headers.get("accept", ""), "")
-        found = await reader.read(lambda snapshot: log.page(snapshot, query))
-        return json_response(log.as_list(found, wanted, clock.now()))
+        return await kube.events(request, None)
 
     add_records(app, reader, facts, clock)
+    add_due(app, reader, facts, clock)
     add_search(app, reader)
     add_stream(app, stream)
-    add_kube(app, reader, follower, clock)
 
     # The last one added is the first one asked.
     app.add_middleware(TokenGuard, token=token)
     app.add_middleware(ReadOnly)
+    app.add_middleware(LoadLimit, most=MOST_REQUESTS)
     app.add_middleware(HostGuard, names=tuple(hosts))
     app.add_middleware(ErrorBoundary)
     app.add_middleware(SecurityHeaders)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from decisions.costs import Used
 from store.contract import Snapshot
@@ -71,16 +71,28 @@ def _no_costs(_: Snapshot, __: str | None, ___: datetime | None) -> Iterable[Use
     return ()
 
 
+class Feeds(Protocol):
+    """What is due when (``controllers.calendars``), in [begin, end) of a namespace or of all."""
+
+    def document(self, snapshot: Snapshot, begin: datetime, end: datetime, namespace: str | None) -> dict[str, Any]:
+        """As JSON."""
+
+    def ics(self, snapshot: Snapshot, begin: datetime, end: datetime, namespace: str | None, now: datetime) -> bytes:
+        """As iCalendar."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
     """``health`` lists every component in the order of starting. ``used`` gathers what was used: (snapshot, namespace
     or None for all, since or None). ``figures`` are gauges of the process by name, such as queue lengths: a closed
-    list of names, never one from a spec. ``settings`` is the configuration without secrets, with where each value comes
-    from, for people. ``project`` is the name of the project's folder; ``profile`` how careful the engine is."""
+    list of names, never one from a spec. ``feeds`` tell what is due when. ``settings`` is the configuration without
+    secrets, with where each value comes from, for people. ``project`` is the name of the project's folder; ``profile``
+    how careful the engine is."""
 
     health: Callable[[], Sequence[Health]] = _no_components
     used: Callable[[Snapshot, str | None, datetime | None], Iterable[Used]] = _no_costs
     figures: Callable[[], dict[str, float]] = dict
+    feeds: Feeds | None = None
     settings: dict[str, str] = field(default_factory=dict)
     project: str = ""
     profile: str = "Workstation"

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import common, completion, output, span
-from schemas.base import API_VERSION, DEFAULT_NAMESPACE
+from cli import common, completion, feeds, output, span
+from schemas.base import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from decisions.feed import Entry, Feed
+    from decisions.feed import Entry
 
 
 class CalendarFormat(StrEnum):
@@ -72,7 +70,7 @@ def calendar(
     elif form is CalendarFormat.TABLE:
         _print(shown, zone, namespaces=all_namespaces)
     else:
-        document = _document(shown, found, begin, end)
+        document = feeds.as_document(shown, found, begin, end)
         print(output.dump_json(document) if form is CalendarFormat.JSON else output.dump_yaml(document))
     for schedule, first in sorted(found.cut.items()):
         typer.echo(
@@ -98,17 +96,3 @@ def _print(shown: list[Entry], zone: Any, *, namespaces: bool) -> None:
         row[0], last = ("" if row[0] == last else row[0]), row[0]
     header = ["DAY", "TIME", "WHAT", *(["NAMESPACE"] if namespaces else []), "OBJECT", "AGENT", "TITLE"]
     print(output.table(body, header))
-
-
-def _document(shown: list[Entry], found: Feed, begin: datetime, end: datetime) -> dict[str, Any]:
-    from controllers.calendars import entries
-    from schemas.quantities import format_time
-
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "ScheduleFeed",
-        "from": format_time(begin),
-        "to": format_time(end),
-        "items": [entries.wire(entry) for entry in shown],
-        "cut": [{"subject": entries.ref(key), "from": format_time(first)} for key, first in sorted(found.cut.items())],
-    }

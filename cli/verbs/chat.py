@@ -43,6 +43,7 @@ def chat(
         ),
     ] = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
+    all_namespaces: common.AllNamespaces = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many of the latest messages.")] = 50,
     before: Annotated[
         int, typer.Option("--before", min=0, help="Only what came before this cursor: an earlier page.")
@@ -75,8 +76,10 @@ def chat(
         if thread is None:
             if watch or before or subscribe is not None:
                 raise Failure("name a thread", hint="remit chat")
-            _list(store, None if namespace == "*" else namespace, actor.subject, form)
+            _list(store, None if all_namespaces else namespace, actor.subject, form)
             return
+        if watch and before:
+            raise Failure("an earlier page does not go on: leave out --before or -w")
         from cli.conversation import subject_named
 
         with store.snapshot() as snapshot:
@@ -120,6 +123,7 @@ def _list(store: Store, namespace: str | None, me: str, form: Format) -> None:
         reader = threads.reader_of(each, me)
         rows.append(
             [
+                *([each.namespace] if namespace is None else []),
                 safe(threads.place(each)),
                 str(each.status.get("messages", 0)),
                 str(threads.unread(each, me)) if reader is not None and reader.subscribed else "-",
@@ -128,7 +132,12 @@ def _list(store: Store, namespace: str | None, me: str, form: Format) -> None:
                 safe(str(each.status.get("lastAuthor", "")) or "-"),
             ]
         )
-    print(table(rows, ["THREAD", "MESSAGES", "UNREAD", "MENTIONS", "LAST", "BY"]))
+    print(
+        table(
+            rows,
+            [*(["NAMESPACE"] if namespace is None else []), "THREAD", "MESSAGES", "UNREAD", "MENTIONS", "LAST", "BY"],
+        )
+    )
 
 
 def _subscribe(store: Store, actor: Actor, subject: Resource, *, wanted: bool) -> None:

@@ -110,10 +110,11 @@ async def _run(project: Project, printer: Printer | None) -> int:
         engine.add("agent-server", server.run)
         if project.config.hook_listen is not None:
             engine.add("hook-server", _hook_server(engine, project.config.hook_listen).run)
-        engine.add("read-server", _read_server(engine, project, readers).run)
+        pages = _read_server(engine, project, readers)
+        engine.add("read-server", pages.run)
         account = None
         if printer is not None:
-            account = Account(engine.store, project, engine.clock, engine.blocking, printer=printer)
+            account = Account(engine.store, project, engine.clock, engine.blocking, printer=printer, pages=pages.url)
             engine.add("account", account.run)
         haste.settled()
         with drain_on_signal(stop) as received:
@@ -150,9 +151,12 @@ def _hook_server(engine: Engine, address: str) -> HttpServer:
 def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpServer:
     """The port that people and their tools read from. Raises Stalled when it cannot be taken, Failure when it would be
     open to others without a token."""
+    from api.dashboard.routes import add_dashboard
     from api.read.app import create_read_app
     from api.read.engine import EngineFacts
     from api.server import HttpServer
+    from cli.feeds import StoreFeeds
+    from cli.site import site_of
     from cli.version import __version__
     from controllers.runs.costs import gather
 
@@ -160,6 +164,7 @@ def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpSe
     facts = EngineFacts(
         health=engine.manager.health,
         used=lambda snapshot, namespace, since: gather(snapshot, namespace=namespace, since=since),
+        feeds=StoreFeeds(),
         project=project.root.name,
         profile=config.profile.value,
     )
@@ -168,6 +173,8 @@ def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpSe
         engine.store, clock=engine.clock, blocking=blocking, hosts=[host, *config.listen_hosts],
         token=_read_token(engine, project), version=__version__, engine=facts,
     )  # fmt: skip
+    site = site_of(project, os.environ, __version__, engine.manager.health)
+    add_dashboard(app, engine.store, now=engine.clock.now, blocking=blocking, site=site)
     server = HttpServer(app, host.strip("[]"), int(port), setting="listen", on_stop=app.state.close)
     server.bind()
     return server

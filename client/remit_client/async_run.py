@@ -230,9 +230,17 @@ class AsyncRun:
         """A sign of life. They are sent automatically; this is for programs that block the event loop."""
         self._hear(await self._send(self._calls.heartbeat(self._new_key())))
 
-    async def progress(self, message: str, *, percent: float | None = None, work_plan: str | None = None) -> None:
-        """Say what is being done, how far it is (0..100) and, once, how it will be done."""
-        await self._send(self._calls.progress(self._new_key(), message, percent, work_plan))
+    async def progress(
+        self, message: str, *, percent: float | None = None, work_plan: str | None = None, session_id: str | None = None
+    ) -> None:
+        """Say what is being done, how far it is (0..100) and, once, how it will be done. ``session_id`` names a session
+        of your own: related work is told to go on with it, in REMIT_SESSION."""
+        await self._send(self._calls.progress(self._new_key(), message, percent, work_plan, session_id))
+
+    async def provider_refused(self, status: int, *, retry_after_s: float | None = None, message: str = "") -> None:
+        """Say that the provider of the model refused (its HTTP ``status``; 429, 503 and 529 pause everybody who uses
+        it), with its Retry-After. The run may wait and go on."""
+        await self._send(self._calls.provider_refused(self._new_key(), status, retry_after_s, message))
 
     async def usage(
         self,

@@ -183,7 +183,9 @@ class Calls:
         """A sign of life."""
         return self._write("heartbeat", {}, key)
 
-    def progress(self, key: str, message: str, percent: float | None, work_plan: str | None) -> Call:
+    def progress(
+        self, key: str, message: str, percent: float | None, work_plan: str | None, session_id: str | None = None
+    ) -> Call:
         """What is being done. ``percent`` is rounded and kept within 0..100; NaN raises ValueError."""
         body: dict[str, Any] = {"message": clean_text(message, _MAX_TEXT)}
         if percent is not None:
@@ -192,11 +194,20 @@ class Calls:
             body["percent"] = round(max(0.0, min(100.0, percent)))
         if work_plan is not None:
             body["workPlan"] = clean_text(work_plan)
+        if session_id is not None:
+            body["sessionId"] = session_id
         return self._write("progress", body, key)
 
     def usage(self, key: str, usage: Usage) -> Call:
         """What was used since the last report."""
         return self._write("usage", usage.to_wire(), key)
+
+    def provider_refused(self, key: str, status: int, retry_after_s: float | None, message: str) -> Call:
+        """The provider of the model refused. Seconds are rounded up."""
+        said: dict[str, Any] = {"status": status, "message": clean_text(message, _MAX_TEXT)}
+        if retry_after_s is not None:
+            said["retryAfterSeconds"] = math.ceil(max(0.0, retry_after_s))
+        return self._write("usage", {"providerError": said}, key)
 
     def artifact(self, key: str, name: str, content: str | bytes, media_type: str | None) -> Call:
         """Something to keep. Text travels as it is, bytes as base64."""

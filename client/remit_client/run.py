@@ -90,9 +90,15 @@ class Run:
         """See AsyncRun.heartbeat; only for programs that hold the interpreter lock for minutes."""
         self._wait(self._inner.heartbeat())
 
-    def progress(self, message: str, *, percent: float | None = None, work_plan: str | None = None) -> None:
+    def progress(
+        self, message: str, *, percent: float | None = None, work_plan: str | None = None, session_id: str | None = None
+    ) -> None:
         """See AsyncRun.progress."""
-        self._wait(self._inner.progress(message, percent=percent, work_plan=work_plan))
+        self._wait(self._inner.progress(message, percent=percent, work_plan=work_plan, session_id=session_id))
+
+    def provider_refused(self, status: int, *, retry_after_s: float | None = None, message: str = "") -> None:
+        """See AsyncRun.provider_refused."""
+        self._wait(self._inner.provider_refused(status, retry_after_s=retry_after_s, message=message))
 
     def usage(
         self,

@@ -95,7 +95,7 @@ class CommandExecutor:
             cancel=True,
             streaming=True,
             cost_reporting=command is not None and command.output_format in _PRICED,
-            resume=resumes,
+            resume=resumes or (command is not None and bool(command.resume_args)),
             approvals=resumes,
         )
 
@@ -227,7 +227,7 @@ class CommandExecutor:
                 path.mkdir(mode=0o700, exist_ok=True)
             if not paths.mission.exists():
                 _write_mission(paths.mission, canonical_json(order.mission))
-            argv = list(command.argv)
+            argv = [*command.argv, *_resume(command, order)]
             if resumed is not None:
                 argv = [word.replace(SESSION, resumed.session) for word in command.resume]
             if command.hook is not None:
@@ -368,6 +368,12 @@ def _note(order: RunOrder) -> dict[str, str]:
         "agent": order.agent,
         "output_format": str(output_format or OutputFormat.REMIT.value),
     }
+
+
+def _resume(command: Command, order: RunOrder) -> list[str]:
+    """What tells the program to go on with a session, where the run does."""
+    session = environment.session_of(order)
+    return [argument.replace("{session}", session) for argument in command.resume_args] if session else []
 
 
 def _write_mission(path: Path, text: str) -> None:

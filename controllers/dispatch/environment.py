@@ -5,6 +5,7 @@ Secrets are looked up when a run starts, go to the program, and stay nowhere els
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from controllers.secrets.source import SecretUnavailable as SecretUnavailable
 from schemas.secret import EnvVar
 
 LocalSecrets = local_secrets
+_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,199}")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -54,13 +56,27 @@ def build(
     }
     for variable in declared:
         environment[variable.name] = _value(variable, granted, order.project_root)
-    return environment | {
-        "REMIT_URL": order.agent_url,
-        "REMIT_RUN": order.run_uid,
-        "REMIT_TOKEN": order.token,
-        "REMIT_MISSION_FILE": str(paths.mission),
-        "REMIT_WORKSPACE": str(workspace),
-    }
+    session = session_of(order)
+    return (
+        environment
+        | ({"REMIT_SESSION": session} if session else {})
+        | {
+            "REMIT_URL": order.agent_url,
+            "REMIT_RUN": order.run_uid,
+            "REMIT_TOKEN": order.token,
+            "REMIT_MISSION_FILE": str(paths.mission),
+            "REMIT_WORKSPACE": str(workspace),
+            "REMIT_IDEMPOTENCY_KEY": str(order.mission.get("idempotencyKey", "")),
+        }
+    )
+
+
+def session_of(order: RunOrder) -> str:
+    """The session of its own that the program is to go on with; "" for a clean one. Nothing that a program said it is
+    called can be taken for an option, or for more than one argument."""
+    session = order.mission.get("session")
+    name = session.get("id") if isinstance(session, dict) else None
+    return name if isinstance(name, str) and _SESSION.fullmatch(name) else ""
 
 
 def hidden(declared: Sequence[EnvVar]) -> list[str]:

@@ -34,9 +34,10 @@ class PullExecutor:
     def capabilities(self, executor_spec: Mapping[str, Any]) -> Capabilities:
         """See ``Executor.capabilities``. Output comes with each renewal; without a declared program nobody knows what
         the workers can report."""
-        program = ExecutorSpec.model_validate(executor_spec).program
+        spec = ExecutorSpec.model_validate(executor_spec)
+        program = spec.program
         priced = program is not None and program.output_format not in (OutputFormat.TEXT, OutputFormat.CODEX_JSONL)
-        return Capabilities(cancel=True, streaming=True, cost_reporting=priced)
+        return Capabilities(cancel=True, streaming=True, cost_reporting=priced, resume=spec.resumes)
 
     async def open(self) -> None:
         """See ``Executor.open``. What is open stands in the store."""

@@ -13,7 +13,7 @@ from controllers.dispatch.executor import EndedRun, Executor, Resumed, RunOrder
 from controllers.effects.runner import Commit
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.runs import evidence, health, inbox, records
+from controllers.runs import evidence, health, inbox, pressure, records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.redaction_level import level_of
 from controllers.runs.tokens import HOOK, RunTokens
@@ -22,8 +22,9 @@ from controllers.runtime.clock import Clock
 from controllers.runtime.lifecycle import Lifecycle
 from decisions import enforcement
 from decisions.holds import Held
-from schemas.agent import AgentSpec, AgentStatus
-from schemas.base import API_VERSION, Key
+from decisions.sessions import remembered
+from schemas.agent import AgentSession, AgentSpec, AgentStatus
+from schemas.base import API_VERSION, Key, ObjectRef
 from schemas.errors import StoreError, Terminal
 from schemas.executor import ExecutorSpec, ExecutorType
 from schemas.hold import HoldMode
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 START, CANCEL = "StartRun", "CancelRun"
 _RECORD_RETRY_S = 1.0
+_GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.PROVIDER_OVERLOADED)
+"""Failures that say nothing against the session that the run went on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +227,7 @@ def end_run(tx: Transaction, uid: str, ending: records.Ending) -> None:
     if run is None or RunStatus.model_validate(run.status).state in ENDED:
         return
     ended = records.finish(tx, uid, health.forgiving(tx, run, ending))
+    pressure.of_ended(tx, ended)
     count_on_agent(tx, ended)
     health.learn(tx, ended)
 
@@ -236,13 +240,40 @@ def count_on_agent(tx: Transaction, run: Resource) -> None:
         return
     status, state = AgentStatus.model_validate(agent.status), RunStatus.model_validate(run.status).state
     streak = {RunState.SUCCEEDED: 0, RunState.CANCELED: status.error_streak}.get(state, status.error_streak + 1)
-    if run.status.get("reason") == RunReason.AWAITING_APPROVAL:
-        streak = status.error_streak  # it stopped for a person
+    if run.status.get("reason") in _GOES_ON:
+        streak = status.error_streak  # it stopped for a person, or for its provider
     update: dict[str, object] = {"error_streak": streak, "last_run_time": tx.now}
     shown = evidence.of_run(tx, run, tx.now)
     if shown is not None:
         update["evidence"] = enforcement.remembered(status.evidence, shown)
+    update["sessions"] = _sessions(tx, run, status)
     tx.put_status(agent, status.model_copy(update=update).to_wire())
+
+
+def _sessions(tx: Transaction, run: Resource, agent: AgentStatus) -> tuple[AgentSession, ...]:
+    """What the agent's program can go on with after the run. A session with which a run failed is not tried again."""
+    spec, status = RunSpec.model_validate(run.spec), RunStatus.model_validate(run.status)
+    if status.reason == RunReason.AWAITING_APPROVAL:  # it stopped inside of a call: only its own next run goes on
+        return remembered(agent.sessions, None, status.session_id or spec.session or "")
+    good = status.state is RunState.SUCCEEDED or status.reason in _GOES_ON
+    drop = spec.session or "" if not good and status.state in (RunState.FAILED, RunState.UNKNOWN) else ""
+    mission = tx.get_by_uid(spec.mission_uid)
+    if status.session_id is None or mission is None or (not good and status.session_id == spec.session):
+        return remembered(agent.sessions, None, drop)
+    declared = MissionSpec.model_validate(mission.spec)
+    left = AgentSession(
+        id=status.session_id,
+        run=run.name,
+        mission=spec.mission_ref if run.namespace == spec.agent_ref.key("Agent", run.namespace).namespace
+        else ObjectRef(name=spec.mission_ref.name, namespace=run.namespace),
+        mission_uid=spec.mission_uid,
+        project=declared.project_ref,
+        goal=declared.goal_ref,
+        prompt_digest=spec.prompt_digest,
+        executor=str(spec.executor_ref.key("Executor", run.namespace)),
+        at=tx.now,
+    )  # fmt: skip
+    return remembered(agent.sessions, left, drop)
 
 
 def mission_document(
@@ -282,8 +313,21 @@ def mission_document(
         },
         "dependencies": [_dependency(snapshot, ref.key("Mission", mission.namespace)) for ref in typed.depends_on],
         "priorAttempts": status.attempts - 1 if status.attempts else 0,
+        "idempotencyKey": f"{mission.uid}/{spec.number}",
+        "session": _session(agent, spec),
     }
     return {key: value for key, value in document.items() if value is not None}
+
+
+def _session(agent: AgentSpec, spec: RunSpec) -> dict[str, Any]:
+    """Which session of its own the program goes on with; without ``id`` it begins a clean one."""
+    found = {
+        "strategy": agent.session.strategy.value,
+        "id": spec.session,
+        "of": spec.session_of,
+        "why": spec.session_why,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _dependency(snapshot: Snapshot, key: Key) -> dict[str, Any]:

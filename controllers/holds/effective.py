@@ -18,6 +18,8 @@ from store.contract import Snapshot, Transaction
 
 FILE_MANAGER = "controller/estop-file"
 TRANSPORT = "File"
+TENANT_MANAGER = "controller/tenants"
+"""Manager of the Holds that carry out the lifecycle of a Tenant."""
 
 
 def facts_of(hold: Resource) -> HoldFacts:
@@ -31,6 +33,7 @@ def facts_of(hold: Resource) -> HoldFacts:
         deleting=hold.deletion_at is not None,
         place=hold.provenance.place if hold.unit and hold.provenance else "",
         file=status.file,
+        tenant=hold.namespace if hold.manager == TENANT_MANAGER else "",
     )
 
 

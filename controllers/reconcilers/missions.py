@@ -8,7 +8,7 @@ from controllers.holds import effective
 from controllers.reconcilers import alerts, breaches, consent, containing, extensions, facts, leaves, writing
 from controllers.runs import records
 from controllers.runs.companions import end_companions
-from controllers.runtime.result import DONE, Result
+from controllers.runtime.result import DONE, Done, RequeueAfter, Result
 from decisions import mission as decisions
 from decisions.mission_facts import AskPerson, Decision, MissionFacts
 from schemas.alert import AlertType
@@ -31,16 +31,20 @@ from store.contract import Amounts, EntryKind, LedgerEntry, Transaction
 
 APPROVAL_LIFE = DEFAULT_APPROVALS.timeout
 REMIND_AFTER = APPROVAL_LIFE / 2
+CEILING_S = 60.0
+"""How soon a mission above the ceiling of its tenant is looked at again at the latest; room wakes it at once."""
 
 
-def reconcile(tx: Transaction, key: Key) -> Result:
-    """One pass over a mission."""
+def reconcile(tx: Transaction, key: Key, crowd: facts.Crowd | None = None) -> Result:
+    """One pass over a mission. ``crowd`` is who waits already."""
     mission = tx.get(key)
     if mission is None:
         return writing.gone(tx, key)
-    found = facts.mission_facts(tx, mission, effective.holds(tx))
+    found = facts.mission_facts(tx, mission, effective.holds(tx), crowd)
     _tell_breach(tx, mission, found)
-    return carry_out(tx, mission, decisions.decide(found, tx.now))
+    result = carry_out(tx, mission, decisions.decide(found, tx.now))
+    # What the crowd said is nothing that the store knows: the pass is not one to recall.
+    return RequeueAfter(CEILING_S) if found.ceiling is not None and isinstance(result, Done) else result
 
 
 def _tell_breach(tx: Transaction, mission: Resource, found: MissionFacts) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import agents, dispatcher, facts, missions, spending
+from controllers.reconcilers import agents, dispatcher, facts, missions, spending, tenancy
 from controllers.runs import inbox, sessions, thresholds
 from controllers.runs.once import Once
 from controllers.runs.reports import begin_report
@@ -71,6 +71,8 @@ def spawn(tx: Transaction, run_uid: str, message: SpawnMessage, *, once: Once, s
         raise Refused(f"this run has spawned a sub-agent called {message.name} before", reason="NameTaken")
     record.save()
     mission, parent = _parents(tx, record, stops)
+    if not message.hosted:
+        tenancy.require_room(tx, key.namespace)
     parent_spec = _pinned(tx, record, parent)
     terms = _terms(tx, record, parent, parent_spec, message)
     limits = _budget(tx, mission, parent, parent_spec, terms, message)

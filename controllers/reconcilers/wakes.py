@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from controllers.reconcilers import dispatcher, sub_agents
+from controllers.reconcilers import dispatcher, pools, sub_agents, tenancy
 from controllers.reconcilers.standings import Standings
 from controllers.runtime.workqueue import Priority
 from decisions.references import references
@@ -13,14 +13,14 @@ from schemas.base import Key
 from schemas.hold import HOLDABLE, HoldMode
 from schemas.mission import TERMINAL_STATES, MissionState
 from schemas.resource import Resource
-from schemas.run import RunState
+from schemas.run import ACTIVE_STATES, RunState
 from store.contract import Change, Op, Snapshot
 
 Wake = tuple[Key, Priority]
 
 _UNFINISHED = tuple(s.value for s in MissionState if s not in TERMINAL_STATES)
 _URGENT = {"ApprovalDecision", "Hold", "Confirmation"}
-_USED = frozenset({"Agent", "Executor"})
+_USED = frozenset({"Agent", "Executor", "Provider"})
 """Kinds that say who uses them while they are being deleted."""
 _NAMED = frozenset({"Agent", "Executor", "Mission", "Project", "Goal", "Policy"})
 _COUNTS = frozenset(
@@ -75,6 +75,8 @@ class Wakes:
         self._talking: set[Key] = set()  # sessions with something that is to go out
         self._labels: dict[Key, tuple[object, ...]] = {}  # what Policies select agents by
         self._watched: dict[str, set[Key]] = defaultdict(set)  # sub-agents, by what their life depends on
+        self._tenants: set[str] = set()
+        self._standing: dict[Key, tuple[object, ...]] = {}  # what missions that wait say of a Provider
         self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
@@ -86,6 +88,9 @@ class Wakes:
                     self._names[resource.uid] = resource.key
                 yield resource.key, Priority.URGENT if kind in _URGENT else Priority.RESYNC
                 if kind == "Agent":
+                    # All who go by it are looked at anyway: its next change is compared with what it is now.
+                    self._shown_changed(resource.key, resource)
+                    self._choice_changed(resource.key, resource)
                     yield dispatcher.key_of(resource.key), Priority.RESYNC
                     if resource.status.get("spawned"):
                         yield sub_agents.key_of(resource.key), Priority.RESYNC
@@ -150,6 +155,9 @@ class Wakes:
 
     def _forget(self, key: Key) -> frozenset[Key]:
         self._ready.forget(key)
+        self._standing.pop(key, None)
+        if key.kind == "Tenant":
+            self._tenants.discard(key.name)
         counted = self._standings.forget(key)
         self._selecting.discard(key)
         self._talking.discard(key)
@@ -172,6 +180,12 @@ class Wakes:
                 self._selecting.discard(resource.key)
             waits = any(b.get("type") == "Budget" for b in resource.status.get("blockedOn", ()))
             (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(resource.key)
+        elif resource.kind == "Agent":
+            self._ready.learn_agent(resource)
+        elif resource.kind == "Tenant":
+            self._tenants.add(resource.name)
+        elif resource.kind == "Provider":
+            self._standing.setdefault(resource.key, ())
         elif resource.kind == "Session":
             (self._talking.add if _waits(resource) else self._talking.discard)(resource.key)
         spawned = resource.status.get("spawned") if resource.kind == "Agent" else None
@@ -208,6 +222,7 @@ class Wakes:
             "ApprovalDecision": self._decision,
             "Confirmation": self._sources,
             "Budget": self._room,
+            "Provider": self._provider,
         }.get(key.kind)
         if handler is not None:
             yield from handler(snapshot, change, resource)
@@ -224,11 +239,16 @@ class Wakes:
 
     def _mission(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         yield from self._named_by(snapshot, change, resource)
+        if self._ready.has_parked(change.key.namespace):
+            yield from self._taken_in(snapshot, change.key.namespace)
         agent = resource.status.get("agent") if resource is not None else None
         if agent and resource is not None:
             place = Key("Agent", agent.get("namespace") or resource.namespace, agent["name"])
             if resource.status.get("readySince"):
                 yield dispatcher.key_of(place), Priority.CHANGE
+            pool = self._ready.pool_of(place)
+            if pool is not None and pool in self._standing:
+                yield pool, Priority.RESYNC  # it says how many wait; many such changes are one
             if resource.state in TERMINAL_STATES or resource.deletion_at is not None:
                 yield place, Priority.CHANGE
         if change.owner_uid and (resource is None or resource.state in TERMINAL_STATES):
@@ -239,7 +259,7 @@ class Wakes:
     def _agent(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         if self._shown_changed(change.key, resource):
             yield from self._named_by(snapshot, change, resource)
-        yield dispatcher.key_of(change.key), Priority.CHANGE
+            yield dispatcher.key_of(change.key), Priority.CHANGE  # its counts follow runs, whose end wakes it
         yield from self._policies(snapshot, change.key, resource)
         if resource is not None:
             executor = resource.spec["executorRef"]
@@ -306,13 +326,57 @@ class Wakes:
         if agent is not None and resource is not None:
             place = Key("Agent", agent.get("namespace") or resource.namespace, agent["name"])
             yield place, Priority.CHANGE
-            yield dispatcher.key_of(place), Priority.CHANGE
+            if resource.state not in ACTIVE_STATES:  # it gave its place back
+                yield dispatcher.key_of(place), Priority.CHANGE
             if resource.state != RunState.RUNNING:  # reserved or settled; a heartbeat moves no balance
                 yield from self._room(snapshot, change, resource)
+                yield from self._slots(resource, place)
+
+    def _slots(self, run: Resource, agent: Key) -> Iterator[Wake]:
+        """A run was ordered or ended: its Provider and tenant count anew, and who waits for either looks again."""
+        pool = pools.of_run(run)
+        if pool is not None:
+            if pool in self._standing:
+                yield pool, Priority.CHANGE
+            if run.state not in ACTIVE_STATES:
+                yield from self._dispatch_pool(pool)
+        if agent.namespace in self._tenants:
+            yield Key("Tenant", "", agent.namespace), Priority.CHANGE
+        if run.state not in ACTIVE_STATES:
+            for waiting in self._ready.uncap(agent.namespace):
+                yield dispatcher.key_of(waiting), Priority.CHANGE
+
+    def _dispatch_pool(self, pool: Key) -> Iterator[Wake]:
+        """Whichever of its agents is looked at, all are."""
+        for agent in self._ready.sharing(pool)[:1]:
+            yield dispatcher.key_of(agent), Priority.CHANGE
+
+    def _provider(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        yield from self._dispatch_pool(change.key)
+        status = resource.status if resource is not None else {}
+        ready = next((c["reason"] for c in status.get("conditions", ()) if c["type"] == "Ready"), "")
+        spec = resource.spec if resource is not None else {}
+        standing = (ready, status.get("backoffUntil"), spec.get("suspend"), spec.get("maxConcurrency"))
+        if self._standing.get(change.key) == standing:
+            return
+        if resource is not None:
+            self._standing[change.key] = standing
+        for mission in self._ready.next_of(change.key):
+            yield mission, Priority.CHANGE
+
+    def _taken_in(self, snapshot: Snapshot, tenant: str) -> Iterator[Wake]:
+        """Missions above the ceiling for which there is room."""
+        most = tenancy.limits(snapshot, tenant).max_waiting_missions
+        for mission in self._ready.unparked(tenant, most - self._ready.count(tenant)):
+            yield mission, Priority.CHANGE
 
     def _tenant(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         yield from self._names_policies(snapshot, change, resource)
         yield from self._room(snapshot, change, resource)
+        for agent in self._ready.uncap(change.key.name):
+            yield dispatcher.key_of(agent), Priority.CHANGE
+        if self._ready.has_parked(change.key.name):
+            yield from self._taken_in(snapshot, change.key.name)
 
     def _room(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         """Limits changed, or what counts against them: who waits for room looks again, and the Budgets count anew."""
@@ -333,6 +397,8 @@ class Wakes:
 
     def _hold(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         """Everybody it may concern; first those that are at work where it stops them."""
+        if change.key.namespace in self._tenants:
+            yield Key("Tenant", "", change.key.namespace), Priority.OPERATOR
         stop = resource is not None and resource.spec.get("mode") == HoldMode.STOP
         for kind in ("Schedule", "Goal", "Project"):
             for maker in snapshot.objects(kind):

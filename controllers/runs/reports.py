@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from controllers.runs import artifacts, calls, loop_facts
+from controllers.runs import artifacts, calls, loop_facts, pressure
 from controllers.runs.calls import CallResult
 from controllers.runs.once import Once
 from controllers.runs.records import request_cancel
@@ -21,7 +21,7 @@ from controllers.runs.verdict import COMPLETE, FAIL, Share
 from schemas.errors import Conflict, Refused
 from schemas.event import EventType
 from schemas.mission import Artifact, Spend
-from schemas.protocol import ToolResultMessage
+from schemas.protocol import ProviderErrorMessage, ToolResultMessage
 from schemas.quantities import from_micros, to_micros
 from schemas.resource import Resource
 from schemas.run import ENDED, Report, RunReason, RunState, RunStatus
@@ -81,6 +81,7 @@ def progress(
     *,
     percent: int | None = None,
     work_plan: str | None = None,
+    session_id: str | None = None,
     once: Once,
 ) -> Resource:
     """What the agent does; absent parts stay as they were. No event when nothing is new. Raises Refused."""
@@ -93,6 +94,7 @@ def progress(
         progress=text,
         percent=before.percent if percent is None else percent,
         work_plan=before.work_plan if work_plan is None else clean(work_plan, WORK_PLAN, record.redactor),
+        session_id=before.session_id if session_id is None else session_id,
     )
     after = record.status
     if (after.progress, after.percent, after.work_plan) != (before.progress, before.percent, before.work_plan):
@@ -109,11 +111,23 @@ def usage(tx: Transaction, run_uid: str, part: Spend, *, model: str = "", once: 
     return use(tx, run_uid, Share(model, part), once=once)
 
 
-def use(tx: Transaction, run_uid: str, part: Share, *, once: Once) -> Resource:
-    """What was used since the last report; it adds up. The ledger hears of it when the run ends. Raises Refused."""
+def use(
+    tx: Transaction,
+    run_uid: str,
+    part: Share,
+    *,
+    requests: int = 1,
+    refused: ProviderErrorMessage | None = None,
+    once: Once,
+) -> Resource:
+    """What was used since the last report; it adds up. The ledger hears of it when the run ends. Its Provider hears of
+    it now, and of what it said where it ``refused``. Raises Refused."""
     record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
+    pressure.used(tx, record.run, requests, part.spend.input_tokens + part.spend.output_tokens)
+    if refused is not None:
+        pressure.refused(tx, record, refused)
     loop_facts.spent(tx, record.run, record.take(part))
     if exceeds(tx, run_uid, record.status):
         record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")
@@ -230,11 +244,23 @@ def complete(
     return record.save()
 
 
-def fail(tx: Transaction, run_uid: str, reason: str, message: str, *, retryable: bool, once: Once) -> Resource:
-    """The agent's last word: it cannot be done. The run ends when its program does. Raises Refused."""
+def fail(
+    tx: Transaction,
+    run_uid: str,
+    reason: str,
+    message: str,
+    *,
+    retryable: bool,
+    refused: ProviderErrorMessage | None = None,
+    once: Once,
+) -> Resource:
+    """The agent's last word: it cannot be done. The run ends when its program does. Where that is because its provider
+    ``refused``, the attempt costs none. Raises Refused."""
     record, known = begin_report(tx, run_uid, once)
     if known:
         return record.run
+    if refused is not None and pressure.refused(tx, record, refused):
+        reason, message, retryable = RunReason.PROVIDER_OVERLOADED, f"{reason}: {message}", True
     report = Report(
         outcome=FAIL,
         at=tx.now,

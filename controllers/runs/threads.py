@@ -79,7 +79,8 @@ def place(thread: Resource) -> str:
 
 def number(tx: Transaction, thread: Resource, author: str, mentions: tuple[str, ...]) -> int:
     """Put one more message at the end of the thread; its number. Whoever writes has read what was before, and follows
-    the thread from then on, as does whoever is mentioned."""
+    the thread from then on, as does whoever is mentioned; agents do not use up the places of those who come by
+    themselves."""
     status = ThreadStatus.model_validate(thread.status)
     latest = status.messages + 1
     readers = {reader.subject: reader for reader in status.readers}
@@ -87,7 +88,7 @@ def number(tx: Transaction, thread: Resource, author: str, mentions: tuple[str, 
         if not subject.startswith("user:"):
             continue
         known = readers.get(subject)
-        if known is None and len(readers) >= MOST_READERS:
+        if known is None and len(readers) >= (MOST_READERS if author.startswith("user:") else MOST_READERS // 2):
             continue
         known = known or Reader(subject=subject, read=0 if subject == author else status.messages)
         if subject == author:

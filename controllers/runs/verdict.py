@@ -194,6 +194,8 @@ def judge(status: RunStatus, ending: Ending, output_format: OutputFormat, *, ide
         text = f"{report.reason}: {report.message}" if report.message else report.reason
         if report.reason == RunReason.AWAITING_APPROVAL:
             return Verdict(RunState.FAILED, RunReason.AWAITING_APPROVAL, text)
+        if report.reason == RunReason.PROVIDER_OVERLOADED:
+            return Verdict(RunState.FAILED, RunReason.PROVIDER_OVERLOADED, report.message)
         return Verdict(RunState.FAILED, RunReason.REPORTED_FAILURE, text, report.retryable)
     if lost:
         return _lost(status, ending, mute=output_format is not OutputFormat.REMIT, idempotent=idempotent)

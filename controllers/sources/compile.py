@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import json.scanner
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +18,7 @@ from schemas import registry
 from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import Diagnostic, InvalidSpec
 from schemas.ownership import Ownership, leaves
-from schemas.resource import Declared, Provenance
+from schemas.resource import Declared, Provenance, canonical_json
 
 if TYPE_CHECKING:
     from controllers.sources.tree import Entry, SourceReader, Version
@@ -193,20 +194,22 @@ def _compile_blobs(
     return done
 
 
-# Sorted, as the store keeps specs: what is written alike is then read alike, and compared at a glance.
-_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
-
-
 def _pack(compiled: CompiledBlob) -> bytes:
     rows = [
         [d.kind, d.namespace, d.name, d.spec, d.labels, d.annotations, d.ownership.fields if d.ownership else {}, line]
         for d, line in compiled.declared
     ]
-    return _encode(rows).encode()
+    # Canonical, as the store keeps specs: what is written alike is then read alike, and compared at a glance.
+    return canonical_json(rows).encode("utf-8", "surrogatepass")
+
+
+# Without the look for spaces and encodings, which is half of a small value.
+_scan = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
 
 
 def _unpack(data: bytes) -> CompiledBlob:
-    rows: list[list[Any]] = json.loads(data)
+    rows: list[list[Any]]
+    rows, _ = _scan(data.decode("utf-8", "surrogatepass"), 0)
     return CompiledBlob(
         tuple(
             (Declared(k, ns, n, spec, labels, notes, None, Ownership(fields)), line)

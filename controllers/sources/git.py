@@ -100,20 +100,17 @@ class GitReader:
 
     def read_tree(self, revision: str | None = None) -> tree.Tree:
         """See `tree.SourceReader.read_tree`. ``revision`` may also be a bare commit id."""
-        asked = None if revision is None else git_address.parse_revision(revision)
         with self._opened() as repository:
-            commit = self._head(repository) if asked is None else asked
-            lister = self._listing(repository)
-            scope = self._scope(repository, commit)
-            if scope is None:
-                raise SourceUnreadable(
-                    f"the commit {commit[:12]} of {self.address} has no folder {self.path};"
-                    " restore it, or correct the source's path",
-                    reason=tree.PATH_NOT_FOUND,
-                )
-            listing = lister.listing(scope)
-            revision = self._revision(repository, commit)
-            return tree.Tree(revision, commit, scope, listing.entries, listing.problems, listing.extent)
+            found = self._version(repository, revision)
+            listing = self._listing(repository).listing(found.tree_id)
+            return tree.Tree(
+                found.revision, found.commit, found.tree_id, listing.entries, listing.problems, listing.extent
+            )
+
+    def version(self, revision: str) -> tree.Version | None:
+        """The name of what ``read_tree`` would list; None when a listing is remembered, so that it costs little."""
+        with self._opened() as repository:
+            return None if self._listing(repository).remembers else self._version(repository, revision)
 
     def delta(self, old: str, new: str, extent: tree.Extent) -> tree.Delta | None:
         """What the revision ``new`` brings against ``old``, whose listing has that extent: what a comparison of both
@@ -254,6 +251,17 @@ class GitReader:
     def _head(self, repository: git_repository.Repository) -> str:
         names = (git_mirror.REF,) if self._mirror is not None else git_address.candidates(self.ref)
         return repository.commit_of(names, self.ref)
+
+    def _version(self, repository: git_repository.Repository, revision: str | None) -> tree.Version:
+        commit = self._head(repository) if revision is None else git_address.parse_revision(revision)
+        scope = self._scope(repository, commit)
+        if scope is None:
+            raise SourceUnreadable(
+                f"the commit {commit[:12]} of {self.address} has no folder {self.path};"
+                " restore it, or correct the source's path",
+                reason=tree.PATH_NOT_FOUND,
+            )
+        return tree.Version(self._revision(repository, commit), commit, scope)
 
     def _signed(self, repository: git_repository.Repository, commit: str) -> git_signed.Signed:
         """What vouches for a commit: the annotated tag where the ref holds one, else the commit itself."""

@@ -8,17 +8,14 @@ diff-tree``: it believes what is stored, and follows the settings of the reposit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from controllers.sources import git_objects, git_tree, tree
+from controllers.sources import git_objects, git_rows, git_tree, tree
 from schemas.errors import Diagnostic
 
 MOST: Final = 500
 """More changed files than this are listed together with everything else; so are more folders."""
-
-_Row = tuple[bytes, bytes, bytes]
-_NO_ROWS: Final[Sequence[_Row]] = ()
 
 
 class Found(NamedTuple):
@@ -51,22 +48,24 @@ class Comparer:
         self._objects = objects
         self._wanted = wanted
         self._limits = limits
-        self._rows: dict[str, Sequence[_Row]] = {}
+        self._rows: dict[str, git_rows.Rows] = {}
 
     def compare(self, old: str, new: str, extent: tree.Extent) -> Found | None:
         """What the tree ``new`` brings against ``old``, the listing of which has that extent. Raises SourceUnreadable
         when an object cannot be read."""
         walk = _Walk(self._wanted, self._limits, extent.nodes)
         level = [_Pair(b"", old, new)] if old != new else []
-        loaded: dict[str, Sequence[_Row]] = {}
+        loaded: dict[str, git_rows.Rows] = {"": git_rows.NONE}
         for _ in range(self._limits.max_depth):
             if not level:
                 break
-            self._load(level, loaded)
             below: list[_Pair] = []
-            for pair in level:
-                if not walk.folder(pair, loaded[pair.old] if pair.old else _NO_ROWS, loaded[pair.new], below):
-                    return None
+            try:
+                for pair, between in self._load(level, loaded):
+                    if not walk.folder(pair, between, loaded[pair.new].rows, below):
+                        return None
+            except ValueError:
+                return None  # no well-formed tree
             level = below
         if level or walk.falls_together():
             return None
@@ -80,16 +79,28 @@ class Comparer:
         self._rows = {oid: loaded[oid] for oid in walk.current}
         return Found(changed, frozenset(walk.touched), total)
 
-    def _load(self, level: Sequence[_Pair], loaded: dict[str, Sequence[_Row]]) -> None:
-        asked: dict[str, str] = {}
+    def _load(
+        self, level: Sequence[_Pair], loaded: dict[str, git_rows.Rows]
+    ) -> Iterator[tuple[_Pair, git_rows.Between]]:
+        """The folders of one level, with the rows in which they differ. Raises ValueError for one that is no tree."""
+        loaded |= {oid: rows for pair in level for oid in (pair.old, pair.new) if (rows := self._rows.get(oid))}
+        asked = {
+            oid: pair.prefix.decode("utf-8", "surrogateescape").rstrip("/")
+            for pair in level
+            for oid in (pair.old, pair.new)
+            if oid not in loaded
+        }
+        data = dict(zip(asked, self._objects.trees(list(asked.items())), strict=True))
         for pair in level:
-            for oid in (pair.old, pair.new):
-                known = self._rows.get(oid)
-                if known is not None:
-                    loaded[oid] = known
-                elif oid and oid not in loaded:
-                    asked[oid] = pair.prefix.decode("utf-8", "surrogateescape").rstrip("/")
-        loaded.update(zip(asked, self._objects.split(list(asked.items())), strict=True))
+            size = len(pair.new) // 2
+            if pair.old not in loaded:
+                loaded[pair.old] = git_rows.split(data[pair.old], size)
+            old = loaded[pair.old]
+            if pair.new in loaded:
+                yield pair, git_rows.Between(old.rows, loaded[pair.new].rows)
+            else:
+                loaded[pair.new], between = git_rows.split_after(old, data[pair.new], size)
+                yield pair, between
 
     def _judged(self, files: Sequence[_File]) -> tuple[tree.Changed, ...] | None:
         """Their entries; None when one is too large."""
@@ -108,21 +119,22 @@ class _Walk:
     def __init__(self, wanted: Callable[[str], bool], limits: tree.Limits, nodes: int) -> None:
         self._wanted = wanted
         self._limits = limits
-        self._folders: dict[bytes, Sequence[_Row]] = {}
+        self._folders: dict[bytes, Sequence[git_rows.Row]] = {}
         self.nodes = nodes
         self.files: list[_File] = []
         self.touched: set[str] = set()
         self.current: set[str] = set()
 
-    def folder(self, pair: _Pair, old: Sequence[_Row], new: Sequence[_Row], below: list[_Pair]) -> bool:
-        """Take in one folder and put those inside that differ to ``below``; false when the whole is to be listed."""
+    def folder(self, pair: _Pair, between: git_rows.Between, rows: Sequence[git_rows.Row], below: list[_Pair]) -> bool:
+        """Take in one folder, whose rows are ``rows`` now, and put those inside that differ to ``below``; false when
+        the whole is to be listed."""
         prefix = pair.prefix
         if len(prefix) > self._limits.max_path_bytes or len(self._folders) >= MOST:
             return False
-        self._folders[prefix] = new
+        self._folders[prefix] = rows
         self.current.add(pair.new)
-        self.nodes += len(new) - len(old)
-        before, after = _different(old, new)
+        self.nodes += len(between.new) - len(between.old)
+        before, after = _different(between.old, between.new)
         for name, row in before.items():
             if name not in after:
                 if row[0] not in git_tree.FILES or self._asked_for(prefix + name):
@@ -182,7 +194,9 @@ class _Walk:
         return self._wanted(path.decode("utf-8", "replace"))
 
 
-def _different(old: Sequence[_Row], new: Sequence[_Row]) -> tuple[dict[bytes, _Row], dict[bytes, _Row]]:
+def _different(
+    old: Sequence[git_rows.Row], new: Sequence[git_rows.Row]
+) -> tuple[dict[bytes, git_rows.Row], dict[bytes, git_rows.Row]]:
     """The rows of either side that the other has not, by name, hidden ones left out. Modes come without zeros before
     them."""
     if len(old) == len(new):
@@ -193,5 +207,5 @@ def _different(old: Sequence[_Row], new: Sequence[_Row]) -> tuple[dict[bytes, _R
     return _visible([row for row in old if row not in other]), _visible([row for row in new if row not in one])
 
 
-def _visible(rows: Sequence[_Row]) -> dict[bytes, _Row]:
+def _visible(rows: Sequence[git_rows.Row]) -> dict[bytes, git_rows.Row]:
     return {row[1]: (row[0].lstrip(b"0"), row[1], row[2]) for row in rows if not row[1].startswith(b".")}

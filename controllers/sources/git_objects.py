@@ -145,19 +145,16 @@ class ObjectReader:
 
     def rows(self, wanted: Sequence[tuple[str, str]]) -> Iterator[tuple[Row, ...]]:
         """The lines of trees, each given as (object id, path for errors), in order."""
-        return self._trees(wanted, parse_tree)
-
-    def split(self, wanted: Sequence[tuple[str, str]]) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
-        """As ``rows``, each line as it is stored (``split_tree``)."""
-        return self._trees(wanted, split_tree)
-
-    def _trees(self, wanted: Sequence[tuple[str, str]], parse: Callable[[bytes, int], T]) -> Iterator[T]:
         asked = [Wanted(oid, "tree", where or "the root folder", MAX_TREE_BYTES) for oid, where in wanted]
         for each, data in zip(asked, self.contents(asked), strict=True):
             try:
-                yield parse(data, len(each.oid) // 2)
+                yield parse_tree(data, len(each.oid) // 2)
             except ValueError as error:
                 raise _Fault(each, tree.OBJECT_DAMAGED, f"is not a well-formed tree ({error})").translated() from None
+
+    def trees(self, wanted: Sequence[tuple[str, str]]) -> Iterator[bytes]:
+        """As ``rows``, the bytes of each (see ``split_tree``)."""
+        return self.contents(Wanted(oid, "tree", where or "the root folder", MAX_TREE_BYTES) for oid, where in wanted)
 
     def _kind(self, oid: str, where: str) -> str:
         found = self._insist(self._headers, [Wanted(oid, "", where, 0)], self._read_kind)

@@ -57,6 +57,11 @@ class TreeLister:
         self._last: _Folder | None = None
         self._last_listing: Listing | None = None
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a tree was listed before, so that the next one costs what differs."""
+        return self._last is not None
+
     def listing(self, root: str) -> Listing:
         """The listing of the tree with id ``root``."""
         if self._last_listing is not None and self._last_listing.tree_id == root:

@@ -14,22 +14,22 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controllers.runtime.result import DONE, RequeueAfter, Result
-from controllers.sources import collector, increment, planning, provenance
+from controllers.sources import collector, confirming, increment, listed, planning, provenance, saying
 from controllers.sources.apply import Applied, apply
 from controllers.sources.checked import Checked, recall, record
 from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit, compiler_version
+from controllers.sources.git import GitReader
 from controllers.sources.git_trust import Trust
 from controllers.sources.tree import SourceReader, Tree, Version
 from controllers.sources.units import UnitFiles, source_id, split, unit_id
 from decisions.plan import Guard
 from schemas.base import Key
-from schemas.conditions import find, is_true, set_condition
-from schemas.confirmation import ConfirmationReason, ConfirmationStatus
+from schemas.conditions import is_true
 from schemas.errors import Conflict, Diagnostic, SourceUnreadable, StoreUnavailable
 from schemas.event import EventType
 from schemas.resource import RECONCILE_REQUESTED_AT, Actor, ActorKind, Resource
 from schemas.source import PendingPlan, SourceReason, SourceSpec, SourceStatus, UnitStatus
-from store.contract import Snapshot, Store, Transaction
+from store.contract import Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ class _Memory:
     checked: Checked | None = None
     ground: increment.Ground | None = None
     head: str = ""
+    listed: str = ""
+    """The tree whose listing is kept beside the cache, as far as this process knows."""
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ class SourceSync:
         """One pass over a source; returns when to look again."""
         with self._store.snapshot() as snapshot:
             source = snapshot.get(key)
-            confirmed = _open_confirmations(snapshot)
+            confirmed = confirming.open_confirmations(snapshot)
         if source is None or source.deletion_at is not None:
             return DONE
         spec = SourceSpec.model_validate(source.spec)
@@ -139,7 +141,7 @@ class SourceSync:
         signer = provenance.signer(reader, trust, head, self._now())
         rewritten = self._check_history(source, reader, status, head)
         # Whatever comes in between, the next pass looks at everything.
-        self._memory[source.uid] = _Memory(head=head)
+        self._memory[source.uid] = _Memory(head=head, listed=memory.listed)
         found, tree = self._changes(source, status, reader, confirmed, trust, signer, memory, asked=asked, head=head)
         said = _Said(status, token, confirmed, signer, rewritten)
         if found is not None:
@@ -147,19 +149,29 @@ class SourceSync:
             checked = Checked(head, source.generation, memory.checked.at, True, frozenset(confirmed), _digest(trust))
             with collector.paused():
                 done = self._narrow(source, spec, found, reader, trust, said, checked)
-            if done:
-                self._memory[source.uid] = _Memory(checked, found.ground)
+            if done is not None:
+                self._memory[source.uid] = _Memory(done, found.ground, listed=memory.listed)
                 return
-        tree = tree if tree is not None else reader.read_tree(head)
         with collector.paused():
+            tree = tree if tree is not None else self._listing(source, reader, head)
             outcomes, compiled = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
             ground = increment.ground(tree, compiled, reader)
         units, settled = _settled(outcomes)
         checked = Checked(
             tree.revision, source.generation, self._now(), settled, frozenset(confirmed), _digest(trust)
         )  # fmt: skip
-        self._finish(source, said, units, checked, ground)
-        self._memory[source.uid] = _Memory(checked, ground)
+        kept = self._memory[source.uid].listed
+        self._finish(source, said, units, checked, ground, tree if kept != tree.tree_id else None)
+        self._memory[source.uid] = _Memory(checked, ground, listed=tree.tree_id if settled else kept)
+
+    def _listing(self, source: Resource, reader: SourceReader, head: str) -> Tree:
+        """What the head declares: from git, or as an earlier process listed the same tree."""
+        version = reader.version(head) if isinstance(reader, GitReader) else None
+        known = listed.recall(self._cache, source.uid, version) if version is not None else None
+        if known is None:
+            return reader.read_tree(head)
+        self._memory[source.uid].listed = known.tree_id
+        return known
 
     def _changes(
         self, source: Resource, status: SourceStatus, reader: SourceReader, confirmed: dict[str, Resource],
@@ -188,8 +200,8 @@ class SourceSync:
     def _narrow(
         self, source: Resource, spec: SourceSpec, found: increment.Narrow, reader: SourceReader,
         trust: Trust | None, said: _Said, checked: Checked,
-    ) -> bool:  # fmt: skip
-        """Apply only what changed since the last pass, and say so; false when everything has to be looked at. What is
+    ) -> Checked | None:  # fmt: skip
+        """Apply only what changed since the last pass, and say so; None when everything has to be looked at. What is
         applied, the status and the record of the look are one transaction where one unit changed, as a rule: else a
         process that dies in between leaves a record that knows nothing of what was applied, so it is voided before."""
         status, tree = said.status, found.version
@@ -198,15 +210,19 @@ class SourceSync:
         if len(found.units) > 1:
             void = record(source.uid, replace(checked, settled=False), None)
             self._cache.cache_blobs(compiler_version(), {**void, **found.fresh})
-        finished = False
+        said_of: _Outcome | None = None
+        result = checked
 
-        def finish(path: str, tx: Transaction, outcome: _Outcome) -> None:
-            nonlocal finished
-            units, settled = _settled([*(o for p, o in outcomes.items() if p != path), outcome])
+        def finish(path: str, tx: Transaction, outcome: _Outcome | None) -> None:
+            nonlocal said_of, result
+            outcomes_now = outcomes | ({path: outcome} if outcome is not None else {})
+            units, settled = _settled(outcomes_now.values())
+            said_of, result = outcome, replace(checked, settled=settled)
             tx.cache_blobs(compiler_version(), found.fresh)
-            self._finish_in(tx, source, said, units, replace(checked, settled=settled), found.ground)
-            finished = True
+            with tx.acting(_speaker(source.key)):
+                self._finish_in(tx, source, said, units, result, found.ground)
 
+        outcome = None
         for number, unit in enumerate(found.units, 1):
             last = functools.partial(finish, unit.path) if number == len(found.units) else None
             outcome = outcomes[unit.path] = self._apply(
@@ -214,11 +230,11 @@ class SourceSync:
                 whole=False, last=last,
             )  # fmt: skip
             if outcome.status.errors:
-                return False
-        if not finished:
-            units, settled = _settled(outcomes.values())
-            self._finish(source, said, units, replace(checked, settled=settled), found.ground)
-        return True
+                return None
+        if outcome is None or said_of is not outcome:  # there was nothing to apply, or a transaction that was lost
+            with self._writing(source.key) as tx:
+                finish("", tx, None)
+        return result
 
     def _rests(
         self, checked: Checked | None, source: Resource, status: SourceStatus, head: str, confirmed: Iterable[str],
@@ -307,7 +323,7 @@ class SourceSync:
                         statuses=statuses,
                     )  # fmt: skip
                     for digest in {plan.digest, *(g.digest for g in plan.guards)} & confirmed.keys():
-                        _use(tx, confirmed[digest])
+                        confirming.use(tx, confirmed[digest])
                     if applied.total:
                         tx.event(
                             EventType.SYNCED,
@@ -376,7 +392,7 @@ class SourceSync:
         kept = f"; {_short(old.applied_revision)} stays in force" if old.applied_revision else ""
         message = f"{len(problems)} error(s){kept}: {errors[0]}"
         if old.errors != errors or old.revision != revision:
-            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{source_id(source.key)}", "Engine")) as tx:
+            with self._store.transaction(_speaker(source.key)) as tx:
                 tx.event(
                     EventType.SYNC_FAILED,
                     source,
@@ -398,10 +414,12 @@ class SourceSync:
 
     def _finish(
         self, source: Resource, said: _Said, units: tuple[UnitStatus, ...], checked: Checked,
-        ground: increment.Ground | None,
+        ground: increment.Ground | None, tree: Tree | None,
     ) -> None:  # fmt: skip
         with self._writing(source.key) as tx:
             self._finish_in(tx, source, said, units, checked, ground)
+            if checked.settled and tree is not None:
+                tx.cache_blobs(compiler_version(), listed.record(source.uid, tree))
 
     def _finish_in(
         self, tx: Transaction, source: Resource, said: _Said, units: tuple[UnitStatus, ...], checked: Checked,
@@ -422,7 +440,7 @@ class SourceSync:
             "units": units,
         }
         pending = {p.digest for u in units for p in u.pending}
-        self._write(
+        saying.write(
             tx, source.key, reason, message, ready=ready, token=said.token, fields=new,
             unknown=(said.confirmed, pending), rewritten=said.rewritten,
         )  # fmt: skip
@@ -433,60 +451,26 @@ class SourceSync:
         """``head`` is the revision that was found and not taken, "" when none was found."""
         fields: dict[str, object] = {"refused_revision": head or None}
         with self._writing(source.key) as tx:
-            self._write(tx, source.key, reason, message, ready=False, token=token, fields=fields)
+            saying.write(tx, source.key, reason, message, ready=False, token=token, fields=fields)
 
     def _say(
         self, source: Resource, status: SourceStatus, reason: SourceReason, message: str, *, token: str | None
     ) -> None:
         with self._writing(source.key) as tx:
-            self._write(tx, source.key, reason, message, ready=None, token=token, fields={})
+            saying.write(tx, source.key, reason, message, ready=None, token=token, fields={})
 
     @contextmanager
     def _writing(self, key: Key) -> Iterator[Transaction]:
         try:
-            with self._store.transaction(Actor(ActorKind.SYSTEM, f"source:{source_id(key)}", "Engine")) as tx:
+            with self._store.transaction(_speaker(key)) as tx:
                 yield tx
         except StoreUnavailable as error:
             log.warning("status of %s could not be written: %s", key, error)
             raise
 
-    def _write(
-        self, tx: Transaction, key: Key, reason: SourceReason, message: str, *, ready: bool | None, token: str | None,
-        fields: dict[str, object], unknown: tuple[dict[str, Resource], set[str]] | None = None, rewritten: str = "",
-    ) -> None:  # fmt: skip
-        """Write the Source's status; failures and recoveries are events, once each."""
-        source = tx.get(key)
-        if source is None:
-            return
-        old = SourceStatus.model_validate(source.status)
-        before = find(old.conditions, "Ready")
-        conditions = set_condition(
-            old.conditions, "Ready", ready, reason, message, now=tx.now, generation=source.generation
-        )
-        if old.units == fields.get("units", old.units) and old.revision == fields.get("revision"):
-            fields = (
-                {k: v for k, v in fields.items() if k != "last_sync_time"}
-                if before == find(conditions, "Ready")
-                and old.last_handled_reconcile == (token or old.last_handled_reconcile)
-                else fields
-            )
-        update = {
-            **fields,
-            "conditions": conditions,
-            "observed_generation": source.generation,
-            "last_handled_reconcile": token or old.last_handled_reconcile,
-        }
-        source = tx.put_status(source, old.model_copy(update=update).to_wire())
-        if rewritten:
-            tx.event(EventType.HISTORY_REWRITTEN, source, reason="ForcePush", message=rewritten,
-                     data={"old": old.revision, "new": fields.get("revision")})  # fmt: skip
-        news = before is None or (before.reason, before.message) != (reason, message)
-        if ready is False and news and reason is not SourceReason.INVALID_SPEC:
-            tx.event(EventType.SYNC_FAILED, source, reason=reason, message=message)
-        elif ready and before is not None and before.status == "False":
-            tx.event(EventType.SYNCED, source, reason="Recovered", message=f"was {before.reason}")
-        if unknown is not None:
-            _mark_unknown(tx, *unknown)
+
+def _speaker(source: Key) -> Actor:
+    return Actor(ActorKind.SYSTEM, f"source:{source_id(source)}", "Engine")
 
 
 def _settled(outcomes: Iterable[_Outcome]) -> tuple[tuple[UnitStatus, ...], bool]:
@@ -494,54 +478,6 @@ def _settled(outcomes: Iterable[_Outcome]) -> tuple[tuple[UnitStatus, ...], bool
     outcomes = sorted(outcomes, key=lambda o: o.status.path)
     units = tuple(o.status for o in outcomes)
     return units, not any(u.pending for u in units) and not any(o.resting or o.applied.waiting for o in outcomes)
-
-
-def _open_confirmations(snapshot: Snapshot) -> dict[str, Resource]:
-    """Confirmations that were not used yet, by the digest they release."""
-    found = {}
-    for resource in snapshot.objects("Confirmation"):
-        if ConfirmationStatus.model_validate(resource.status).used_at is None and resource.deletion_at is None:
-            found[str(resource.spec["planDigest"])] = resource
-    return found
-
-
-def _use(tx: Transaction, confirmation: Resource) -> None:
-    """Mark it used: one confirmation, one plan."""
-    current = tx.get(confirmation.key)
-    if current is None:
-        return
-    status = ConfirmationStatus.model_validate(current.status)
-    if status.used_at is not None:
-        raise Conflict(f"{current.key.short} was used meanwhile")
-    conditions = set_condition(
-        status.conditions, "Succeeded", True, ConfirmationReason.USED, "", now=tx.now, generation=current.generation
-    )
-    update = {"conditions": conditions, "used_at": tx.now, "observed_generation": current.generation}
-    current = tx.put_status(current, status.model_copy(update=update).to_wire())
-    tx.event(
-        EventType.GUARD_CONFIRMED,
-        current,
-        reason="Confirmed",
-        message=f"by {status.confirmed_by or current.manager}",
-        data={"planDigest": current.spec["planDigest"]},
-    )
-
-
-def _mark_unknown(tx: Transaction, confirmed: dict[str, Resource], pending: set[str]) -> None:
-    """Tell those who confirmed a plan that is not the one that waits."""
-    for digest, confirmation in confirmed.items():
-        current = tx.get(confirmation.key)
-        if current is None or digest in pending:
-            continue
-        status = ConfirmationStatus.model_validate(current.status)
-        if status.used_at is not None:
-            continue
-        conditions = set_condition(
-            status.conditions, "Succeeded", False, ConfirmationReason.DIGEST_UNKNOWN,
-            "no plan with that digest waits", now=tx.now, generation=current.generation,
-        )  # fmt: skip
-        update = {"conditions": conditions, "observed_generation": current.generation}
-        tx.put_status(current, status.model_copy(update=update).to_wire())
 
 
 def _known(old: UnitStatus, guard: Guard) -> bool:

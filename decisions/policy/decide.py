@@ -91,7 +91,7 @@ def _barrier(barrier: Barrier, reason: ToolCallReason, name: str) -> Finding:
 
 def _barred(call: Call, agent: AgentFacts, profile: Profile, around: Circumstances) -> Finding | None:
     held = around.held
-    if held is not None and held.mode is HoldMode.STOP:
+    if held is not None and (held.mode is HoldMode.STOP or held.tenant):
         return Finding(
             Verdict.DENY,
             ToolCallReason.HELD,

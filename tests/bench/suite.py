@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import engine, gate, holds, hooks, ledger, mcp, replay, sources, whole
+from tests.bench import engine, gate, holds, hooks, ledger, mcp, queue, replay, sources, whole
 from tests.bench.measure import Bench
 
 BENCHES = (
@@ -25,6 +25,12 @@ BENCHES = (
           engine.noop_reconcile, at_least=True),
     Bench("urgent-key", "p99 wait of an urgent key behind 20,000, in ms", "nothing: an absolute bound", 5,
           engine.urgent_key),
+    Bench("dispatch-depth", "from the end of a run to the next one, 50,000 that wait", "the same with 500 that wait",
+          1.5, queue.depth),
+    Bench("dispatch-rate", "missions a second through a no-op executor, SQLite", "a table: claim one, done one",
+          1.0, queue.rate_sqlite, at_least=True),
+    Bench("dispatch-rate-pg", "the same, PostgreSQL", "FOR UPDATE SKIP LOCKED: claim one, done one", 0.6,
+          queue.rate_postgres, at_least=True),
     Bench("audited-transition", "status change with its event, durable", "one durable row of bare sqlite3", 0.6,
           engine.audited_transition, at_least=True),
     Bench("ledger", "reserving or settling in five windows", "a commit of the same store that writes one row", 0.5,

@@ -71,7 +71,7 @@ def test_operators_narrow_and_a_namespace_that_is_not_allowed_shows_nothing(stor
     declare(store, "c", kind="Goal")
     indexed(store)
     assert names(store, "kind:mission") == ["b", "a"]
-    assert names(store, "kind:mission kind:goal ns:default") == ["c", "a"]
+    assert names(store, "kind:mi kind:goals ns:default") == ["c", "a"]
     assert names(store, "agent:LINKS") == ["a"]
     assert names(store, "ns:acme") == ["b"]
     assert store.search(Question(("b",), namespaces=frozenset())) == []

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from api.read.app import create_read_app
 from api.read.engine import EngineFacts
 from api.server import HttpServer
+from cli.feeds import StoreFeeds
 from controllers.runs.costs import gather
 from controllers.runtime.blocking import InlineBlocking
 from controllers.runtime.clock import Clock, SystemClock
@@ -36,6 +37,7 @@ def facts(**more: Any) -> EngineFacts:
     """What an engine would say."""
     return EngineFacts(
         used=lambda snapshot, namespace, since: gather(snapshot, namespace=namespace, since=since),
+        feeds=StoreFeeds(),
         project="test",
         **more,
     )

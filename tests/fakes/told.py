@@ -32,16 +32,18 @@ def channel(name: str = "ops", *, routes: str = "", more: str = "", namespace: s
 @dataclass
 class ToldWorld(World):
     """``outside`` are the messages that services took, with the channel. ``broken`` maps a channel to what its service
-    answers; ``dies`` names a moment at which the engine is killed: before or after the message went out."""
+    answers; ``dies`` names a moment at which the engine is killed: before or after the message went out.
+    While ``silent`` nothing is carried out."""
 
     outside: list[tuple[str, Outgoing]] = field(default_factory=list)
     broken: dict[str, Exception] = field(default_factory=dict)
     dies: str = ""
+    silent: bool = False
 
     def _restart(self) -> None:
         super()._restart()
         self.notices = notices.Notices(self.store)
-        self.deliveries = delivery.Deliveries(self.store, self._send, blocking=InlineBlocking())
+        self.deliveries = delivery.Deliveries(self.store, self._send, blocking=InlineBlocking(), now=self.clock)
         self.random = random.Random(1)
         with self.store.transaction(SYSTEM) as tx:
             notices.begin(tx)
@@ -56,6 +58,8 @@ class ToldWorld(World):
     def _deliver(self) -> bool:
         worked = super()._deliver()
         worked = bool(self.notices.read()) or worked
+        if self.silent:
+            return worked
         with self.store.transaction(SYSTEM) as tx:
             claimed = tx.claim_effects("test", types=[delivery.NOTIFY], limit=100, lease_s=60)
         for effect in claimed:

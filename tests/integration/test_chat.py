@@ -149,6 +149,25 @@ def test_sessions_and_messages_are_listed_with_selectors_and_described(shell: Sh
     assert any("user:alice: read 1 of 1" in shell("describe", thread) for thread in threads)
 
 
+def test_without_a_terminal_a_thread_is_followed_on_request(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice_says(shell.world, "before")
+    steps = iter(("said meanwhile", "and more", ""))
+
+    def pause(seconds: float) -> None:
+        text = next(steps)
+        if not text:
+            raise KeyboardInterrupt
+        alice_says(shell.world, text)
+
+    monkeypatch.setattr("cli.common.pause", pause)
+    out = shell("chat", "a", "-w", code=130)
+    assert [line for line in out.splitlines() if line.startswith("  |")] == [
+        "  | before",
+        "  | said meanwhile",
+        "  | and more",
+    ]
+
+
 def test_at_a_terminal_a_thread_is_followed_and_what_is_typed_is_said(shell: Shell) -> None:
     world = shell.world
     alice_says(world, "hello")

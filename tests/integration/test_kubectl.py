@@ -93,7 +93,8 @@ async def test_kubectl_reads_everything(world: World, tmp_path: Path) -> None:
         described = await kubectl("describe", "mission", "one")
         assert "do one" in described
         assert "Transitioned" in described.partition("Events:")[2]
-        assert "Transitioned" in await kubectl("get", "events")
+        listed = await kubectl("get", "events", "-o", "name")
+        assert "event-" in await kubectl("get", listed.split()[0])
 
         explained = await kubectl("explain", "mission.spec.retry")
         assert "FIELDS:" in explained
@@ -107,16 +108,22 @@ async def test_kubectl_reads_everything(world: World, tmp_path: Path) -> None:
 
 
 async def test_kubectl_watches(world: World, tmp_path: Path) -> None:
-    async with listening(read_app(world.store, StoreClock(world.clock))) as server:
+    app = read_app(world.store, StoreClock(world.clock))
+    async with listening(app) as server:
         kubectl = Kubectl(server.url, tmp_path)
         watching = await kubectl.start("get", "missions", "-A", "-w")
         waiting = await kubectl.start("wait", "--for=jsonpath={.status.state}=Canceled", "mission/two", "--timeout=50s")
+        events = await kubectl.start("get", "events", "-w", "--watch-only")
         assert watching.stdout is not None
-        for _ in range(3):
-            await asyncio.wait_for(watching.stdout.readline(), LONG_S)
+        assert events.stdout is not None
+        async with asyncio.timeout(LONG_S):
+            while app.state.kube.watches < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # noqa: TID251 - three processes take their time
         world.commit({"three.yaml": mission("three", agent=None)})
         world.sync()
         while b"three" not in (line := await asyncio.wait_for(watching.stdout.readline(), LONG_S)):
+            assert line
+        while b"mission/three" not in (line := await asyncio.wait_for(events.stdout.readline(), LONG_S)):
             assert line
         world.commit({"two.yaml": mission("two", agent=None, desiredState="Canceled", labels="team: ops")})
         world.sync()
@@ -124,3 +131,4 @@ async def test_kubectl_watches(world: World, tmp_path: Path) -> None:
         assert b"condition met" in out
         # Its stream ends with the server; kubectl ends with its stream.
     await asyncio.wait_for(watching.communicate(), LONG_S)
+    await asyncio.wait_for(events.communicate(), LONG_S)

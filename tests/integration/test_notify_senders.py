@@ -256,7 +256,7 @@ def test_apprise_carries_what_it_knows_and_tells_nobody_its_address(
     posts.answers.append((500, {}, b""))
     with pytest.raises(Retry, match="did not take it"):
         send(spec, "default", message())
-    with pytest.raises(Terminal, match="only the namespace default"):
+    with pytest.raises(Retry, match="may not use"):
         send(spec, "acme", message())
     assert "secret" not in caplog.text
 

@@ -163,3 +163,14 @@ async def test_search_gives_pieces_of_text_with_the_places_of_the_words(world: W
         assert events[0]["seq"]
         assert "Dispatched" in events[0]["title"]["text"]
         assert (await client.get("/api/v1/search", params={"q": "x" * 501})).status_code == 422
+
+
+async def test_what_is_due_is_told_as_json_and_for_calendars(world: World) -> None:
+    async with asking(read_app(world.store, StoreClock(world.clock))) as client:
+        feed = (await client.get("/api/v1/schedule/feed?days=30")).json()
+        assert feed["kind"] == "ScheduleFeed"
+        ics = await client.get("/api/v1/schedule/feed.ics")
+        assert ics.headers["content-type"].startswith("text/calendar")
+        assert ics.text.startswith("BEGIN:VCALENDAR")
+        assert (await client.get("/api/v1/notifications")).json() == {"items": []}
+        assert (await client.get("/api/v1/schedule/feed?days=0")).status_code == 422

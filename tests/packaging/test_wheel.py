@@ -41,6 +41,12 @@ def test_the_wheel_carries_the_starter_and_the_types(wheel: zipfile.ZipFile) -> 
         assert f"{package}/py.typed" in names
 
 
+def test_the_wheel_carries_the_pages(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    assert {f"api/dashboard/static/{name}" for name in ("dashboard.css", "dashboard.js", "icons.svg")} <= names
+    assert {f"api/dashboard/templates/{name}.html" for name in ("base", "macros", "fleet", "detail")} <= names
+
+
 def test_the_wheel_has_the_command(wheel: zipfile.ZipFile) -> None:
     (entry,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     assert "remit = cli.entry:main" in wheel.read(entry).decode()

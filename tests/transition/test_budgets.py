@@ -15,6 +15,13 @@ from tests.fakes.world import World, agent, executor, mission
 
 MODEL = "{providerRef: {name: some}, primary: some-model}"
 
+POOL = """\
+apiVersion: remit.dev/v1alpha1
+kind: Provider
+metadata: {name: some}
+spec: {maxConcurrency: 100}
+"""
+
 
 def budget(
     name: str, scope: str, *, window: str = "Day", breach: str = "Throttle", limits: str = "usd: 1", **more: object
@@ -29,7 +36,9 @@ def budget(
 
 def fleet(world: World, count: int, *, extra: str = "", places: int = 5, **spec: object) -> None:
     """An agent with a model (an Intern: 0.25 USD a run, 2 USD a day by itself) and so many missions."""
-    text = "---\n".join([executor(), agent(model=MODEL, maxConcurrentMissions=places), *([extra] if extra else [])])
+    text = "---\n".join(
+        [executor(), POOL, agent(model=MODEL, maxConcurrentMissions=places), *([extra] if extra else [])]
+    )
     missions = {f"m{n}.yaml": mission(f"m{n}", priority=90 - n, **spec) for n in range(count)}
     world.commit({"fleet.yaml": text, **missions})
     world.sync()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controllers.sources import git
+from controllers.sources import git, git_tree
 from controllers.sources.sync import SourceSync
 from controllers.sources.tree import Entry
 from controllers.wiring import DEFAULT_SOURCE
@@ -281,3 +281,48 @@ def test_whatever_is_committed_a_full_look_finds_nothing_left(world: World, seed
         assert world.source.units[0].errors == errors
     with world.store.snapshot() as snapshot:
         assert not snapshot.events(types=[EventType.DRIFT_CORRECTED])
+
+
+def test_a_file_that_changed_in_nothing_that_counts_is_one_file_the_next_time_too(
+    world: World, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.commit({**base(), "README.md": "1"})
+    look(world)
+    sizes = planned_of(world, monkeypatch)
+    world.commit({"m/3.yaml": mission("m3") + "# a note\n"})
+    look(world)
+    world.commit({"m/3.yaml": mission("m3") + "# another note\n"})
+    look(world)
+    world.commit({"README.md": "2"})
+    look(world)
+    world.commit({"m/3.yaml": mission("m3", priority="High")})
+    look(world)
+    assert sizes == [1, 1, 1]
+    assert world.source.revision is not None
+    assert world.source.revision.endswith(world.repo.head)
+
+
+def test_a_full_look_after_a_restart_lists_nothing_that_an_earlier_one_listed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.commit(base())
+    look(world)
+    listings: list[str] = []
+    plain = git_tree.TreeLister.listing
+
+    def counted(self: git_tree.TreeLister, root: str) -> git_tree.Listing:
+        listings.append(root)
+        return plain(self, root)
+
+    monkeypatch.setattr(git_tree.TreeLister, "listing", counted)
+    world.remove("Mission", "m9")
+    world.restart()
+    world.clock.tick(601)
+    look(world)
+    assert listings == []
+    assert world.find("Mission", "m9") is not None
+    world.restart()
+    world.commit(delete=("m/5.yaml",))
+    look(world)
+    assert len(listings) == 1
+    assert world.find("Mission", "m5") is None

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controllers.notify import retention
+from controllers.notify.notices import Notices
 from controllers.reconcilers import alerts
 from schemas.alert import AlertStatus, AlertType, Severity
+from schemas.base import ObjectRef
 from schemas.channel import ChannelStatus
+from schemas.conditions import set_condition
 from schemas.errors import Refused, Retry, Terminal
-from schemas.resource import SYSTEM
+from schemas.message import Direction, MessageReason, MessageSpec, MessageState, MessageStatus
+from schemas.resource import SYSTEM, Declared
 from schemas.run import RunState
+from store.contract import Event
 from tests.fakes.told import ToldWorld, channel
 from tests.fakes.world import ALICE, agent, executor, mission
 
@@ -122,6 +128,71 @@ def test_what_is_critical_comes_through_quiet_hours_and_the_rest_follows_at_thei
     assert "mission/m1 failed" in digest.text
     assert [n["name"] for n in digest.notices] == [n.name for n in told.centre()[:3]]
     assert (status(told).delivered, status(told).waiting, told.open_effects()) == (4, 0, 0)
+
+
+@ONE
+def test_what_could_not_go_out_before_quiet_hours_waits_for_their_end(told: ToldWorld) -> None:
+    quiet = '  quietHours: {start: "10:00", end: "12:00", timeZone: UTC}\n'
+    begin(told, channel(more=quiet), channel("mail", more=quiet), missions=2)
+    told.broken["ops"] = Retry("no answer")
+    fail(told)
+    told.advance(3590)
+    told.finish("m1-1", state=RunState.FAILED, retryable=False, settle=False)
+    for key in list(told.pending):
+        del told.pending[key]
+    told.clock.tick(20)  # nobody is there until they have begun
+    told.broken.clear()
+    told.settle()
+    told.advance(7100)
+    assert [m.title[:17] for m in told.said("mail")] == ["mission/m0 failed"]
+    assert told.said() == []
+    told.advance(200)
+    assert sorted(m.title[:17] for m in told.said()) == ["mission/m0 failed", "mission/m1 failed"]
+    assert [m.title[:17] for m in told.said("mail")] == ["mission/m0 failed", "mission/m1 failed"]
+
+
+@ONE
+def test_an_effect_that_nobody_tried_before_quiet_hours_joins_what_they_keep(told: ToldWorld) -> None:
+    quiet = '  quietHours: {start: "10:00", end: "12:00", timeZone: UTC}\n'
+    begin(told, channel(more=quiet), missions=2)
+    told.finish("m0-1", state=RunState.FAILED, retryable=False, settle=False)
+    told.finish("m1-1", state=RunState.FAILED, retryable=False, settle=False)
+    told.silent = True
+    told.settle()
+    assert told.open_effects() == 2
+    told.clock.tick(4000)
+    told.silent = False
+    told.restart()
+    assert told.said() == []
+    told.advance(7200)
+    assert [m.title[:15] for m in told.said()] == ["2 notifications"]
+    assert (status(told).delivered, status(told).waiting, told.open_effects()) == (2, 0, 0)
+
+
+@ONE
+def test_history_costs_nothing(told: ToldWorld) -> None:
+    begin(told, channel())
+    with told.store.transaction(SYSTEM) as tx:
+        for number in range(3_000):
+            tx.event("Transitioned", told.get("Mission", "m0").key, reason="X", message="", data={"to": str(number)})
+    told.act("Hold", "h", {"selector": {"names": ["nobody"]}, "reason": "x"})
+    noted = [e for e in told.events("Notified") if e.reason == "Read"]
+    assert len(noted) > 2, "how far it was read is noted now and then, without any news"
+    asked: list[int] = []
+    with told.store.snapshot() as snapshot:
+        newest = snapshot.events(limit=1, newest_first=True)[0].seq
+    real = type(snapshot).events
+
+    def events(self: object, **given: Any) -> list[Event]:
+        asked.append(int(given.get("after", newest)))
+        found: list[Event] = real(self, **given)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(snapshot), "events", events)
+        told.notices = Notices(told.store)
+        told.notices.read()
+    assert min(asked) >= newest - 1_100
 
 
 @ONE
@@ -388,3 +459,29 @@ def test_what_was_told_long_ago_is_forgotten_and_what_waits_is_not(told: ToldWor
     told.clock.tick(2 * 24 * 3600)
     assert retention.prune(told.store, told.now) == 1
     assert [n.state for n in told.centre()] == ["Waiting"]
+
+
+@ONE
+@pytest.mark.parametrize("state", ["Pending", "Blocked"])
+def test_what_an_agent_says_to_a_channel_goes_there_and_nowhere_else(told: ToldWorld, state: str) -> None:
+    routes = "[{events: [Message]}]"
+    begin(told, channel(routes=routes), channel("mail", routes=routes))
+    spec = MessageSpec(
+        direction=Direction.OUTBOUND, author="agent:default/worker", text="look <b>here</b>\u202e", idempotency_key="k",
+        mission_ref=ObjectRef(name="m0"), channel_ref=ObjectRef(name="ops"),
+    )  # fmt: skip
+    with told.store.transaction(SYSTEM) as tx:
+        conditions = set_condition((), "Succeeded", None, MessageReason.PENDING, now=tx.now, generation=1)
+        status_ = MessageStatus(state=MessageState(state), conditions=conditions, observed_generation=1).to_wire()
+        said = tx.create(Declared("Message", "default", "msg1", spec.to_wire()), manager="x", status=status_)
+        tx.event("MessagePosted", said, reason="Outbound", message=spec.text)
+    told.settle()
+    assert told.said("mail") == []
+    if state == "Blocked":
+        assert told.said() == []
+        return
+    (message,) = told.said()
+    assert message.title == "agent:default/worker writes"
+    assert message.text == "look <b>here</b>\\u202e\nDo: remit say mission/m0"
+    found = MessageStatus.model_validate(told.get("Message", "msg1").status)
+    assert (found.state, found.conditions[0].reason) == ("Delivered", "Delivered")

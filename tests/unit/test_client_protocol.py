@@ -210,3 +210,14 @@ def test_talking_and_spawning_carry_what_was_given() -> None:
 def test_the_words_of_a_message_are_its_text() -> None:
     item = {"id": "message/1", "type": "Message", "reason": "a person said something", "text": "stop"}
     assert read_notices({"items": [item]})[0].text == "stop"
+
+
+def test_a_refusal_of_the_provider_is_told_with_its_retry_after_rounded_up() -> None:
+    call = CALLS.provider_refused("k", 429, 1.2, "slow down")
+    assert call.path.endswith("/usage")
+    assert body(call) == {"providerError": {"status": 429, "message": "slow down", "retryAfterSeconds": 2}}
+    assert "retryAfterSeconds" not in str(body(CALLS.provider_refused("k", 503, None, "")))
+
+
+def test_a_session_is_named_with_the_progress() -> None:
+    assert body(CALLS.progress("k", "reading", None, None, "s-1")) == {"message": "reading", "sessionId": "s-1"}

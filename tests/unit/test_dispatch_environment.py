@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,22 @@ def test_without_declared_variables_there_are_only_ours(tmp_path: Path) -> None:
         "REMIT_TOKEN": "rmt_token",
         "REMIT_MISSION_FILE": "/run/mission.json",
         "REMIT_WORKSPACE": "/work",
+        "REMIT_IDEMPOTENCY_KEY": "",
     }
+
+
+@pytest.mark.parametrize(
+    ("session", "told"),
+    [({"id": "0190-ab.c"}, "0190-ab.c"), ({}, ""), (None, ""), ({"id": "--dangerous"}, ""), ({"id": "a b"}, ""),
+     ({"id": "a\nb"}, ""), ({"id": 5}, ""), ({"id": "x" * 201}, "")],
+)  # fmt: skip
+def test_a_session_is_told_only_under_a_name_that_can_be_nothing_else(
+    tmp_path: Path, session: object, told: str
+) -> None:
+    given = replace(order(tmp_path), mission={"session": session, "idempotencyKey": "uid/1"})
+    environment = build(given, (), LocalSecrets({}), PATHS, Path("/work"))
+    assert environment.get("REMIT_SESSION", "") == told
+    assert environment["REMIT_IDEMPOTENCY_KEY"] == "uid/1"
 
 
 def test_declared_variables_come_from_the_spec_the_engine_and_files(tmp_path: Path) -> None:

@@ -92,7 +92,9 @@ def test_a_reported_error_fails_the_run_whatever_the_exit_code(
 ) -> None:
     parsed = parse(output(**changes), b"", exit_code)
     assert parsed.failed is not None
-    assert (parsed.failed.reason, parsed.failed.cause) == (RunReason.REPORTED_FAILURE, cause)
+    overloaded = changes.get("api_error_status") in (429, 529)
+    reason = RunReason.PROVIDER_OVERLOADED if overloaded else RunReason.REPORTED_FAILURE
+    assert (parsed.failed.reason, parsed.failed.cause) == (reason, cause)
     assert parsed.failed.retryable is retryable
     assert parsed.usage is not None, "what a failure cost is booked as well"
 

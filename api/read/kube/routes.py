@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from starlette.datastructures import QueryParams
 
 from api.read import log
 from api.read.answers import Reader, json_response
@@ -15,7 +17,7 @@ from api.read.kube import discovery, openapi
 from api.read.kube.lists import matches, page, query_of
 from api.read.kube.shape import Wanted, as_list, as_one, document, wanted_of
 from api.read.kube.status import StatusProblem, not_found
-from api.read.kube.watch import Watch
+from api.read.kube.watch import LogWatch, Watch
 from api.stream.follower import Follower
 from api.stream.response import Streaming
 from schemas import registry
@@ -25,6 +27,8 @@ from schemas.quantities import format_time
 from store.contract import Snapshot
 
 MOST_WATCHES = 500
+_EVENT_NAME = re.compile(r"^event-[0-9]{1,15}$")
+_OF_WATCH = ("resourceVersion", "timeoutSeconds")
 _BASE = f"/apis/{API_GROUP}/{discovery.VERSION}"
 
 
@@ -56,6 +60,19 @@ class KubeRoutes:
 
         return await self._reader.read(read)
 
+    async def events(self, request: Request, namespace: str | None) -> Response:
+        """Rows of the log, or a watch of them."""
+        query = log.query_of(request.query_params, self._clock.now(), namespace)
+        wanted = _wanted(request)
+        if request.query_params.get("watch", "").lower() in ("1", "true"):
+            asked = query_of(QueryParams({k: v for k, v in request.query_params.items() if k in _OF_WATCH}))
+            watch = LogWatch(
+                query, asked.since, asked.timeout_s, wanted, self._reader, self._follower, self._clock
+            )  # fmt: skip
+            return self._watch(watch)
+        found = await self._reader.read(lambda snapshot: log.page(snapshot, query))
+        return json_response(log.as_list(found, wanted, self._clock.now()))
+
     async def one(self, request: Request, plural: str, namespace: str, name: str) -> Response:
         """One object."""
         info = _info(plural)
@@ -71,7 +88,7 @@ class KubeRoutes:
 
         return await self._reader.read(read)
 
-    def _watch(self, watch: Watch) -> Response:
+    def _watch(self, watch: Watch | LogWatch) -> Response:
         if self.watches >= self._most:
             problem = StatusProblem(
                 429, "TooManyRequests", f"{self._most} watches are open already", retryAfterSeconds=5
@@ -148,10 +165,16 @@ def add_kube(app: FastAPI, reader: Reader, follower: Follower, clock: Clock) -> 
         raise StatusProblem(404, "NotFound", f'namespaces "{name}" not found', name=name, kind="namespaces")
 
     async def namespaced_events(request: Request, namespace: str) -> Response:
-        query = log.query_of(request.query_params, clock.now(), namespace)
-        wanted = _wanted(request)
-        found = await reader.read(lambda snapshot: log.page(snapshot, query))
-        return json_response(log.as_list(found, wanted, clock.now()))
+        return await routes.events(request, namespace)
+
+    async def event(_: Request, namespace: str, name: str) -> Response:
+        seq = int(name.removeprefix("event-")) if _EVENT_NAME.match(name) else 0
+        rows = (
+            await reader.read(lambda snapshot: snapshot.events(after=seq - 1, before=seq + 1, limit=1)) if seq else []
+        )
+        if not seq or not rows or (rows[0].subject.namespace or DEFAULT_NAMESPACE) != namespace:
+            raise StatusProblem(404, "NotFound", f'events "{name}" not found', name=name, kind="events")
+        return json_response(log.to_wire(rows[0]))
 
     async def everywhere(request: Request, plural: str) -> Response:
         return await routes.list_or_watch(request, plural, None)
@@ -175,6 +198,7 @@ def add_kube(app: FastAPI, reader: Reader, follower: Follower, clock: Clock) -> 
     get("/api/v1/namespaces", namespaces)
     get("/api/v1/namespaces/{name}", namespace)
     get("/api/v1/namespaces/{namespace}/events", namespaced_events)
+    get("/api/v1/namespaces/{namespace}/events/{name}", event)
     get(f"{_BASE}/namespaces/{{namespace}}/{{plural}}/{{name}}", one)
     get(f"{_BASE}/namespaces/{{namespace}}/{{plural}}", in_namespace)
     get(f"{_BASE}/{{plural}}/{{name}}", one_of_cluster)

@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from api.read import log
 from api.read.answers import Reader, json_bytes
 from api.read.engine import Clock
 from api.read.kube.lists import Query, matches, page
 from api.read.kube.shape import META, Form, Wanted, as_one, document
 from api.read.kube.status import expired
-from api.stream.follower import Changed, Follower, changes
+from api.stream.follower import Changed, Follower, Logged, changes, head_of_log
 from api.stream.response import first_of
 from schemas.base import API_VERSION
 from schemas.errors import StoreError
 from schemas.kind import KindInfo
 from schemas.quantities import parse_time
-from store.contract import Snapshot
+from store.contract import Event, Snapshot
 
 BOOKMARK_S = 60.0
 
@@ -161,3 +162,64 @@ def _removed(changed: Changed) -> dict[str, Any]:
     if change.key.namespace:
         meta["namespace"] = change.key.namespace
     return {"apiVersion": API_VERSION, "kind": change.key.kind, "metadata": meta}
+
+
+@dataclass(slots=True)
+class LogWatch:
+    """A watch of rows of the log: each is added, none ever changes. Versions are numbers of rows."""
+
+    query: log.LogQuery
+    since: int | None
+    timeout_s: float | None
+    wanted: Wanted
+    reader: Reader
+    follower: Follower
+    clock: Clock
+
+    async def lines(self, gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
+        """What is sent; as ``Watch.lines``."""
+        ends = None if self.timeout_s is None else self.clock.monotonic() + self.timeout_s
+        try:
+            async with self.follower.following_log() as ring:
+                position = ring.head if self.since is None else self.since
+                if position > ring.head and position > await self.reader.read(head_of_log):
+                    yield json_bytes({"type": "ERROR", "object": expired("resourceVersion").to_wire()}) + b"\n"
+                    return
+                while not self.follower.closing.is_set() and not gone.done():
+                    news = ring.waiter()
+                    batch = ring.since(position)
+                    if batch is None:
+                        batch = await self.reader.read(functools.partial(_rows, position=position))
+                    for row in batch:
+                        position = row.event.seq
+                        if self._picks(row.event):
+                            yield self._line(row.event)
+                    now = self.clock.monotonic()
+                    if ends is not None and now >= ends:
+                        return
+                    if position >= ring.head and not news.done():
+                        await first_of(BOOKMARK_S if ends is None else min(BOOKMARK_S, ends - now), news, gone)
+                    news.cancel()
+        except StoreError:
+            return
+
+    def _picks(self, event: Event) -> bool:
+        query = self.query
+        related = event.data.get("related", ())
+        return (
+            (not query.types or event.type in query.types)
+            and (query.namespace is None or event.subject.namespace == query.namespace)
+            and (query.uid is None or query.uid == event.subject_uid or query.uid in related)
+            and (query.subject is None or query.subject == event.subject)
+            and query.picks(event)
+        )
+
+    def _line(self, event: Event) -> bytes:
+        item = log.to_wire(event)
+        if self.wanted.form is Form.TABLE:
+            item = log.table([item], {"resourceVersion": str(event.seq)}, self.clock.now())
+        return json_bytes({"type": "ADDED", "object": item}) + b"\n"
+
+
+def _rows(snapshot: Snapshot, position: int) -> list[Logged]:
+    return [Logged(event) for event in snapshot.events(after=position)]

@@ -26,6 +26,7 @@ from controllers.dispatch.output.parsed import (
     word,
 )
 from controllers.dispatch.usage import ModelUsage, Tokens, UsageReport, UsageScope, UsageSource
+from schemas.protocol import OVERLOADED
 from schemas.resource import canonical_json
 from schemas.run import RunReason
 
@@ -76,8 +77,9 @@ def _failure(
     if status:
         cause, text = "ApiError", f"the model's API answered {status}"
         retryable = status in _PASSING or status >= 500
+    reason = RunReason.PROVIDER_OVERLOADED if status in OVERLOADED else RunReason.REPORTED_FAILURE
     said = _said(result)
-    return Failed(RunReason.REPORTED_FAILURE, f"{text}: {said}" if said else text, cause=cause, retryable=retryable)
+    return Failed(reason, f"{text}: {said}" if said else text, cause=cause, retryable=retryable)
 
 
 def _said(result: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from controllers.dispatch.output.parsed import (
     message,
     no_result,
     objects,
+    refused,
     word,
 )
 from controllers.dispatch.usage import ModelUsage, Tokens, UsageReport, UsageScope, UsageSource
@@ -53,7 +54,7 @@ def parse(stdout: bytes, stderr: bytes, exit_code: int | None) -> Parsed:
         failed = no_result("completed turn of Codex", stderr, stdout)
     return Parsed(
         deliverable=kept,
-        failed=failed,
+        failed=refused(failed),
         session_id=session_id or None,
         usage=_usage(mapping(usage)),
         truncated=truncated,

@@ -15,6 +15,7 @@ from controllers.dispatch.output.parsed import (
     message,
     no_result,
     objects,
+    refused,
     word,
 )
 from controllers.dispatch.usage import ModelUsage, Tokens, UsageReport, UsageSource
@@ -43,7 +44,7 @@ def parse(stdout: bytes, stderr: bytes, exit_code: int | None) -> Parsed:
     kept, truncated = deliverable(text)
     return Parsed(
         deliverable=kept,
-        failed=_failure(result, stderr, exit_code),
+        failed=refused(_failure(result, stderr, exit_code)),
         session_id=word(result.get("session_id")) or None,
         usage=_usage(mapping(result.get("stats"))),
         truncated=truncated,

@@ -20,6 +20,7 @@ from controllers.dispatch.output.parsed import (
     money,
     no_result,
     objects,
+    refused,
     word,
 )
 from controllers.dispatch.usage import ModelUsage, Tokens, UsageReport, UsageSource
@@ -59,7 +60,7 @@ def parse(stdout: bytes, stderr: bytes, exit_code: int | None) -> Parsed:
         failed = no_result("finished step of OpenCode", stderr, stdout)
     return Parsed(
         deliverable=kept,
-        failed=failed,
+        failed=refused(failed),
         session_id=session_id or None,
         usage=_usage(steps, is_whole=not has_gap(stdout)),
         denied=tuple(denied[:100]),

@@ -110,6 +110,25 @@ def no_result(what: str, stderr: bytes, stdout: bytes) -> Failed:
     return Failed(RunReason.OUTPUT_INVALID, f"the output holds no {what}{'; it ends with: ' + last if last else ''}")
 
 
+_REFUSED = re.compile(
+    r"(?i)\b(?:status|http|error|code|api)\W{0,3}(?:code\W{0,3})?(?:429|503|529)\b|\b(?:429|503|529) "
+    r"(?:too many|service unavailable|overloaded|\{)|rate[ _-]?limit(?:ed|_error| reached| exceeded)|overloaded_error"
+    r"|RESOURCE_EXHAUSTED|too many requests"
+)
+
+
+def refused(failed: Failed | None) -> Failed | None:
+    """The same failure; where the program's words are those of a provider that refused for its load (429, 503, 529),
+    one whose attempt costs none. For programs that pass such words on, after they had tried again themselves."""
+    if failed is None or not failed.retryable or failed.reason not in (
+        RunReason.REPORTED_FAILURE, RunReason.NON_ZERO_EXIT,
+    ):  # fmt: skip
+        return failed
+    if _REFUSED.search(failed.message) is None:
+        return failed
+    return Failed(RunReason.PROVIDER_OVERLOADED, failed.message, cause=failed.cause)
+
+
 def last_line(data: bytes) -> str:
     """The last line that is not blank, for a message."""
     for line in reversed(data[-8192:].splitlines()):

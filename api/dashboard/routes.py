@@ -1,0 +1,199 @@
+"""Puts the pages onto an application. Every route answers GET and HEAD and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ParamSpec, Protocol, TypeVar
+from urllib.parse import parse_qsl
+
+from fastapi import FastAPI, Request, Response
+
+from api.dashboard import links
+from api.dashboard.facts.frame import Frame, frame
+from api.dashboard.facts.view import Site, View
+from api.dashboard.pages import NAV, OTHERS, PAGES, PLAIN_GLOBAL, PLAIN_LIST, PLAIN_OBJECT, Page
+from api.dashboard.rendering import ASSETS, HEADERS, STATIC, Rendered, Renderings, Templates, asset
+from schemas import registry
+from schemas.errors import NotFound, RemitError, UnknownName
+from store.contract import Store
+
+log = logging.getLogger(__name__)
+
+METHODS = ["GET", "HEAD"]
+_QUERY = 20
+_VALUE = 400
+_BUCKET_S = 10
+"""So long a page says the same time while nothing changes; the script of the page counts on."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Blocking(Protocol):
+    """Runs what blocks without blocking the event loop (``controllers.runtime.blocking.Blocking``)."""
+
+    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of ``work``; its exception is raised here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A page that says what is wrong and what to do."""
+
+    title: str
+    text: str
+    href: str = "/"
+    link: str = "To the fleet"
+    command: str = ""
+
+
+class Pages:
+    """Answers requests for pages out of ``store``."""
+
+    def __init__(self, store: Store, *, now: Callable[[], datetime], blocking: Blocking, site: Site) -> None:
+        self._store = store
+        self._now = now
+        self._blocking = blocking
+        self._site = site
+        self._templates = Templates()
+        self._renderings = Renderings()
+
+    async def answer(self, page: Page, request: Request) -> Response:
+        """A page, or the page that says why not."""
+        query = _query(request.url.query)
+        place = {k: str(v) for k, v in request.path_params.items()}
+        try:
+            found = await self._blocking.run(self._page, page, request.url.path, query, place)
+        except RemitError as error:
+            log.warning("the page %s could not be read: %s", page.path, error)
+            found = await self._blocking.run(self._unread, error)
+        return _response(found, request)
+
+    async def moved(self, request: Request) -> Response:
+        """The page of the object with a uid, whatever it is called now."""
+        uid = str(request.path_params["uid"])[:64]
+        return _response(await self._blocking.run(self._by_uid, uid), request)
+
+    def _page(self, page: Page, path: str, query: dict[str, str], place: dict[str, str]) -> Rendered:
+        now = self._now()
+        with self._store.snapshot() as snapshot:
+            last = snapshot.events(limit=1, newest_first=True)
+            moment = (snapshot.latest_version(), last[0].seq if last else 0, int(now.timestamp()) // _BUCKET_S)
+            view = View(snapshot, now, self._site, path, query, place)
+            key = (page.path, path, tuple(sorted(query.items())), *moment)
+            return self._renderings.get(key, lambda: self._made(page, view))
+
+    def _made(self, page: Page, view: View) -> Rendered:
+        around = frame(view)
+        try:
+            title, facts = page.read(view)
+        except (NotFound, UnknownName) as error:
+            return self._problem(view, around, 404, Problem("Not here", str(error)), page.nav)
+        values = {
+            "title": title,
+            "page": facts,
+            "path": view.path,
+            "kept": [(k, v) for k, v in view.query.items() if k in ("view", "ns", "tab", "uid")],
+            "current": page.nav,
+            "first": [view.commands.verb("init"), view.commands.verb("run"), view.commands.verb("get", "missions")],
+        }
+        return Rendered.of(200, self._html(page.template, view, around, values))
+
+    def _html(self, template: str, view: View, around: Frame, values: Mapping[str, Any]) -> bytes:
+        shared = {"site": self._site, "frame": around, "now": view.now, "nav": NAV}
+        return self._templates.render(template, {**shared, **values})
+
+    def _problem(self, view: View, around: Frame, status: int, problem: Problem, nav: str) -> Rendered:
+        values = {"title": problem.title, "page": problem, "current": nav}
+        return Rendered.of(status, self._html("problem.html", view, around, values))
+
+    def _unread(self, error: RemitError) -> Rendered:
+        """The store does not answer: a page without anything from it."""
+        values = {
+            "title": "The store does not answer",
+            "page": Problem(
+                "The store does not answer", str(error), "/", "Try again", self._site.commands.verb("doctor")
+            ),
+            "current": "",
+            "site": self._site,
+            "frame": Frame(0, None, (), 0, 0, 0, 0),
+            "now": self._now(),
+            "nav": NAV,
+        }
+        return Rendered.of(503, self._templates.render("problem.html", values))
+
+    def _by_uid(self, uid: str) -> Rendered:
+        now = self._now()
+        with self._store.snapshot() as snapshot:
+            found = snapshot.get_by_uid(uid)
+            if found is not None:
+                return Rendered(307, b"", "", links.of(found.key))
+            view = View(snapshot, now, self._site)
+            return self._problem(view, frame(view), 404, Problem("Not here", "No object has that uid any more."), "")
+
+
+def add_dashboard(
+    app: FastAPI, store: Store, *, now: Callable[[], datetime], blocking: Blocking, site: Site | None = None
+) -> None:
+    """Add the pages to ``app``: ``/``, the pages of ``pages.PAGES``, ``/r/{uid}`` and the files below ``/dashboard``.
+    ``blocking`` should have threads of its own. Who may ask is for the application to guard."""
+    pages = Pages(store, now=now, blocking=blocking, site=site or Site())
+
+    def put(page: Page, path: str) -> None:
+        async def found(request: Request) -> Response:
+            return await pages.answer(page, request)
+
+        app.add_api_route(path, found, methods=METHODS, include_in_schema=False)
+
+    app.add_api_route(f"{STATIC}/{{name}}", _file, methods=METHODS, include_in_schema=False)
+    app.add_api_route("/r/{uid}", pages.moved, methods=METHODS, include_in_schema=False)
+    for page in PAGES:
+        put(page, page.path)
+    for plural in OTHERS:
+        base = f"/{plural}"
+        one = PLAIN_OBJECT if registry.find_name(plural).namespaced else PLAIN_GLOBAL
+        put(_fixed(PLAIN_LIST, plural), base)
+        put(_fixed(one, plural), one.path.replace("/{plural}", base))
+
+
+def _fixed(page: Page, plural: str) -> Page:
+    """A plain page of one kind: its plural is a part of the address, not a parameter."""
+    read = page.read
+
+    def found(view: View) -> tuple[str, Any]:
+        from dataclasses import replace
+
+        return read(replace(view, place={**view.place, "plural": plural}))
+
+    return Page(f"/{plural}", page.template, page.nav, found)
+
+
+async def _file(name: str) -> Response:
+    media = ASSETS.get(name)
+    if media is None:
+        return Response("not here", 404, media_type="text/plain", headers=HEADERS)
+    headers = {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
+    return Response(asset(name), media_type=media, headers=headers)
+
+
+def _query(text: str) -> dict[str, str]:
+    """At most so many fields of so many characters; the last of a name counts."""
+    try:
+        pairs = parse_qsl(
+            text[:8000], keep_blank_values=False, max_num_fields=_QUERY, encoding="utf-8", errors="replace"
+        )
+    except ValueError:
+        return {}
+    return {k[:40]: v[:_VALUE] for k, v in pairs}
+
+
+def _response(found: Rendered, request: Request) -> Response:
+    headers = {**HEADERS, "Cache-Control": "no-store"}
+    if found.location:
+        return Response(status_code=found.status, headers={**headers, "Location": found.location})
+    headers["ETag"] = found.tag
+    if found.status == 200 and request.headers.get("if-none-match") == found.tag:
+        return Response(status_code=304, headers=headers)
+    return Response(found.body, found.status, media_type="text/html; charset=utf-8", headers=headers)
