@@ -27,7 +27,7 @@ class Coder:
     user: bool = False
     runtime: str = ""
     """Package with the program that runs it, where the machine's own is too old."""
-    longest_s: float = 170
+    longest_s: float = 400
 
     @property
     def path(self) -> Path:
