@@ -90,7 +90,7 @@ class Command(Model):
         description='Where it runs, relative to the project; "workspace" is a fresh folder for each run.',
     )
     env: tuple[EnvVar, ...] = Field(
-        (), max_length=200, description="Its environment, beside the few variables that Remit sets."
+        (), max_length=500, description="Its environment, beside the few variables that Remit sets."
     )
     output_format: OutputFormat = Field(OutputFormat.REMIT, description="How its output is read.")
     resume_args: tuple[Argument, ...] = Field(

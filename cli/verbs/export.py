@@ -130,7 +130,11 @@ def _report(contents: object, path: Path) -> None:
 
 @export.command("jobs")
 def jobs(context: typer.Context) -> None:
-    """List the exports of tenants that were asked for, how far they are and until when they are kept."""
+    """List the exports of tenants that were asked for, how far they are and until when they are kept.
+
+    Examples:
+      remit export jobs
+    """
     from controllers.effects import exports
 
     project = common.project_of(context)
@@ -153,7 +157,11 @@ def jobs(context: typer.Context) -> None:
 
 @export.command("verify")
 def verify(file: Annotated[Path, typer.Argument(help="An archive of a tenant.")]) -> None:
-    """Read an archive back into an empty store of its own, and compare every line."""
+    """Read an archive back into an empty store of its own, and compare every line.
+
+    Examples:
+      remit export verify acme.jsonl.gz
+    """
     from random import SystemRandom
 
     from controllers.effects import exports

@@ -23,6 +23,8 @@ from tests.fakes import postgres
 from tests.fakes.engine_process import Project, pause, until
 
 AGENTS = 20
+FEW = 8
+"""Programs that only have to be stopped."""
 LONG = 600.0
 """Longest wait for twenty interpreters to start, or to end."""
 pytestmark = pytest.mark.timeout(1800)
@@ -88,7 +90,7 @@ def placed_and_after(project: Project) -> list[Event]:
     return log[first:]
 
 
-def fleet(project: Project, *, agents: int = AGENTS, each: int = 3) -> dict[str, str]:
+def fleet(project: Project, *, agents: int = FEW, each: int = 3) -> dict[str, str]:
     """Agents of one place whose programs do not end by themselves, each with several missions."""
     program = executor("long", ["/bin/sh", "-c", _LONG, str(project.effects)])
     names = [f"agent{n:02d}" for n in range(agents)]
@@ -99,11 +101,11 @@ def fleet(project: Project, *, agents: int = AGENTS, each: int = 3) -> dict[str,
     return files
 
 
-def busy(project: Project, count: int = AGENTS) -> None:
+def busy(project: Project, count: int = FEW) -> None:
     until(lambda: len(project.agents()) >= count, lambda: f"{count} programs: {project.states()}", LONG)
 
 
-def all_stopped(project: Project, count: int = AGENTS) -> None:
+def all_stopped(project: Project, count: int = FEW) -> None:
     until(lambda: not project.agents(), lambda: f"the end of {project.agents()}", LONG)
     until(lambda: project.states()["Blocked"] >= count, lambda: f"Blocked missions: {project.states()}", LONG)
 
@@ -132,7 +134,7 @@ def test_nothing_is_dispatched_after_an_estop_and_the_release_goes_on(project: P
     (hold, *_) = project.objects("Hold")
     assert hold.status["placedBy"] == ME
     canceled = project.events("CancelRequested")
-    assert len({e.data["run"] for e in canceled}) == AGENTS == len(canceled)
+    assert len({e.data["run"] for e in canceled}) == FEW == len(canceled)
     assert all("it writes to customers" in e.message for e in canceled)
     assert project.remit("release", hold.name).code == 3, "an e-stop is released with a reason"
     done = project.remit("retry", "agent00-0")
@@ -234,17 +236,17 @@ def test_two_engines_on_one_database_both_stop(pair: tuple[Project, Project]) ->
     first, second = pair
     engines = [first.engine(), second.engine()]
     first.commit(fleet(first))
-    until(lambda: len(first.agents()) + len(second.agents()) >= AGENTS, lambda: f"programs: {first.states()}", LONG)
+    until(lambda: len(first.agents()) + len(second.agents()) >= FEW, lambda: f"programs: {first.states()}", LONG)
     estop(first)
     before = len(dispatched(first))
     for project in pair:
         until(lambda p=project: not p.agents(), lambda p=project: f"the end of {p.agents()}", LONG)
-    until(lambda: first.states()["Blocked"] >= AGENTS, lambda: f"Blocked missions: {first.states()}", LONG)
+    until(lambda: first.states()["Blocked"] >= FEW, lambda: f"Blocked missions: {first.states()}", LONG)
     assert len(dispatched(first)) == before
     first.good("estop", "release", "--percent", "50", "--reason", "half of them")
     until(lambda: len(dispatched(first)) > before, "a dispatch after the release")
     first.good("estop", "release", "--reason", "all of them")
-    until(lambda: len(first.agents()) + len(second.agents()) >= AGENTS, lambda: f"programs: {first.states()}", LONG)
+    until(lambda: len(first.agents()) + len(second.agents()) >= FEW, lambda: f"programs: {first.states()}", LONG)
     for engine in engines:
         engine.kill()
 

@@ -17,7 +17,7 @@ from tests.e2e.fleet import agent, executor, mission, together, workers
 from tests.fakes import postgres
 from tests.fakes.engine_process import Project, pause, until
 
-MISSIONS = int(os.environ.get("REMIT_TEST_MISSIONS", "400"))
+MISSIONS = int(os.environ.get("REMIT_TEST_MISSIONS", "200"))
 """`make soak` has 2,000 of them, which takes some minutes."""
 AGENTS = 8
 PLACES = 4

@@ -214,7 +214,12 @@ def _executor(spec: dict[str, Any]) -> dict[str, Any]:
     _drop(spec, *(field for field, _ in blocks.values() if field != wanted))
     spec.setdefault(wanted, smallest)
     command = spec.get("command") or spec.get("pull", {}).get("command", {})
-    _drop(command, "hook")
+    _drop(command, "hook", "resume")
+    if command.get("resumeArgs"):
+        command["resumeArgs"] = ["--resume", "{session}"]
+    if "http" in spec:
+        spec["http"]["url"] = "https://worker.example/runs"
+        _drop(spec["http"], "cancel", "headers")
     for variable in command.get("env", ()):
         variable["name"] = f"A{variable['name']}"
         if "valueFrom" in variable:
@@ -309,6 +314,8 @@ def _decision(spec: dict[str, Any]) -> dict[str, Any]:
         _drop(spec, "until")
     if spec["verdict"] == "ChangesRequested":
         spec["reason"] = "more"
+    if spec["verdict"] != "Approve":
+        _drop(spec, "grant")
     return spec
 
 

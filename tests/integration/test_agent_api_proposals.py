@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from remit_client import Assignment, AsyncRun
+from remit_client import Assignment, AsyncRun, RetryPolicy
 from remit_client.errors import Conflict, RateLimited, Rejected
 
 from controllers.reconcilers.proposing import Proposer
@@ -92,7 +92,7 @@ async def test_only_fields_below_spec_of_kinds_that_are_no_limits_have_a_form(po
 
 async def test_the_client_of_agents_proposes_and_reads_the_answer(port: AgentPort, run: Resource, world: World) -> None:
     assignment = Assignment(url=port.url, run=run.uid, token=TOKENS.mint(run.uid), mission={"name": "audit"})
-    async with AsyncRun(assignment) as mine:
+    async with AsyncRun(assignment, policy=RetryPolicy(window_s=1.0)) as mine:
         made = await mine.propose("Budget", "worker-day", {"spec.limits.usd": 8}, reason="The links are many.")
         await Proposing(world).rest()
         (found,) = await mine.proposals()

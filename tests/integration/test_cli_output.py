@@ -203,7 +203,8 @@ def test_colour_is_left_out_when_it_is_not_wanted(variable: tuple[str, str], mon
     assert output.paint("word", "bad") == "word"
 
 
-GROUPS = {"hook": ("claude", "install", "uninstall"), "policy": ("explain", "test", "replay"), "audit": (), "db": ()}
+GROUPS = {"hook": ("claude", "install", "uninstall"), "policy": ("explain", "test", "replay"), "audit": (), "db": (),
+          "export": ("audit", "tenant", "jobs", "verify", "import")}  # fmt: skip
 VERBS = [verb for verb in catalogue.VERBS if verb not in GROUPS]
 VERBS += [f"{group} {verb}" for group, verbs in GROUPS.items() for verb in verbs]
 

@@ -111,7 +111,9 @@ def test_the_server_itself_can_be_asked_from_here(shell: Shell) -> None:
     (shell.world.folder / "tools.json").write_text(json.dumps([wire]))
     assert f"echo  New  {digest_of(wire)}" in shell("pin", "tickets", "--look")
     shell("pin", "tickets", "--look", "--all")
-    assert pins(shell) == {"echo": digest_of(wire)}
+    accepted = pins(shell)
+    assert accepted.pop("echo") == digest_of(wire)
+    assert sorted(accepted) == ["prompt/greet", "resource/memo://note"]
     (shell.world.folder / "tools.json").write_text("no JSON")
     assert "answers with error" in shell("pin", "tickets", "--look", code=2)
 

@@ -306,7 +306,7 @@ def test_every_family_of_database_errors_has_its_sentence() -> None:
         "SQLITE_PERM",
         "SQLITE_AUTH",
         "SQLITE_CANTOPEN_ISDIR",
-        "SQLITE_IOERR_FSYNC",
+        "SQLITE_IOERR_WRITE",
         "SQLITE_CORRUPT_INDEX",
         "SQLITE_NOTADB",
         "SQLITE_NOMEM",

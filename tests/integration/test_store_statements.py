@@ -30,6 +30,8 @@ MAY_SCAN = {
     "ledger._ALL_OPEN",  # few are open at a time
     "timers._LIST",  # in the order of its index, stops at the limit
     "outbox.select",  # without a filter, for people; sorted
+    "outbox._WAITING_TYPES",  # what an index found, 256 rows at most
+    "search._CURSOR",  # one row
 }
 
 
