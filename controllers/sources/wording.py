@@ -228,6 +228,7 @@ PATTERNS: dict[str, str] = {
     r"^([A-Za-z0-9_.-]{1,128}|(prompt|resource|template)/[\x21-\x7e]{1,400})$": (
         "the name of a tool: letters, digits, '_', '.' and '-'; or prompt/NAME, resource/URI, template/URI"
     ),
+    r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$": "the id of a session: letters, digits, '.', '_', ':' and '-'",
     r"^[\x20-\x7e]*$": "printable ASCII, such as 'Bearer '",
     r"^https?://[\x21-\x7e]+$": "an address such as https://mcp.example.org/mcp",
     _constraint(base.LabelKey): (
