@@ -1,6 +1,7 @@
-"""Clients of an event stream, in a process of their own. Reads one JSON object: ``port``, how many clients there are
-(``all``, ``other`` of one namespace only, ``stuck`` that never read) and how many events each is to get. Prints
-``{}`` when all are connected, and at the end what arrived: counts, and how late the events of some clients were."""
+"""Clients of an event stream, in a process of their own. Reads one JSON object: ``port`` and
+``path``, how many clients there are
+(``all``, ``other`` of one namespace only, ``stuck`` that never read) and how many events each is to get. With
+``ahead`` it prints ``{}`` and waits for a line before those that read connect. Prints ``{}`` when all are, and at the end what arrived: counts, and how late the events of some clients were."""
 
 from __future__ import annotations
 
@@ -11,8 +12,6 @@ import sys
 import time
 from typing import Any
 
-from api.stream.events import PATH
-
 _AT_ONCE = 50
 _SAMPLES = 20
 _LOG, _TIME, _HELLO = b"\nevent: log", b'"t":', b"event: hello"
@@ -22,8 +21,8 @@ _OTHER = b'"involvedObject":{"kind":"Mission","namespace":"other"'
 class Client(asyncio.Protocol):
     """Counts what comes; ``sample`` also reads when it was sent."""
 
-    def __init__(self, port: int, query: str, wanted: int, sample: bool) -> None:
-        self._head = f"GET {PATH}?kpi=0{query} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+    def __init__(self, port: int, path: str, query: str, wanted: int, sample: bool) -> None:
+        self._head = f"GET {path}?kpi=0{query} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
         self._wanted = wanted
         self._sample = sample
         self._rest = b""
@@ -53,27 +52,30 @@ class Client(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def _stuck(port: int) -> socket.socket:
+async def _stuck(port: int, path: str) -> socket.socket:
     """A client that asks and never reads."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     await loop.sock_connect(sock, ("127.0.0.1", port))
-    await loop.sock_sendall(sock, f"GET {PATH}?kpi=0 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+    await loop.sock_sendall(sock, f"GET {path}?kpi=0 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
     return sock
 
 
 async def _main(plan: dict[str, Any]) -> None:
-    loop, port = asyncio.get_running_loop(), plan["port"]
+    loop, port, path = asyncio.get_running_loop(), plan["port"], plan["path"]
     count = plan["all"] + plan["other"]
     each = max(1, count // _SAMPLES)
     clients = [
-        Client(port, "" if n < plan["all"] else "&namespaces=other", plan["events" if n < plan["all"] else "others"],
-               n % each == 0)
+        Client(port, path, "" if n < plan["all"] else "&namespaces=other",
+               plan["events" if n < plan["all"] else "others"], n % each == 0)
         for n in range(count)
     ]  # fmt: skip
-    stuck = [await _stuck(port) for _ in range(plan["stuck"])]
+    stuck = [await _stuck(port, path) for _ in range(plan["stuck"])]
+    if plan["ahead"]:
+        print("{}", flush=True)
+        await loop.run_in_executor(None, sys.stdin.readline)
     transports: list[asyncio.BaseTransport] = []
     for begin in range(0, count, _AT_ONCE):
         some = clients[begin : begin + _AT_ONCE]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import os
 import sys
 import time
@@ -138,6 +139,7 @@ def _memory_kib() -> int:
 
 def main() -> None:
     """Serve until the input ends."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # the floor writes on to clients that have left
     kind, folder = sys.argv[1:]
     side = Ours(Path(folder)) if kind == "ours" else Floor()
     with serving(side.app) as port:
