@@ -105,6 +105,12 @@ def index_words(text: str) -> str:
     return " ".join(sorted(set(words_of(text))))
 
 
+def place_word(namespace: str) -> str:
+    """The word that every document of a namespace holds, so that the index itself can tell whose it is. Letters and
+    digits only."""
+    return "zns" + namespace.encode("utf-8", "surrogatepass").hex()
+
+
 def title_of(resource: Resource) -> str:
     """What an object is found by first."""
     spec = resource.spec

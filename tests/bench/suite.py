@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import engine, gate, holds, hooks, ledger, mcp, queue, reading, replay, sources, streams, whole
+from tests.bench import engine, gate, holds, hooks, ledger, mcp, queue, reading, replay, searching, sources, streams, whole
 from tests.bench.measure import Bench
 
 BENCHES = (
@@ -54,6 +54,9 @@ BENCHES = (
           streams.memory),
     Bench("stream-stuck", "200 clients beside 200 that never read", "200 clients alone", 1.2, streams.stuck),
     Bench("list", "a list of 10,000 missions as JSON", "one SELECT, decoded and encoded", 3, reading.listing),
+    Bench("search", "the newest of 1M messages with a common word, in one tenant, SQLite", "FTS5, of all messages", 2,
+          searching.in_sqlite),
+    Bench("search-pg", "the same, PostgreSQL", "GIN, of all messages", 2, searching.in_postgres),
     Bench("chain-verify", "verifying the hash chain", "reading rows and hashing them", 0.5, engine.chain_verify,
           at_least=True),
     Bench("memory", "10,000 objects in memory", "the same as plain dicts", 2, engine.memory),
