@@ -9,10 +9,10 @@ import functools
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from schemas.errors import Stalled
@@ -189,7 +189,8 @@ class _TimedH11(H11Protocol):
         cycle = self.cycle
         if cycle is not None and not cycle.response_started and cycle.scope["http_version"] == "1.1":
             # Its task was made just now and has not begun.
-            cycle.scope.setdefault("extensions", {})[DIRECT] = functools.partial(DirectBody, cycle)  # type: ignore[typeddict-item]
+            scope: Scope = cast(Scope, cycle.scope)
+            scope["extensions"] = {DIRECT: functools.partial(DirectBody, cycle)}
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()

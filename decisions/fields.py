@@ -23,7 +23,8 @@ _NAME_WORDS = (
     "secret", "passwd", "password", "apikey", "api_key", "privatekey", "private_key", "credential", "authorization",
 )  # fmt: skip
 _VALUE_WORDS = (
-    "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "AKIA", "AIza", "rmt_", "PRIVATE KEY",
+    "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "AKIA", "AIza", "rmt_",
+    "PRIVATE KEY",
 )  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def _shown(value: Any, secret: bool) -> Any:
 
 
 def may_hide(text: str) -> bool:
-    """Whether anything in a canonical JSON text may look like a secret. Where it says no, ``masked`` changes nothing."""
+    """Whether anything in a canonical JSON text may look like a secret. If not, ``masked`` changes nothing."""
     if not text.isascii():  # characters that a look without regard to case takes for letters of these words
         return _SECRET_NAME.search(text) is not None or _SECRET_VALUE.search(text) is not None
     low = text.lower()

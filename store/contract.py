@@ -214,7 +214,7 @@ class Hit:
 
 
 class Written(NamedTuple):
-    """An object as it is kept: the fields of Resource, JSON as canonical text ("" for None), moments in microseconds."""
+    """An object as it is kept: the fields of Resource, JSON as canonical text ("" for None), times in microseconds."""
 
     kind: str
     namespace: str

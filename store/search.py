@@ -23,14 +23,15 @@ from store.contract import Event, Hit, Op
 from store.events import EventReads
 from store.heads import Heads
 from store.objects import ObjectReads
-from store.search_text import Question, index_words, place_word, score, text_of, title_of
+from store.search_text import Question, index_words, place_word, plain_words, score, text_of, title_of, title_word
 from store.session import Session, Statement
 from store.tables import search_cursor, search_docs
 
 MOST_HITS = 100
 _CANDIDATES = 400
 _FORM = "n"
-"""Begins the digests of documents that hold the word of their namespace; those of before begin with a hex digit."""
+"""Begins the digests of documents whose words are marked (``place_word``, ``title_word``); those of before begin with a
+hex digit."""
 _c = search_docs.c
 _UNSEARCHED = frozenset({"ToolCall", "UsageRecord"})
 """Kinds that nobody searches by words: there are many, and their missions and runs lead to them."""
@@ -175,7 +176,7 @@ def _of_object(resource: Resource) -> _Doc:
         state=resource.state,
         agent=str(agent.get("name", "")) if isinstance(agent, dict) else "",
         at=to_micros(resource.created_at),
-        title_words=_placed(title, resource.namespace),
+        title_words=_in_title(title, resource.namespace),
         words=_placed(f"{title}\n{text_of(resource)}", resource.namespace),
     )
 
@@ -192,9 +193,14 @@ def _of_event(event: Event) -> _Doc:
         state=event.type,
         agent=actor.removeprefix("agent:").rpartition("/")[2] if actor.startswith("agent:") else "",
         at=to_micros(event.at),
-        title_words=_placed(title, event.subject.namespace),
+        title_words=_in_title(title, event.subject.namespace),
         words=_placed(f"{title}\n{event.reason}\n{event.message}\n{actor}", event.subject.namespace),
     )
+
+
+def _in_title(title: str, namespace: str) -> str:
+    """Words of titles stand apart from the same words of texts, so that a word that no title holds costs nothing."""
+    return " ".join([*map(title_word, index_words(title).split()), place_word(namespace)])
 
 
 def _placed(text: str, namespace: str) -> str:
@@ -237,7 +243,7 @@ def find(backend: Backend, question: Question, limit: int) -> list[Hit]:
             most = _CANDIDATES if column == "words" and len(question.words) > 1 else limit
             for row in _candidates(session, question, column, most):
                 found.setdefault(row[0], row)
-    hits = [(score(str(row[9]).split(), question), row) for row in found.values()]
+    hits = [(score(plain_words(str(row[9])), question), row) for row in found.values()]
     hits.sort(key=lambda hit: (-hit[0], -hit[1][0]))
     return [_hit(in_title, row) for in_title, row in hits[:limit]]
 
@@ -251,14 +257,18 @@ def _candidates(session: Session, question: Question, column: str, most: int) ->
     for name, values in filters.items():
         params |= {f"{name}{i}": clean(value) for i, value in enumerate(values)}
     if column:
-        params["words"] = _fts(question, column) if session.dialect_name == "sqlite" else _tsquery(question)
+        params["words"] = _fts(question, column) if session.dialect_name == "sqlite" else _tsquery(question, column)
     counts = [len(values) for values in filters.values()]
     return session.rows(_select(session.dialect_name, column, *counts), params)
 
 
+def _terms(question: Question, column: str) -> tuple[str, ...]:
+    return tuple(map(title_word, question.words)) if column == "title_words" else question.words
+
+
 def _fts(question: Question, column: str) -> str:
     """In the language of FTS5; words are letters and digits, and stand in quotes."""
-    terms = [f'"{word}"' for word in question.words]
+    terms = [f'"{word}"' for word in _terms(question, column)]
     if question.last_is_begun:
         terms[-1] += " *"
     if question.namespaces is not None:
@@ -267,8 +277,8 @@ def _fts(question: Question, column: str) -> str:
     return f"{column} : ({' AND '.join(terms)})"
 
 
-def _tsquery(question: Question) -> str:
-    terms = [f"'{word}'" for word in question.words]
+def _tsquery(question: Question, column: str) -> str:
+    terms = [f"'{word}'" for word in _terms(question, column)]
     if question.last_is_begun:
         terms[-1] += ":*"
     if question.namespaces is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -16,8 +15,8 @@ from typing import Any
 import psycopg
 
 from store.contract import Store
-from store.search_text import Question, index_words, place_word
-from tests.bench.measure import Measured, ms, seconds, sized
+from store.search_text import Question, index_words, place_word, title_word
+from tests.bench.measure import Measured, by_turns, ms, processor_seconds, seconds, sized
 from tests.fakes.stores import PostgresHarness, SqliteHarness
 
 TENANTS = 50
@@ -53,8 +52,8 @@ def _rows(words: Sequence[str], count: int) -> Iterator[tuple[Any, ...]]:
     for number, text in enumerate(islice(_texts(words), count), start=1):
         place, name = f"tenant-{number % TENANTS}", f"m{number:07d}"
         mark = place_word(place)
-        yield (number, f"u{name}", "Message", place, name, f"u{name}", "", "", number, "n", f"{name} {mark}",
-               f"{index_words(f'{name} {text}')} {mark}")  # fmt: skip
+        yield (number, f"u{name}", "Message", place, name, f"u{name}", "", "", number, "n",
+               f"{title_word(name)} {mark}", f"{index_words(f'{name} {text}')} {mark}")  # fmt: skip
 
 
 def in_sqlite(scale: float) -> Measured:
@@ -77,7 +76,8 @@ def in_sqlite(scale: float) -> Measured:
                 "SELECT m.id, m.body FROM found JOIN messages m ON m.id = found.rowid WHERE found MATCH ?"
                 f" ORDER BY found.rowid DESC LIMIT {HITS}"
             )
-            found = _compare(store, words, lambda word: raw.execute(asked, (word,)).fetchall(), count, scale)
+            found = _compare(store, words, lambda word: raw.execute(asked, (word,)).fetchall(), count, scale,
+                             processor_seconds)  # fmt: skip
         harness.close()
     return found
 
@@ -106,21 +106,24 @@ def in_postgres(scale: float) -> Measured:
                 "SELECT id, body FROM raw_messages WHERE words @@ to_tsquery('simple', %s)"
                 f" ORDER BY id DESC LIMIT {HITS}"
             )
-            found = _compare(store, words, lambda word: raw.execute(asked, (word,)).fetchall(), count, scale)
+            found = _compare(store, words, lambda word: raw.execute(asked, (word,)).fetchall(), count, scale, seconds)
             raw.execute("DROP TABLE raw_messages")
         harness.close()
     return found
 
 
 def _compare(
-    store: Store, words: Sequence[str], floor: Callable[[str], list[Any]], count: int, scale: float
-) -> Measured:
-    word, rounds = words[0], 5 if scale < 0.01 else 200
+    store: Store, words: Sequence[str], floor: Callable[[str], list[Any]], count: int, scale: float,
+    clock: Callable[[Callable[[], object]], float],
+) -> Measured:  # fmt: skip
+    word, each, rounds = words[0], 2 if scale < 0.01 else 20, 1 if scale < 0.01 else 9
     question = Question((word,), namespaces=frozenset({"tenant-7"}))
     hits = store.search(question, limit=HITS)
     assert hits, "a common word was not found"
     assert {hit.namespace for hit in hits} == {"tenant-7"}
     assert floor(word)
-    pairs = [(seconds(lambda: store.search(question, limit=HITS)), seconds(lambda: floor(word))) for _ in range(rounds)]
-    a, b = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
-    return Measured(a / b, f"p50 {ms(a)}", f"p50 {ms(b)}", f"{count:,} messages, one of {TENANTS} tenants")
+    a, b = by_turns(
+        lambda: [store.search(question, limit=HITS) for _ in range(each)], lambda: [floor(word) for _ in range(each)],
+        rounds, clock,
+    )  # fmt: skip
+    return Measured(a / b, ms(a / each), ms(b / each), f"{count:,} messages, one of {TENANTS} tenants")

@@ -1,7 +1,7 @@
-"""Clients of an event stream, in a process of their own. Reads one JSON object: ``port`` and
-``path``, how many clients there are
-(``all``, ``other`` of one namespace only, ``stuck`` that never read) and how many events each is to get. With
-``ahead`` it prints ``{}`` and waits for a line before those that read connect. Prints ``{}`` when all are, and at the end what arrived: counts, and how late the events of some clients were."""
+"""Clients of an event stream, in a process of their own. Reads one JSON object: ``port`` and ``path``, how many clients
+there are (``all``, ``other`` of one namespace only, ``stuck`` that never read) and how many events each is to get. With
+``ahead`` it prints ``{}`` and waits for a line before those that read connect. Prints ``{}`` when all are, and at the
+end what arrived: counts, and how late the events of some clients were."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Benches of the live stream: what an event costs that reaches a client, how late it is, what a client takes that waits,
-and what one costs that never reads. Against sse-starlette on the same server, where there is a floor."""
+"""Benches of the live stream: what an event costs that reaches a client, how late it is, what a client takes that
+waits, and what one costs that never reads. Against sse-starlette on the same server, where there is a floor."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def _cpu(scale: float, clients: int) -> Measured:
     pairs = [(_shown("ours", count, events, n), _shown("floor", count, events, n)) for n in range(rounds)]
     a, b = (statistics.median(pair[side].cpu_us for pair in pairs) for side in (0, 1))
     share = min(floor.share for _, floor in pairs)
-    return Measured(a / b, f"{a:,.3g} us", f"{b:,.3g} us", f"{count:,} clients, {RATE} events/s; floor gave {share:.0%}")
+    return Measured(
+        a / b, f"{a:,.3g} us", f"{b:,.3g} us", f"{count:,} clients, {RATE} events/s; floor gave {share:.0%}"
+    )
 
 
 def _sizes(scale: float, clients: int) -> tuple[int, int, int]:
@@ -108,7 +110,8 @@ def show(side: str, clients: int, events: int, *, stuck: int = 0, ahead: int = 0
     of ours is not given exactly its events. ``ahead`` are published before, to ``stuck`` clients only."""
     other = clients // 10 if side == "ours" else 0
     plan = {
-        "all": clients - other, "other": other, "stuck": stuck, "events": events, "ahead": bool(ahead), "others": events // OTHERS,
+        "all": clients - other, "other": other, "stuck": stuck, "events": events, "ahead": bool(ahead),
+        "others": events // OTHERS,
         "within_s": _WITHIN_S if side == "ours" else events / RATE + 1.0,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, _program("stream_server", side, folder) as server:

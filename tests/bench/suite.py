@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from tests.bench import engine, gate, holds, hooks, ledger, mcp, queue, reading, replay, searching, sources, streams, whole
+from tests.bench import (
+    engine,
+    gate,
+    holds,
+    hooks,
+    ledger,
+    mcp,
+    queue,
+    reading,
+    replay,
+    searching,
+    sources,
+    streams,
+    whole,
+)
 from tests.bench.measure import Bench
 
 BENCHES = (

@@ -31,7 +31,7 @@ OWNED = {
 }
 SPECS: list[dict[str, Any]] = [
     {"title": "one"},
-    {"title": "ünï \u202e \ufffd \"quoted\" \\ and\nlines", "input": {"a": [1, 2.5, None, True]}},
+    {"title": 'ünï \u202e \ufffd "quoted" \\ and\nlines', "input": {"a": [1, 2.5, None, True]}},
     {"title": "a secret", "input": {"password": "hunter2"}},
     {"title": "a value", "input": {"text": "ghp_" + "a" * 30}},
     {"title": "an environment", "input": {"env": [{"name": "API_KEY", "value": "hunter2"}]}},
@@ -102,9 +102,9 @@ def test_what_the_store_cannot_tell_alone_is_looked_at_object_by_object(asked: s
 
 
 words = st.sampled_from([
-    "token", "Tokens", "inputTokens", "name", "value", "pass", "wd", "or", "Secret", "API", "_", "key", "sk-", "gh", "p_",
-    "a" * 20, "xox", "b-", "rmt_", "ſecret", "toKen", "credentialRef", "x", "-----BEGIN RSA PRIVATE KEY-----", "AKIA",
-    "A1" * 8, '"', '\\":1', ":",
+    "token", "Tokens", "inputTokens", "name", "value", "pass", "wd", "or", "Secret", "API", "_", "key", "sk-", "gh",
+    "p_", "a" * 20, "xox", "b-", "rmt_", "ſecret", "toKen", "credentialRef", "x", "-----BEGIN RSA PRIVATE KEY-----",
+    "AKIA", "A1" * 8, '"', '\\":1', ":",
 ])  # fmt: skip
 texts = st.lists(words, max_size=4).map("".join)
 values = st.recursive(

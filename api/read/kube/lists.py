@@ -96,7 +96,7 @@ def _continued(token: str) -> tuple[int, tuple[str, str]]:
 
 
 def continued(snapshot: Snapshot, query: Query) -> int:
-    """The version that a page is of. Raises StatusProblem (410) when the token is older than what the store remembers."""
+    """The version that a page is of. Raises StatusProblem (410) when the token is older than what the store knows."""
     latest = snapshot.latest_version()
     if query.after is not None and not snapshot.oldest_cursor() <= query.version <= latest:
         raise expired("the continue token")
