@@ -25,10 +25,10 @@ _VOCABULARY = 30_000
 _COLUMNS = "id, ref, kind, namespace, name, uid, state, agent, at, digest, title_words, words"
 
 
-def _vocabulary() -> list[str]:
+def _vocabulary(size: int = _VOCABULARY) -> list[str]:
     chance = random.Random(1)
     found = {"".join(chance.choices("bdfgklmnprstvz", k=1) + chance.choices("aeiou", k=1)) for _ in range(100)}
-    while len(found) < _VOCABULARY:
+    while len(found) < size:
         syllables = chance.randint(2, 4)
         found.add("".join(chance.choice("bdfgklmnprstvz") + chance.choice("aeiou") for _ in range(syllables)))
     return sorted(found, key=lambda word: (len(word) < 3, chance.random()))
@@ -38,7 +38,7 @@ def _texts(words: Sequence[str]) -> Iterator[str]:
     """Messages of 8 to 40 words, the first of which are common, as in any language."""
     chance = random.Random(2)
     weights = list(accumulate(1 / (place + 10) for place in range(len(words))))
-    pool, at = chance.choices(words, cum_weights=weights, k=500_000), 0
+    pool, at = chance.choices(words, cum_weights=weights, k=20 * len(words)), 0
     while True:
         count = chance.randint(8, 40)
         if at + count > len(pool):
@@ -58,7 +58,8 @@ def _rows(words: Sequence[str], count: int) -> Iterator[tuple[Any, ...]]:
 
 def in_sqlite(scale: float) -> Measured:
     """FTS5."""
-    count, words = sized(1_000_000, scale, 500), _vocabulary()
+    count = sized(1_000_000, scale, 500)
+    words = _vocabulary(sized(_VOCABULARY, scale, 1_000))
     with tempfile.TemporaryDirectory() as folder:
         harness = SqliteHarness(Path(folder))
         store = harness.open()
@@ -84,7 +85,8 @@ def in_sqlite(scale: float) -> Measured:
 
 def in_postgres(scale: float) -> Measured:
     """GIN."""
-    count, words = sized(1_000_000, scale, 500), _vocabulary()
+    count = sized(1_000_000, scale, 500)
+    words = _vocabulary(sized(_VOCABULARY, scale, 1_000))
     with tempfile.TemporaryDirectory() as folder:
         harness = PostgresHarness(Path(folder))
         store = harness.open(create=True)

@@ -22,7 +22,7 @@ from tests.fakes.agent_port import TOKENS
 from tests.fakes.runs import RunBench
 
 WORKER = "worker-of-a-test"
-EXAMPLES = 4
+EXAMPLES = 3
 NOT_CHECKED = [positive_data_acceptance]
 """A request may fit the description and be refused all the same: for the state of the run, or for what is in force."""
 
