@@ -9,7 +9,7 @@ from api.dashboard import links, marks
 from api.dashboard.facts import fleet, objects
 from api.dashboard.facts.frame import TOLD
 from api.dashboard.facts.shapes import Act as ActOf
-from api.dashboard.facts.shapes import Cell, Choice, Empty, Listing, Row, Table, acts, cells, columns
+from api.dashboard.facts.shapes import Cell, Choice, Empty, Listing, Row, Tab, Table, acts, cells, columns
 from api.dashboard.facts.view import PAGE, View
 from api.dashboard.text import moment, sentence, who, words
 from schemas import registry
@@ -59,7 +59,12 @@ def events(view: View) -> Listing:
         Choice("q", "Text", query.get("q", "")[:200]),
     )
     export = acts("Take it along", ActOf(view.commands.verb("events", end="-o json")))
-    return Listing("Event log", (table,), choices=choices, acts=tuple(export))
+    asked = {"types": type_, "namespace": view.namespace or "", "uid": uid}
+    files = tuple(
+        Tab(text, links.query("/api/v1/events/export", {"format": form, **asked}), False)
+        for text, form in (("CSV", "csv"), ("JSON lines", "jsonl"))
+    )
+    return Listing("Event log", (table,), choices=choices, acts=tuple(export), files=files)
 
 
 def _all(event: Event) -> str:

@@ -209,6 +209,10 @@ def general_acts(view: View, resource: Resource) -> list[Acts]:
     if info.object_class.value == "Intent":
         terminal.append(Act(commands.verb("timeline", key=key)))
     found += acts("From a terminal", *terminal)
+    if not info.own_table:
+        look = commands.kubectl("describe", info.plural, key)
+        found += acts("With kubectl, which only reads here", Act(look),
+                      Act(commands.kubectl("get", info.plural, key, end="-o yaml")), folded=True)  # fmt: skip
     return found
 
 
