@@ -34,7 +34,11 @@ DOWNLOAD = 4 * 1024 * 1024
 
 
 def site_of(
-    project: Project, environment: Mapping[str, str], version: str, health: Callable[[], Sequence[Health]]
+    project: Project,
+    environment: Mapping[str, str],
+    version: str,
+    health: Callable[[], Sequence[Health]],
+    figures: Callable[[], dict[str, float]] = dict,
 ) -> Site:
     """All of it."""
     return Site(
@@ -45,6 +49,7 @@ def site_of(
         log_of=_logs(project.state),
         log_file=_log_files(project.state),
         health=health,
+        figures=figures,
     )
 
 

@@ -134,6 +134,10 @@ def settings(view: View) -> Listing:
         for n in registry.NAMES
         if n.kind not in ("Event", "Timer", "Effect")
     )  # fmt: skip
+    figures = tuple(
+        Row(f"figure-{name}", cells(Cell(sentence(name.replace("_", " "))), Cell(f"{value:,.10g}")))
+        for name, value in view.site.figures().items()
+    )
     first = acts(
         "Change it", ActOf(note="Edit remit.yaml, or set REMIT_* or a flag; then start the engine again."),
         ActOf(view.commands.verb("doctor"), label="Look for what is wrong"),
@@ -144,6 +148,13 @@ def settings(view: View) -> Listing:
         "Settings",
         (
             Table("settings", columns("Setting*", "Value", "From~"), rows, none, title="Configuration in force"),
+            Table(
+                "figures",
+                columns("Figure*", "Now#"),
+                figures,
+                Empty("This engine leads no queues now."),
+                title="The process now",
+            ),
             Table("kinds", columns("Kind*", "Objects#", "Class~"), kinds, Empty(""), title="What the store holds"),
         ),
         lead=f"{version}. Nothing here can be changed from this page.",

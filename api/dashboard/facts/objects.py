@@ -210,9 +210,9 @@ def general_acts(view: View, resource: Resource) -> list[Acts]:
         terminal.append(Act(commands.verb("timeline", key=key)))
     found += acts("From a terminal", *terminal)
     if not info.own_table:
-        look = commands.kubectl("describe", info.plural, key)
-        found += acts("With kubectl, which only reads here", Act(look),
-                      Act(commands.kubectl("get", info.plural, key, end="-o yaml")), folded=True)  # fmt: skip
+        look = Act(commands.kubectl("describe", info.plural, key), label="What it is")
+        whole_ = Act(commands.kubectl("get", info.plural, key, end="-o yaml"), label="All of it")
+        found += acts("With kubectl, which only reads here", look, whole_, folded=True)
     return found
 
 

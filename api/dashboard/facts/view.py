@@ -42,7 +42,7 @@ class Log:
 class Site:
     """What the pages need to know beside the store. ``environment`` stands loud in the header where it is set.
     ``log_of`` gives the end of a run's log, or None where there is none on this machine, ``log_file`` as much of it as
-    is worth a download; ``health`` tells how the parts of the engine fare."""
+    is worth a download; ``health`` tells how the parts of the engine fare, ``figures`` how long its queues are."""
 
     title: str = "Remit"
     environment: str = ""
@@ -52,6 +52,7 @@ class Site:
     log_of: Callable[[Snapshot, Resource], Log | None] = lambda _, __: None
     log_file: Callable[[Snapshot, Resource], bytes | None] = lambda _, __: None
     health: Callable[[], Sequence[Health]] = tuple
+    figures: Callable[[], dict[str, float]] = dict
 
     @property
     def loud(self) -> bool:
