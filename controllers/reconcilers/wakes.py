@@ -9,6 +9,7 @@ from controllers.effects import posts
 from controllers.reconcilers import dispatcher, pools, sub_agents, tenancy
 from controllers.reconcilers.standings import Standings
 from controllers.runtime.workqueue import Priority
+from decisions.meters import OWN_LIMIT
 from decisions.references import references
 from schemas.base import Key
 from schemas.hold import HOLDABLE, HoldMode
@@ -182,7 +183,11 @@ class Wakes:
                 self._selecting.add(resource.key)
             else:
                 self._selecting.discard(resource.key)
-            waits = any(b.get("type") == "Budget" for b in resource.status.get("blockedOn", ()))
+            waits = any(
+                # Its own limit counts its own runs, whose end wakes it anyway.
+                b.get("type") == "Budget" and b.get("ref") != OWN_LIMIT
+                for b in resource.status.get("blockedOn", ())
+            )
             (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(resource.key)
         elif resource.kind == "Agent":
             self._ready.learn_agent(resource)
