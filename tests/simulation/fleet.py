@@ -1,8 +1,6 @@
-"""The fleet of the week: agents that share three providers, one tenant, one channel, and schedules that keep them busy."""
+"""The fleet of the week: agents that share three providers, and schedules that keep them busy."""
 
 from __future__ import annotations
-
-from datetime import timedelta
 
 PLACES = 2
 SLOTS = 4
