@@ -10,7 +10,6 @@ from schemas.resource import Resource
 from schemas.run import SESSION_PATTERN, ResumedRun, RunReason, RunSpec, RunState, RunStatus
 from store.contract import Snapshot
 
-_WAITED = (RunReason.AWAITING_APPROVAL, RunReason.AWAITING_FOLLOW_UP)
 _SESSION = re.compile(SESSION_PATTERN)
 
 
@@ -23,7 +22,7 @@ def session_of(tx: Snapshot, mission: Resource, last: str | None, executor: Exec
     if run is None or run.owner_uid != mission.uid:
         return None
     status = RunStatus.model_validate(run.status)
-    waited = status.state is RunState.FAILED and status.reason in _WAITED
+    waited = status.state is RunState.FAILED and status.reason == RunReason.AWAITING_APPROVAL
     if not waited or not status.session_id or _SESSION.fullmatch(status.session_id) is None:
         return None
     before = RunSpec.model_validate(run.spec).resumes

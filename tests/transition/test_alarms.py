@@ -109,3 +109,18 @@ def test_a_source_that_cannot_be_applied_is_an_alert_until_it_can(world: World) 
     world.sync()
     assert source_alarms.report(world.store, DEFAULT_SOURCE)
     assert found(world)["SyncFailed"].state == "Resolved"
+
+
+@pytest.mark.parametrize(("namespace", "says"), [("default", ""), ("acme", "counts in the namespace default only")])
+def test_a_channel_of_a_tenant_says_that_it_reaches_no_private_address(world: World, namespace: str, says: str) -> None:
+    text = (
+        "apiVersion: remit.dev/v1alpha1\nkind: Channel\n"
+        f"metadata: {{name: hook, namespace: {namespace}}}\n"
+        'spec: {type: Webhook, webhook: {url: "https://hooks.example", allowPrivate: true}}\n'
+    )
+    world.commit({"c.yaml": text})
+    world.sync()
+    [ready] = world.get("Channel", "hook", namespace).status["conditions"]
+    assert ready["status"] == "True"
+    assert says in ready.get("message", "")
+    assert bool(ready.get("message")) is bool(says)
