@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
+from typing import Any
 
 from schemas.base import Key
 from schemas.quantities import parse_duration
@@ -53,21 +54,22 @@ def parse(text: str) -> Faults:
         return Faults()
     if text == USUAL:
         return MANY
-    made = Faults()
+    given: dict[str, Any] = {}
     for part in text.split(","):
         name, equals, value = part.strip().partition("=")
         if not equals or name not in ("deaths", "storms", "storm", "jumps", "jump", "kills"):
             raise ValueError(
                 f"{part[:50]!r} is none of deaths=SHARE, storms=TIME, storm=TIME, jumps=TIME, jump=TIME, kills=TIME"
             )
-        if name == "deaths":
-            made = replace(made, deaths=_share(value))
-            continue
-        time = parse_duration(value)
-        if time <= timedelta():
-            raise ValueError(f"{name}={value} is no time to pass")
-        made = replace(made, **{name: time})
-    return made
+        given[name] = _share(value) if name == "deaths" else _time(name, value)
+    return Faults(**given)
+
+
+def _time(name: str, text: str) -> timedelta:
+    value: timedelta = parse_duration(text)
+    if value <= timedelta():
+        raise ValueError(f"{name}={text[:50]} is no time to pass")
+    return value
 
 
 def _share(text: str) -> float:
