@@ -78,6 +78,7 @@ class Wakes:
         self._talking: set[Key] = set()  # sessions with something that is to go out
         self._open: dict[str, set[Key]] = defaultdict(set)  # sessions that are not closed, by the mission's uid
         self._owners: dict[Key, str] = {}  # the mission's uid of each of them
+        self._budgets: dict[Key, tuple[object, ...]] = {}  # what is declared of a Budget
         self._awaiting: dict[str, Key] = {}  # missions that wait for a follow-up, by uid
         self._labels: dict[Key, tuple[object, ...]] = {}  # what Policies select agents by
         self._watched: dict[str, set[Key]] = defaultdict(set)  # sub-agents, by what their life depends on
@@ -425,6 +426,8 @@ class Wakes:
 
     def _room(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         """Limits changed, or what counts against them: who waits for room looks again, and the Budgets count anew."""
+        if change.key.kind == "Budget" and not self._budget_changed(change.key, resource):
+            return  # its status follows the runs, which have woken everybody
         namespace = change.key.namespace or change.key.name
         for mission in sorted(self._over.get(namespace, ())):
             yield mission, Priority.CHANGE
@@ -434,6 +437,15 @@ class Wakes:
         else:
             for agent in snapshot.objects("Agent", namespace=namespace):
                 yield dispatcher.key_of(agent.key), Priority.CHANGE
+
+    def _budget_changed(self, key: Key, budget: Resource | None) -> bool:
+        if budget is None:
+            self._budgets.pop(key, None)
+            return True
+        declared = (budget.uid, budget.generation, budget.deletion_at)
+        changed = self._budgets.get(key) != declared
+        self._budgets[key] = declared
+        return changed
 
     def _decision(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         if resource is not None:

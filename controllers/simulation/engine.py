@@ -101,6 +101,8 @@ class VirtualEngine:
         self.clock = clock
         self._assumed = assumed
         self._watch = watch
+        self._committed = True
+        store.subscribe(self._note)
         self.weather = Weather(faults, Random(f"{seed}/faults"))  # noqa: S311  a forecast, no secret
         self._work = Work(store, self.at, seed=seed, assumed=assumed, weather=self.weather)
         self._steps: int | None = None
@@ -212,6 +214,9 @@ class VirtualEngine:
         following = min(due, default=None)
         return following if following is not None and following <= end else None
 
+    def _note(self, version: int) -> None:
+        self._committed = True
+
     def _wake(self, key: Key, priority: Priority) -> None:
         known = self._pending.get(key)
         if known is None or priority > known:
@@ -219,8 +224,9 @@ class VirtualEngine:
             heapq.heappush(self._queue, (-int(priority), next(self._numbers), key))
 
     def _take_changes(self) -> None:
-        if self.store.cursor() == self._cursor:
+        if not self._committed:
             return
+        self._committed = False
         with self.store.snapshot() as snapshot:
             changes = snapshot.changes_since(self._cursor, limit=100_000)
             if not changes:
