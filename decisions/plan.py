@@ -16,7 +16,7 @@ from decisions.fields import FieldChange, diff
 from decisions.widening import LIMITS, narrowings, relabelled, widenings
 from schemas.base import Key
 from schemas.kind import Disruption
-from schemas.resource import RENAMED_FROM, Declared, Resource, canonical_json, digest
+from schemas.resource import RENAMED_FROM, Declared, Resource, canonical_json, digest, digest_of
 from schemas.source import PruneMode, SourceReason, WideningMode
 
 PRUNE_FLOOR = 5
@@ -302,6 +302,8 @@ def strongest_disruption(changes: Iterable[FieldChange], classes: Mapping[str, D
 
 def _hash(item: Declared | Resource) -> str:
     """What makes two declarations of an object the same: spec, labels, annotations."""
+    if isinstance(item, Declared):
+        return digest_of(f"[{','.join(item.texts)}]")
     return digest([item.spec, item.labels, item.annotations])
 
 

@@ -8,7 +8,7 @@ A memory belongs to one transaction at a time and dies with one that fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 from schemas.base import Key
@@ -120,6 +120,12 @@ class Memory:
         self._by_uid[resource.uid] = resource
         self._uids[resource.key] = resource.uid
         self._lists.pop(resource.kind, None)
+
+    def forget_many(self, resources: Iterable[Resource]) -> None:
+        """``forget`` for each."""
+        if self._uids or self._by_uid or self._lists:
+            for resource in resources:
+                self.forget(resource)
 
     def forget(self, resource: Resource) -> None:
         """An object, or what bears its key, changed otherwise: ask again."""

@@ -35,14 +35,14 @@ class DriverConnection(Protocol):
 class _Compiled:
     """The text of a statement for one dialect, and how to lay out its parameters."""
 
-    __slots__ = ("defaults", "lay_out", "sql")
+    __slots__ = ("defaults", "lay_out", "names", "sql")
 
     def __init__(self, clause: sa.Executable, dialect: sa.Dialect) -> None:
         compiled = clause.compile(dialect=dialect)  # type: ignore[attr-defined]
         assert isinstance(compiled, SQLCompiler)
         self.sql = str(compiled)
         self.defaults = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
-        names = tuple(compiled.positiontup or ()) if compiled.positional else None
+        names = self.names = tuple(compiled.positiontup or ()) if compiled.positional else None
         self.lay_out: Callable[[Params], Any]
         if names is None:
             self.lay_out = dict
@@ -224,11 +224,24 @@ class Session:
         """Execute once for each; returns how many rows were touched. Texts are clean (``codec.clean``) already."""
         if not params:
             return 0
+        compiled = statement.compiled(self._dialect)
+        return self._run_many(compiled.sql, [compiled.values(p) for p in params])
+
+    def insert_rows(self, statement: Statement, names: tuple[str, ...], rows: Sequence[Row]) -> None:
+        """``run_many`` for rows whose values come in the order of ``names``."""
+        if not rows:
+            return
+        compiled = statement.compiled(self._dialect)
+        if compiled.names == names:
+            self._run_many(compiled.sql, rows)
+        else:
+            self._run_many(compiled.sql, [compiled.values(dict(zip(names, row, strict=True))) for row in rows])
+
+    def _run_many(self, sql: str, values: Sequence[Any]) -> int:
         self.flush()
         cursor = self._cursor()
-        compiled = statement.compiled(self._dialect)
         try:
-            cursor.executemany(compiled.sql, [compiled.values(p) for p in params])
+            cursor.executemany(sql, values)
             self.wrote = True
             return cursor.rowcount
         except self._errors as error:
