@@ -10,7 +10,7 @@ import marshal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from decisions.fields import FieldChange, diff
 from decisions.widening import LIMITS, narrowings, relabelled, widenings
@@ -34,8 +34,7 @@ class Action(StrEnum):
     RELOCATE = "relocate"  # only its place in the files changed: provenance follows, nothing else happens
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One object of a plan. ``uid`` is "" for a creation. ``drift`` marks an update of an object whose declaration did
     not change: somebody else changed the object. ``active`` counts the runs that are open on it."""
 
@@ -155,15 +154,8 @@ def make_plan(
             continue
         gone.pop(key, None)
         if current is None or current.deletion_at is not None:
-            entries.append(
-                Entry(
-                    Action.CREATE,
-                    key,
-                    place=_place(want),
-                    widens=tuple(widenings(key.kind, None, want.spec)),
-                    spec_hash=_hash(want),
-                )
-            )
+            widens = tuple(widenings(key.kind, None, want.spec))
+            entries.append(Entry(Action.CREATE, key, place=_place(want), widens=widens, spec_hash=_hash(want)))
             continue
         if not _same(want, current):
             entries.append(_changed(Action.UPDATE, current, want, disruptions, active))

@@ -141,31 +141,25 @@ class EventWrites(EventReads):
     def event_each(
         self, type: str, subjects: Iterable[tuple[Resource, dict[str, Any]]], *, reason: str, message: str
     ) -> None:
-        at, who = self._now, self._actor
-        for subject, data in subjects:
-            self.append_event(at, type, subject.key, subject.uid, who, reason, message, data)
+        type_, by, why, mask = str(type), _by(self._actor), str(reason), self._mask
+        for each, data in subjects:
+            place = each.namespace
+            what = (each.kind, place, each.name, each.uid)
+            self._append((self._now, type_, *what, *by, why, mask(message, place), dump(mask(data, place))), data)
 
     def append_event(
         self, at: int, type: str, key: Key, uid: str, who: Actor, reason: str, message: str, data: dict[str, Any]
     ) -> int:
         """``event`` with every column given; ``at`` in microseconds."""
+        mask, place = self._mask, key.namespace
+        text = dump(mask(data, place))
+        return self._append((at, str(type), *key, uid, *_by(who), str(reason), mask(message, place), text), data)
+
+    def _append(self, columns: Row, data: dict[str, Any]) -> int:
+        """An event, from its columns between ``seq`` and the hashes, and its data before it was masked."""
         heads = self._heads
         seq, prev_hash = heads.event_seq + 1, heads.event_hash
-        row: Row = (
-            seq,
-            at,
-            str(type),
-            key.kind,
-            key.namespace,
-            key.name,
-            uid,
-            str(who.kind),
-            who.subject,
-            who.transport,
-            str(reason),
-            self._mask(message, key.namespace),
-            dump(self._mask(data, key.namespace)) if data else "{}",
-        )
+        row: Row = (seq, *columns)
         text = chain.hash_input(prev_hash, row)
         if not text.isascii() or "\\u0000" in text:
             row = tuple(clean(value) if isinstance(value, str) else value for value in row)
@@ -173,7 +167,7 @@ class EventWrites(EventReads):
         hash_ = hashlib.sha256(text.encode()).hexdigest()
         self._held_events.append((*row, prev_hash, hash_))
         if "related" in data:
-            self._held_relations.extend((clean(other), seq) for other in _related(data) if other != uid)
+            self._held_relations.extend((clean(other), seq) for other in _related(data) if other != row[6])
         heads.event_seq, heads.event_hash = seq, hash_
         return seq
 
@@ -182,6 +176,10 @@ class EventWrites(EventReads):
             self._session.insert_rows(_INSERT, _NAMES, self._held_events)
             self._session.insert_rows(_RELATE, _RELATION, self._held_relations)
             self._held_events, self._held_relations = [], []
+
+
+def _by(who: Actor) -> tuple[str, str, str]:
+    return str(who.kind), who.subject, who.transport
 
 
 def _related(data: dict[str, Any]) -> set[str]:

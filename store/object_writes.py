@@ -113,14 +113,20 @@ class ObjectWrites(RememberedObjects):
             raise AlreadyExists(f"{taken[0]} exists already{more}")
         created = []
         written = []
+        said: dict[str, Any] = {}
+        text = "{}"
         for key, each in zip(keys, declared, strict=True):
+            if status is not None:
+                new = self._mask(status(key), key.namespace)
+                # Most say what the one before said. Of other values than texts, equal ones may be written otherwise.
+                if new != said or not all(isinstance(value, str) for value in new.values()):
+                    text = dump(new)
+                said = new
             plain = self._masked(each, manager)
-            resource = self._new(
-                plain, self._new_id(), manager, unit, owner_uid, () if finalizers is None else finalizers(key.kind),
-                None if status is None else self._mask(status(key), key.namespace),
-            )  # fmt: skip
+            ends = () if finalizers is None else finalizers(key.kind)
+            resource = self._new(plain, self._new_id(), manager, unit, owner_uid, ends, said)
             created.append(resource)
-            written.append(rows.created(resource, plain, self._now))
+            written.append(rows.created(resource, plain, self._now, text))
         self._session.insert_rows(_INSERT, rows.OBJECT_NAMES, written)
         self._session.memory.forget_many(created)
         return created

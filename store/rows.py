@@ -110,7 +110,7 @@ def from_resource(resource: Resource) -> dict[str, Any]:
         "deletion_at": maybe_micros(resource.deletion_at),
         "labels": dump(resource.labels),
         "annotations": dump(resource.annotations),
-        "finalizers": dump(list(resource.finalizers)) if resource.finalizers else "[]",
+        "finalizers": _names(resource.finalizers),
         "provenance": from_provenance(resource.provenance),
         "spec": dump(resource.spec),
         "status": dump(resource.status),
@@ -118,9 +118,9 @@ def from_resource(resource: Resource) -> dict[str, Any]:
     }
 
 
-def created(resource: Resource, declared: Declared, created_at: int) -> Row:
-    """The row of an object that is new, in the order of OBJECT_NAMES, from what it was declared as."""
-    finalizers = resource.finalizers
+def created(resource: Resource, declared: Declared, created_at: int, status: str) -> Row:
+    """The row of an object that is new, in the order of OBJECT_NAMES, from what it was declared as. ``created_at`` and
+    ``status`` as columns have them."""
     spec, labels, annotations = declared.texts
     return (
         resource.uid,
@@ -137,12 +137,17 @@ def created(resource: Resource, declared: Declared, created_at: int) -> Row:
         None,
         clean_json(labels),
         clean_json(annotations),
-        dump(list(finalizers)) if finalizers else "[]",
+        _names(resource.finalizers),
         from_provenance(resource.provenance),
         clean_json(spec),
-        dump(resource.status),
+        status,
         _declared_ownership(declared),
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _names(finalizers: tuple[str, ...]) -> str:
+    return dump(list(finalizers))
 
 
 def _declared_ownership(declared: Declared) -> str:
