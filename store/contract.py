@@ -250,7 +250,7 @@ class Snapshot(Protocol):
         """The keys of ``list_unit``."""
 
     def list_unit(self, unit: str) -> list[Resource]:
-        """The inventory of a unit, every kind, ordered by (kind, namespace, name)."""
+        """The inventory of a unit, every kind, ordered by (kind, namespace, name); of "", which is none, nothing."""
 
     def count(
         self,

@@ -45,6 +45,7 @@ def _update(*columns: str) -> Statement:
 
 
 _PUT_STATUS = _update("status", "state")
+_PUT_SAME_STATE = _update("status")  # naming its column would write the index over states anew
 _PUT_FINALIZERS = _update("finalizers")
 _PUT_DELETION = _update("deletion_at")
 _DECLARED_COLUMNS = (
@@ -186,11 +187,11 @@ class ObjectWrites(RememberedObjects):
     def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
         status = self._mask(status, current.namespace)
         text = dump(status)
-        if text == dump(current.status):
+        if text == (self._session.memory.status_text(current) or dump(current.status)):
             self._refuse_stale(current)
             return current
         version = self._swap_status(current, text, rows.state_of(status))
-        return replace(current, status=status, resource_version=version)
+        return current.with_status(status, version)
 
     def put_finalizers(self, current: Resource, finalizers: Sequence[str]) -> Resource:
         wanted = replace(current, finalizers=tuple(finalizers))
@@ -282,18 +283,18 @@ class ObjectWrites(RememberedObjects):
         if known is None or known.resource_version != current.resource_version:
             raise self._conflict(current)
         version = self._heads.next_version()
-        self._session.update(
-            _PUT_STATUS,
-            {
-                "status": status,
-                "state": state,
-                "resource_version": version,
-                "at_uid": current.uid,
-                "at_version": current.resource_version,
-            },
-        )
+        values = {
+            "status": status,
+            "resource_version": version,
+            "at_uid": current.uid,
+            "at_version": current.resource_version,
+        }
+        if state == known.state:
+            self._session.update(_PUT_SAME_STATE, values)
+        else:
+            self._session.update(_PUT_STATUS, values | {"state": state})
         if self._has_room(known):
-            self._session.memory.wrote(replace(known, status=load_object(status), resource_version=version))
+            self._session.memory.wrote(known.with_status(load_object(status), version), status)
         return version
 
     def _has_room(self, resource: Resource) -> bool:

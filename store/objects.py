@@ -26,16 +26,14 @@ BY_NAME = (_c.kind == bindparam("kind"), _c.namespace == bindparam("namespace"),
 _GET = Statement(sa.select(*rows.OBJECT_COLUMNS).where(*BY_NAME))
 _ANY = Statement(sa.select(_c.uid).where(*BY_NAME[:2]).limit(1))
 _GET_BY_UID = Statement(sa.select(*rows.OBJECT_COLUMNS).where(_c.uid == bindparam("uid")))
-_UNIT = Statement(
-    sa.select(*rows.OBJECT_COLUMNS).where(_c.unit == bindparam("unit")).order_by(_c.kind, _c.namespace, _c.name)
-)
-_UNIT_COUNTS = Statement(sa.select(_c.kind, sa.func.count()).where(_c.unit == bindparam("unit")).group_by(_c.kind))
-_UNIT_KEYS = Statement(
-    sa.select(_c.kind, _c.namespace, _c.name)
-    .where(_c.unit == bindparam("unit"))
-    .order_by(_c.kind, _c.namespace, _c.name)
-)
-_UID = bindparam("uid")
+_THERE = {column.name: (column != sa.literal_column("''"),) for column in (_c.owner_uid, _c.unit)}
+"""What a query has to say for the index over a column that is "" in many rows."""
+_OF_UNIT = (_c.unit == bindparam("unit"), *_THERE["unit"])
+_BY_PLACE = (_c.kind, _c.namespace, _c.name)
+_UNIT = Statement(sa.select(*rows.OBJECT_COLUMNS).where(*_OF_UNIT).order_by(*_BY_PLACE))
+_UNIT_COUNTS = Statement(sa.select(_c.kind, sa.func.count()).where(*_OF_UNIT).group_by(_c.kind))
+_UNIT_KEYS = Statement(sa.select(*_BY_PLACE).where(*_OF_UNIT).order_by(*_BY_PLACE))
+_UID: sa.BindParameter[str] = bindparam("uid")
 # The first spec of an object that never had another, and never moved, is kept nowhere but in the object's row.
 FIRST_SPEC = sa.select(_c.uid, _c.generation, _c.spec, _c.provenance, _c.manager, _c.created_at).where(
     _c.uid == _UID, _c.generation == 1, ~sa.exists().where(specs.c.uid == _UID, specs.c.generation == 1)
@@ -69,19 +67,21 @@ def _named_among(count: int) -> tuple[sa.ColumnElement[bool], ...]:
 
 @lru_cache(maxsize=256)
 def _select(
-    *, count: bool, namespace: bool, states: int, owner: bool, unit: bool, labels: int, after: bool, limit: bool
-) -> Statement:
-    """The list of a kind with these filters; one statement per combination."""
+    *, count: bool, namespace: bool, states: int, owner: bool | None, unit: bool | None, labels: int, after: bool,
+    limit: bool,
+) -> Statement:  # fmt: skip
+    """The list of a kind with these filters; one statement per combination. ``owner`` and ``unit`` say whether they
+    are to be other than "", None where they are not asked for."""
     clause: sa.Select[Any] = sa.select(sa.func.count()) if count else sa.select(*rows.OBJECT_COLUMNS)
     clause = clause.select_from(objects).where(_c.kind == bindparam("kind"))
     if namespace:
         clause = clause.where(_c.namespace == bindparam("namespace"))
     if states:
         clause = clause.where(_c.state.in_([bindparam(f"state{i}") for i in range(states)]))
-    if owner:
-        clause = clause.where(_c.owner_uid == bindparam("owner_uid"))
-    if unit:
-        clause = clause.where(_c.unit == bindparam("unit"))
+    if owner is not None:
+        clause = clause.where(_c.owner_uid == bindparam("owner_uid"), *_THERE["owner_uid"][:owner])
+    if unit is not None:
+        clause = clause.where(_c.unit == bindparam("unit"), *_THERE["unit"][:unit])
     for i in range(labels):
         clause = clause.where(_c.labels.like(bindparam(f"label{i}"), escape="/"))
     if after and namespace:
@@ -143,8 +143,8 @@ class ObjectReads:
             count=False,
             namespace=namespace is not None,
             states=1 if apart else len(states or ()),
-            owner=owner_uid is not None,
-            unit=unit is not None,
+            owner=None if owner_uid is None else bool(owner_uid),
+            unit=None if unit is None else bool(unit),
             labels=len(likely),
             after=after is not None,
             limit=limit is not None and not wanted,
@@ -169,7 +169,7 @@ class ObjectReads:
         return found
 
     def unit_counts(self, unit: str) -> dict[str, int]:
-        return {kind: count for kind, count in self._session.rows(_UNIT_COUNTS, {"unit": unit})}
+        return {row[0]: row[1] for row in self._session.rows(_UNIT_COUNTS, {"unit": unit})}
 
     def unit_keys(self, unit: str) -> list[Key]:
         return [Key(*row) for row in self._session.rows(_UNIT_KEYS, {"unit": unit})]
@@ -191,8 +191,8 @@ class ObjectReads:
             count=True,
             namespace=namespace is not None,
             states=len(states or ()),
-            owner=owner_uid is not None,
-            unit=False,
+            owner=None if owner_uid is None else bool(owner_uid),
+            unit=None,
             labels=0,
             after=False,
             limit=False,

@@ -153,9 +153,9 @@ def _names(finalizers: tuple[str, ...]) -> str:
 def _declared_ownership(declared: Declared) -> str:
     """As from_ownership, with the text that is there already."""
     owned, written = declared.ownership, declared.written
-    if written is None or owned is not written.ownership or owned.claims or owned.flips or owned.fight_since is not None:
+    if written is None or owned is not written.ownership:
         return from_ownership(owned or _NOBODY)
-    return f'{{"fields":{clean_json(written.fields_text)}}}' if owned.fields else ""
+    return f'{{"fields":{clean_json(written.fields_text)}}}' if written.ownership.fields else ""
 
 
 def state_of(status: dict[str, Any]) -> str:

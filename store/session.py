@@ -23,6 +23,7 @@ Row = tuple[Any, ...]
 Params = Mapping[str, Any]
 _NONE: Params = {}
 _MOST_HELD = 500
+_NOTHING = Memory()
 
 
 class DriverConnection(Protocol):
@@ -100,6 +101,7 @@ class Session:
         dialect: sa.Dialect,
         errors: type[Exception],
         translate: Callable[[Exception], StoreError],
+        memory: Memory | None = None,
     ) -> None:
         self._connection: DriverConnection | None = connection
         self._dialect = dialect
@@ -109,7 +111,7 @@ class Session:
         self._updates: list[tuple[Statement, list[Params]]] = []
         self._held = 0
         self.failed: StoreError | None = None
-        self.memory = Memory()
+        self.memory = Memory() if memory is None else memory
         self.wrote = False
 
     @property
@@ -127,7 +129,7 @@ class Session:
     def end(self) -> None:
         """Refuse everything from now on."""
         self._connection = None
-        self.memory = Memory()  # what it knew is another's now
+        self.memory = _NOTHING  # what it knew is another's now
 
     def insert(self, statement: Statement, params: Params) -> Params:
         """Insert a row by and by: nothing that is held back with it may depend on its coming later. Whether there is

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from controllers.sources import yaml
-from controllers.sources.yaml_document import Entry as Place
 from controllers.sources.yaml_document import SHIFT, below
+from controllers.sources.yaml_document import Entry as Place
 from decisions import cross_check
 from schemas import registry
 from schemas.base import DEFAULT_NAMESPACE, Key
@@ -137,8 +137,14 @@ def _lines(value: dict[str, Any], place: Place) -> dict[str, Any]:
 def _owned(declared: Declared, fields: dict[str, Any]) -> Declared:
     """A declaration that says which fields it owns, with its canonical texts."""
     d = declared
-    # In this form equal bytes are equal fields in the same order.
-    ownership, fields_text = _ownership(marshal.dumps(fields, 2))
+    # Files that are written alike own the same fields on the same lines. In this form equal bytes are equal fields.
+    form = marshal.dumps(fields, 2)
+    known = _owners.get(form)
+    if known is None:
+        if len(_owners) >= _MOST_OWNERS:
+            _owners.clear()
+        known = _owners[form] = (Ownership(fields), canonical_json(fields))
+    ownership, fields_text = known
     written = Written(
         d.spec, canonical_json(d.spec), d.labels, _text(d.labels), d.annotations, _text(d.annotations),
         ownership, fields_text,
@@ -146,11 +152,8 @@ def _owned(declared: Declared, fields: dict[str, Any]) -> Declared:
     return Declared(d.kind, d.namespace, d.name, d.spec, d.labels, d.annotations, None, ownership, written)
 
 
-@functools.lru_cache(maxsize=256)
-def _ownership(fields: bytes) -> tuple[Ownership, str]:
-    """Files that are written alike own the same fields on the same lines."""
-    read: dict[str, Any] = marshal.loads(fields)
-    return Ownership(read), canonical_json(read)
+_owners: dict[bytes, tuple[Ownership, str]] = {}
+_MOST_OWNERS = 256
 
 
 def _text(value: dict[str, str]) -> str:
