@@ -114,7 +114,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(value=st.dictionaries(texts, values, max_size=4))
 def test_where_nothing_may_hide_masking_changes_nothing(value: dict[str, Any]) -> None:
     if not fields.may_hide(canonical_json(value)):
