@@ -125,7 +125,9 @@ def _runs(bench: RunBench, count: int) -> list[Resource]:
 @contextmanager
 def serving(app: FastAPI) -> Iterator[int]:
     """The port of the application, on a server in a thread of its own."""
-    server = HttpServer(app, "127.0.0.1", 0, on_stop=getattr(app.state, "close", lambda: None))
+    server = HttpServer(
+        app, "127.0.0.1", 0, on_stop=getattr(app.state, "close", lambda: None), lane=getattr(app.state, "lane", None)
+    )
     server.bind()
     ready = threading.Event()
     stop: list[Callable[[], object]] = []
