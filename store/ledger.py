@@ -130,9 +130,12 @@ class LedgerWrites(LedgerReads):
             known[key] = super().open_reservation(key)
         return known[key]
 
-    def post(self, entry: LedgerEntry) -> bool:
+    def post(self, entry: LedgerEntry, *, fresh: bool = False) -> bool:
         _check(entry)
-        if clean(entry.key) in self._posted or self._session.row(_GET, {"key": entry.key}, apart=True) is not None:
+        key = clean(entry.key)
+        if key in self._posted:
+            return False
+        if not fresh and self._session.row(_GET, {"key": entry.key}, apart=True) is not None:
             return False
         reserved = self._reservation(entry) if entry.kind in (EntryKind.SETTLE, EntryKind.RELEASE) else None
         accounts = list(dict.fromkeys(map(clean, entry.accounts)))
@@ -146,7 +149,6 @@ class LedgerWrites(LedgerReads):
             "note": dump(entry.note),
         }
         session.insert(_INSERT, row)
-        key = clean(entry.key)
         self._posted.add(key)
         session.insert_many(
             _POST, [{"account": account, "at_key": key, "place": place} for place, account in enumerate(accounts)]

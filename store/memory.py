@@ -38,13 +38,14 @@ class Memory:
     """Objects, short lists of them, specs, balances, open reservations and timers. Not for several threads."""
 
     __slots__ = (
-        "_by_uid", "_lists", "_uids", "accounts", "balances", "reservations", "specs", "timers", "unwritten",
+        "_by_uid", "_lists", "_marks", "_uids", "accounts", "balances", "reservations", "specs", "timers", "unwritten",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._uids: dict[Key, str] = {}  # "" where there is no object
         self._by_uid: dict[str, Resource | Later | None] = {}
         self._lists: dict[str, dict[Query, tuple[Resource, ...]]] = {}
+        self._marks: dict[tuple[str, ...], object] = {}
         self.balances: dict[str, Balance] = {}
         self.accounts: set[str] = set()
         """Those of ``balances`` that have a row."""
@@ -72,6 +73,18 @@ class Memory:
         for known in (self.reservations, self.specs, self.timers):
             if len(known) >= MOST:
                 known.clear()
+
+    def mark(self, kinds: tuple[str, ...]) -> object:
+        """Another one after each change of an object of these kinds."""
+        found = self._marks.get(kinds)
+        if found is None:
+            found = self._marks[kinds] = object()
+        return found
+
+    def _moved(self, kind: str) -> None:
+        self._lists.pop(kind, None)
+        for kinds in [kinds for kinds in self._marks if kind in kinds]:
+            del self._marks[kinds]
 
     def get(self, key: Key) -> Resource | Unknown | None:
         """The object of that key, None when there is none."""
@@ -113,16 +126,16 @@ class Memory:
         """An object was created; there has to be room (see ``full``). ``read`` reads what was written."""
         self._by_uid[uid] = read
         self._uids[key] = uid
-        self._lists.pop(key.kind, None)
+        self._moved(key.kind)
 
     def wrote(self, resource: Resource) -> None:
         """The status of an object changed; there has to be room (see ``full``)."""
         self._by_uid[resource.uid] = resource
         self._uids[resource.key] = resource.uid
-        self._lists.pop(resource.kind, None)
+        self._moved(resource.kind)
 
     def forget(self, resource: Resource) -> None:
         """An object, or what bears its key, changed otherwise: ask again."""
         self._uids.pop(resource.key, None)
         self._by_uid.pop(resource.uid, None)
-        self._lists.pop(resource.kind, None)
+        self._moved(resource.kind)
