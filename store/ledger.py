@@ -131,7 +131,8 @@ class LedgerWrites(LedgerReads):
         return known[key]
 
     def post(self, entry: LedgerEntry, *, fresh: bool = False) -> bool:
-        _check(entry)
+        amounts = _wire(entry.amounts)
+        _check(entry, amounts)
         key = clean(entry.key)
         if key in self._posted:
             return False
@@ -143,7 +144,7 @@ class LedgerWrites(LedgerReads):
         row = {
             "key": entry.key,
             "kind": entry.kind.value,
-            **_wire(entry.amounts),
+            **amounts,
             "at": to_micros(entry.at),
             "reservation": entry.reservation if reserved else None,
             "note": dump(entry.note),
@@ -219,12 +220,12 @@ def _to_balance(account: str, row: Row) -> Balance:
 
 
 def _wire(amounts: Amounts) -> dict[str, int]:
-    return {unit: getattr(amounts, unit) for unit in COUNTED}
+    return dict(zip(COUNTED, _sums(amounts), strict=True))
 
 
-def _check(entry: LedgerEntry) -> None:
+def _check(entry: LedgerEntry, amounts: dict[str, int]) -> None:
     """Raises ValueError for an entry that means nothing. Amounts come from agents in the end."""
-    for unit, value in _wire(entry.amounts).items():
+    for unit, value in amounts.items():
         if not 0 <= value <= LARGEST:
             raise ValueError(f"ledger entry {entry.key}: {unit} is {value}, but lies between 0 and {LARGEST}")
     if entry.kind in (EntryKind.RESERVE, EntryKind.GRANT) and entry.reservation:

@@ -15,8 +15,10 @@ from schemas.base import Key
 from schemas.resource import Resource
 from store.contract import Balance, LedgerEntry, SpecRevision
 
-MOST = 2_000
+MOST = 4_000
 """Objects, or accounts, that are known at a time."""
+_ROOM = 1_000
+"""For so many there is room when a transaction begins, so that few have to write at once what they could hold back."""
 _LONGEST = 64
 _LISTS = 64
 
@@ -59,14 +61,22 @@ class Memory:
     @property
     def full(self) -> bool:
         """Whether nothing more is taken in."""
-        return len(self._uids) >= MOST or len(self._by_uid) >= MOST
+        return self._beyond(MOST)
+
+    def _beyond(self, most: int) -> bool:
+        return len(self._uids) >= most or len(self._by_uid) >= most
 
     def prune(self) -> None:
-        """Between two transactions: begin anew with what has grown too large."""
-        if self.full:
-            self._uids.clear()
-            self._by_uid.clear()
-            self._lists.clear()
+        """Between two transactions: forget what was made and never read, and begin anew with what has grown too
+        large."""
+        if self._beyond(MOST - _ROOM):
+            unread = {uid for uid, known in self._by_uid.items() if not isinstance(known, Resource)}
+            self._by_uid = {uid: known for uid, known in self._by_uid.items() if uid not in unread}
+            self._uids = {key: uid for key, uid in self._uids.items() if uid and uid not in unread}
+            if self._beyond(MOST // 2):
+                self._uids.clear()
+                self._by_uid.clear()
+                self._lists.clear()
         if len(self.balances) >= MOST:
             self.balances.clear()
             self.accounts.clear()

@@ -86,7 +86,7 @@ class ObjectWrites(RememberedObjects):
             raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
         resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
         row = self._session.insert(_INSERT, rows.from_resource(resource))
-        self._session.insert(_KEEP_SPEC, rows.spec_row(row, recorded_at=self._now))
+        self._session.insert_many(_KEEP_SPEC, [rows.spec_row(row, recorded_at=self._now)])
         if self._has_room(resource):
             self._session.memory.created(row["uid"], Key(*map(row.__getitem__, _KEY)), partial(rows.read, row))
         return resource
