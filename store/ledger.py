@@ -115,7 +115,11 @@ class LedgerWrites(LedgerReads):
     _posted: set[str]
 
     def balance(self, account: str) -> Balance:
-        memory, account = self._session.memory, clean(account)
+        return self._balance(clean(account))
+
+    def _balance(self, account: str) -> Balance:
+        """Of a clean name."""
+        memory = self._session.memory
         known = memory.balances.get(account)
         if known is None:
             row = self._session.row(_BALANCE, {"at_account": account}, apart=True)
@@ -188,7 +192,7 @@ class LedgerWrites(LedgerReads):
         """Add to sums of accounts, whose names are clean."""
         memory = self._session.memory
         for account in accounts:
-            was = self.balance(account)
+            was = self._balance(account)
             memory.unwritten.add(account)
             memory.balances[account] = Balance(
                 account,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -15,11 +16,15 @@ from schemas.errors import NotFound, Refused, StoreUnavailable
 from schemas.resource import SYSTEM
 from store.contract import Store
 
+log = logging.getLogger(__name__)
+
 MOST = 64
 """Calls of one transaction: the others wait for its commit, and every other writer for all of it."""
 _ROUNDS = 3
 """Rounds of the event loop before a transaction begins: what lies ready in other connections is read, parsed, and goes
 along. Much cheaper than a transaction of its own."""
+_MANY = 8
+"""Calls that are worth two transactions."""
 Outcome = Decision | Exception
 
 
@@ -109,19 +114,20 @@ class Batches:
         self._waiting.append(mine)
         if not self._at_work:
             self._at_work = True
-            self._soon(_ROUNDS if self._crowded else 0)
+            self._begin(_ROUNDS if self._crowded else 0)
         return mine
 
-    def _soon(self, rounds: int) -> None:
-        asyncio.get_running_loop().call_soon(self._begin, rounds)
-
-    def _begin(self, rounds: int) -> None:
+    def _begin(self, rounds: int, most: int | None = None) -> None:
+        """Decide those that wait, up to ``most``; None: a half where many wait, so that from now on one half is decided
+        while the other is answered."""
         if rounds:
-            self._soon(rounds - 1)
+            asyncio.get_running_loop().call_soon(self._begin, rounds - 1)
             return
+        if most is None:
+            most = min(MOST, len(self._waiting) // 2 if len(self._waiting) >= _MANY else MOST)
         batch: list[Waiting] = []
         while self._waiting and not batch:
-            batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            batch, self._waiting = self._waiting[:most], self._waiting[most:]
             batch = [each for each in batch if not each.gone]
         if not batch:
             self._at_work = False
@@ -134,12 +140,13 @@ class Batches:
                 partial(decide_all, self._store, self._gate, calls),
                 partial(self._answer, batch),
             )
-        except RuntimeError as error:  # the threads were closed
-            self._answer(batch, error)
+        except RuntimeError:  # the threads were closed
+            stopping = StoreUnavailable("the engine is being stopped")
+            asyncio.get_running_loop().call_soon(self._answer, batch, stopping)
 
     def _answer(self, batch: list[Waiting], outcomes: list[Outcome] | BaseException) -> None:
-        if self._waiting:
-            self._soon(_ROUNDS)
+        if self._waiting:  # they go into the database while those of this batch are answered and ask again
+            self._begin(0, MOST)
         else:
             self._at_work = False
         found: Sequence[Outcome]
@@ -150,4 +157,7 @@ class Batches:
             found = [error] * len(batch)
         for each, outcome in zip(batch, found, strict=True):
             if not each.gone:
-                each.tell(outcome)
+                try:
+                    each.tell(outcome)
+                except Exception:
+                    log.exception("an answer could not be told")  # the others' can
