@@ -50,6 +50,13 @@ _TO = tuple(f"to_{name}" for name in _SUMS)
 _ALL_SUMS: dict[str, sa.BindParameter[int]] = {name: bindparam(to) for name, to in zip(_SUMS, _TO, strict=True)}
 _NEW_BALANCE = Statement(sa.insert(balances).values(account=_ACCOUNT, **_ALL_SUMS))
 _SET_BALANCE = Statement(sa.update(balances).where(balances.c.account == _ACCOUNT).values(_ALL_SUMS))
+_RESERVED = [name for name in _SUMS if name.startswith("reserved_")]
+_TO_RESERVED = tuple(f"to_{name}" for name in _RESERVED)
+_SET_RESERVED = Statement(
+    sa.update(balances)
+    .where(balances.c.account == _ACCOUNT)
+    .values({name: bindparam(to) for name, to in zip(_RESERVED, _TO_RESERVED, strict=True)})
+)
 _sums = attrgetter(*COUNTED)
 _ALL = Statement(sa.select(*_ENTRY).order_by(_e.seq).limit(bindparam("limit")))
 _OF_ACCOUNT = Statement(
@@ -191,9 +198,10 @@ class LedgerWrites(LedgerReads):
     ) -> None:  # fmt: skip
         """Add to sums of accounts, whose names are clean."""
         memory = self._session.memory
+        more = spent is not None or granted is not None
         for account in accounts:
             was = self._balance(account)
-            memory.unwritten.add(account)
+            memory.unwritten[account] = more or memory.unwritten.get(account, False)
             memory.balances[account] = Balance(
                 account,
                 was.spent if spent is None else was.spent + spent,
@@ -204,9 +212,14 @@ class LedgerWrites(LedgerReads):
     def write_balances(self) -> None:
         """Bring the table to what the memory says. The database refuses what is below zero."""
         memory = self._session.memory
-        written, memory.unwritten = memory.unwritten, set()
-        for account in sorted(written):
+        written, memory.unwritten = memory.unwritten, {}
+        for account, more in sorted(written.items()):
             found = memory.balances[account]
+            if not more and account in memory.accounts:
+                reserved: dict[str, Any] = dict(zip(_TO_RESERVED, _sums(found.reserved), strict=True))
+                reserved["at_account"] = account
+                self._session.update(_SET_RESERVED, reserved)
+                continue
             row: dict[str, Any] = dict(
                 zip(_TO, (*_sums(found.spent), *_sums(found.reserved), *_sums(found.granted)), strict=True)
             )

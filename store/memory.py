@@ -51,8 +51,8 @@ class Memory:
         self.balances: dict[str, Balance] = {}
         self.accounts: set[str] = set()
         """Those of ``balances`` that have a row."""
-        self.unwritten: set[str] = set()
-        """Those of ``balances`` whose row does not say the same yet."""
+        self.unwritten: dict[str, bool] = {}
+        """Those of ``balances`` whose row does not say the same yet, and whether more differs than what is reserved."""
         self.reservations: dict[str, LedgerEntry | None] = {}
         self.specs: dict[tuple[str, int], SpecRevision] = {}
         self.timers: dict[tuple[Key, str], int | None] = {}
