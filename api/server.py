@@ -12,8 +12,8 @@ from typing import Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from api.lane import Lane, LaneProtocol
 from schemas.errors import Stalled
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Life(Protocol):
 class HttpServer:
     """Serves ``app`` on ``host:port`` (port 0: any free one). ``run`` is a component for the manager, and may run again
     after it ended. ``setting`` is the configuration key of the address, for messages. ``on_stop`` is called when the
-    server is to stop, so that whoever waits lets go.
+    server is to stop, so that whoever waits lets go. ``lane`` answers some requests past the application.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class HttpServer:
         *,
         setting: str = "listen",
         on_stop: Callable[[], None] = lambda: None,
+        lane: Lane | None = None,
         head_s: float = HEAD_S,
         linger_s: float = LINGER_S,
     ) -> None:
@@ -61,7 +62,7 @@ class HttpServer:
         self._port = port
         self._setting = setting
         self._on_stop = on_stop
-        self._http = type("TimedH11", (_TimedH11,), {"head_s": head_s, "linger_s": linger_s})
+        self._http = type("TimedH11", (_TimedH11,), {"head_s": head_s, "linger_s": linger_s, "lane": lane})
         self._socket: socket.socket | None = None
 
     def bind(self) -> None:
@@ -146,7 +147,7 @@ class _Embedded(uvicorn.Server):
                 transport.abort()
 
 
-class _TimedH11(H11Protocol):
+class _TimedH11(LaneProtocol):
     """HTTP/1.1 with deadlines where the library has none: for the head of a request, and for what a client goes on
     sending after it was answered."""
 
@@ -164,7 +165,7 @@ class _TimedH11(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.in_lane:
             self._expect_nothing()
         elif self.cycle is not None and not self.cycle.response_complete:
             self._expect_nothing()  # a request is being answered; its body has a deadline of its own

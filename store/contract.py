@@ -343,6 +343,10 @@ class Transaction(Snapshot, Protocol):
     def actor(self) -> Actor:
         """Who acts; events name it."""
 
+    def mark(self, kinds: tuple[str, ...]) -> object:
+        """The very same object as in an earlier transaction only if no object of these kinds was written in between, by
+        anybody: what was worked out of them then still stands. Where the store cannot tell, another one."""
+
     def acting(self, actor: Actor) -> AbstractContextManager[None]:
         """Inside the block ``actor`` acts: one transaction may carry what several of them did."""
 
@@ -445,9 +449,11 @@ class Transaction(Snapshot, Protocol):
     def clear_timer(self, key: Key, purpose: str) -> None:
         """Remove it if there."""
 
-    def post(self, entry: LedgerEntry) -> bool:
-        """Append to the ledger and move the balances; False when the key was posted before. Raises NotFound when a
-        Settle or Release names an unknown reservation, Conflict when it is ended already by another entry."""
+    def post(self, entry: LedgerEntry, *, fresh: bool = False) -> bool:
+        """Append to the ledger and move the balances; False when the key was posted before. ``fresh`` says that it was
+        not before this transaction, as it names an object that the transaction made: nobody asks the database then.
+        Raises NotFound when a Settle or Release names an unknown reservation, Conflict when it is ended already by
+        another entry."""
 
     def acquire_lease(self, name: str, holder: str, *, ttl_s: float) -> Lease | None:
         """Take a free or expired lease, or extend one's own (same token); None while another holds it. ``holder``

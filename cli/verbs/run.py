@@ -105,7 +105,9 @@ async def _run(project: Project, printer: Printer | None) -> int:
             hosts=[host.strip("[]")], worker_token=engine.worker_token, files=engine.artifacts, stops=engine.stops,
             proposer=engine.proposer,
         )  # fmt: skip
-        server = HttpServer(app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close)
+        server = HttpServer(
+            app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close, lane=app.state.lane
+        )
         server.bind()
         engine.add("agent-server", server.run)
         if project.config.hook_listen is not None:
