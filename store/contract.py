@@ -343,6 +343,10 @@ class Transaction(Snapshot, Protocol):
     def acting(self, actor: Actor) -> AbstractContextManager[None]:
         """Inside the block ``actor`` acts: one transaction may carry what several of them did."""
 
+    def touched(self) -> list[Key]:
+        """Keys of the objects that were created, or changed, one by one so far: as they were called before, in the
+        order of their first change."""
+
     def create(
         self,
         declared: Declared,

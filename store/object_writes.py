@@ -67,6 +67,10 @@ class ObjectWrites(RememberedObjects):
     _now: int
     _new_id: Callable[[], str]
     _mask: Mask
+    _touched: dict[str, Key]
+
+    def touched(self) -> list[Key]:
+        return list(self._touched.values())
 
     def create(
         self,
@@ -87,6 +91,7 @@ class ObjectWrites(RememberedObjects):
         resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
         row = self._session.insert(_INSERT, rows.from_resource(resource))
         self._session.insert(_KEEP_SPEC, rows.spec_row(row, recorded_at=self._now))
+        self._touched[resource.uid] = resource.key
         if self._has_room(resource):
             self._session.memory.created(row["uid"], Key(*map(row.__getitem__, _KEY)), partial(rows.read, row))
         return resource
@@ -253,6 +258,7 @@ class ObjectWrites(RememberedObjects):
     def _swap(self, statement: Statement, current: Resource, values: dict[str, Any]) -> int:
         """Write ``values`` if the object is still at the version of ``current``; returns the new version."""
         version = self._heads.next_version()
+        self._touched[current.uid] = current.key
         values |= {"resource_version": version, "at_uid": current.uid, "at_version": current.resource_version}
         if not self._session.run(statement, values):
             raise self._conflict(current)
@@ -267,6 +273,7 @@ class ObjectWrites(RememberedObjects):
         if known is None or known.resource_version != current.resource_version:
             raise self._conflict(current)
         version = self._heads.next_version()
+        self._touched[current.uid] = current.key
         self._session.update(
             _PUT_STATUS,
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from controllers.runs.tokens import HOOK, RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from controllers.runtime.lifecycle import Lifecycle
+from controllers.runtime.together import Together
 from decisions import enforcement
 from decisions.holds import Held
 from decisions.sessions import remembered
 from schemas.agent import AgentSession, AgentSpec, AgentStatus
 from schemas.base import API_VERSION, Key, ObjectRef
-from schemas.errors import StoreError, Terminal
+from schemas.errors import NotFound, StoreError, Terminal
 from schemas.executor import ExecutorSpec, ExecutorType
 from schemas.hold import HoldMode
 from schemas.mission import MissionSpec, MissionStatus
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 START, CANCEL = "StartRun", "CancelRun"
 _RECORD_RETRY_S = 1.0
+_OUTCOMES = 64
+"""Outcomes that are booked at a time."""
 _GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.PROVIDER_OVERLOADED)
 """Failures that say nothing against the session that the run went on with."""
 
@@ -65,8 +69,10 @@ class RunEffects:
         files: ArtifactFiles,
         blocking: Blocking,
         clock: Clock,
+        together: Together | None = None,
     ) -> None:
         self._store = store
+        self._together = together or Together(store, blocking)
         self._files = files
         self._executors = dict(executors)
         self._context = context
@@ -151,36 +157,53 @@ class RunEffects:
         """A component: records every outcome of one executor, then acknowledges it."""
         stopping = asyncio.create_task(life.stopping.wait())
         outcomes = executor.outcomes()
+        following: asyncio.Future[EndedRun] = asyncio.ensure_future(anext(outcomes))
+        booking: set[asyncio.Task[None]] = set()
         life.ready()
         try:
-            while True:
-                following = asyncio.ensure_future(anext(outcomes))
-                await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not following.done():
-                    following.cancel()
-                    return
-                await self._record(executor, following.result())
+            while not stopping.done() or (following.done() and len(booking) < _OUTCOMES):
+                if following.done() and len(booking) < _OUTCOMES:
+                    booking.add(asyncio.create_task(self._record(executor, following.result())))
+                    following = asyncio.ensure_future(anext(outcomes))
+                heard: set[asyncio.Future[Any]] = {stopping, *booking}
+                if len(booking) < _OUTCOMES:
+                    heard.add(following)
+                await asyncio.wait(heard, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in booking if task.done()]:
+                    booking.discard(task)
+                    task.result()
+            while booking:
+                await booking.pop()
         finally:
-            stopping.cancel()
+            left: asyncio.Future[Any]
+            for left in (stopping, following, *booking):
+                left.cancel()
 
     async def _record(self, executor: Executor, ended: EndedRun) -> None:
         """Book one outcome; a store that does not answer is waited for, as the outcome exists nowhere else."""
         while True:
             try:
-                await self._blocking.run(self._book, ended)
+                ending = await self._blocking.run(self._concluded, ended)
+                if ending is not None:
+                    await self._together.write(functools.partial(end_run, uid=ended.run_uid, ending=ending))
                 break
             except StoreError as error:
                 log.warning("the end of run %s cannot be recorded yet: %s", ended.run_name, error)
                 await self._clock.sleep(_RECORD_RETRY_S)
         await executor.acknowledge(ended.run_uid)
 
+    def _concluded(self, ended: EndedRun) -> records.Ending | None:
+        """What is to be booked; None when the run was removed with its mission."""
+        try:
+            return records.prepare(self._store, self._files, ended.run_uid, records.Ending.of(ended.outcome))
+        except NotFound:
+            return None
+
     def _book(self, ended: EndedRun) -> None:
-        with self._store.snapshot() as snapshot:
-            if snapshot.get_by_uid(ended.run_uid) is None:
-                return  # removed with its mission
-        ending = records.prepare(self._store, self._files, ended.run_uid, records.Ending.of(ended.outcome))
-        with self._store.transaction(SYSTEM) as tx:
-            end_run(tx, ended.run_uid, ending)
+        ending = self._concluded(ended)
+        if ending is not None:
+            with self._store.transaction(SYSTEM) as tx:
+                end_run(tx, ended.run_uid, ending)
 
 
 def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder:
