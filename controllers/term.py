@@ -423,6 +423,7 @@ class Term:
 _FIRST = {dispatcher.KIND: 0, "Mission": 1}
 """Of what one commit wakes, these go first: they stand between it and work."""
 
+
 def make_reconcilers(
     probe: Prober,
     ready: dispatcher.ReadyMissions,

@@ -8,6 +8,7 @@ A memory belongs to one transaction at a time and dies with one that fails.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
 from enum import Enum
 
@@ -17,7 +18,7 @@ from store.contract import Balance, LedgerEntry, SpecRevision
 
 MOST = 2_000
 """Objects, or accounts, that are known at a time."""
-_LONGEST = 64
+_LONGEST = 256
 _LISTS = 64
 
 Later = Callable[[], Resource]
@@ -109,20 +110,55 @@ class Memory:
         if len(found) <= _LONGEST and len(lists) < _LISTS:
             lists[query] = tuple(found)
 
-    def created(self, uid: str, key: Key, read: Later) -> None:
-        """An object was created; there has to be room (see ``full``). ``read`` reads what was written."""
+    def created(self, uid: str, resource: Resource, read: Later) -> None:
+        """An object was created; there has to be room (see ``full``). ``read`` reads what was written, and is what
+        ``resource`` says."""
         self._by_uid[uid] = read
-        self._uids[key] = uid
-        self._lists.pop(key.kind, None)
+        self._uids[resource.key] = uid
+        self._keep_lists(resource, read)
 
     def wrote(self, resource: Resource) -> None:
         """The status of an object changed; there has to be room (see ``full``)."""
         self._by_uid[resource.uid] = resource
         self._uids[resource.key] = resource.uid
-        self._lists.pop(resource.kind, None)
+        self._keep_lists(resource, lambda: resource)
+
+    def _keep_lists(self, resource: Resource, now: Later) -> None:
+        """Bring the lists of its kind to what a query would find now, where that can be told from the object alone."""
+        lists = self._lists.get(resource.kind)
+        if not lists:
+            return
+        for query, found in list(lists.items()):
+            namespace, labels, states, owner_uid, unit, limit, after = query
+            if labels is not None or limit is not None or after is not None:
+                del lists[query]
+                continue
+            fits = (
+                namespace in (None, resource.namespace)
+                and (not isinstance(states, tuple) or resource.state in states)
+                and owner_uid in (None, resource.owner_uid)
+                and unit in (None, resource.unit)
+            )
+            others = [known for known in found if known.uid != resource.uid]
+            if not fits and len(others) == len(found):
+                continue
+            if fits:
+                bisect.insort(others, self._made(resource.uid, now), key=_place)
+            if len(others) > _LONGEST:
+                del lists[query]
+            else:
+                lists[query] = tuple(others)
+
+    def _made(self, uid: str, now: Later) -> Resource:
+        known = self.by_uid(uid)
+        return known if isinstance(known, Resource) else now()
 
     def forget(self, resource: Resource) -> None:
         """An object, or what bears its key, changed otherwise: ask again."""
         self._uids.pop(resource.key, None)
         self._by_uid.pop(resource.uid, None)
         self._lists.pop(resource.kind, None)
+
+
+def _place(resource: Resource) -> tuple[str, str]:
+    return resource.namespace, resource.name

@@ -93,7 +93,8 @@ class ObjectWrites(RememberedObjects):
         self._session.insert(_KEEP_SPEC, rows.spec_row(row, recorded_at=self._now))
         self._touched[resource.uid] = resource.key
         if self._has_room(resource):
-            self._session.memory.created(row["uid"], Key(*map(row.__getitem__, _KEY)), partial(rows.read, row))
+            stored = replace(resource, uid=row["uid"], **{part: row[part] for part in _KEY})
+            self._session.memory.created(row["uid"], stored, partial(rows.read, row))
         return resource
 
     def create_many(

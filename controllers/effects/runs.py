@@ -31,6 +31,7 @@ from schemas.errors import NotFound, StoreError, Terminal
 from schemas.executor import ExecutorSpec, ExecutorType
 from schemas.hold import HoldMode
 from schemas.mission import MissionSpec, MissionStatus
+from schemas.parsed import parsed
 from schemas.quantities import format_duration
 from schemas.resource import SYSTEM, Resource
 from schemas.run import ENDED, RunReason, RunSpec, RunState, RunStatus
@@ -110,7 +111,7 @@ class RunEffects:
             run = snapshot.get_by_uid(uid)
             if run is None:
                 return None
-            status = RunStatus.model_validate(run.status)
+            status = parsed(RunStatus, run.status)
             if status.state in ENDED:
                 return None
             if status.cancel_requested_at is not None and status.state is RunState.PENDING:
@@ -134,14 +135,14 @@ class RunEffects:
     def _executor_of(self, uid: str) -> tuple[Executor, float] | None:
         with self._store.snapshot() as snapshot:
             run = snapshot.get_by_uid(uid)
-            if run is None or RunStatus.model_validate(run.status).state in ENDED:
+            if run is None or parsed(RunStatus, run.status).state in ENDED:
                 return None
-            pinned = RunSpec.model_validate(run.spec)
+            pinned = parsed(RunSpec, run.spec)
             resource = snapshot.get(pinned.executor_ref.key("Executor", run.namespace))
             version = snapshot.spec_at(resource.uid, pinned.executor_generation) if resource is not None else None
         if version is None:
             return None
-        spec = ExecutorSpec.model_validate(version.spec)  # the one that started it, whatever is declared by now
+        spec = parsed(ExecutorSpec, version.spec)  # the one that started it, whatever is declared by now
         executor = self._executors.get(spec.type)
         grace = spec.program.stop_grace.total_seconds() if spec.program is not None else 10.0
         return (executor, grace) if executor is not None else None
@@ -175,9 +176,10 @@ class RunEffects:
             while booking:
                 await booking.pop()
         finally:
-            left: asyncio.Future[Any]
-            for left in (stopping, following, *booking):
-                left.cancel()
+            stopping.cancel()
+            following.cancel()
+            for task in booking:
+                task.cancel()
 
     async def _record(self, executor: Executor, ended: EndedRun) -> None:
         """Book one outcome; a store that does not answer is waited for, as the outcome exists nowhere else."""
@@ -208,7 +210,7 @@ class RunEffects:
 
 def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder:
     """What starting the run needs, from what it was pinned to. Raises Terminal when that is gone."""
-    spec = RunSpec.model_validate(run.spec)
+    spec = parsed(RunSpec, run.spec)
     mission = snapshot.get_by_uid(spec.mission_uid)
     pinned = snapshot.spec_at(spec.mission_uid, spec.mission_generation)
     agent = snapshot.spec_at(spec.agent_uid, spec.agent_generation)
@@ -247,7 +249,7 @@ def _begun(tx: Transaction, uid: str) -> None:
 def end_run(tx: Transaction, uid: str, ending: records.Ending) -> None:
     """End the run, once, and count it on its agent; a run that is gone, or ended before, changes nothing."""
     run = tx.get_by_uid(uid)
-    if run is None or RunStatus.model_validate(run.status).state in ENDED:
+    if run is None or parsed(RunStatus, run.status).state in ENDED:
         return
     ended = records.finish(tx, uid, health.forgiving(tx, run, ending))
     pressure.of_ended(tx, ended)
@@ -258,10 +260,10 @@ def end_run(tx: Transaction, uid: str, ending: records.Ending) -> None:
 def count_on_agent(tx: Transaction, run: Resource) -> None:
     """The agent's streak of failures, when it last came to an end, and what the run showed of how it is held. A run
     that was stopped says nothing of the streak."""
-    agent = tx.get(RunSpec.model_validate(run.spec).agent_ref.key("Agent", run.namespace))
+    agent = tx.get(parsed(RunSpec, run.spec).agent_ref.key("Agent", run.namespace))
     if agent is None or agent.uid != run.spec.get("agentUid"):
         return
-    status, state = AgentStatus.model_validate(agent.status), RunStatus.model_validate(run.status).state
+    status, state = parsed(AgentStatus, agent.status), parsed(RunStatus, run.status).state
     streak = {RunState.SUCCEEDED: 0, RunState.CANCELED: status.error_streak}.get(state, status.error_streak + 1)
     if run.status.get("reason") in _GOES_ON:
         streak = status.error_streak  # it stopped for a person, or for its provider
@@ -275,7 +277,7 @@ def count_on_agent(tx: Transaction, run: Resource) -> None:
 
 def _sessions(tx: Transaction, run: Resource, agent: AgentStatus) -> tuple[AgentSession, ...]:
     """What the agent's program can go on with after the run. A session with which a run failed is not tried again."""
-    spec, status = RunSpec.model_validate(run.spec), RunStatus.model_validate(run.status)
+    spec, status = parsed(RunSpec, run.spec), parsed(RunStatus, run.status)
     if status.reason == RunReason.AWAITING_APPROVAL:  # it stopped inside of a call: only its own next run goes on
         return remembered(agent.sessions, None, status.session_id or spec.session or "")
     good = status.state is RunState.SUCCEEDED or status.reason in _GOES_ON
@@ -283,7 +285,7 @@ def _sessions(tx: Transaction, run: Resource, agent: AgentStatus) -> tuple[Agent
     mission = tx.get_by_uid(spec.mission_uid)
     if status.session_id is None or mission is None or (not good and status.session_id == spec.session):
         return remembered(agent.sessions, None, drop)
-    declared = MissionSpec.model_validate(mission.spec)
+    declared = parsed(MissionSpec, mission.spec)
     left = AgentSession(
         id=status.session_id,
         run=run.name,
@@ -310,7 +312,7 @@ def mission_document(
     """What an agent is told, as JSON: the pinned mission, its agent's prompt and model, and what the missions it
     depends on handed in."""
     typed, agent = MissionSpec.model_validate(mission_spec), AgentSpec.model_validate(agent_spec)
-    status = MissionStatus.model_validate(mission.status)
+    status = parsed(MissionStatus, mission.status)
     document: dict[str, Any] = {
         "apiVersion": API_VERSION,
         "kind": "MissionOrder",
@@ -357,6 +359,6 @@ def _dependency(snapshot: Snapshot, key: Key) -> dict[str, Any]:
     resource = snapshot.get(key)
     if resource is None:
         return {"name": key.name, "namespace": key.namespace, "state": None}
-    status = MissionStatus.model_validate(resource.status)
+    status = parsed(MissionStatus, resource.status)
     deliverable = status.deliverable.to_wire() if status.deliverable is not None else None
     return {"name": key.name, "namespace": key.namespace, "state": status.state.value, "deliverable": deliverable}

@@ -24,6 +24,7 @@ from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.event import EventType
 from schemas.mission import TERMINAL_STATES, MissionState, MissionStatus
+from schemas.parsed import parsed
 from schemas.policy import DEFAULT_APPROVALS
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunState
@@ -159,7 +160,7 @@ def withdraw(tx: Transaction, key: Key, why: str) -> None:
     request = tx.get(key)
     if request is None:
         return
-    status = ApprovalRequestStatus.model_validate(request.status)
+    status = parsed(ApprovalRequestStatus, request.status)
     unused = status.uses == 0 and status.scope in (None, DecisionScope.ONCE)
     if status.state is not RequestState.PENDING and not (status.state is RequestState.APPROVED and unused):
         return

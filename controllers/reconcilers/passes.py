@@ -15,6 +15,7 @@ from controllers.reconcilers.ready import ReadyMissions
 from controllers.runtime.recall import Memory, Watched
 from controllers.runtime.result import DONE, Result
 from schemas.base import Key
+from schemas.mission import TERMINAL_STATES
 from schemas.resource import Actor, ActorKind, Resource
 from schemas.run import ENDED
 from store.contract import Store, Transaction
@@ -31,6 +32,7 @@ SHARED = frozenset(
     {"Mission", "Agent", "ApprovalRequest", "ApprovalDecision", "Budget", "Policy", "Project", "Provider", "Tenant"}
 ) | {dispatcher.KIND}
 """Kinds whose passes may share a transaction: they look at the store only, and do not take long."""
+_RESTS = {"Mission": frozenset(state.value for state in TERMINAL_STATES)}
 MOST = 32
 """Passes of one transaction: others wait for its end."""
 
@@ -127,7 +129,7 @@ class Passes:
         with tx.acting(actor_of(key.kind)):
             if key.kind not in RECALLED:
                 return reconciler(tx, key), None
-            watched = Watched(tx)
+            watched = Watched(tx, key, _RESTS.get(key.kind, frozenset()))
             result = reconciler(watched.as_transaction(), key)
             return result, watched.memory(result)
 

@@ -19,6 +19,7 @@ from schemas.errors import Refused
 from schemas.event import EventType
 from schemas.executor import ExecutorSpec, OutputFormat
 from schemas.mission import Artifact
+from schemas.parsed import parsed
 from schemas.resource import Resource
 from schemas.run import ENDED, Report, RunSpec, RunState, RunStatus
 from store.contract import Snapshot, Store, Transaction
@@ -73,9 +74,9 @@ def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) ->
         return ending
     with store.snapshot() as snapshot:
         run = find_run(snapshot, run_uid)
-        schema = output_schema(snapshot, RunSpec.model_validate(run.spec))
+        schema = output_schema(snapshot, parsed(RunSpec, run.spec))
         redactor = redactor_of(snapshot, run)
-    status = RunStatus.model_validate(run.status)
+    status = parsed(RunStatus, run.status)
     if status.state in ENDED or status.report is not None:
         return ending
     kept = []
@@ -186,7 +187,7 @@ def _output_format(snapshot: Snapshot, record: RunRecord) -> OutputFormat:
     """How the run's output is read. Remit, the format without any, when the executor is gone."""
     executor = snapshot.get(record.spec.executor_ref.key("Executor", record.run.namespace))
     pinned = None if executor is None else snapshot.spec_at(executor.uid, record.spec.executor_generation)
-    command = None if pinned is None else ExecutorSpec.model_validate(pinned.spec).program
+    command = None if pinned is None else parsed(ExecutorSpec, pinned.spec).program
     return OutputFormat.REMIT if command is None else command.output_format
 
 
