@@ -194,8 +194,8 @@ class Term:
         """Something was committed: look now. Call from the event loop."""
         self._changed.set()
 
-    def wake_runners(self, types: frozenset[str]) -> None:
-        """Effects of these types are due. Call from the event loop."""
+    def wake_runners(self, types: frozenset[str] | None) -> None:
+        """Effects of these types are due, or may be of any for None. Call from the event loop."""
         for runner in self._runners:
             runner.wake(types)
 

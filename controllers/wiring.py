@@ -486,7 +486,7 @@ class Engine:
             woken=self._wake_runners,
             gone=self._end,
             channels=Channels(outside.problem, self.config.standup),
-            claim=self._runners[0].claim_in,
+            claim=functools.partial(self._runners[0].claim_in, prepare=self._effects.prepare_in),
         )
 
     async def _lead(self, fence: Fence, ends: asyncio.Event) -> None:
@@ -579,19 +579,16 @@ class Engine:
     def _wake(self) -> None:
         if self._term is not None:
             self._term.wake()
-        if self._member is not None:  # another engine may have put effects there, and this one need not lead
-            for runner in self._runners:
-                runner.wake()
 
-    def _on_effects(self, types: frozenset[str]) -> None:
+    def _on_effects(self, types: frozenset[str] | None) -> None:
         self._loop.call_soon_threadsafe(self._wake_all_runners, types)
 
-    def _wake_all_runners(self, types: frozenset[str]) -> None:
+    def _wake_all_runners(self, types: frozenset[str] | None) -> None:
         if self._term is not None:
             self._term.wake_runners(types)
         self._wake_runners(types)
 
-    def _wake_runners(self, types: frozenset[str]) -> None:
+    def _wake_runners(self, types: frozenset[str] | None) -> None:
         for runner in self._runners:
             runner.wake(types)
 

@@ -357,8 +357,11 @@ class Transaction(Snapshot, Protocol):
         finalizers: Sequence[str] = (),
         status: dict[str, Any] | None = None,
         uid: str | None = None,
+        fresh: bool = False,
     ) -> Resource:
-        """Insert at generation 1 and keep the spec. Raises AlreadyExists."""
+        """Insert at generation 1 and keep the spec. ``fresh`` says that nobody can have used the name, so that this is
+        not asked: it holds the uid of an object, and is given once. Whoever is wrong there loses the transaction.
+        Raises AlreadyExists."""
 
     def create_many(
         self,
@@ -407,9 +410,18 @@ class Transaction(Snapshot, Protocol):
         """Append to the log; returns its seq. ``subject`` as Key when the object does not exist (any more)."""
 
     def enqueue(
-        self, type: str, key: str, subject: Key, payload: dict[str, Any], *, due_at: datetime | None = None
+        self,
+        type: str,
+        key: str,
+        subject: Key,
+        payload: dict[str, Any],
+        *,
+        due_at: datetime | None = None,
+        fresh: bool = False,
     ) -> bool:
-        """Put an effect into the outbox; False when the key is there already, whatever its state."""
+        """Put an effect into the outbox; False when the key is there already, whatever its state. ``fresh`` says that
+        nobody can have used the key, so that this is not asked: it holds the uid of an object that this transaction
+        made. Whoever is wrong there loses the transaction."""
 
     def claim_effects(self, holder: str, *, types: Sequence[str], limit: int, lease_s: float) -> list[Effect]:
         """Take due Pending effects, and Claimed ones whose claim ran out, oldest due first. Counts a try and raises
@@ -441,9 +453,10 @@ class Transaction(Snapshot, Protocol):
     def clear_timer(self, key: Key, purpose: str) -> None:
         """Remove it if there."""
 
-    def post(self, entry: LedgerEntry) -> bool:
-        """Append to the ledger and move the balances; False when the key was posted before. Raises NotFound when a
-        Settle or Release names an unknown reservation, Conflict when it is ended already by another entry."""
+    def post(self, entry: LedgerEntry, *, fresh: bool = False) -> bool:
+        """Append to the ledger and move the balances; False when the key was posted before. ``fresh`` as for
+        ``enqueue``. Raises NotFound when a Settle or Release names an unknown reservation, Conflict when it is ended
+        already by another entry."""
 
     def acquire_lease(self, name: str, holder: str, *, ttl_s: float) -> Lease | None:
         """Take a free or expired lease, or extend one's own (same token); None while another holds it. ``holder``
@@ -489,9 +502,10 @@ class Store(Protocol):
         of them, ``callback`` is called for those too, from another thread; nobody may rely on that. Versions may arrive
         out of order: keep the highest. What a callback raises is logged and dropped."""
 
-    def subscribe_effects(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+    def subscribe_effects(self, callback: Callable[[frozenset[str] | None], None]) -> Callable[[], None]:
         """Call ``callback(types)`` in the committing thread after each commit of this process that put effects of these
-        types into the outbox which are due; returns the unsubscribe function. A hint as that of ``subscribe`` is."""
+        types into the outbox which are due; returns the unsubscribe function. A hint as that of ``subscribe`` is. Where
+        the database tells of other processes' commits, it is called with None: nobody says what they put there."""
 
     def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Compiled forms kept for these blob ids by this compiler version."""

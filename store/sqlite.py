@@ -24,6 +24,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from schemas.errors import StoreError, StoreGone, StoreUnavailable, StoreUnsafe
 from store import errors, heads
+from store.contract import SpecRevision
 from store.memory import Memory
 from store.session import Session
 from store.turn import Turn
@@ -56,6 +57,7 @@ class SqliteBackend:
         self._turn = Turn(wait_s=TURN_WAIT_S)
         self._writer: sqlite3.Connection | None = None
         self._known: tuple[int, Memory] = (-1, Memory())  # PRAGMA data_version of the writer, and what it knew then
+        self._specs: dict[tuple[str, int], SpecRevision] = {}
         self._poll_mutex = threading.Lock()
         self._poll: sqlite3.Connection | None = None
         self._polled = (-1, 0)  # PRAGMA data_version, and the resource_version that was read after it
@@ -154,6 +156,7 @@ class SqliteBackend:
         except sqlite3.Error as error:
             raise self.translate(error) from error
         session = Session(pooled, DIALECT, sqlite3.Error, self.translate)
+        session.specs = self._specs
         try:
             try:
                 pooled.cursor().execute("BEGIN")
@@ -175,6 +178,7 @@ class SqliteBackend:
         with self._turn.taken():
             connection = self._begin()
             session = Session(connection, DIALECT, sqlite3.Error, self.translate)
+            session.specs = self._specs
             ended = False
             try:
                 version = self._recall(connection, session)

@@ -114,9 +114,11 @@ class EffectRunner:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
-    def claim_in(self, tx: Transaction) -> Callable[[], object]:
-        """Claim what is due in a transaction of somebody else, as the one that put it there is; what it returns, called
-        after the commit, has it delivered. From any thread; ``run`` works in the loop that made the runner."""
+    def claim_in(
+        self, tx: Transaction, prepare: Callable[[Transaction, Effect], object] | None = None
+    ) -> Callable[[], object]:
+        """Claim what is due in a transaction of somebody else, such as the one that puts it there, and ``prepare`` it;
+        what it returns, called after the commit, has it delivered. From any thread."""
         loop = self._loop
         free = self._slots - len(self._tasks) - self._handed_over
         if loop is None or free <= 0:
@@ -125,6 +127,9 @@ class EffectRunner:
         claimed = tx.claim_effects(self._holder, types=sorted(self._handlers), limit=free, lease_s=LEASE_S)
         if self._keep_claim is not None:
             claimed = [effect for effect in claimed if self._keep_claim(tx, effect)]
+        if prepare is not None:
+            for effect in claimed:
+                prepare(tx, effect)
         return functools.partial(self._hand_over, loop, claimed)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, claimed: list[Effect]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Mapping
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 
 START, CANCEL = "StartRun", "CancelRun"
 _RECORD_RETRY_S = 1.0
+_ORDERS = 1_000
+_ORDER_LIFE_S = 0.5
 _OUTCOMES = 64
 """Outcomes that are booked at a time."""
 _GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.PROVIDER_OVERLOADED)
@@ -79,11 +82,14 @@ class RunEffects:
         self._context = context
         self._blocking = blocking
         self._clock = clock
+        self._orders: dict[str, tuple[float, RunOrder]] = {}  # by run, with when they were put together
 
     async def start(self, effect: Effect) -> Commit | None:
         """Start the run of a StartRun effect; nothing when it ended or was canceled meanwhile."""
         uid = str(effect.payload["runUid"])
-        prepared = await self._blocking.run(self._prepare, uid)
+        prepared: RunOrder | records.Ending | Held | None = self._ready_order(uid)
+        if prepared is None:
+            prepared = await self._blocking.run(self._prepare, uid)
         if prepared is None:
             return None
         if isinstance(prepared, records.Ending):
@@ -105,6 +111,25 @@ class RunEffects:
         if prepared.executor_spec["type"] in (ExecutorType.PULL, ExecutorType.HTTP):
             return None  # it is offered, or posted: it starts when a worker takes it
         return lambda tx: _begun(tx, uid)
+
+    def prepare_in(self, tx: Transaction, effect: Effect) -> None:
+        """Put the order of a run together in the transaction that orders it, which knows all that it takes."""
+        uid = str(effect.payload["runUid"])
+        run = tx.get_by_uid(uid)
+        if run is None or run.state != RunState.PENDING or run.status.get("cancelRequestedAt"):
+            return
+        with contextlib.suppress(Terminal):  # start finds the same, and says so
+            self._orders[uid] = (self._clock.monotonic(), order_of(tx, run, self._context))
+
+    def _ready_order(self, uid: str) -> RunOrder | None:
+        """The order that was put together when the run was ordered, while that is a moment ago. What stops work beside
+        the store is looked at anew; what the store says meanwhile reaches the executor as a cancel."""
+        found = self._orders.pop(uid, None)
+        if len(self._orders) > _ORDERS:
+            self._orders.clear()  # of transactions that were lost
+        if found is None or self._clock.monotonic() - found[0] > _ORDER_LIFE_S or self._context.stops.everywhere():
+            return None
+        return found[1]
 
     def _prepare(self, uid: str) -> RunOrder | records.Ending | Held | None:
         with self._store.snapshot() as snapshot:
@@ -183,16 +208,26 @@ class RunEffects:
 
     async def _record(self, executor: Executor, ended: EndedRun) -> None:
         """Book one outcome; a store that does not answer is waited for, as the outcome exists nowhere else."""
+        ending = records.Ending.of(ended.outcome)
+        at_once = records.is_short(ending)
         while True:
             try:
-                ending = await self._blocking.run(self._concluded, ended)
-                if ending is not None:
-                    await self._together.write(functools.partial(end_run, uid=ended.run_uid, ending=ending))
+                if at_once:
+                    await self._together.write(functools.partial(self._end_short, uid=ended.run_uid, ending=ending))
+                else:
+                    prepared = await self._blocking.run(self._concluded, ended)
+                    if prepared is not None:
+                        await self._together.write(functools.partial(end_run, uid=ended.run_uid, ending=prepared))
                 break
             except StoreError as error:
                 log.warning("the end of run %s cannot be recorded yet: %s", ended.run_name, error)
+                at_once = False  # its artifact may be what the disk does not take: others are not to wait with it
                 await self._clock.sleep(_RECORD_RETRY_S)
         await executor.acknowledge(ended.run_uid)
+
+    def _end_short(self, tx: Transaction, uid: str, ending: records.Ending) -> None:
+        if tx.get_by_uid(uid) is not None:  # else it was removed with its mission
+            end_run(tx, uid, records.prepare_in(tx, self._files, uid, ending))
 
     def _concluded(self, ended: EndedRun) -> records.Ending | None:
         """What is to be booked; None when the run was removed with its mission."""

@@ -312,11 +312,12 @@ def order_run(
             amounts=quoted.want,
             at=tx.now,
             note={"run": run.name, **quoted.note},
-        )
+        ),
+        fresh=True,
     )
     for warning in quoted.warnings:
         breaches.tell(tx, warning, mission, agent)
-    tx.enqueue("StartRun", f"start/{run.uid}", run.key, {"runUid": run.uid})
+    tx.enqueue("StartRun", f"start/{run.uid}", run.key, {"runUid": run.uid}, fresh=True)
     waited = tx.now - (found.status.ready_since or tx.now)
     tx.event(
         EventType.DISPATCHED,

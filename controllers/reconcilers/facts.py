@@ -124,14 +124,19 @@ def _actions(tx: Transaction, mission: Resource, status: MissionStatus) -> tuple
     """Open questions about its actions, and those it waits for; looked for only where they can matter."""
     if status.state not in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
         return ()
-    pending = (RequestState.PENDING.value,)
     found = {
         r.key: r
-        for r in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=pending)
-        if r.spec["type"] == RequestType.ACTION
+        for r in unsettled_requests(tx, mission)
+        if r.spec["type"] == RequestType.ACTION and r.state == RequestState.PENDING
     }
     found |= tx.get_many([Key("ApprovalRequest", mission.namespace, name) for name in status.action_requests])
     return tuple(_action(r) for r in sorted(found.values(), key=lambda r: (r.created_at, r.name)))
+
+
+def unsettled_requests(tx: Transaction, mission: Resource) -> list[Resource]:
+    """Questions of a mission that are open, or were answered with a leave."""
+    states = (RequestState.PENDING.value, RequestState.APPROVED.value)
+    return tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=states)
 
 
 def _action(request: Resource) -> ActionFacts:

@@ -149,8 +149,7 @@ def _ask(tx: Transaction, mission: Resource, ask: AskPerson) -> None:
 def _close_actions(tx: Transaction, mission: Resource) -> None:
     """The round is over, or its result handed in: nobody is to answer for its actions any more, and a leave for one act
     that was not used ends."""
-    states = (RequestState.PENDING.value, RequestState.APPROVED.value)
-    for request in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=states):
+    for request in facts.unsettled_requests(tx, mission):
         if request.spec["type"] == RequestType.ACTION:
             withdraw(tx, request.key, "the work that asked for it has ended")
 

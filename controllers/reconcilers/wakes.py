@@ -81,6 +81,7 @@ class Wakes:
         self._watched: dict[str, set[Key]] = defaultdict(set)  # sub-agents, by what their life depends on
         self._tenants: set[str] = set()
         self._standing: dict[Key, tuple[object, ...]] = {}  # what missions that wait say of a Provider
+        self._budgets: dict[str, list[Key]] = {}  # by namespace, as the snapshot at hand has them
         self._said: dict[str, tuple[object, ...]] = {}  # what missions go by in their open runs, by uid
         self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
 
@@ -106,6 +107,7 @@ class Wakes:
     def of(self, snapshot: Snapshot, changes: Iterable[Change]) -> list[Wake]:
         """Keys that the changes concern, most urgent first, without duplicates."""
         changes = list(changes)
+        self._budgets.clear()
         found = snapshot.get_many([c.key for c in changes if c.op is Op.PUT])
         wakes: dict[Key, Priority] = {}
 
@@ -328,9 +330,9 @@ class Wakes:
 
     def _owned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         waits = change.key.kind != "Run" or self._said_changed(change, resource)
-        owner = snapshot.get_by_uid(change.owner_uid) if change.owner_uid and waits else None
+        owner = self._owner(snapshot, change.owner_uid) if change.owner_uid and waits else None
         if owner is not None:
-            yield owner.key, Priority.URGENT if change.key.kind == "ApprovalRequest" else Priority.CHANGE
+            yield owner, Priority.URGENT if change.key.kind == "ApprovalRequest" else Priority.CHANGE
         if change.key.kind == "ApprovalRequest" and (resource is None or resource.status.get("extension")):
             yield from self._room(snapshot, change, resource)
         agent = resource.spec.get("agentRef") if resource is not None and resource.kind == "Run" else None
@@ -344,6 +346,13 @@ class Wakes:
             if resource.state != RunState.RUNNING:  # reserved or settled; a heartbeat moves no balance
                 yield from self._room(snapshot, change, resource)
                 yield from self._slots(resource, place)
+
+    def _owner(self, snapshot: Snapshot, uid: str) -> Key | None:
+        known = self._names.get(uid)
+        if known is not None:
+            return known
+        owner = snapshot.get_by_uid(uid)
+        return None if owner is None else owner.key
 
     def _said_changed(self, change: Change, run: Resource | None) -> bool:
         """Whether a mission makes anything of how its run stands now: not of a start, or of a sign of life."""
@@ -410,8 +419,10 @@ class Wakes:
         for mission in sorted(self._over.get(namespace, ())):
             yield mission, Priority.CHANGE
         if change.key.kind != "Budget":
-            for budget in snapshot.objects("Budget", namespace=namespace):
-                yield budget.key, Priority.CHANGE
+            if namespace not in self._budgets:
+                self._budgets[namespace] = [b.key for b in snapshot.objects("Budget", namespace=namespace)]
+            for budget in self._budgets[namespace]:
+                yield budget, Priority.CHANGE
         else:
             for agent in snapshot.objects("Agent", namespace=namespace):
                 yield dispatcher.key_of(agent.key), Priority.CHANGE

@@ -62,6 +62,7 @@ def write(record: RunRecord, booked: Amounts) -> None:
             Declared("UsageRecord", record.run.namespace, name, spec.to_wire()),
             manager=MANAGER,
             status=UsageRecordStatus().to_wire(),
+            fresh=True,
         )
 
 

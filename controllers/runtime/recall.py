@@ -1,8 +1,8 @@
 """What passes had read, so that a pass over the same is not made once more.
 
 A pass that wrote nothing, and read nothing but objects, answers the same as long as none of those objects changed and
-the moment that it asked for has not come. So does one that wrote no more than that its own object has come to rest. So it need not be made: its answer is recalled, for as long as that can be
-shown. Three things end a memory:
+the moment that it asked for has not come. So does one that wrote no more than that its own object has come to rest. So
+it need not be made: its answer is recalled, for as long as that can be shown. Three things end a memory:
 
 * one of the objects that were read changes, or one appears where none was found, or any object of a kind that was
   listed changes (versions, as the reader of changes takes them in, in their order);

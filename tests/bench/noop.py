@@ -89,9 +89,7 @@ class NoOpEngine:
         self.engine = Engine(
             config, Place(folder, folder / ".remit"), agent_url=lambda: "http://127.0.0.1:1", environment={}
         )
-        self.executor = NoOp(
-            folder / ".remit", self.engine.clock, self.engine.blocking, secrets=self.engine._secrets
-        )
+        self.executor = NoOp(folder / ".remit", self.engine.clock, self.engine.blocking, secrets=self.engine._secrets)
         self.executor.let(self.engine.clock.now)
         self.engine._command = self.executor
         self.engine._effects._executors["Command"] = self.executor

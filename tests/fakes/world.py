@@ -230,8 +230,8 @@ class World:
             self.pending.setdefault(key, Priority.CHANGE)
 
     def _reconcile(self, key: Key) -> Result:
-        """A pass, and what it leads to at once, as in the engine. Where that would recall its answer, it is made all the
-        same, and has to change nothing."""
+        """A pass, and what it leads to at once, as in the engine. Where that would recall its answer, it is made all
+        the same, and has to change nothing."""
         recalled = self.recall.answer(key, self.clock()) if key.kind in RECALLED else None
         if self.at_once and key.kind in SHARED and recalled is None:
             ((result, memory),) = self._passes.several([key], leads=not self.pending)
