@@ -53,10 +53,13 @@ def _told(
                 for hit in wire["limits"][:_MOST]]  # fmt: skip
         lines += as_table(rows, ["FIRST", "LIMIT", "WHAT", "TIMES", "MESSAGE"])
     if wire["budgets"]:
-        lines += title("Budgets at the end")
-        rows = [[safe(b["budget"]), str(b["window"]), str(b["limits"].get("usd", "-")), str(b["spent"].get("usd", "-")),
-                 safe(b["atTheEnd"]) or "-"] for b in wire["budgets"][:_MOST]]  # fmt: skip
-        lines += as_table(rows, ["BUDGET", "WINDOW", "LIMIT USD", "SPENT USD", "PROBLEM"])
+        lines += title("Budgets")
+        rows = [
+            [safe(b["budget"]), str(b["window"]), str(b["limits"].get("usd", "-")), b["mostSpentUsd"],
+             str(b["spent"].get("usd", "-")), safe(b["atTheEnd"]) or "-"]
+            for b in wire["budgets"][:_MOST]
+        ]  # fmt: skip
+        lines += as_table(rows, ["BUDGET", "WINDOW", "LIMIT USD", "MOST SPENT", "AT THE END", "PROBLEM"])
     if wire["approvals"]:
         lines += title("Questions to people")
         lines += [f"{item}{kind}: {count}" for kind, count in wire["approvals"].items()]

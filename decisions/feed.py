@@ -3,7 +3,6 @@ times, as one list; and what stands against giving a schedule another time."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -247,12 +246,6 @@ def _with_clocks(moved: Planned, times: list[datetime]) -> Iterator[Conflict]:
 def _local(time: datetime, zone: ZoneInfo) -> tuple[int, int]:
     there = time.astimezone(zone)
     return there.hour, there.minute
-
-
-def busiest(entries: Iterable[Entry]) -> list[tuple[Key, int]]:
-    """Agents by how often work of theirs begins in a feed, most first."""
-    counted = Counter(entry.agent for entry in entries if entry.agent is not None and entry.sort is Sort.FIRE)
-    return sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def _missions(count: int) -> str:

@@ -36,6 +36,11 @@ class Question:
     states: frozenset[str] = frozenset()
     namespaces: frozenset[str] | None = None
 
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for anything: signs alone do not."""
+        return bool(self.words or self.kinds or self.agents or self.states) or self.namespaces is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Snippet:

@@ -13,6 +13,8 @@ from store.search_text import Question, question_of, snippet, text_of, title_of
 def hits(store: Store, text: str, limit: int) -> list[dict[str, Any]]:
     """What was found, the best first. Blocks. Raises StoreError."""
     question = question_of(text)
+    if not question.asks:
+        return []
     found = store.search(question, limit=limit)
     with store.snapshot() as snapshot:
         return [_hit(snapshot, hit, question) for hit in found]

@@ -198,7 +198,8 @@ def _print_replay(found: Replay, since: str, form: DiffFormat) -> None:
         wire = {"since": since, "calls": found.looked_at, "changed": found.changed}
         print(output.dump_json({**wire, "changes": [_change_wire(c, n, found) for c, n in rows]}))
         return
-    head = f"{found.looked_at} calls of the last {since}: " + (", ".join(said) or "none would be decided otherwise")
+    calls = "1 call" if found.looked_at == 1 else f"{found.looked_at} calls"
+    head = f"{calls} of the last {since}: " + (", ".join(said) or "none would be decided otherwise")
     if form is DiffFormat.MARKDOWN:
         print(f"**{head}**")
         if rows:

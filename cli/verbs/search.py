@@ -67,8 +67,10 @@ def _print(found: list[dict[str, Any]]) -> None:
 
 
 def _marked(hit: dict[str, Any]) -> str:
-    """The snippet with what was searched for in bold, where the terminal shows it."""
-    text, ranges = hit["snippet"]["text"], hit["snippet"]["ranges"]
+    """The piece that holds the words, in one line, with what was searched for in bold where the terminal shows it: the
+    title of an object that is found by it, else the text around them."""
+    piece = hit["title"] if hit["inTitle"] and not hit["seq"] else hit["snippet"]
+    text, ranges = piece["text"].replace("\n", " "), piece["ranges"]
     parts, at = [], 0
     for begin, end in ranges:
         parts += [safe(text[at:begin]), output.paint(safe(text[begin:end]), "bold")]

@@ -37,7 +37,7 @@ def planned(snapshot: Snapshot, namespace: str | None = None) -> list[Planned]:
 def _planned(snapshot: Snapshot, schedule: Resource) -> Planned:
     spec = ScheduleSpec.model_validate(schedule.spec)
     stands = "suspended" if spec.suspend else "being deleted" if schedule.deletion_at is not None else ""
-    ready = find_ready(schedule.status)
+    ready = _ready_reason(schedule.status)
     if not stands and ready == ScheduleReason.HELD:
         stands = "held"
     template = spec.mission_template.spec
@@ -52,7 +52,7 @@ def _planned(snapshot: Snapshot, schedule: Resource) -> Planned:
     )
 
 
-def find_ready(status: Mapping[str, Any]) -> str:
+def _ready_reason(status: Mapping[str, Any]) -> str:
     """The reason of the condition Ready in a status as it is stored; "" without one."""
     for condition in status.get("conditions", ()):
         if condition["type"] == "Ready":

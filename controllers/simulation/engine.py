@@ -204,7 +204,7 @@ class VirtualEngine:
                 return
             self._cursor = changes[-1].resource_version
             wakes = self._wakes.of(snapshot, changes)
-            kept = {c.key for c in changes if c.key.kind in ("Mission", "ApprovalRequest", "Run")}
+            kept = {c.key for c in changes if c.key.kind in ("Mission", "ApprovalRequest", "Run", "Budget")}
             found = snapshot.get_many(sorted(kept))
         self._recall.take_in(changes)
         for key, priority in wakes:

@@ -94,12 +94,17 @@ class Watcher:
 
     def __init__(self) -> None:
         self.missions: dict[str, _Mission] = {}
+        self.most_spent: defaultdict[Key, Decimal] = defaultdict(Decimal)
+        """By budget: the most USD that were spent in any of its windows."""
 
     def __call__(self, now: datetime, changes: list[Change], found: dict[Key, Resource]) -> None:
         """See ``VirtualEngine``."""
         for resource in found.values():
             if resource.kind == "Mission":
                 self._mission(now, resource)
+            elif resource.kind == "Budget":
+                spent = Decimal(str((resource.status.get("spent") or {}).get("usd") or 0))
+                self.most_spent[resource.key] = max(self.most_spent[resource.key], spent)
 
     def _mission(self, now: datetime, mission: Resource) -> None:
         seen = self.missions.get(mission.uid)
@@ -224,7 +229,7 @@ def _gather(
         agents=dict(agents),
         makers=dict(makers),
         days=dict(days),
-        budgets=_budgets(snapshot),
+        budgets=_budgets(snapshot, watcher),
         limits=_limits(snapshot),
         approvals=approvals,
         open_missions=_open(watcher, ends),
@@ -271,12 +276,13 @@ def _approvals(snapshot: Snapshot, total: Group, agents: dict[str, Group], days:
     return dict(asked)
 
 
-def _budgets(snapshot: Snapshot) -> list[dict[str, Any]]:
+def _budgets(snapshot: Snapshot, watcher: Watcher) -> list[dict[str, Any]]:
     return [
         {
             "budget": budget.key.short,
             "window": budget.spec.get("window"),
             "limits": budget.spec.get("limits", {}),
+            "mostSpentUsd": format_money(watcher.most_spent[budget.key]),
             "spent": budget.status.get("spent") or {},
             "atTheEnd": next(
                 (c.get("message", "") for c in budget.status.get("conditions", ()) if c["status"] == "False"), ""

@@ -1,5 +1,10 @@
-"""Real API servers of Kubernetes on 127.0.0.1: etcd and kube-apiserver (the whole core API), or apiextensions-apiserver
-(custom resources only, with today's rules for their schemas). No kubelet, no controllers.
+"""Real API servers of Kubernetes on 127.0.0.1: etcd and kube-apiserver (the whole core API), apiextensions-apiserver
+(custom resources only, with today's rules for their schemas), and ``cluster``: both as one, behind one address. No
+kubelet, no controllers.
+
+The kube-apiserver of the archive dies of the first custom resource that it keeps itself. In ``cluster`` it aggregates:
+it authenticates, authorizes and forwards what belongs to ``apiextensions.k8s.io`` and ``remit.dev`` to the other
+server, which asks it for namespaces, webhooks and leave, as any aggregated API server does.
 
 Their programs come from KUBEBUILDER_ASSETS, else from the archive that stands beside the checkout. Where neither is,
 tests skip and say why; with REMIT_NO_SKIP they fail.
@@ -184,31 +189,138 @@ def etcd(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def kube_apiserver(folder: Path, users: dict[str, tuple[str, ...]] | None = None) -> Iterator[Cluster]:
-    """A kube-apiserver with RBAC. ``users`` are tokens with (user, groups...), beside ADMIN."""
+def kube_apiserver(
+    folder: Path, users: dict[str, tuple[str, ...]] | None = None, options: Sequence[str] = ()
+) -> Iterator[Cluster]:
+    """A kube-apiserver with RBAC. ``users`` are tokens with (user, groups...), beside ADMIN; ``options`` are for it."""
+    with etcd(folder) as store:
+        authority, command, port = _kube_command(folder, store, users or {})
+        with _running([*command, *options], folder / "apiserver.log") as process:
+            yield _answering(folder, authority, port, process)
+
+
+def _kube_command(folder: Path, store: str, users: dict[str, tuple[str, ...]]) -> tuple[Authority, list[str], int]:
+    """(authority, command line, port) of a kube-apiserver over an etcd."""
     folder.mkdir(parents=True, exist_ok=True)
     authority = make_authority(folder / "pki")
-    rows = {ADMIN: ("admin", "system:masters"), **(users or {})}
+    rows = {ADMIN: ("admin", "system:masters"), **users}
     tokens = folder / "tokens.csv"
     tokens.write_text(
         "".join(f'{token},{user},{user},"{",".join(groups)}"\n' for token, (user, *groups) in rows.items())
     )
     certificate, key = authority.pair("apiserver", hosts=("127.0.0.1", "localhost"))
     port = free_port()
-    with etcd(folder) as store:
-        command = [
-            str(assets() / "kube-apiserver"), "--etcd-servers", store, "--bind-address", "127.0.0.1",
-            "--advertise-address", "127.0.0.1", "--secure-port", str(port), "--token-auth-file", str(tokens),
-            "--tls-cert-file", str(certificate), "--tls-private-key-file", str(key),
-            "--client-ca-file", str(authority.file), "--authorization-mode", "RBAC",
-            "--service-cluster-ip-range", "10.0.0.0/24", "--service-account-issuer", "https://test",
-            "--service-account-key-file", str(key), "--service-account-signing-key-file", str(key),
-            "--disable-admission-plugins", "ServiceAccount", "--cert-dir", str(folder / "pki"),
+    command = [
+        str(assets() / "kube-apiserver"), "--etcd-servers", store, "--bind-address", "127.0.0.1",
+        "--advertise-address", "127.0.0.1", "--secure-port", str(port), "--token-auth-file", str(tokens),
+        "--tls-cert-file", str(certificate), "--tls-private-key-file", str(key),
+        "--client-ca-file", str(authority.file), "--authorization-mode", "RBAC",
+        "--service-cluster-ip-range", "10.0.0.0/24", "--service-account-issuer", "https://test",
+        "--service-account-key-file", str(key), "--service-account-signing-key-file", str(key),
+        "--disable-admission-plugins", "ServiceAccount", "--cert-dir", str(folder / "pki"),
+    ]  # fmt: skip
+    return authority, command, port
+
+
+def _answering(folder: Path, authority: Authority, port: int, process: subprocess.Popen[bytes]) -> Cluster:
+    url = f"https://127.0.0.1:{port}"
+    _until(f"{url}/readyz", process, folder / "apiserver.log", verify=_trusting(authority), token=ADMIN)
+    return Cluster(folder, url, assets(), authority)
+
+
+@dataclass(slots=True)
+class Servers:
+    """A kube-apiserver with custom resources. ``restart`` kills it and starts it anew on the same port."""
+
+    cluster: Cluster
+    _command: list[str]
+    _process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """kill -9 the kube-apiserver; what is behind it runs on."""
+        _kill(self._process)
+
+    def start(self) -> None:
+        """Start it anew; returns when it answers, also for custom resources."""
+        folder = self.cluster.folder
+        self._process = _started(self._command, folder / "apiserver.log")
+        trusted = _trusting(self.cluster.authority)
+        for path in ("/readyz", "/apis/remit.dev/v1alpha1"):
+            _until(f"{self.cluster.url}{path}", self._process, folder / "apiserver.log", verify=trusted, token=ADMIN)
+
+    def restart(self) -> None:
+        """``kill`` and ``start``."""
+        self.kill()
+        self.start()
+
+
+@contextlib.contextmanager
+def cluster(
+    folder: Path, users: dict[str, tuple[str, ...]] | None = None, options: Sequence[str] = ()
+) -> Iterator[Servers]:
+    """One address for everything: core API, RBAC, webhooks, custom resources. Remit's CRDs are installed.
+
+    ``users`` and ``options`` as for ``kube_apiserver``. kubectl's own check of CRDs is that of Kubernetes 1.20, which
+    does not know ``x-kubernetes-validations``: apply CRDs with ``--validate=false``; the server checks them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    front = make_authority(folder / "front")
+    proxy, proxy_key = front.pair("front-proxy")
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(etcd(folder))
+        authority, command, port = _kube_command(folder, store, users or {})
+        command += [
+            "--requestheader-client-ca-file", str(front.file), "--requestheader-allowed-names", "front-proxy",
+            "--requestheader-username-headers", "X-Remote-User", "--requestheader-group-headers", "X-Remote-Group",
+            "--requestheader-extra-headers-prefix", "X-Remote-Extra-",
+            "--proxy-client-cert-file", str(proxy), "--proxy-client-key-file", str(proxy_key), *options,
         ]  # fmt: skip
-        with _running(command, folder / "apiserver.log") as process:
-            url = f"https://127.0.0.1:{port}"
-            _until(f"{url}/readyz", process, folder / "apiserver.log", verify=_trusting(authority), token=ADMIN)
-            yield Cluster(folder, url, assets(), authority)
+        process = _started(command, folder / "apiserver.log")
+        servers = Servers(Cluster(folder, f"https://127.0.0.1:{port}", assets(), authority), command, process)
+        stack.callback(servers.kill)
+        kube = _answering(folder, authority, port, process)
+        behind, its_port = _extensions_of(kube, store)
+        stack.enter_context(_running(behind, folder / "extensions.log"))
+        _aggregate(kube, its_port)
+        kube.kubectl("apply", "--server-side", "--validate=false", "-k", str(ROOT / "manifests" / "crds"))
+        kube.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        _until(f"{kube.url}/apis/remit.dev/v1alpha1", process, folder / "extensions.log",
+               verify=_trusting(authority), token=ADMIN)  # fmt: skip
+        yield servers
+
+
+def _extensions_of(kube: Cluster, store: str) -> tuple[list[str], int]:
+    """(command line, port) of an apiextensions-apiserver that leans on a kube-apiserver."""
+    certificate, key = kube.authority.pair("extensions", hosts=("127.0.0.1", "localhost"))
+    port = free_port()
+    config = str(kube.kubeconfig())
+    return [
+        str(assets() / "apiextensions-apiserver"), "--etcd-servers", store, "--etcd-prefix", "/extensions",
+        "--bind-address", "127.0.0.1", "--secure-port", str(port), "--tls-cert-file", str(certificate),
+        "--tls-private-key-file", str(key), "--client-ca-file", str(kube.authority.file), "--kubeconfig", config,
+        "--authentication-kubeconfig", config, "--authorization-kubeconfig", config,
+        "--disable-admission-plugins", "MutatingAdmissionPolicy,ValidatingAdmissionPolicy",
+        "--enable-priority-and-fairness=false",
+    ], port  # fmt: skip
+
+
+def _aggregate(kube: Cluster, port: int) -> None:
+    """Forward the groups of custom resources to the server on ``port``."""
+    where = {"name": "extensions", "namespace": "kube-system"}
+    service = {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": port}]}
+    documents: list[dict[str, Any]] = [{"apiVersion": "v1", "kind": "Service", "metadata": where, "spec": service}]
+    for group, version in (("apiextensions.k8s.io", "v1"), ("remit.dev", "v1alpha1")):
+        documents.append({
+            "apiVersion": "apiregistration.k8s.io/v1",
+            "kind": "APIService",
+            "metadata": {"name": f"{version}.{group}"},
+            "spec": {
+                "group": group, "version": version, "groupPriorityMinimum": 1000, "versionPriority": 15,
+                "insecureSkipTLSVerify": True, "service": {**where, "port": port},
+            },
+        })  # fmt: skip
+    # Not by server-side apply: that of Kubernetes 1.20 fails on APIServices.
+    kube.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,13 +372,21 @@ def _trusting(authority: Authority) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("ab") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent, start_new_session=True)
+    process = _started(command, log)
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        _kill(process)
+
+
+def _started(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as out:
+        return subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent, start_new_session=True)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
 def _until(
