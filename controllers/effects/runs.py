@@ -34,7 +34,7 @@ from schemas.hold import HoldMode
 from schemas.mission import MissionSpec, MissionStatus
 from schemas.parsed import parsed
 from schemas.quantities import format_duration
-from schemas.resource import SYSTEM, Resource
+from schemas.resource import Resource
 from schemas.run import ENDED, RunReason, RunSpec, RunState, RunStatus
 from store.contract import Effect, Snapshot, Store, Transaction
 
@@ -235,12 +235,6 @@ class RunEffects:
             return records.prepare(self._store, self._files, ended.run_uid, records.Ending.of(ended.outcome))
         except NotFound:
             return None
-
-    def _book(self, ended: EndedRun) -> None:
-        ending = self._concluded(ended)
-        if ending is not None:
-            with self._store.transaction(SYSTEM) as tx:
-                end_run(tx, ended.run_uid, ending)
 
 
 def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder:

@@ -1,12 +1,13 @@
-"""A whole engine with an executor that does nothing: every component of `remit run` but the agent server, and programs
-that end as soon as they start."""
+"""A whole engine with an executor that does nothing: every component of `remit run` but the agent server, real threads
+and the real clock, and programs that end as soon as they start."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,25 +21,34 @@ from schemas.resource import SYSTEM, Declared
 from schemas.run import RunReason, RunState
 from tests.fakes import world
 
+SMALL = 50
+"""Missions with which nothing is measured."""
+WAIT_S = 600.0
+QUIET_S = 1.2
+"""Longer than what follows behind, such as the index of search, waits for more."""
 _TEXT = "done"
 _DIGEST = "sha256:" + hashlib.sha256(_TEXT.encode()).hexdigest()
 
 
 class NoOp(CommandExecutor):
-    """Ends every run at once, well, once ``open_gate`` was called. ``ended`` counts outcomes that are durable."""
+    """Ends every run as soon as it starts, while the gate is open. ``started_at`` says when they started, by name."""
 
-    def let(self, now: Any) -> None:
-        """Begin to be used, by an engine whose clock is ``now``."""
+    def let(self, now: Callable[[], datetime]) -> None:
+        """Begin to be used, by an engine whose clock is ``now``; the gate is shut."""
         self._now = now
         self._outcomes: asyncio.Queue[EndedRun] = asyncio.Queue()
         self._shut: list[EndedRun] | None = []
-        self.ended = 0
         self.started_at: dict[str, float] = {}
 
     def open_gate(self) -> None:
+        """Let go those that wait, and all others from now on."""
         shut, self._shut = self._shut or [], None
         for ended in shut:
             self._outcomes.put_nowait(ended)
+
+    def shut_gate(self) -> None:
+        """Keep those that start from now on."""
+        self._shut = []
 
     @property
     def held(self) -> int:
@@ -49,7 +59,8 @@ class NoOp(CommandExecutor):
         """Nothing is left of an earlier life."""
 
     async def start(self, order: RunOrder) -> None:
-        now: datetime = self._now()
+        """It runs, and has ended."""
+        now = self._now()
         self.started_at[order.run_name] = time.perf_counter()
         artifact = Artifact(name="deliverable", size=len(_TEXT), digest=_DIGEST, text=_TEXT, run=order.run_name)
         outcome = RunOutcome(
@@ -62,23 +73,24 @@ class NoOp(CommandExecutor):
             self._outcomes.put_nowait(ended)
 
     async def outcomes(self) -> AsyncIterator[EndedRun]:
+        """Those that the gate let go."""
         while True:
             yield await self._outcomes.get()
 
     async def acknowledge(self, run_uid: str) -> None:
-        self.ended += 1
+        """Nothing is kept of it."""
 
     def problem(self, executor_spec: Mapping[str, Any], project_root: Path, namespace: str = "") -> None:
-        return None
+        """None: it can always start."""
 
 
 class NoOpEngine:
-    """An engine over a directory of specs. Use inside of a running event loop, as a context manager."""
+    """An engine over a directory of specs, as an asynchronous context manager. ``store`` is the address of a PostgreSQL
+    database, None for SQLite; each of the ``agents`` takes ``places`` runs at a time."""
 
     def __init__(self, folder: Path, store: str | None, *, places: int, agents: int = 1) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         specs = folder / "specs"
-        specs.mkdir()
+        specs.mkdir(parents=True)
         (specs / "e.yaml").write_text(world.executor())
         for number in range(agents):
             (specs / f"a{number}.yaml").write_text(world.agent(f"worker{number}", maxConcurrentMissions=places))
@@ -93,7 +105,8 @@ class NoOpEngine:
         self.executor.let(self.engine.clock.now)
         self.engine._command = self.executor
         self.engine._effects._executors["Command"] = self.executor
-        self.agents = agents
+        self.agents, self.places = agents, places * agents
+        self._submitted = 0
         self._stop = asyncio.Event()
 
     async def __aenter__(self) -> NoOpEngine:
@@ -105,33 +118,55 @@ class NoOpEngine:
         await self._task
         self.engine.close()
 
-    async def until(self, fact: Any, what: str, *, seconds: float = 600.0, pause_s: float = 0.02) -> None:
-        """Wait for a fact, which is asked in a thread."""
-        for _ in range(int(seconds / pause_s)):
-            assert not self._task.done(), "the engine ended"
+    async def until(self, fact: Callable[[], object], what: str, *, pause_s: float = 0.02) -> None:
+        """Wait for a fact, which is looked at in a thread."""
+        for _ in range(int(WAIT_S / pause_s)):
+            if self._task.done():
+                self._task.result()
             if await asyncio.to_thread(fact):
                 return
-            await asyncio.sleep(pause_s)
-        raise AssertionError(f"timeout: {what}")
+            await self.engine.clock.sleep(pause_s)
+        raise AssertionError(f"it never came to this: {what}")
 
     def count(self, *states: str) -> int:
+        """Missions in these states."""
         with self.engine.store.snapshot() as snapshot:
             return snapshot.count("Mission", states=states)
 
-    def submit(self, names: list[str]) -> None:
-        """Declare missions, as a command does."""
-        with self.engine.store.transaction(SYSTEM) as tx:
-            tx.create_many(
-                [
-                    Declared("Mission", "default", name, {
-                        "title": f"do {name}", "review": "None", "agentRef": {"name": f"worker{n % self.agents}"},
-                    })
-                    for n, name in enumerate(names)
-                ],
-                manager="cli/bench", finalizers=lambda kind: (),
-            )  # fmt: skip
-
-    def ready(self) -> int:
+    def waiting(self) -> int:
         """Missions that wait for a place."""
         with self.engine.store.snapshot() as snapshot:
-            return sum(1 for m in snapshot.objects("Mission", states=["Assigned"]) if m.status.get("readySince"))
+            return sum("readySince" in m.status for m in snapshot.objects("Mission", states=["Assigned"]))
+
+    def submit(self, names: Iterable[str]) -> None:
+        """Declare missions, one agent after the other."""
+        declared = [
+            Declared("Mission", "default", name,
+                     {"title": f"do {name}", "review": "None", "agentRef": {"name": f"worker{n % self.agents}"}})
+            for n, name in enumerate(names)
+        ]  # fmt: skip
+        with self.engine.store.transaction(SYSTEM) as tx:
+            tx.create_many(declared, manager="cli/bench")
+
+    async def lined_up(self, count: int) -> None:
+        """Submit so many missions; when this returns all places are taken, the other missions wait, and nothing else is
+        at work."""
+        self._submitted += count
+        first = self._submitted - count
+        await asyncio.to_thread(self.submit, [f"m{n:07d}" for n in range(first, self._submitted)])
+        held = min(count, self.places)
+        await self.until(lambda: self.executor.held == held and self.waiting() == count - held, "they wait")
+        seen = -1
+        while count > SMALL and seen != self.engine.store.cursor():
+            seen = self.engine.store.cursor()
+            await self.engine.clock.sleep(QUIET_S)
+
+    async def worked_off(self) -> float:
+        """Seconds from the moment at which the first of them ends until all are Done."""
+        gc.collect()
+        began = time.perf_counter()
+        self.executor.open_gate()
+        await self.until(lambda: self.count("Done") == self._submitted, "all are done", pause_s=0.01)
+        spent = time.perf_counter() - began
+        self.executor.shut_gate()
+        return spent
