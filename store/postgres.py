@@ -163,7 +163,9 @@ class PostgresBackend:
             try:
                 yield session
                 session.refuse_if_failed()
-                self._commit(connection, tell=session.wrote)
+                self._commit(
+                    connection, tell=session.wrote, version=None if session.stamp is None else session.stamp[1]
+                )
                 ended = True
                 if session.stamp is not None:
                     self._known = (session.stamp, session.memory)
@@ -205,9 +207,10 @@ class PostgresBackend:
             raise self.translate(error) from error
         return writer
 
-    def _commit(self, connection: Connection, *, tell: bool) -> None:
+    def _commit(self, connection: Connection, *, tell: bool, version: int | None) -> None:
         """Raises psycopg.Error; StoreUnavailable when the server rolled back, which it says without an error."""
-        cursor = connection.execute(cast(Any, f"NOTIFY {CHANNEL}, '{self._name}'; COMMIT" if tell else "COMMIT"))
+        said = self._name if version is None else f"{self._name} {version}"
+        cursor = connection.execute(cast(Any, f"NOTIFY {CHANNEL}, '{said}'; COMMIT" if tell else "COMMIT"))
         with cursor:
             while cursor.nextset():
                 pass

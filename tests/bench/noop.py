@@ -9,11 +9,13 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.executor import EndedRun, RunOrder, RunOutcome
+from controllers.dispatch.usage import Tokens, UsageReport, UsageSource
 from controllers.wiring import Engine, Place
 from schemas.config import Config
 from schemas.mission import Artifact
@@ -23,10 +25,17 @@ from tests.fakes import world
 
 SMALL = 50
 """Missions with which nothing is measured."""
+PROVIDER = """\
+apiVersion: remit.dev/v1alpha1
+kind: Provider
+metadata: {{name: pool{number}}}
+spec: {{maxConcurrency: {slots}}}
+"""
 WAIT_S = 600.0
 QUIET_S = 1.2
 """Longer than what follows behind, such as the index of search, waits for more."""
 _TEXT = "done"
+_FREE = UsageReport(usd=Decimal(0), tokens=Tokens(), source=UsageSource.REPORTED)
 _DIGEST = "sha256:" + hashlib.sha256(_TEXT.encode()).hexdigest()
 
 
@@ -64,8 +73,9 @@ class NoOp(CommandExecutor):
         self.started_at[order.run_name] = time.perf_counter()
         artifact = Artifact(name="deliverable", size=len(_TEXT), digest=_DIGEST, text=_TEXT, run=order.run_name)
         outcome = RunOutcome(
-            RunState.SUCCEEDED, RunReason.COMPLETED, exit_code=0, artifacts=(artifact,), started_at=now, ended_at=now
-        )
+            RunState.SUCCEEDED, RunReason.COMPLETED, exit_code=0, usage=_FREE, artifacts=(artifact,), started_at=now,
+            ended_at=now,
+        )  # fmt: skip
         ended = EndedRun(order.run_uid, order.run_name, order.namespace, order.attempt, outcome)
         if self._shut is not None:
             self._shut.append(ended)
@@ -86,14 +96,21 @@ class NoOp(CommandExecutor):
 
 class NoOpEngine:
     """An engine over a directory of specs, as an asynchronous context manager. ``store`` is the address of a PostgreSQL
-    database, None for SQLite; each of the ``agents`` takes ``places`` runs at a time."""
+    database, None for SQLite; each of the ``agents`` takes ``places`` runs at a time. With ``pools`` they share so many
+    Providers, each of which has ``slots``."""
 
-    def __init__(self, folder: Path, store: str | None, *, places: int, agents: int = 1) -> None:
+    def __init__(
+        self, folder: Path, store: str | None, *, places: int, agents: int = 1, pools: int = 0, slots: int = 0
+    ) -> None:
         specs = folder / "specs"
         specs.mkdir(parents=True)
         (specs / "e.yaml").write_text(world.executor())
         for number in range(agents):
-            (specs / f"a{number}.yaml").write_text(world.agent(f"worker{number}", maxConcurrentMissions=places))
+            model = {"model": f"{{primary: m, providerRef: {{name: pool{number % pools}}}}}"} if pools else {}
+            agent = world.agent(f"worker{number}", maxConcurrentMissions=places, **model)
+            (specs / f"a{number}.yaml").write_text(agent)
+        for number in range(pools):
+            (specs / f"p{number}.yaml").write_text(PROVIDER.format(number=number, slots=slots))
         wire: dict[str, Any] = {"source": {"directory": {"path": "specs"}}}
         if store is not None:
             wire["store"] = store
@@ -105,7 +122,7 @@ class NoOpEngine:
         self.executor.let(self.engine.clock.now)
         self.engine._command = self.executor
         self.engine._effects._executors["Command"] = self.executor
-        self.agents, self.places = agents, places * agents
+        self.agents, self.places = agents, pools * slots if pools else places * agents
         self._submitted = 0
         self._stop = asyncio.Event()
 
