@@ -47,6 +47,7 @@ from controllers.runtime.ids import IdMint
 from controllers.runtime.leadership import Leadership
 from controllers.runtime.lifecycle import Lifecycle, Run
 from controllers.runtime.manager import Manager, ShutdownReport
+from controllers.runtime.together import Together
 from controllers.secrets.keeper import make_keeper
 from controllers.secrets.known import KnownSecrets
 from controllers.sources.committed_holds import CommittedHolds
@@ -78,6 +79,8 @@ ENGINE = Key("Engine", "", "engine")
 HOUSEKEEPING_S = 3600.0
 RELEARN_S = 30.0
 LEAST_SECRET = 8
+RUNS_AT_ONCE = 32
+"""Starts, or cancels, of runs that are under way at a time."""
 KEEP_RUN_FILES = timedelta(days=7)
 REMOTE_S = 15.0
 """How often a source elsewhere is asked for Holds, at most, while the store does not answer."""
@@ -167,6 +170,7 @@ class Engine:
             withdraw=functools.partial(self._of_run, posts.withdraw),
         )
         context = RunContext(self.tokens, agent_url, place.project, self.stops)
+        self._together = Together(self.store, self.blocking)
         self._effects = RunEffects(
             self.store,
             {ExecutorType.COMMAND: self._command, ExecutorType.PULL: self._pull, ExecutorType.HTTP: self._http},
@@ -174,6 +178,7 @@ class Engine:
             files=self.artifacts,
             blocking=self.blocking,
             clock=self.clock,
+            together=self._together,
         )
         self._runners = [self._runner("start-runs", START, self._effects.start),
                          self._runner("cancel-runs", CANCEL, self._effects.cancel),
@@ -191,6 +196,8 @@ class Engine:
             random=self.random,
             on_dead=self._effects.give_up,
             keep=homes.keeper(home) if home else None,
+            together=self._together,
+            slots=RUNS_AT_ONCE,
         )
 
     def _http_runner(self, context: RunContext) -> EffectRunner:
@@ -315,6 +322,7 @@ class Engine:
         if self._member is None:
             self._term = self._make_term(self.store)
             self._term.add_to(manager)
+            self._together.lead(self._term.store, self._term.follow)
         else:
             member = self._member
             manager.add("membership", functools.partial(member.stay, store=self._raw, clock=self.clock,
@@ -478,6 +486,7 @@ class Engine:
             woken=self._wake_runners,
             gone=self._end,
             channels=Channels(outside.problem, self.config.standup),
+            claim=functools.partial(self._runners[0].claim_in, prepare=self._effects.prepare_in),
         )
 
     async def _lead(self, fence: Fence, ends: asyncio.Event) -> None:
@@ -493,9 +502,11 @@ class Engine:
         manager = Manager(self.clock, self.random)
         term.add_to(manager)
         self._term = term
+        self._together.lead(term.store, term.follow)
         try:
             await manager.run(ends, drain_s=TERM_DRAIN_S)
         finally:
+            self._together.lead(None)
             self._term = None
 
     async def _open_executors(self, life: Lifecycle) -> None:
@@ -568,19 +579,16 @@ class Engine:
     def _wake(self) -> None:
         if self._term is not None:
             self._term.wake()
-        if self._member is not None:  # another engine may have put effects there, and this one need not lead
-            for runner in self._runners:
-                runner.wake()
 
-    def _on_effects(self, types: frozenset[str]) -> None:
+    def _on_effects(self, types: frozenset[str] | None) -> None:
         self._loop.call_soon_threadsafe(self._wake_all_runners, types)
 
-    def _wake_all_runners(self, types: frozenset[str]) -> None:
+    def _wake_all_runners(self, types: frozenset[str] | None) -> None:
         if self._term is not None:
             self._term.wake_runners(types)
         self._wake_runners(types)
 
-    def _wake_runners(self, types: frozenset[str]) -> None:
+    def _wake_runners(self, types: frozenset[str] | None) -> None:
         for runner in self._runners:
             runner.wake(types)
 
