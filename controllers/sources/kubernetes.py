@@ -119,7 +119,7 @@ class KubernetesReader:
         declaration as it is, such as our own status, is no news."""
         seen = objects.known(document, kind)
         with self._lock:
-            if not self._in_scope(seen.key.namespace):
+            if not self.minds(seen.key.namespace):
                 return False
             before = self._listing.known.get(seen.key)
             alike = before is not None and (before.blob, before.deleting) == (seen.blob, seen.deleting)
@@ -155,7 +155,8 @@ class KubernetesReader:
     def _needs_whole(self) -> bool:
         return self._whole or self._monotonic() - self._listed_s >= self._relist_s
 
-    def _in_scope(self, namespace: str) -> bool:
+    def minds(self, namespace: str) -> bool:
+        """Whether objects of a namespace ("" for those without one) are this engine's."""
         scope = self.scope
         if scope.whole:
             return True
@@ -185,7 +186,7 @@ class KubernetesReader:
             found: dict[Key, Known] = {}
             revision = 0
             for name in KINDS:
-                for place in self._places(name.namespaced):
+                for place in self.places(name.namespaced):
                     version = self._list(place, name, namespaces, found)
                     revision = max(revision, version)
         except BaseException:
@@ -203,8 +204,8 @@ class KubernetesReader:
                 self._changed(revision)
             self._listing = listing
 
-    def _places(self, namespaced: bool) -> list[str]:
-        """Where objects are listed."""
+    def places(self, namespaced: bool) -> list[str]:
+        """The paths below which objects are listed."""
         if not namespaced:
             return [ROOT] if self.scope.whole else []
         if self.scope.cluster_wide:
@@ -244,6 +245,14 @@ class KubernetesReader:
                 )
             return revision
         raise AssertionError("the last attempt returns or raises")
+
+    def check_shard(self) -> None:
+        """Look which namespaces are this engine's; when they are others than before, everything is to be listed.
+        Raises ClusterFault."""
+        if self.scope.shard:
+            found = self._sharded()
+            with self._lock:
+                self._whole = self._whole or found != self._namespaces
 
     def _sharded(self) -> frozenset[str]:
         """The namespaces of this engine."""

@@ -7,7 +7,8 @@ that kubectl reads, in this order. Nothing else of the surroundings counts, no p
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -25,7 +26,8 @@ MERGE: Final = "application/merge-patch+json"
 PAGE: Final = 500
 """Objects of a list that are asked for in one request."""
 _CONNECT_S: Final = 5.0
-_TIMEOUT_S: Final = 30.0
+_TIMEOUT_S: Final = 15.0
+_SHORT_S: Final = 8.0
 _SHOWN: Final = 300
 _MAX_ANSWER: Final = 64 * 1024 * 1024
 
@@ -90,9 +92,10 @@ class Cluster:
 
         self.config = config
         timeout = httpx2.Timeout(_TIMEOUT_S, connect=_CONNECT_S)
-        self._client = client_adapter.Client(
-            config, client_adapter.ConnectionParams(timeout=timeout, trust_env=False)
-        )  # fmt: skip
+        params = client_adapter.ConnectionParams(timeout=timeout, trust_env=False)
+        self._open: Callable[[], httpx2.Client] = lambda: client_adapter.Client(config, params)
+        self._lock = threading.Lock()
+        self._client = self._open()
 
     @property
     def namespace(self) -> str:
@@ -101,7 +104,8 @@ class Cluster:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._client.close()
+        with self._lock:
+            self._client.close()
 
     def ask(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: Any = None,
@@ -110,19 +114,49 @@ class Cluster:
         """See `Api.ask`."""
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         headers = {"Accept": "application/json", **({"Content-Type": kind} if content is not None else {})}
-        try:
-            answer = self._client.request(
-                method, path, params=dict(params or {}), content=content, headers=headers,
-                timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_S),
-            )  # fmt: skip
-        except (httpx2.HTTPError, OSError) as error:
-            message = f"{method} {path}: the API server at {self.config.cluster.server} does not answer"
-            raise ClusterFault(f"{message}: {type(error).__name__}", status=0) from error
+        answer = self._send(method, path, dict(params or {}), content, headers, timeout_s)
         if answer.status_code >= 300:
             raise _fault(method, path, answer)
         if len(answer.content) > _MAX_ANSWER:
             raise ClusterFault(f"{method} {path}: the answer is larger than {_MAX_ANSWER} bytes", status=0)
         return _document(answer.content)
+
+    def happened(self, path: str, params: Mapping[str, str]) -> list[tuple[str, Document]]:
+        """What the server has to tell of a collection since ``params["resourceVersion"]``: (type, object), oldest
+        first. Asks and waits a second, over a request of its own. Raises ClusterFault; 410 when that is too long ago.
+        """
+        query = {**params, "watch": "true", "timeoutSeconds": "1"}
+        answer = self._send("GET", path, query, None, {"Accept": "application/json"}, _SHORT_S)
+        if answer.status_code >= 300:
+            raise _fault("GET", path, answer)
+        told: list[tuple[str, Document]] = []
+        for line in answer.content.splitlines():
+            event = _document(line)
+            found = event.get("object") or {}
+            if event.get("type") == "ERROR":
+                raise ClusterFault(f"GET {path}: {found.get('message', '')}", status=int(found.get("code") or 0))
+            told.append((str(event.get("type")), found))
+        return told
+
+    def _send(
+        self, method: str, path: str, params: dict[str, str], content: bytes | None, headers: dict[str, str],
+        timeout_s: float,
+    ) -> httpx2.Response:  # fmt: skip
+        timeout = httpx2.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s))
+        client = self._client
+        try:
+            return client.request(method, path, params=params, content=content, headers=headers, timeout=timeout)
+        except (httpx2.HTTPError, OSError, RuntimeError) as error:
+            self._renew(client)
+            message = f"{method} {path}: the API server at {self.config.cluster.server} does not answer"
+            raise ClusterFault(f"{message}: {type(error).__name__}", status=0) from error
+
+    def _renew(self, broken: httpx2.Client) -> None:
+        """What is between here and the server may have forgotten the connections that are kept: open new ones."""
+        with self._lock:
+            if self._client is broken:
+                self._client = self._open()
+                broken.close()
 
 
 def connect(environment: Mapping[str, str]) -> Cluster:
