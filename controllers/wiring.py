@@ -394,9 +394,11 @@ class Engine:
         remote = spec.type is SourceType.GIT and not Path(local_url(spec.url, self.place.project)).is_absolute()
         read = CommittedHolds(
             spec,
-            lambda: cluster.reader if cluster is not None else make_reader(
-                spec, self.place.project, self.place.state / "mirrors" / "holds"
-            ),  # fmt: skip
+            lambda: (
+                cluster.reader
+                if cluster is not None
+                else make_reader(spec, self.place.project, self.place.state / "mirrors" / "holds")
+            ),
             now=self.clock.now,
         )
         self._committed = read

@@ -122,6 +122,8 @@ class KubernetesReader:
             if not self.minds(seen.key.namespace):
                 return False
             before = self._listing.known.get(seen.key)
+            if before is not None and before.uid == seen.uid and _number(before.version) > _number(seen.version):
+                return False  # it tells what was before the state that is known
             alike = before is not None and (before.blob, before.deleting) == (seen.blob, seen.deleting)
             if alike and not gone:
                 self._listing.known[seen.key] = seen
@@ -290,7 +292,7 @@ class KubernetesReader:
         except ClusterFault as fault:
             if fault.status != 404:
                 raise
-            # That one is gone says no server that has lost the definitions, or is another one: the list has to be there.
+            # Nobody is taken for deleted by a server that has lost the definitions: the list has to be there.
             self.reads += 1
             answer = self.api.ask("GET", f"{place}/{name.plural}", params={"limit": "1"})
             return None, _number(str((answer.get("metadata") or {}).get("resourceVersion") or ""))

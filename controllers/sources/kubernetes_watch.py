@@ -20,7 +20,7 @@ from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from controllers.runtime.lifecycle import Lifecycle
 from controllers.sources import kubernetes_objects as objects
-from controllers.sources.kubernetes import KINDS, ROOT, KubernetesReader
+from controllers.sources.kubernetes import KINDS, KubernetesReader
 from controllers.web.kubernetes import Cluster, ClusterFault, bearer
 from schemas.base import API_GROUP, API_VERSION, Key
 from schemas.errors import SourceUnreadable
@@ -236,7 +236,7 @@ class _Stream:
     def _main(self) -> None:
         try:
             asyncio.run(self._listen())
-        except Exception as error:  # noqa: BLE001  whatever it is, the streams are opened anew
+        except Exception as error:
             log.warning("the watch of the cluster failed: %s", type(error).__name__, exc_info=error)
         finally:
             if not self._stopped.is_set():

@@ -14,7 +14,6 @@ from schemas.errors import SourceUnreadable
 from schemas.resource import Resource
 from schemas.source import SourceReason, SourceSpec, SourceType
 
-
 CONFIGURED = Key("Source", DEFAULT_NAMESPACE, "default")
 """The source of ``remit.yaml``."""
 

@@ -284,7 +284,7 @@ class SourceSync:
             without = left.get(file.path)
             if tree.apart and problems:
                 without = apart.leave_out(file, replace(unit, diagnostics=tuple(problems)), compile_, without)
-                file, unit, problems = without.files, without.unit, [*without.unit.diagnostics]  # noqa: PLW2901
+                file, unit, problems = without.files, without.unit, [*without.unit.diagnostics]
             if problems:
                 failure = self._unit_failed(source, old, tree.revision, problems)
                 failure.resting = not unit.diagnostics  # what is another's today may be nobody's at the next look
@@ -299,7 +299,7 @@ class SourceSync:
                     without = apart.leave_out(file, replace(unit, diagnostics=outcome.faults), compile_, without)
                     if without.unit.diagnostics:
                         break
-                    file, unit = without.files, without.unit  # noqa: PLW2901
+                    file, unit = without.files, without.unit
                 if without is not None and not outcome.faults:
                     outcome.resting = outcome.resting or without.waits
                     said = self._unit_failed(source, old, tree.revision, without.problems).status

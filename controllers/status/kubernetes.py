@@ -234,10 +234,11 @@ class ClusterStatus:
             cursor = snapshot.latest_version()
             wanted = {r.uid: r for kind in crd.SERVED for r in snapshot.objects(kind) if self._is_ours(r)}
         by_key = {resource.key: resource for resource in wanted.values()}
+        before = dict(self._shadows)
         self._shadows.clear()
         for kind in crd.SERVED:
             for document in self._documents(kind):
-                self._compare_one(kind, document, by_key, now_s)
+                self._compare_one(kind, document, by_key, before, now_s)
         for uid, resource in wanted.items():
             if uid not in self._shadows and self._is_made(resource):
                 self._mark(uid, resource.key, now_s)
@@ -252,7 +253,9 @@ class ClusterStatus:
             for page in pages(self._api, f"{place}/{name.plural}"):
                 yield from page.items
 
-    def _compare_one(self, kind: str, document: Document, by_key: dict[Key, Resource], now_s: float) -> None:
+    def _compare_one(
+        self, kind: str, document: Document, by_key: dict[Key, Resource], before: dict[str, _Shadow], now_s: float
+    ) -> None:  # fmt: skip
         there = objects.known(document, kind)
         is_made = ((document.get("metadata") or {}).get("labels") or {}).get(objects.MADE_BY) == objects.ENGINE
         if not self._reader.minds(there.key.namespace):
@@ -266,7 +269,9 @@ class ClusterStatus:
                 self._mark(uid, there.key, now_s)
             return
         said = kubernetes_render.news(document.get("status") or {})
-        self._shadows[resource.uid] = _Shadow(there.key, there.uid, "", said)
+        old = before.get(resource.uid)
+        made = old.made if old is not None and old.uid == there.uid else ""
+        self._shadows[resource.uid] = _Shadow(there.key, there.uid, made, said)
         self._mark(resource.uid, there.key, now_s)
 
     # Whose an object is.
@@ -366,13 +371,8 @@ class ClusterStatus:
                 return
         why, since = self._refusals.by_key.get(resource.key, ("", None))
         known = self._reader.known(resource.key)
-        status = kubernetes_render.status(resource, generation, why, since)
-        if why and known is not None:
-            status = kubernetes_render.status(resource, max(0, known.generation - 1), why, since)
-            for condition in status["conditions"]:
-                if condition["type"] == "Accepted":
-                    condition["observedGeneration"] = known.generation
-        self._say_status(shadow, status)
+        seen = known.generation if known is not None else generation
+        self._say_status(shadow, kubernetes_render.status(resource, generation, why, since, seen))
 
     def _generation(self, resource: Resource) -> int | None:
         """The generation that the cluster counts for the spec that is in force; None where the object is not there."""
@@ -387,8 +387,10 @@ class ClusterStatus:
         if not status or said == shadow.said:
             return
         document = {"apiVersion": API_VERSION, "kind": shadow.key.kind, "metadata": _name(shadow.key), "status": status}
-        self._ask("PATCH", f"{_path(shadow.key)}/status", document, APPLY, _APPLIED)
+        answer = self._ask("PATCH", f"{_path(shadow.key)}/status", document, APPLY, _APPLIED)
         shadow.said = said
+        if self._reader.known(shadow.key) is not None:
+            self._reader.mark(shadow.key.kind, answer)
 
     def _make(self, resource: Resource, shadow: _Shadow, facts: _Facts) -> int:
         """Write an object that the engine made; its generation, 0 when it has no place in the cluster."""
@@ -423,7 +425,8 @@ class ClusterStatus:
         for _ in range(5):
             body = {"metadata": {"uid": known.uid, "resourceVersion": known.version, "finalizers": wanted}}
             try:
-                self._ask("PATCH", _path(known.key), body, MERGE, {"fieldManager": f"{MANAGER}-finalizers"})
+                answer = self._ask("PATCH", _path(known.key), body, MERGE, {"fieldManager": f"{MANAGER}-finalizers"})
+                self._reader.mark(known.key.kind, answer)  # the watch tells it later
                 return
             except ClusterFault as fault:
                 if fault.status != 409:

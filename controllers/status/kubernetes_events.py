@@ -72,8 +72,8 @@ class _Series:
 
 
 class ClusterEvents:
-    """Writes Events. ``uid_of`` gives the uid that the cluster knows an object by, "" where it does not. One thread at a
-    time."""
+    """Writes Events. ``uid_of`` gives the uid that the cluster knows an object by, "" where it does not. Belongs to
+    one thread at a time."""
 
     def __init__(self, api: Api, uid_of: Callable[[Resource], str]) -> None:
         self._api = api

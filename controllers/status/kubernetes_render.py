@@ -38,9 +38,9 @@ class Owner:
     uid: str
 
 
-def status(resource: Resource, generation: int, refused: str, since: datetime | None) -> Document:
-    """The status of an object whose present spec has that ``generation`` in the cluster; 0 when the cluster has one
-    that is not in force. ``refused`` is why, and ``since`` since when."""
+def status(resource: Resource, generation: int, refused: str, since: datetime | None, seen: int) -> Document:
+    """The status of an object. ``generation`` is what the cluster counts for the spec that is in force. ``refused``
+    says why the one of generation ``seen`` is not, ``since`` since when; it is "" where nothing was refused."""
     found: Document = shown(resource.to_wire().get("status") or {})
     lag = resource.generation
 
@@ -56,7 +56,7 @@ def status(resource: Resource, generation: int, refused: str, since: datetime | 
         found["observedGeneration"] = moved(found["observedGeneration"])
     if refused:
         conditions = [each for each in conditions if each.get("type") != "Accepted"]
-        conditions.append(_refusal("Accepted", refused, since, generation))
+        conditions.append(_refusal("Accepted", refused, since, seen))
     if conditions:
         found["conditions"] = conditions
     return found

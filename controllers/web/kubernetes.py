@@ -6,6 +6,7 @@ that kubectl reads, in this order. Nothing else of the surroundings counts, no p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -208,10 +209,8 @@ def _stalled(message: str) -> Stalled:
 def _fault(method: str, path: str, answer: httpx2.Response) -> ClusterFault:
     told = str(_document(answer.content).get("message") or "")[:_SHOWN]
     after: float | None = None
-    try:
+    with contextlib.suppress(ValueError):
         after = max(0.0, min(float(answer.headers.get("Retry-After", "")), 300.0))
-    except ValueError:
-        pass
     message = f"{method} {path}: HTTP {answer.status_code}" + (f": {told}" if told else "")
     return ClusterFault(message, status=answer.status_code, after=after)
 
