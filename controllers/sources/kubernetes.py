@@ -118,6 +118,8 @@ class KubernetesReader:
         """Something happened to an object, which looks like ``document`` now. Whether it is to be read: what leaves the
         declaration as it is, such as our own status, is no news."""
         seen = objects.known(document, kind)
+        if objects.is_made(document):
+            gone = True  # no declaration, or no longer
         with self._lock:
             if not self.minds(seen.key.namespace):
                 return False
@@ -297,8 +299,7 @@ class KubernetesReader:
             answer = self.api.ask("GET", f"{place}/{name.plural}", params={"limit": "1"})
             return None, _number(str((answer.get("metadata") or {}).get("resourceVersion") or ""))
         one = objects.known(document, key.kind)
-        labels = (document.get("metadata") or {}).get("labels") or {}
-        return (None if labels.get(objects.MADE_BY) == objects.ENGINE else one), _number(one.version)
+        return (None if objects.is_made(document) else one), _number(one.version)
 
     def _changed(self, version: int) -> None:
         self._revision = max(version, self._revision + 1)

@@ -82,6 +82,12 @@ def blob_parts(blob: str) -> tuple[str, int] | None:
     return (uid, int(generation)) if content and generation.isdecimal() else None
 
 
+def is_made(document: Mapping[str, Any]) -> bool:
+    """Whether the engine wrote an object itself."""
+    labels = (document.get("metadata") or {}).get("labels") or {}
+    return bool(labels.get(MADE_BY) == ENGINE)
+
+
 def known(document: Mapping[str, Any], kind: str) -> Known:
     """An object of the API as it was answered."""
     meta: Mapping[str, Any] = document.get("metadata") or {}

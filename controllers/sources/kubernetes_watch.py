@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -227,10 +228,8 @@ class _Stream:
         self._stopped.set()
         loop, flag = self._loop, self._flag
         if loop is not None and flag is not None:
-            try:
+            with contextlib.suppress(RuntimeError):  # it ended by itself
                 loop.call_soon_threadsafe(flag.set)
-            except RuntimeError:
-                pass  # it ended by itself
         self._thread.join(STOP_S)
 
     def _main(self) -> None:

@@ -37,9 +37,11 @@ class _Building:
 
 
 def split(tree: Tree) -> list[UnitFiles]:
-    """The units of a tree, by path; the root unit is always there."""
+    """The units of a tree, by path; the root unit is always there, but where every entry has a folder."""
     folders = set(tree.folders) or _marked(tree)
-    units: dict[str, _Building] = {ROOT: _Building(), **{f: _Building() for f in sorted(folders)}}
+    units: dict[str, _Building] = {f: _Building() for f in sorted(folders)}
+    if not tree.apart:
+        units[ROOT] = _Building()
     for entry in tree.entries:
         units[unit_of(entry.path, folders)].entries.append(entry)
     for problem in tree.problems:

@@ -55,12 +55,14 @@ _APPLIED: Final = {"fieldManager": MANAGER, "force": "true"}
 @dataclass(slots=True)
 class _Shadow:
     """What the cluster holds of one object, as far as is known. ``uid`` is that of the cluster, "" while it is not
-    there; ``made`` and ``said`` are digests of the object and its status."""
+    there; ``made`` and ``said`` are digests of the object and its status; ``drains`` is set while our finalizer is
+    there that the reader may not have seen yet."""
 
     key: Key
     uid: str = ""
     made: str = ""
     said: str = ""
+    drains: bool = False
 
 
 @dataclass(slots=True)
@@ -257,7 +259,7 @@ class ClusterStatus:
         self, kind: str, document: Document, by_key: dict[Key, Resource], before: dict[str, _Shadow], now_s: float
     ) -> None:  # fmt: skip
         there = objects.known(document, kind)
-        is_made = ((document.get("metadata") or {}).get("labels") or {}).get(objects.MADE_BY) == objects.ENGINE
+        is_made = objects.is_made(document)
         if not self._reader.minds(there.key.namespace):
             return
         resource = by_key.get(there.key)
@@ -361,7 +363,7 @@ class ClusterStatus:
     def _write_one(self, resource: Resource, facts: _Facts) -> None:
         shadow = self._shadows.setdefault(resource.uid, _Shadow(resource.key))
         if self._is_declared(resource):
-            self._mind_finalizer(resource)
+            self._mind_finalizer(resource, shadow)
             generation = self._generation(resource)
             if generation is None:
                 return
@@ -410,15 +412,18 @@ class ClusterStatus:
             shadow.made = made
         return resource.generation
 
-    def _mind_finalizer(self, resource: Resource) -> None:
+    def _mind_finalizer(self, resource: Resource, shadow: _Shadow) -> None:
         known = self._reader.known(resource.key)
         if known is None:
             return
         wanted = has_effects(resource) or (known.deleting and resource.deletion_at is not None)
-        if wanted and not known.deleting and DRAIN not in known.finalizers:
+        is_there = shadow.drains or DRAIN in known.finalizers
+        if wanted and not known.deleting and not is_there:
             self._put_finalizers(known, [*known.finalizers, DRAIN])
-        elif not wanted and DRAIN in known.finalizers:
+            shadow.drains = True
+        elif not wanted and is_there:
             self._put_finalizers(known, [each for each in known.finalizers if each != DRAIN])
+            shadow.drains = False
 
     def _put_finalizers(self, known: objects.Known, wanted: list[str]) -> None:
         """By compare-and-swap: others keep finalizers there, too."""
@@ -432,7 +437,7 @@ class ClusterStatus:
                 if fault.status != 409:
                     raise
             fresh = objects.known(self._api.ask("GET", _path(known.key)), known.key.kind)
-            if fresh.uid != known.uid:
+            if fresh.uid != known.uid or (DRAIN in fresh.finalizers) == (DRAIN in wanted):
                 return
             others = [each for each in fresh.finalizers if each != DRAIN]
             if fresh.deleting and DRAIN in wanted:
@@ -445,7 +450,7 @@ class ClusterStatus:
         shadow = self._shadows.get(uid)
         known = self._reader.known(key)
         if known is not None:
-            if DRAIN in known.finalizers:
+            if DRAIN in known.finalizers or (shadow is not None and shadow.drains):
                 self._put_finalizers(known, [each for each in known.finalizers if each != DRAIN])
             refused = self._refusals.by_key.get(key)
             if refused is not None and not known.deleting:
