@@ -52,12 +52,12 @@ class Cluster:
         )
         return self._status
 
-    def election(self, identity: str, term: Term) -> LeaseElection:
-        """Whose turn it is to act for this shard."""
+    def election(self, identity: str, term: Term, store: Callable[[], str]) -> LeaseElection:
+        """Whose turn it is to act for this shard. ``store`` names the store."""
         name = f"{LEASE}-{self._config.shard.lower()}" if self._config.shard else LEASE
         return LeaseElection(
             self.api, self._namespace or self.api.namespace, name, identity, term,
-            clock=self._clock, blocking=self._blocking, random=self._random,
+            store=store, clock=self._clock, blocking=self._blocking, random=self._random,
         )  # fmt: skip
 
     def problem(self) -> str:

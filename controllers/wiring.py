@@ -376,8 +376,14 @@ class Engine:
 
         watch = cluster.watch(hint)
         manager.add("kubernetes", watch.run, check=cluster.problem)
-        election = cluster.election(f"{socket.gethostname()}-{self.ids.new()}", act)
+        election = cluster.election(f"{socket.gethostname()}-{self.ids.new()}", act, self._store_name)
         manager.add("lease", election.run, check=election.problem)
+
+    def _store_name(self) -> str:
+        """What tells this store from every other: the uid of the configured source."""
+        with self.store.snapshot() as snapshot:
+            source = snapshot.get(DEFAULT_SOURCE)
+        return source.uid if source is not None else ""
 
     def _look_at_source(self) -> None:
         if self._term is not None:
@@ -442,6 +448,8 @@ class Engine:
             else:
                 home = self._member.home.name
                 tx.release_claims(types=homes.own_types(home))
+                if self._cluster is not None and self._source is not None:
+                    ensure_source(tx, self._source)
                 message = f"engine {os.getpid()} of {home} joins the store"
             effective.adopt(tx, self.stops.of_files())
             notices.begin(tx)

@@ -1,5 +1,8 @@
 """A Lease of the cluster: of several engines, one acts. The others stand by, with everything read and open.
 
+What was done is in the store, and a Lease says which store: an engine over another one does not know which missions ran,
+and would run them again. It stands by, and says so.
+
 Time is measured on each engine's own monotonic clock, as "the Lease has not moved for so long": clocks of several
 machines differ. Who cannot renew gives up well before another may step in.
 """
@@ -17,6 +20,7 @@ from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from controllers.runtime.lifecycle import Lifecycle
 from controllers.web.kubernetes import Api, ClusterFault
+from schemas.base import API_GROUP
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,8 @@ GIVE_UP_S: Final = 10.0
 RENEW_S: Final = 3.0
 LOOK_S: Final = 2.0
 """How often an engine that stands by looks, +-20 %."""
+STORE: Final = f"{API_GROUP}/store"
+"""The annotation of a Lease that says over which store its holder acts."""
 _ASK_S: Final = 5.0
 
 Term = Callable[[asyncio.Event], Awaitable[None]]
@@ -35,12 +41,13 @@ Term = Callable[[asyncio.Event], Awaitable[None]]
 
 class LeaseElection:
     """A component that holds the Lease whenever it may, and runs ``term`` meanwhile. ``identity`` is unique to this
-    process."""
+    process, ``store`` to what it writes to."""
 
     def __init__(
-        self, api: Api, namespace: str, name: str, identity: str, term: Term, *, clock: Clock, blocking: Blocking,
-        random: Random,
+        self, api: Api, namespace: str, name: str, identity: str, term: Term, *, store: Callable[[], str],
+        clock: Clock, blocking: Blocking, random: Random,
     ) -> None:  # fmt: skip
+        self._store = store
         self._api = api
         self._place = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._namespace = namespace
@@ -52,7 +59,7 @@ class LeaseElection:
         self._random = random
         self._seen: tuple[tuple[str, str], float] = (("", ""), 0.0)
         self._lease: dict[str, Any] = {}
-        self._problem = ""
+        self._problem = self._other = ""
         self.holds = False
 
     def problem(self) -> str:
@@ -107,7 +114,7 @@ class LeaseElection:
             self._problem = f"the Lease {self._namespace}/{self._name} cannot be had: {fault}"
             log.warning("%s", self._problem)
             return None
-        self._problem = ""
+        self._problem = self._other
         return done
 
     def _campaign(self) -> bool:
@@ -119,6 +126,14 @@ class LeaseElection:
                 raise
             self._lease = self._ask("POST", "", self._document({}, changes=0))
             return True
+        other = ((lease.get("metadata") or {}).get("annotations") or {}).get(STORE, "")
+        if other and other != self._store():
+            self._other = (
+                f"the Lease {self._namespace}/{self._name} is of another store, which knows what was done: give this"
+                f" engine that store, or, to begin anew, take the annotation {STORE} from the Lease"
+            )
+            return False
+        self._other = ""
         spec = lease.get("spec") or {}
         holder = str(spec.get("holderIdentity") or "")
         if holder and holder != self._identity and not self._is_silent(holder, str(spec.get("renewTime"))):
@@ -166,6 +181,7 @@ class LeaseElection:
             "renewTime": now,
         }
         metadata = {"name": self._name, "namespace": self._namespace, **(lease.get("metadata") or {})}
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), STORE: self._store()}
         metadata.pop("managedFields", None)
         return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
 

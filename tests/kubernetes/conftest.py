@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def make_project(kube: Place, tmp_path: Path) -> Iterator[Callable[..., ClusterP
     made: list[ClusterProject] = []
 
     def make(namespace: str = "", **options: Any) -> ClusterProject:
-        name = namespace or f"t{next(_NUMBERS)}-{tmp_path.name.lower().replace('_', '-')[:30].strip('-')}"
+        name = namespace or f"t{next(_NUMBERS)}-{secrets.token_hex(3)}"
         found = ClusterProject(tmp_path / f"p{len(made)}", kube, name, make=not namespace, **options)
         made.append(found)
         return found
