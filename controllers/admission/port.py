@@ -1,4 +1,4 @@
-"""What the admission port shows to the API server, kept up to date while it is served: certificate, path, registration."""
+"""What the admission port shows to the API server, kept up to date meanwhile: certificate, path, registration."""
 
 from __future__ import annotations
 

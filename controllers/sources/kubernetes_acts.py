@@ -291,7 +291,7 @@ def released_part(hold: Resource, spec: Mapping[str, Any]) -> Released | None:
 
 
 def releases_more(hold: Resource, part: Released) -> bool:
-    """Whether ``part`` lets anything work again that the Hold stops yet; a source may write the same in another order."""
+    """Whether ``part`` lets anything work again that the Hold stops yet, in whatever order it is written."""
     old = HoldSpec.model_validate(hold.spec).released or Released()
     return estop.merge(Released(), part) != estop.merge(Released(), old)
 

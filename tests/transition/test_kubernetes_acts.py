@@ -178,7 +178,7 @@ def plan_that_waits(world: World) -> str:
     world.sync()
     world.commit(delete=tuple(f"m{n}.yaml" for n in range(10)))
     world.sync()
-    return next(plan.digest for unit in world.source().units for plan in unit.pending)
+    return next(plan.digest for unit in world.source.units for plan in unit.pending)
 
 
 def test_a_confirmation_releases_the_plan_for_its_user(cluster: AdmittedCluster) -> None:
