@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from controllers.holds import estop
+from controllers.holds import effective, estop
 from controllers.reconcilers import consent
 from controllers.sources import kubernetes_acts as acts
 from controllers.sources.compile import compile_blob
@@ -83,15 +83,15 @@ class Judge:
                 raise Denial(text, "Forbidden")
             return
         if request.operation is Operation.DELETE:
-            if kind == "Hold":
+            if kind == "Hold" and request.user_info.username != self._engine_user:
                 self._act(request, _valid(request.old_object))
             return
         if leaves or not _differ(request):
             return
         declared = _valid(request.object)
         _check_as_written(request)
-        if kind in acts.ACTS or (kind in acts.AUTHORED and request.user_info.username != self._engine_user):
-            self._act(request, declared)
+        if kind in acts.ACTS | acts.AUTHORED and request.user_info.username != self._engine_user:
+            self._act(request, declared)  # what the engine shows of its own in the cluster proves nobody
 
     def _act(self, request: AdmissionRequest, declared: Declared) -> None:
         subject = subject_of(request.user_info.username)
@@ -201,11 +201,10 @@ def _may_hold(snapshot: Snapshot, admission: Admission, declared: Declared, now:
         raise Denial(str(error), error.reason) from None
     if admission.operation == acts.UPDATE and part is None and spec.scope is HoldScope.GLOBAL is not old.scope:
         raise Denial("a Hold does not grow over everything: place another one", "Forbidden")
+    if not acts.in_cluster(hold):
+        raise Denial(f"{hold.key.short} is no object of this cluster: {effective.facts_of(hold).remedy}", "Declared")
     if not old.is_estop or (part is not None and not acts.releases_more(hold, part)):
         return
-    if hold.unit:
-        place = hold.provenance.place if hold.provenance else "a source"
-        raise Denial(f"{hold.key.short} is declared at {place}: take it out there, by a commit", "Declared")
     if not declared.annotations.get(RELEASE_REASON, "").strip():
         how = f"kubectl annotate hold {hold.name} -n {hold.namespace} {RELEASE_REASON}=WHY"
         raise Denial(f"{hold.key.short} is an e-stop: its release needs a reason: {how}", "ReasonMissing")
@@ -219,14 +218,14 @@ def _note_voice(tx: Transaction, admission: Admission, declared: Declared) -> No
     """A voice for the release of an e-stop that needs more of them. Whatever else was denied leaves it as it is."""
     hold = tx.get(declared.key)
     reason = declared.annotations.get(RELEASE_REASON, "")
-    if hold is None or hold.unit or not reason.strip() or not HoldSpec.model_validate(hold.spec).is_estop:
+    if hold is None or not (reason.strip() and acts.in_cluster(hold) and HoldSpec.model_validate(hold.spec).is_estop):
         return
     try:
         part = None if admission.operation == acts.DELETE else acts.released_part(hold, declared.spec)
     except Refused:
         return
     if estop.missing(tx, hold, admission.subject, part, tx.now):
-        estop.release(tx, hold, reason, part)
+        estop.ask(tx, hold, reason, part)
 
 
 def _log(tx: Transaction, admission: Admission, denial: Denial) -> None:

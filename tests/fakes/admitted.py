@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controllers.admission.judge import Judge
 from controllers.sources import kubernetes_acts as acts
+from schemas import registry
 from schemas.admission import AdmissionReview
 from schemas.base import API_VERSION, Key
 from schemas.quantities import format_time
-from schemas.resource import SYSTEM, Resource
+from schemas.resource import SYSTEM, Declared, Provenance, Resource
+from store.contract import Transaction
 from tests.fakes.world import World
 
 Document = dict[str, Any]
@@ -87,9 +90,7 @@ class AdmittedCluster:
         if why or dry_run:
             return why
         del self.objects[key]
-        with self.world.store.transaction(SYSTEM) as tx:
-            acts.gone(tx, old)
-        self.world.settle()
+        self.watch()
         return ""
 
     def ask(
@@ -121,11 +122,37 @@ class AdmittedCluster:
         return "" if response["allowed"] else str(response["status"]["message"])
 
     def watch(self) -> None:
-        """The watch brings every act there is, once more or for the first time."""
-        for each in self.objects.values():
-            with self.world.store.transaction(SYSTEM) as tx:
-                acts.take(tx, each)
+        """The source of the cluster brings its acts to where the cluster has them, as a sync does."""
+        with self.world.store.transaction(SYSTEM) as tx:
+            bring(tx, self.objects.values())
         self.world.settle()
+
+
+def bring(tx: Transaction, objects: Iterable[Document]) -> None:
+    """What the pass over a cluster with these acts does."""
+    declared = {each.key: each for each in map(declared_by, objects) if each.kind in acts.ACTS}
+    live = {r.key: r for kind in acts.ACTS for r in tx.objects(kind) if r.unit == UNIT}
+    statuses = acts.first_statuses(tx, [each for key, each in declared.items() if key not in live], tx.now)
+    held = acts.withheld(tx, [(resource, declared.get(key)) for key, resource in live.items()])
+    acts.refuse(tx, held)
+    for key, each in declared.items():
+        if key not in live:
+            tx.create(each, manager="kubernetes/cluster", unit=UNIT, status=statuses[key])
+        elif key not in held:
+            tx.put_spec(live[key], each)
+    for key in live.keys() - declared.keys() - held.keys():
+        tx.request_deletion(live[key])
+
+
+UNIT = "default/cluster:default"
+
+
+def declared_by(each: Document) -> Declared:
+    """What the source makes of an object."""
+    checked = registry.check_document(acts.plain(each), default_namespace="default")
+    assert isinstance(checked, Declared)
+    blob = f"{each['metadata']['uid']}.1.0"
+    return replace(checked, provenance=Provenance("cluster", UNIT, "kubernetes@rv:1", "default/x/y", 1, blob))
 
 
 def _key(wanted: Document) -> Key:

@@ -1,5 +1,5 @@
-"""Acts by kubectl on a real API server, with the manifests of the installation and a `remit run` behind the webhook: who
-did it, who may, and that nothing is let through while the engine cannot be asked."""
+"""Acts by kubectl on a real API server, with the manifests of the installation and a `remit run` behind the webhook:
+who did it, who may, and that nothing is let through while the engine cannot be asked."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ import yaml
 
 from controllers.runtime.clock import SystemClock
 from controllers.runtime.ids import IdMint
-from controllers.sources import kubernetes_acts
 from schemas.base import Key
 from schemas.resource import SYSTEM, Resource
 from store import open_store
 from tests.fakes import kubernetes
-from tests.fakes.admitted import decision, document
+from tests.fakes.admitted import bring, decision, document
 from tests.fakes.engine_process import Engine, Project, free_port, until
 from tests.fakes.kubernetes import Cluster
 from tests.fakes.world import agent, executor, mission
@@ -89,7 +88,13 @@ def project(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     }
     with (made.root / "remit.yaml").open("a") as file:
         file.write(yaml.safe_dump({"admission": admission}))
-    made.repo.commit({"fleet.yaml": "---\n".join([executor(), agent(), mission("a", review="Human")])})
+    made.commit(
+        {
+            "fleet.yaml": "---\n".join(
+                [executor().replace('"true"', '"echo done"'), agent(), mission("a", review="Human")]
+            )
+        }
+    )
     documents = objects((INSTALL / "base" / "admission.yaml").read_text())
     for webhook in documents[0]["webhooks"]:
         webhook["clientConfig"] = {"url": f"https://{admission['listen']}"}  # no pod runs in this cluster
@@ -120,16 +125,14 @@ def request_of(project: Project) -> Resource:
     return found
 
 
-def bring(cluster: Cluster, project: Project, kind: str, name: str) -> None:
-    """What the watch of the engine does: hand over the object as the cluster has it."""
+def brought(cluster: Cluster, project: Project, kind: str, name: str) -> None:
+    """Hand over an act as the cluster has it, as the source of the cluster does."""
     text = cluster.kubectl("get", kind.lower(), name, "-o", "json")
     clock = SystemClock()
-    store = open_store(
-        f"sqlite:///{project.database}", now=clock.now, new_id=IdMint(clock.now, SystemRandom()).new
-    )  # fmt: skip
+    store = open_store(f"sqlite:///{project.database}", now=clock.now, new_id=IdMint(clock.now, SystemRandom()).new)
     try:
         with store.transaction(SYSTEM) as tx:
-            kubernetes_acts.take(tx, json.loads(text))
+            bring(tx, [json.loads(text)])
     finally:
         store.close()
 
@@ -148,7 +151,7 @@ def test_an_answer_by_kubectl_counts_for_its_user_and_a_forged_name_is_refused(
     said = apply(cluster, [decision(request)], "--dry-run=server", token="ada-token")
     assert "created (server dry run)" in said
     assert "created" in apply(cluster, [decision(request)], token="ada-token")
-    bring(cluster, project, "ApprovalDecision", "mine")
+    brought(cluster, project, "ApprovalDecision", "mine")
 
     def decided() -> dict[str, Any]:
         with project.look() as snapshot:
@@ -259,7 +262,7 @@ def test_nothing_is_decided_while_the_engine_cannot_be_asked_but_work_can_be_sto
     assert "created" in apply(cluster, [hold], token="otto-token")
     said = cluster.kubectl("delete", "hold", "blind", token="otto-token", check=False)
     assert "failed calling webhook" in said
-    bring(cluster, project, "Hold", "blind")
+    brought(cluster, project, "Hold", "blind")
     with project.look() as snapshot:
         placed = snapshot.get(Key("Hold", "default", "blind"))
     assert placed is not None
