@@ -6,7 +6,7 @@ import re
 
 from schemas.base import SUBJECT_PATTERN
 
-_ACCOUNT = "system:serviceaccount:"
+_SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9.-]{1,253})")
 _FREE = re.compile(r"[A-Za-z0-9._@|/-]")
 _ESCAPE = re.compile(r"[0-9A-F]{2}")
 _SUBJECT = re.compile(SUBJECT_PATTERN)
@@ -20,9 +20,9 @@ def subject_of(username: str) -> str:
     and so does a ``+`` that could be mistaken for that: two users are never one subject.
     """
     kind, name = "user", username
-    if username.startswith(_ACCOUNT):
-        namespace, _, account = username.removeprefix(_ACCOUNT).partition(":")
-        kind, name = "service", f"{namespace}/{account}"
+    account = _SERVICE_ACCOUNT.fullmatch(username)
+    if account is not None:
+        kind, name = "service", f"{account[1]}/{account[2]}"
     if len(name) > 300:
         return ""
     found = f"{kind}:{''.join(_written(name, at) for at in range(len(name)))}"
