@@ -12,12 +12,13 @@ Nothing here asks the cluster, and all of it may run twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from controllers.holds import estop
 from decisions.identity import Identity
+from decisions.plan import Action, Plan
 from schemas.approval_decision import Transport
 from schemas.base import Key
 from schemas.conditions import set_condition
@@ -152,6 +153,37 @@ def author_of(snapshot: Snapshot, declared: Declared) -> str:
     return subject.removeprefix("user:") if subject.startswith("user:") else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """What admissions make of one plan: ``declared`` with authors, the first statuses of acts, and the changes of
+    Holds that are not to be made, with the reason."""
+
+    declared: Mapping[Key, Declared]
+    statuses: Mapping[Key, dict[str, Any]]
+    withheld: Mapping[Key, str]
+
+
+def prove(
+    snapshot: Snapshot, plan: Plan, declared: Mapping[Key, Declared], live: Mapping[Key, Resource], now: datetime
+) -> Proven:  # fmt: skip
+    """Who is behind the entries of the plan of a source. One that is no cluster has nothing to do with admissions."""
+    if not plan.revision.startswith(_CLUSTER):
+        return Proven(declared, {}, {})
+    new = [declared[e.key] for e in plan.entries if e.action is Action.CREATE]
+    changes = [
+        (live[e.key], declared.get(e.key))
+        for e in plan.entries
+        if e.action in (Action.UPDATE, Action.DELETE) and e.key.kind == "Hold"
+    ]
+    authors = dict(declared)
+    for entry in (*plan.entries, *plan.relocations):
+        want = declared.get(entry.key)
+        if want is not None and want.provenance is not None and entry.key.kind in AUTHORED:
+            signed = replace(want.provenance, signer=author_of(snapshot, want))
+            authors[entry.key] = replace(want, provenance=signed)
+    return Proven(authors, first_statuses(snapshot, new, now), withheld(snapshot, changes))
+
+
 def first_statuses(snapshot: Snapshot, new: Iterable[Declared], now: datetime) -> dict[Key, dict[str, Any]]:
     """The status with which each act among new objects of a cluster begins: who made it, or why nobody is proven. What
     proves nobody has no effect, but for a Hold: that stops work whoever placed it."""
@@ -172,7 +204,11 @@ def withheld(snapshot: Snapshot, changes: Iterable[tuple[Resource, Declared | No
                     f"{live.key.short} stays: nobody is proven to have released it; apply it again, and delete it while"
                     " the engine is asked"
                 )
-        elif now.spec_hash != live.spec_hash and not _is_admitted(snapshot, live, UPDATE, now.spec_hash):
+        elif now.spec_hash != live.spec_hash and not (
+            _is_admitted(snapshot, live, UPDATE, now.spec_hash)
+            or (_is_admitted(snapshot, live, DELETE, live.spec_hash)
+                and _is_admitted(snapshot, live, CREATE, now.spec_hash))
+        ):  # fmt: skip
             found[live.key] = f"{live.key.short} stays as it was: nobody is proven to have changed it"
     return found
 
