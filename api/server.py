@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -42,7 +43,8 @@ class Life(Protocol):
 class HttpServer:
     """Serves ``app`` on ``host:port`` (port 0: any free one). ``run`` is a component for the manager, and may run again
     after it ended. ``setting`` is the configuration key of the address, for messages. ``on_stop`` is called when the
-    server is to stop, so that whoever waits lets go. ``lane`` answers some requests past the application.
+    server is to stop, so that whoever waits lets go. ``lane`` answers some requests past the application. ``tls`` holds
+    the certificate; one that is loaded into it later is what new connections see.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class HttpServer:
         lane: Lane | None = None,
         head_s: float = HEAD_S,
         linger_s: float = LINGER_S,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._app = app
         self._host = host
         self._port = port
         self._setting = setting
         self._on_stop = on_stop
+        self._tls = tls
         self._http = type("TimedH11", (_TimedH11,), {"head_s": head_s, "linger_s": linger_s, "lane": lane})
         self._socket: socket.socket | None = None
 
@@ -80,7 +84,8 @@ class HttpServer:
     def url(self) -> str:
         """Where it is reached, without trailing slash. A server that listens everywhere is reached on loopback."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     async def run(self, life: Life) -> None:
         """Serve until ``life.stopping``; ends at most three seconds after it, whatever clients do. Raises Stalled when
@@ -88,6 +93,7 @@ class HttpServer:
         self.bind()
         assert self._socket is not None
         listener = self._socket
+        tls = self._tls
         config = uvicorn.Config(
             self._app,
             http=self._http,
@@ -102,6 +108,7 @@ class HttpServer:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
             h11_max_incomplete_event_size=_HEAD_BYTES,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
         server = _Embedded(config, life.ready)
         stopper = asyncio.create_task(self._stop_with(life, server))

@@ -116,6 +116,10 @@ async def _run(project: Project, printer: Printer | None) -> int:
         engine.add("agent-server", server.run)
         if project.config.hook_listen is not None:
             engine.add("hook-server", _hook_server(engine, project.config.hook_listen).run)
+        if project.config.admission is not None:
+            from cli.admission import add_admission
+
+            add_admission(engine, project, threads)
         pages = _read_server(engine, project, readers)
         engine.add("read-server", pages.run)
         account = None
