@@ -151,7 +151,10 @@ def made(tx: Transaction, run_uid: str, uid: str, *, adopted: bool) -> None:
 def progress(tx: Transaction, run_uid: str, seen: Seen) -> None:
     """What the cluster says of a Job that is not over; nothing is written when it says the same as before."""
     found = find(tx, run_uid)
-    if found is None:
+    if found is None or found.job.phase is JobPhase.DELETING:
+        return
+    if seen.phase is JobPhase.DELETING:  # by somebody else: that it is gone is what counts
+        unheard(tx, run_uid, "somebody deletes it")
         return
     if seen.stuck:
         stop(tx, found, RunReason.START_FAILED, f"its pod cannot run: {seen.stuck}")
@@ -184,9 +187,9 @@ def progress(tx: Transaction, run_uid: str, seen: Seen) -> None:
 def unheard(tx: Transaction, run_uid: str, why: str) -> None:
     """Tell that the cluster does not answer. What the Job does meanwhile, nobody knows: the run goes on."""
     found = find(tx, run_uid)
-    if found is not None:
+    if found is not None and found.job.phase is not JobPhase.DELETING:
         reason = RunReason.STARTED if found.started else RunReason.PENDING
-        _tell(tx, found, found.job, f"nothing is heard of its Job: {why}", reason)
+        _tell(tx, found, found.job, f"nothing good is heard of its Job: {why}", reason)
 
 
 def withdraw(tx: Transaction, run_uid: str) -> None:

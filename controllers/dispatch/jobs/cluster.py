@@ -3,8 +3,8 @@
 They go out by ``controllers.web.client``, as those to workers behind HTTP do, and not by a Kubernetes client library:
 a pod template is handed on as it was written, so typed objects would only stand between; an answer has to say whether
 the request certainly did not arrive, may have arrived, or was refused, which libraries fold into one error; every
-answer has a bound on its bytes; no kubeconfig may make the engine start a program or read a file; and the executor needs
-no extra to be installed. Connections are not kept: a token that was replaced counts from the next request on.
+answer has a bound on its bytes; no kubeconfig may make the engine start a program or read a file; and no extra has to
+be installed for it. Connections are not kept: a token that was replaced counts from the next request on.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class ApiServer:
 
     async def delete(self, kind: str, name: str, uid: str = "") -> Answer:
         """See ``Cluster.delete``."""
-        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
+        policy = "Foreground" if kind == "Job" else "Background"  # a Secret owns nothing that one could wait for
+        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy}
         if uid:
             options["preconditions"] = {"uid": uid}
         return await self._send("DELETE", self._path(kind, name), options)
