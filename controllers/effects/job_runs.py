@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import os
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from controllers.dispatch.jobs.access import Access, Accesses, ClusterProblem
 from controllers.dispatch.jobs.cluster import Answer, Cluster, Reach, Said
 from controllers.dispatch.jobs.document import Documents
 from controllers.dispatch.jobs.seen import Exit, Seen, outcome, read
-from controllers.dispatch.supervision.records import gap_line
+from controllers.dispatch.supervision.records import check_run_id, gap_line
 from controllers.effects import jobs
 from controllers.effects.runner import Again, Commit
 from controllers.effects.runs import RunContext, end_run, order_of
@@ -119,7 +118,7 @@ class JobRuns:
             there = await ready.cluster.get("Job", found.job.name)
             if there.done and _is_ours(there, uid):
                 return functools.partial(jobs.made, run_uid=uid, uid=there.uid, adopted=True)
-            if there.said is not Said.MISSING:
+            if there.said is not Said.MISSING and not there.done:
                 answer = replace(there, said=Said.UNSURE)
         tries, limit = found.job.tries, found.executor_spec.retry.max_attempts
         certain = not earlier and answer.said is not Said.UNSURE
@@ -294,7 +293,7 @@ class JobRuns:
         return kept, missing
 
     def _write(self, run_uid: str, data: bytes) -> None:
-        folder = self._runs / str(uuid.UUID(run_uid))
+        folder = self._runs / check_run_id(run_uid)
         try:
             self._runs.mkdir(mode=0o700, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)

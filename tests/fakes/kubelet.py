@@ -97,7 +97,7 @@ class Kubelet:
                 self._round()
             except httpx2.HTTPError:
                 continue  # the API server is away
-            except Exception:  # noqa: BLE001  a test looks at what went wrong in this thread
+            except Exception:  # a test looks at what went wrong in this thread
                 self.errors.append(traceback.format_exc())
 
     def stop(self) -> None:

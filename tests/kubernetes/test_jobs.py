@@ -54,7 +54,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def rights() -> str:
     """What the how-to page says that the engine needs."""
     page = (ROOT / "docs" / "howto" / "run-agents-as-jobs.md").read_text()
-    (block,) = [b.partition("```")[0] for b in page.split("```yaml\n")[1:] if "kind: Role\n" in b]
+    (block,) = [b.partition("```")[0] for b in page.split("```yml\n")[1:] if "kind: Role\n" in b]
     return block
 
 
@@ -129,7 +129,9 @@ def test_missions_run_as_jobs_and_each_end_is_told_for_what_it_is(
     assert ends(project, "slow-1", "TimedOut")["reason"] == "DeadlineExceeded"
 
     until(lambda: starts(project, "unwanted"), "the pod to run")
-    project.commit({"missions.yaml": together(*missions).replace('"do unwanted"', '"do it not"\n  desiredState: Canceled')})
+    project.commit(
+        {"missions.yaml": together(*missions).replace('"do unwanted"', '"do it not"\n  desiredState: Canceled')}
+    )
     canceled = ends(project, "unwanted-1", "Canceled")
     assert "its Job is gone" in canceled["message"] or "stopped on request" in canceled["message"]
     assert "unwanted" not in {job["metadata"]["labels"]["remit.dev/mission"] for job in node.jobs()}

@@ -83,8 +83,8 @@ class Accesses:
         if declared.kubeconfig is None and wanted != own:
             raise ClusterProblem(
                 f"spec.kubernetesJob.namespace {wanted}: Jobs that are made as the engine's own account go to {own},"
-                " the namespace of the executor; declare kubeconfig, or map it in secrets.kubernetesSecret.namespaces of"
-                " remit.yaml"
+                " the namespace of the executor; declare kubeconfig, or map it in remit.yaml:"
+                " secrets.kubernetesSecret.namespaces"
             )
         return wanted
 
