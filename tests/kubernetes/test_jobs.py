@@ -54,7 +54,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def rights() -> str:
     """What the how-to page says that the engine needs."""
     page = (ROOT / "docs" / "howto" / "run-agents-as-jobs.md").read_text()
-    (block,) = [b.partition("```")[0] for b in page.split("```yml\n")[1:] if "kind: Role\n" in b]
+    (block,) = [b.partition("```")[0] for b in page.split("```yaml kubernetes\n")[1:] if "kind: Role\n" in b]
     return block
 
 
