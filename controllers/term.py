@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 
-from controllers.effects import claims, homes, posts
+from controllers.effects import claims, homes, jobs, posts
 from controllers.effects.runner import EffectRunner
 from controllers.gate.tally import Tally
 from controllers.holds import stops as other
@@ -222,7 +222,9 @@ class Term:
     # Waking.
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        no_objects = (dispatcher.KIND, claims.KIND, posts.KIND, sub_agents.KIND, "Confirmation", fields.KIND)
+        no_objects = (
+            dispatcher.KIND, claims.KIND, jobs.KIND, posts.KIND, sub_agents.KIND, "Confirmation", fields.KIND,
+        )  # fmt: skip
         kinds = [k for k in self._reconcilers if k not in no_objects]
 
         def everything() -> list[tuple[Key, Priority]]:
@@ -461,6 +463,7 @@ def make_reconcilers(
         "Executor": ExecutorReconciler(probe),
         "Goal": goals.Goals(counted, stops),
         "Hold": holds.reconcile,
+        jobs.KIND: jobs.watch,
         "Mission": functools.partial(missions.reconcile, crowd=ready),
         "Policy": policies.reconcile,
         posts.KIND: posts.watch,

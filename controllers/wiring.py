@@ -22,11 +22,15 @@ from controllers.cluster import Cluster
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.http import HttpExecutor
+from controllers.dispatch.jobs.access import Access, Accesses
+from controllers.dispatch.jobs.cluster import ApiServer
+from controllers.dispatch.jobs.executor import KubernetesJobExecutor
 from controllers.dispatch.pull import PullExecutor
-from controllers.effects import claims, homes, posts
+from controllers.effects import claims, homes, jobs, posts
 from controllers.effects.calendars import CalendarEffects
 from controllers.effects.exports import EXPORT, ExportEffects
 from controllers.effects.http_runs import HttpRuns
+from controllers.effects.job_runs import JobRuns
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
@@ -70,6 +74,7 @@ from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, Executo
 from schemas.resource import SYSTEM, Resource
 from schemas.run import RunReason, RunSpec, RunState
 from schemas.secret import ValueFrom
+from schemas.secrets_config import KubernetesConfig
 from schemas.source import SourceSpec, SourceType
 from store import open_store
 from store.contract import Effect, Fence, Store, Transaction
@@ -175,11 +180,23 @@ class Engine:
             offer=functools.partial(self._of_run, posts.offer),
             withdraw=functools.partial(self._of_run, posts.withdraw),
         )
+        self._accesses = Accesses(self._secrets, config.secrets.kubernetes_secret or KubernetesConfig(), place.project)
+        self._jobs = KubernetesJobExecutor(
+            self.blocking,
+            self._accesses,
+            offer=functools.partial(self._of_run, jobs.offer),
+            withdraw=functools.partial(self._of_run, jobs.withdraw),
+        )
         context = RunContext(self.tokens, agent_url, place.project, self.stops)
         self._together = Together(self.store, self.blocking)
         self._effects = RunEffects(
             self.store,
-            {ExecutorType.COMMAND: self._command, ExecutorType.PULL: self._pull, ExecutorType.HTTP: self._http},
+            {
+                ExecutorType.COMMAND: self._command,
+                ExecutorType.PULL: self._pull,
+                ExecutorType.HTTP: self._http,
+                ExecutorType.KUBERNETES_JOB: self._jobs,
+            },
             context,
             files=self.artifacts,
             blocking=self.blocking,
@@ -188,7 +205,8 @@ class Engine:
         )
         self._runners = [self._runner("start-runs", START, self._effects.start),
                          self._runner("cancel-runs", CANCEL, self._effects.cancel),
-                         self._http_runner(context)]  # fmt: skip
+                         self._http_runner(context),
+                         self._job_runner(context)]  # fmt: skip
 
     def _runner(self, name: str, type_: str, handler: Handler) -> EffectRunner:
         home = self._home
@@ -231,6 +249,38 @@ class Engine:
             patient=True,
         )
 
+    def _job_runner(self, context: RunContext) -> EffectRunner:
+        """Makes and watches Jobs. They live in a cluster: any engine may go on with them."""
+
+        def reach(access: Access, namespace: str) -> ApiServer:
+            client = HttpClient(self.clock.monotonic, tls=access.tls)
+            return ApiServer(access, namespace, client, self.blocking)
+
+        self._job_runs = JobRuns(
+            self.store,
+            context,
+            accesses=self._accesses,
+            reach=reach,
+            files=self.artifacts,
+            state=self.place.state,
+            blocking=self.blocking,
+            clock=self.clock,
+            random=self.random,
+        )
+        runs = self._job_runs
+        return EffectRunner(
+            "job-runs",
+            self.store,
+            {jobs.MAKE: runs.make, jobs.WATCH: runs.watch, jobs.DELETE: runs.delete, jobs.TIDY: runs.tidy},
+            holder=self.ids.new(),
+            blocking=self.blocking,
+            clock=self.clock,
+            random=self.random,
+            slots=64,
+            on_dead=runs.give_up,
+            patient=True,
+        )
+
     def _plain_runner(
         self, name: str, store: Store, handlers: dict[str, Handler],
         on_dead: Callable[[Transaction, Effect, str], None] | None = None,
@@ -253,6 +303,8 @@ class Engine:
             return self._probe_pull(spec, namespace)
         if spec.type is ExecutorType.HTTP:
             return self._probe_http(spec, namespace)
+        if spec.type is ExecutorType.KUBERNETES_JOB:
+            return self._probe_job(spec, namespace)
         if spec.type is not ExecutorType.COMMAND:
             message = f"accepted and stored; this version does not run type {spec.type} yet"
             return Probe(ExecutorReason.NOT_RECONCILED_YET, message, Capabilities())
@@ -282,6 +334,15 @@ class Engine:
         except SecretMissing as missing:
             return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
         return Probe(ExecutorReason.ADDRESS_REFUSED if problem else ExecutorReason.RECONCILED, problem, capabilities)
+
+    def _probe_job(self, spec: ExecutorSpec, namespace: str) -> Probe:
+        wire = spec.to_wire()
+        capabilities = self._jobs.capabilities(wire)
+        try:
+            problem = self._jobs.check(wire, namespace)
+        except SecretMissing as missing:
+            return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
+        return Probe(ExecutorReason.CLUSTER_UNUSABLE if problem else ExecutorReason.RECONCILED, problem, capabilities)
 
     def worker_token(self, executor: Resource) -> str | None:
         """The token of the workers of a Pull executor; None when it declares none that can be used. Blocks."""
@@ -633,6 +694,8 @@ class Engine:
                 continue
             if run.status.get("post") is not None:
                 continue  # it was posted elsewhere, and the outbox goes on with it
+            if run.status.get("job") is not None:
+                continue  # it is a Job of a cluster, and the outbox goes on with it
             if run.status.get("claim") is not None:
                 continue  # its worker has it, or the end of its lease ends it
             if run.status.get("hostedUntil") is not None:
