@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
+from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 from api.lane import Lane, LaneProtocol
 from schemas.errors import Stalled
@@ -28,6 +30,10 @@ answer from it."""
 KEEP_ALIVE_S = 15
 GRACE_S = 2
 """Requests that are being answered when the server stops have this long."""
+UNREAD_BYTES = 64 * 1024
+"""About so much is sent ahead to a stream's client that does not read."""
+DIRECT = "remit.direct"
+"""The extension (in the scope of a request) that makes a ``DirectBody``."""
 _HEAD_BYTES = 32 * 1024
 
 
@@ -154,6 +160,27 @@ class _Embedded(uvicorn.Server):
                 transport.abort()
 
 
+class DirectBody:
+    """Writes pieces of a chunked body past everybody who may look at messages, once the head of the answer is sent: for
+    streams, which send many small pieces to many clients. The end of the body is sent as a message again."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        held = cycle.transport.get_extra_info("socket")
+        if held is not None:
+            with contextlib.suppress(OSError):
+                # What a client does not read stays in this process, and is little, rather than in the kernel's memory.
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
+
+    async def send(self, piece: bytes) -> None:
+        """Send ``piece`` as soon as the client has read enough of what was sent before."""
+        cycle = self._cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if piece and not cycle.disconnected:  # an empty one would end the body
+            cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+
 class _TimedH11(LaneProtocol):
     """HTTP/1.1 with deadlines where the library has none: for the head of a request, and for what a client goes on
     sending after it was answered."""
@@ -165,6 +192,14 @@ class _TimedH11(LaneProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect_within(self.head_s)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_started and cycle.scope["http_version"] == "1.1":
+            # Its task was made just now and has not begun.
+            scope: Scope = cast(Scope, cycle.scope)
+            scope["extensions"] = {DIRECT: functools.partial(DirectBody, cycle)}
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()

@@ -45,6 +45,7 @@ from controllers.reconcilers.proposing import Proposer
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens, load_or_create_key
+from controllers.runtime import figures
 from controllers.runtime.blocking import Blocking, ThreadBlocking
 from controllers.runtime.clock import Clock, SystemClock, wait_for_any
 from controllers.runtime.fenced import FencedStore
@@ -751,6 +752,11 @@ class Engine:
             log.warning("%s takes no hooks: the secret has less than %d characters", key.short, LEAST_SECRET)
             return None
         return str(webhook.type), secret
+
+    def figures(self) -> dict[str, float]:
+        """Of the queues; nothing while another engine leads. From any thread."""
+        term = self._term
+        return {} if term is None else figures.of_queues({"objects": term.objects, "sources": term.sources})
 
     def hint(self, namespace: str, name: str) -> None:
         """Look at a source soon. An engine that does not lead lets it pass: the leader polls. On the event loop."""
