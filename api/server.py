@@ -8,13 +8,15 @@ import errno
 import functools
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Protocol, cast
 
 import uvicorn
 from starlette.types import ASGIApp, Scope
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
+from api.lane import Lane, LaneProtocol
 from schemas.errors import Stalled
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,8 @@ class Life(Protocol):
 class HttpServer:
     """Serves ``app`` on ``host:port`` (port 0: any free one). ``run`` is a component for the manager, and may run again
     after it ended. ``setting`` is the configuration key of the address, for messages. ``on_stop`` is called when the
-    server is to stop, so that whoever waits lets go.
+    server is to stop, so that whoever waits lets go. ``lane`` answers some requests past the application. ``tls`` holds
+    the certificate; one that is loaded into it later is what new connections see.
     """
 
     def __init__(
@@ -58,15 +61,18 @@ class HttpServer:
         *,
         setting: str = "listen",
         on_stop: Callable[[], None] = lambda: None,
+        lane: Lane | None = None,
         head_s: float = HEAD_S,
         linger_s: float = LINGER_S,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._app = app
         self._host = host
         self._port = port
         self._setting = setting
         self._on_stop = on_stop
-        self._http = type("TimedH11", (_TimedH11,), {"head_s": head_s, "linger_s": linger_s})
+        self._tls = tls
+        self._http = type("TimedH11", (_TimedH11,), {"head_s": head_s, "linger_s": linger_s, "lane": lane})
         self._socket: socket.socket | None = None
 
     def bind(self) -> None:
@@ -84,7 +90,8 @@ class HttpServer:
     def url(self) -> str:
         """Where it is reached, without trailing slash. A server that listens everywhere is reached on loopback."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     async def run(self, life: Life) -> None:
         """Serve until ``life.stopping``; ends at most three seconds after it, whatever clients do. Raises Stalled when
@@ -92,6 +99,7 @@ class HttpServer:
         self.bind()
         assert self._socket is not None
         listener = self._socket
+        tls = self._tls
         config = uvicorn.Config(
             self._app,
             http=self._http,
@@ -106,6 +114,7 @@ class HttpServer:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
             h11_max_incomplete_event_size=_HEAD_BYTES,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
         server = _Embedded(config, life.ready)
         stopper = asyncio.create_task(self._stop_with(life, server))
@@ -172,7 +181,7 @@ class DirectBody:
             cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
 
 
-class _TimedH11(H11Protocol):
+class _TimedH11(LaneProtocol):
     """HTTP/1.1 with deadlines where the library has none: for the head of a request, and for what a client goes on
     sending after it was answered."""
 
@@ -198,7 +207,7 @@ class _TimedH11(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.in_lane:
             self._expect_nothing()
         elif self.cycle is not None and not self.cycle.response_complete:
             self._expect_nothing()  # a request is being answered; its body has a deadline of its own

@@ -71,7 +71,7 @@ def _shown(value: Any, secret: bool) -> Any:
 def may_hide(text: str) -> bool:
     """Whether anything in a canonical JSON text may look like a secret. If not, ``masked`` changes nothing."""
     if not text.isascii():  # characters that a look without regard to case takes for letters of these words
-        return _SECRET_NAME.search(text) is not None or _SECRET_VALUE.search(text) is not None
+        return _SECRET_NAME.search(text) is not None or _shows_value(text)
     low = text.lower()
     for word in _NAME_WORDS:
         if word in low:
@@ -84,8 +84,13 @@ def may_hide(text: str) -> bool:
         at = low.find("token", at + 8)
     for word in _VALUE_WORDS:
         if word in text:
-            return _SECRET_VALUE.search(text) is not None
+            return _shows_value(text)
     return False
+
+
+def _shows_value(text: str) -> bool:
+    # An escape ends in a letter, behind which no word would begin.
+    return "\\" in text or _SECRET_VALUE.search(text) is not None
 
 
 def masked_whole(value: dict[str, Any]) -> dict[str, Any]:

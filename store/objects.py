@@ -20,6 +20,7 @@ from store.session import Session, Statement
 from store.tables import objects, specs
 
 _c = objects.c
+_SPECS_KNOWN = 4_000
 BY_NAME = (_c.kind == bindparam("kind"), _c.namespace == bindparam("namespace"), _c.name == bindparam("name"))
 """Where clauses that pick the object of a key; see named."""
 
@@ -156,7 +157,8 @@ class ObjectReads:
         if after is not None:
             params["after_namespace"], params["after_name"] = after
         lists = [{**params, "state0": state} for state in dict.fromkeys(states or ())] if apart else [params]
-        found: Iterator[Resource] = merge(*[self._stream(statement, p) for p in lists], key=_place)
+        held_back = self._holds_back(kind)
+        found: Iterator[Resource] = merge(*[self._stream(statement, p, apart=not held_back) for p in lists], key=_place)
         if wanted:
             found = (r for r in found if all(r.labels.get(k) == v for k, v in wanted.items()))
         return list(islice(found, None if limit is None else bounded(limit)))
@@ -226,13 +228,28 @@ class ObjectReads:
         assert row is not None
         return int(row[0])
 
-    def _stream(self, statement: Statement, params: dict[str, Any]) -> Iterator[Resource]:
-        return map(rows.to_resource, self._session.stream(statement, params))
+    def _stream(self, statement: Statement, params: dict[str, Any], *, apart: bool) -> Iterator[Resource]:
+        return map(rows.to_resource, self._session.stream(statement, params, apart=apart))
+
+    def _holds_back(self, kind: str) -> bool:
+        """Whether writes to objects of a kind may not have been sent yet."""
+        return False
 
     def specs(self, uid: str) -> list[SpecRevision]:
         return [rows.to_spec_revision(row) for row in self._session.rows(_SPECS, {"uid": uid})]
 
     def spec_at(self, uid: str, generation: int) -> SpecRevision | None:
+        committed = self._session.specs
+        found = committed.get((uid, generation))
+        if found is None:
+            found = self._read_spec(uid, generation)
+            if found is not None:
+                if len(committed) >= _SPECS_KNOWN:
+                    committed.clear()
+                committed[uid, generation] = found
+        return found
+
+    def _read_spec(self, uid: str, generation: int) -> SpecRevision | None:
         statement = _SPEC_1 if generation == 1 else _SPEC
         row = self._session.row(statement, {"uid": uid, "generation": bounded(generation)})
         return None if row is None else rows.to_spec_revision(row)

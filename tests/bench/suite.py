@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.bench import (
+    backlog,
     engine,
     gate,
     holds,
@@ -46,6 +47,14 @@ BENCHES = (
           1.0, queue.rate_sqlite, at_least=True),
     Bench("dispatch-rate-pg", "the same, PostgreSQL", "FOR UPDATE SKIP LOCKED: claim one, done one", 0.6,
           queue.rate_postgres, at_least=True),
+    Bench("wake-up", "p99 from the COMMIT of one process to another, PostgreSQL", "LISTEN and NOTIFY by hand", 1.5,
+          backlog.wake_up),
+    Bench("open-transaction", "missions a second while a transaction is held open", "the same before", 0.9,
+          backlog.held_open, at_least=True),
+    Bench("finished-runs", "missions a second over a million finished runs", "the same over none", 0.9,
+          backlog.finished_runs, at_least=True),
+    Bench("quotas", "missions admitted a second under quotas of 30 queues", "Kueue, as it publishes", 10,
+          backlog.quotas, at_least=True),
     Bench("audited-transition", "status change with its event, durable", "one durable row of bare sqlite3", 0.6,
           engine.audited_transition, at_least=True),
     Bench("ledger", "reserving or settling in five windows", "a commit of the same store that writes one row", 0.5,
