@@ -82,6 +82,8 @@ log = logging.getLogger(__name__)
 ENGINE = Key("Engine", "", "engine")
 HOUSEKEEPING_S = 3600.0
 RELEARN_S = 30.0
+SWEEP_S = 300.0
+"""How often it is looked whether a cluster has Jobs that no run has."""
 LEAST_SECRET = 8
 KEEP_RUN_FILES = timedelta(days=7)
 REMOTE_S = 15.0
@@ -390,6 +392,7 @@ class Engine:
             manager.add(runner.name, runner.run)
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
         manager.add("housekeeping", self._housekeeping)
+        manager.add("job-sweep", self._sweep_jobs)
         manager.add("secrets", self._recall_secrets)
         manager.add("search-index", SearchIndex(self.store, clock=self.clock, blocking=self.blocking).run)
         try:
@@ -564,6 +567,13 @@ class Engine:
         await self._command.open()
         life.ready()
         await life.stopping.wait()
+
+    async def _sweep_jobs(self, life: Lifecycle) -> None:
+        """Delete Jobs that no open run has, every now and then."""
+        life.ready()
+        while not await wait_for_any(self.clock, SWEEP_S, life.stopping):
+            with contextlib.suppress(StoreError):
+                await self._job_runs.sweep()
 
     async def _recall_secrets(self, life: Lifecycle) -> None:
         """Learn again the secrets of programs that an earlier life started: they are still to be taken out of what

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -29,11 +29,13 @@ from controllers.runs.redaction_level import redactor_of
 from controllers.runtime.backoff import Backoff
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
+from schemas.base import Key
 from schemas.errors import StoreUnavailable
-from schemas.executor import KubernetesJob, OutputFormat
+from schemas.event import EventType
+from schemas.executor import ExecutorSpec, KubernetesJob, OutputFormat
 from schemas.resource import SYSTEM
-from schemas.run import JobPhase, RunReason, RunState
-from store.contract import Effect, Snapshot, Store, Transaction
+from schemas.run import ENDED, JobPhase, RunReason, RunState
+from store.contract import Effect, Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +44,13 @@ IN_FLIGHT_S = 0.5
 LOG_TRIES = 10
 """So often the log of a pod that ended is asked for; then what it says is lost."""
 TIDY_TRIES = 20
+SLOWEST = 6
+"""Times ``pollInterval`` that lie between two looks at most."""
 LARGEST_LOG = 32 * 1024 * 1024
 _TAIL = 1024 * 1024
 _TAIL_LINES = 2_000
 _PAUSES = Backoff(0.5, 30.0, jitter=0.2)
 _DELETIONS = Backoff(0.2, 10.0, jitter=0.2)
-
-Owner = Callable[[Snapshot, str, str], Mapping[str, Any] | None]
-"""``(snapshot, mission uid, namespace of the cluster)``: owner reference of the object that a Job goes with; None where
-there is none in that cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,6 @@ class JobRuns:
         blocking: Blocking,
         clock: Clock,
         random: Random,
-        owner: Owner | None = None,
     ) -> None:
         """``state`` is the engine's state directory: logs are kept below it as those of programs are."""
         self._store = store
@@ -90,7 +89,6 @@ class JobRuns:
         self._blocking = blocking
         self._clock = clock
         self._random = random
-        self._owner = owner
 
     # Making.
 
@@ -180,9 +178,10 @@ class JobRuns:
             order = order_of(snapshot, found.run, self._context)
             label = jobs.store_of(snapshot)
             namespace = found.job.namespace or self._accesses.namespace(found.executor.namespace, found.declared)
+            mission = snapshot.get_by_uid(found.spec.mission_uid)
             owner = None
-            if self._owner is not None and found.declared.kubeconfig is None:
-                owner = self._owner(snapshot, found.spec.mission_uid, namespace)
+            if mission is not None and found.declared.kubeconfig is None:
+                owner = document.owner_of(mission, namespace)
         made = document.documents(order, namespace=namespace, name=found.job.name, store=label, owner=owner)
         access = self._access(found)
         return _Ready(order, self._reach(access, namespace), namespace, made)
@@ -212,7 +211,7 @@ class JobRuns:
         found = await self._blocking.run(self._find, uid)
         if found is None or found.job.phase is JobPhase.DELETING:
             return None
-        interval_s = found.declared.poll_interval.total_seconds()
+        interval_s = self._interval_s(found)
         cluster, why = await self._cluster(found)
         if cluster is None:
             return self._later(uid, interval_s, Answer(Said.BUSY, why))
@@ -224,6 +223,12 @@ class JobRuns:
         if seen.exit is not None:
             return await self._over(cluster, found, seen, seen.exit)
         return Again(interval_s, seen.why, functools.partial(jobs.progress, run_uid=uid, seen=seen))
+
+    def _interval_s(self, found: jobs.Carried) -> float:
+        """Seconds until the next look: what has gone on for long is looked at less often."""
+        least = found.declared.poll_interval.total_seconds()
+        age_s = (self._clock.now() - (found.job.created_at or self._clock.now())).total_seconds()
+        return min(max(least, age_s / 60), SLOWEST * least)
 
     def _later(self, uid: str, interval_s: float, answer: Answer) -> Again:
         pause_s = max(interval_s * self._random.uniform(1.0, 1.5), answer.after_s or 0.0)
@@ -268,9 +273,10 @@ class JobRuns:
     ) -> tuple[bytes | None, str]:
         """The log of the agent's container, of one beyond the bound its beginning and its end; None when it cannot be
         read now, and why."""
-        if not exit_.container or not seen.pod:
+        if not exit_.container:
             return b"", ""
-        # What is cut from the middle is counted, so one byte more is asked for than is kept.
+        if not seen.pod:
+            return (None if exit_.record.exit_code == 0 else b""), "its pod is gone"
         most = min(LARGEST_LOG, max(4 * declared.max_output, _TAIL))
         answer = await cluster.log(seen.pod, exit_.container, limit=most)
         if not answer.done:
@@ -321,7 +327,7 @@ class JobRuns:
         seen = await self._look(cluster, found)
         if isinstance(seen, Answer):
             if seen.said is Said.MISSING:
-                await cluster.delete("Secret", found.job.name)
+                await self._drop_secret(cluster, found.job.name, uid)
                 return functools.partial(jobs.gone, run_uid=uid)
             return self._later(uid, _DELETIONS.delay(effect.tries, self._random), seen)
         if seen.exit is not None and not found.job.ends_as:  # it was over before it was stopped
@@ -354,10 +360,10 @@ class JobRuns:
         except (SecretMissing, SecretUnavailable, ClusterProblem) as problem:
             return self._tidy_later(effect, str(problem))
         cluster = self._reach(access, namespace)
-        answer = await cluster.delete("Secret", name)
-        if answer.done or answer.said is Said.MISSING:
+        answer = await self._drop_secret(cluster, name, str(effect.payload["runUid"]))
+        if uid and (answer.done or answer.said is Said.MISSING):
             ttl = int(effect.payload["ttl"])
-            if not uid or not ttl:
+            if not ttl:
                 answer = await cluster.delete("Job", name, uid)
             else:
                 wanted = {"metadata": {"uid": uid}, "spec": {"ttlSecondsAfterFinished": ttl}}
@@ -367,6 +373,69 @@ class JobRuns:
         if answer.said is Said.REFUSED:
             log.warning("the Job %s/%s of a run that ended is left as it is: %s", namespace, name, answer.why)
         return None
+
+    async def sweep(self) -> int:
+        """Look for Jobs of this store that no open run has: those of runs that it does not know (it was restored from a
+        backup) or that ended while nobody could delete them. They are deleted, and their Executor tells; the number of
+        them. Nothing is done where a cluster does not answer."""
+        label, places = await self._blocking.run(self._places)
+        count = 0
+        for executor, access, namespace in places:
+            cluster = self._reach(access, namespace)
+            answer = await cluster.jobs(label)
+            for job in answer.items if answer.done else ():
+                stray = await self._blocking.run(self._stray, job)
+                name, uid = str(_metadata(job).get("name")), str(_metadata(job).get("uid"))
+                if stray and (await cluster.delete("Job", name, uid)).done:
+                    count += 1
+                    await self._blocking.run(self._tell, executor, f"{namespace}/{name}", stray)
+        return count
+
+    def _places(self) -> tuple[str, list[tuple[Key, Access, str]]]:
+        """The label of this store, and each place that its Executors make Jobs in, once. Blocks."""
+        with self._store.snapshot() as snapshot:
+            label, executors = jobs.store_of(snapshot), snapshot.objects("Executor")
+        found: dict[tuple[str, str], tuple[Key, Access, str]] = {}
+        for executor in executors:
+            declared = ExecutorSpec.model_validate(executor.spec).kubernetes_job
+            if declared is None:
+                continue
+            with contextlib.suppress(SecretMissing, SecretUnavailable, ClusterProblem):
+                namespace = self._accesses.namespace(executor.namespace, declared)
+                access = self._accesses.of((executor.namespace,), declared)
+                found.setdefault((access.server, namespace), (executor.key, access, namespace))
+        return label, list(found.values())
+
+    def _stray(self, job: Mapping[str, Any]) -> str:
+        """Why a Job is to go; "" when it is not, or goes by itself. Blocks."""
+        labels = _metadata(job).get("labels")
+        uid = str(labels.get(document.RUN_LABEL, "")) if isinstance(labels, Mapping) else ""
+        if _metadata(job).get("deletionTimestamp"):
+            return ""
+        with self._store.snapshot() as snapshot:
+            run = snapshot.get_by_uid(uid)
+        if run is None:
+            return "no run of this store has it"
+        over = any(c.get("status") == "True" for c in _conditions(job) if c.get("type") in ("Complete", "Failed"))
+        if run.state in {state.value for state in ENDED} and not over:
+            return f"its run {run.name} ended before it"
+        return ""
+
+    def _tell(self, executor: Key, job: str, why: str) -> None:
+        with self._store.transaction(SYSTEM) as tx:
+            subject = tx.get(executor)
+            if subject is not None:
+                tx.event(
+                    EventType.JOB_CHANGED, subject, reason="Swept", message=f"{job} was deleted: {why}",
+                    data={"job": job},
+                )  # fmt: skip
+
+    async def _drop_secret(self, cluster: Cluster, name: str, run_uid: str) -> Answer:
+        """Remove the Secret of a run, unless what has its name is not of it."""
+        found = await cluster.get("Secret", name)
+        if not found.done or not _is_ours(found, run_uid):
+            return found
+        return await cluster.delete("Secret", name, found.uid)
 
     def _tidy_later(self, effect: Effect, why: str, after_s: float | None = None) -> Again | None:
         if effect.tries >= TIDY_TRIES:
@@ -426,6 +495,12 @@ def _is_ours(answer: Answer, run_uid: str) -> bool:
 def _metadata(found: Mapping[str, Any]) -> Mapping[str, Any]:
     metadata = found.get("metadata")
     return metadata if isinstance(metadata, Mapping) else {}
+
+
+def _conditions(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    status = job.get("status")
+    found = status.get("conditions") if isinstance(status, Mapping) else None
+    return [c for c in found if isinstance(c, Mapping)] if isinstance(found, list) else []
 
 
 def _owners(found: Mapping[str, Any]) -> set[str]:

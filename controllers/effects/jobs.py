@@ -124,7 +124,7 @@ def not_made(tx: Transaction, run_uid: str, why: str, *, certain: bool, ending: 
     if found is None:
         return
     if ending is not None:
-        _end(tx, run_uid, ending)
+        end(tx, run_uid, ending)
         return
     update: dict[str, Any] = {"waits_for": str(found.executor)}
     if certain:
@@ -200,7 +200,8 @@ def withdraw(tx: Transaction, run_uid: str) -> None:
     if not found.job.uid and found.job.sent_at is None and found.job.phase is JobPhase.CREATING:
         tx.drop_effect(f"job/{run_uid}")
         text = f"no Job was made for it: {found.status.cancel_reason}".removesuffix(": ")
-        _end(tx, run_uid, records.Ending(state=RunState.CANCELED, reason=RunReason.CANCELED, message=text))
+        ending = records.Ending(state=RunState.CANCELED, reason=RunReason.CANCELED, message=text)
+        (end if found.job.tries else _end)(tx, run_uid, ending)
         return
     stop(tx, found, None, "")
 
@@ -245,7 +246,7 @@ def gone(tx: Transaction, run_uid: str) -> None:
 
 
 def end(tx: Transaction, run_uid: str, ending: records.Ending) -> None:
-    """End a run whose Job is over, and have the Job left to the cluster."""
+    """End a run whose Job is over or was not made; its Secret goes, and the Job is left to the cluster."""
     found = find(tx, run_uid)
     if found is None:
         return
@@ -306,7 +307,7 @@ def watch(tx: Transaction, key: Key) -> Result:
     if not job.uid and job.sent_at is None:
         tx.drop_effect(f"job/{found.run.uid}")
         text = "its time was over before the cluster took its Job"
-        _end(tx, found.run.uid, records.Ending(state=RunState.FAILED, reason=RunReason.START_FAILED, message=text))
+        end(tx, found.run.uid, records.Ending(state=RunState.FAILED, reason=RunReason.START_FAILED, message=text))
         return DONE
     if job.phase is not JobPhase.DELETING:
         text = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,7 @@ def test_what_the_cluster_refuses_is_not_asked_again(world: JobWorld) -> None:
     begin(world)
     assert ended(world) == (RunState.FAILED, RunReason.START_FAILED)
     assert run(world).status["retryable"] is False
+    assert not world.cluster.objects, "its Secret goes, too"
 
 
 @ON_SQLITE
@@ -329,3 +332,47 @@ def test_a_job_that_is_to_go_at_once_is_deleted(world: JobWorld) -> None:
     world.advance(10)
     assert run(world).state == RunState.SUCCEEDED
     assert world.cluster.job["metadata"]["deletionTimestamp"]
+
+
+@ON_SQLITE
+def test_jobs_that_no_open_run_has_are_swept_and_told(world: JobWorld) -> None:
+    begin(world, TEXT)
+    world.cluster.runs()
+    world.advance(6)
+    assert asyncio.run(world.runs.sweep()) == 0
+    other = {**world.cluster.job, "metadata": {**world.cluster.job["metadata"], "name": "other", "uid": "uid-9"}}
+    other["metadata"]["labels"] = {**other["metadata"]["labels"], "remit.dev/run": "a-run-of-a-lost-backup"}
+    world.cluster.objects["Job", "other"] = other
+    foreign = copy.deepcopy(other)
+    foreign["metadata"] |= {"name": "foreign", "labels": {**other["metadata"]["labels"], "remit.dev/store": "theirs"}}
+    world.cluster.objects["Job", "foreign"] = foreign
+    assert asyncio.run(world.runs.sweep()) == 1
+    assert other["metadata"]["deletionTimestamp"]
+    assert "deletionTimestamp" not in foreign["metadata"]
+    assert [e.reason for e in world.events("JobChanged", subject="local")] == ["Swept"]
+    world.cluster.put_off("jobs", DOWN)
+    assert asyncio.run(world.runs.sweep()) == 0
+
+
+@ON_SQLITE
+def test_a_job_that_outlives_its_run_is_swept(world: JobWorld) -> None:
+    begin(world, TEXT)
+    world.cluster.runs()
+    world.advance(6)
+    world.cluster.put_off("get Job", *[DOWN] * 1000)
+    cancel(world)
+    world.advance(CANCEL_DEADLINE.total_seconds() + 30)
+    assert ended(world)[0] == RunState.UNKNOWN
+    assert "deletionTimestamp" not in world.cluster.job["metadata"]
+    assert asyncio.run(world.runs.sweep()) == 1
+    assert world.cluster.job["metadata"]["deletionTimestamp"]
+
+
+@ON_SQLITE
+def test_an_answer_whose_pod_is_gone_does_not_count_and_is_not_repeated(world: JobWorld) -> None:
+    begin(world, TEXT)
+    world.cluster.finishes("Complete")
+    world.advance(600)
+    assert ended(world) == (RunState.FAILED, RunReason.OUTPUT_INVALID)
+    assert run(world).status["retryable"] is False
+    assert "its pod is gone" in run(world).status["message"]

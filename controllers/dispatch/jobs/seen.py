@@ -122,7 +122,7 @@ def _exit(
             return Exit(replace(base, error=ExitError(RunReason.START_FAILED.value, why)))
         return Exit(replace(base, timed_out=True), said=said, container=container)
     if good and not isinstance(code, int):
-        code = 0
+        code = 0  # its pod is gone already, and it is said to have ended well
     if not good and (pod_reason in _TAKEN or _disrupted(pod)):
         why = _text(_part(pod, "status"), "message")
         return Exit(
