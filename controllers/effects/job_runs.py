@@ -330,6 +330,8 @@ class JobRuns:
                 await self._drop_secret(cluster, found.job.name, uid)
                 return functools.partial(jobs.gone, run_uid=uid)
             return self._later(uid, _DELETIONS.delay(effect.tries, self._random), seen)
+        if seen.started_at is not None and not found.started:
+            return Again(0.0, "it runs", functools.partial(jobs.saw_start, run_uid=uid, seen=seen))
         if seen.exit is not None and not found.job.ends_as:  # it was over before it was stopped
             return await self._over(cluster, found, seen, seen.exit)
         if seen.phase is not JobPhase.DELETING:

@@ -184,6 +184,12 @@ def progress(tx: Transaction, run_uid: str, seen: Seen) -> None:
     _tell(tx, found, job, why, RunReason.PENDING if waits else RunReason.STARTED, alive=resumed)
 
 
+def saw_start(tx: Transaction, run_uid: str, seen: Seen) -> None:
+    """Its pod runs, or ran, although nobody looked before it was to be stopped."""
+    if find(tx, run_uid) is not None:
+        records.mark_started(tx, run_uid, seen.started_at)
+
+
 def unheard(tx: Transaction, run_uid: str, why: str) -> None:
     """Tell that the cluster does not answer. What the Job does meanwhile, nobody knows: the run goes on."""
     found = find(tx, run_uid)
@@ -235,8 +241,8 @@ def gone(tx: Transaction, run_uid: str) -> None:
     if not job.ends_as:
         text = "stopped on request: its Job is gone" if found.started else "canceled before its pod ran"
         ending = records.Ending(state=RunState.CANCELED, reason=RunReason.CANCELED, message=text, ended_at=tx.now)
-    elif job.ends_as == RunReason.DEADLINE_EXCEEDED and found.started:
-        text = job.ends_why
+    elif job.ends_as == RunReason.DEADLINE_EXCEEDED and (found.started or job.node):
+        text = job.ends_why  # where it had a node, it may have run between two looks
         ending = records.Ending(
             state=RunState.TIMED_OUT, reason=RunReason.DEADLINE_EXCEEDED, message=text, ended_at=tx.now
         )
@@ -311,7 +317,9 @@ def watch(tx: Transaction, key: Key) -> Result:
         return DONE
     if job.phase is not JobPhase.DELETING:
         text = (
-            "stopped at its deadline: its Job was deleted" if found.started else "its time was over before its pod ran"
+            "stopped at its deadline: its Job was deleted"
+            if found.started or job.node
+            else "its time was over before its pod ran"
         )
         stop(tx, found, RunReason.DEADLINE_EXCEEDED, text)
         return _wake(tx, key, tx.now + STOP_WAIT)

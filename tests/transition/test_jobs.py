@@ -21,6 +21,7 @@ from tests.fakes.job_world import BROKEN, DOWN, JobWorld, executor
 from tests.fakes.world import agent, mission
 
 TEXT = "outputFormat: Text"
+SELDOM = f"{TEXT}, pollInterval: 30s"
 ON_SQLITE = pytest.mark.parametrize("backend", ["sqlite"])
 """For what does not depend on the database."""
 
@@ -257,9 +258,9 @@ def test_a_job_that_somebody_deletes_is_a_worker_that_is_lost(world: JobWorld) -
 
 @ON_SQLITE
 def test_a_silent_cluster_says_nothing_of_a_run_until_its_deadline(world: JobWorld) -> None:
-    begin(world, TEXT, more="  timeout: 10m\n")
+    begin(world, SELDOM, more="  timeout: 10m\n")
     world.cluster.runs()
-    world.advance(6)
+    world.advance(31)
     world.cluster.put_off("get Job", *[DOWN] * 10_000)
     world.advance(500)
     assert run(world).state == RunState.RUNNING
@@ -270,19 +271,19 @@ def test_a_silent_cluster_says_nothing_of_a_run_until_its_deadline(world: JobWor
 
 @ON_SQLITE
 def test_a_deadline_that_the_cluster_keeps_is_a_timeout(world: JobWorld) -> None:
-    begin(world, TEXT, more="  timeout: 10m\n", retry="{maxAttempts: 1}")
+    begin(world, SELDOM, more="  timeout: 10m\n", retry="{maxAttempts: 1}")
     assert world.cluster.job["spec"]["activeDeadlineSeconds"] == 600
     world.cluster.runs()
     world.advance(600)
     world.cluster.objects.pop(("Pod", world.cluster.job["metadata"]["name"]))
     world.cluster.finishes("Failed", "DeadlineExceeded")
-    world.advance(6)
+    world.advance(181)
     assert ended(world) == (RunState.TIMED_OUT, RunReason.DEADLINE_EXCEEDED)
 
 
 @ON_SQLITE
 def test_a_deadline_that_the_cluster_forgets_is_kept_by_remit(world: JobWorld) -> None:
-    begin(world, TEXT, more="  timeout: 10m\n")
+    begin(world, SELDOM, more="  timeout: 10m\n")
     world.cluster.runs()
     world.advance(700)
     assert world.cluster.job["metadata"]["deletionTimestamp"]
