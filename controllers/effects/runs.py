@@ -40,7 +40,7 @@ START, CANCEL = "StartRun", "CancelRun"
 ELSEWHERE = (ExecutorType.PULL, ExecutorType.HTTP, ExecutorType.KUBERNETES_JOB)
 """Types whose runs live on no engine's machine."""
 _RECORD_RETRY_S = 1.0
-_GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.PROVIDER_OVERLOADED)
+_GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.AWAITING_FOLLOW_UP, RunReason.PROVIDER_OVERLOADED)
 """Failures that say nothing against the session that the run went on with."""
 
 
