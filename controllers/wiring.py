@@ -29,6 +29,7 @@ from controllers.effects.calendars import CalendarEffects
 from controllers.effects.exports import EXPORT, ExportEffects
 from controllers.effects.http_runs import HttpRuns
 from controllers.effects.job_runs import JobRuns
+from controllers.effects.job_sweep import JobSweep
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
@@ -245,7 +246,8 @@ class Engine:
             client = HttpClient(self.clock.monotonic, tls=access.tls)
             return ApiServer(access, namespace, client, self.blocking)
 
-        self._job_runs = JobRuns(
+        self._job_sweep = JobSweep(self.store, accesses=self._accesses, reach=reach, blocking=self.blocking)
+        runs = JobRuns(
             self.store,
             context,
             accesses=self._accesses,
@@ -256,7 +258,6 @@ class Engine:
             clock=self.clock,
             random=self.random,
         )
-        runs = self._job_runs
         return EffectRunner(
             "job-runs",
             self.store,
@@ -573,7 +574,7 @@ class Engine:
         life.ready()
         while not await wait_for_any(self.clock, SWEEP_S, life.stopping):
             with contextlib.suppress(StoreError):
-                await self._job_runs.sweep()
+                await self._job_sweep.sweep()
 
     async def _recall_secrets(self, life: Lifecycle) -> None:
         """Learn again the secrets of programs that an earlier life started: they are still to be taken out of what

@@ -29,12 +29,10 @@ from controllers.runs.redaction_level import redactor_of
 from controllers.runtime.backoff import Backoff
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
-from schemas.base import Key
 from schemas.errors import StoreUnavailable
-from schemas.event import EventType
-from schemas.executor import ExecutorSpec, KubernetesJob, OutputFormat
+from schemas.executor import KubernetesJob, OutputFormat
 from schemas.resource import SYSTEM
-from schemas.run import ENDED, JobPhase, RunReason, RunState
+from schemas.run import JobPhase, RunReason, RunState
 from store.contract import Effect, Store, Transaction
 
 log = logging.getLogger(__name__)
@@ -98,11 +96,11 @@ class JobRuns:
         try:
             ready = await self._blocking.run(self._prepare, uid)
         except SecretMissing as missing:
-            return self._cannot(uid, RunReason.SECRET_NOT_FOUND, str(missing))
+            return await self._cannot(uid, RunReason.SECRET_NOT_FOUND, str(missing))
         except SecretUnavailable as passing:
             return Again(passing.after or SECRET_RETRY_S, str(passing))
         except (ClusterProblem, document.TooLarge) as problem:
-            return self._cannot(uid, RunReason.START_FAILED, str(problem))
+            return await self._cannot(uid, RunReason.START_FAILED, str(problem))
         if ready is None:
             return None
         begun = await self._blocking.run(self._begin, uid, ready.namespace)
@@ -164,7 +162,7 @@ class JobRuns:
             return Answer(Said.UNSURE, f"the {kind} {name} came and went")
         if found.done and not _is_ours(found, uid):
             return Answer(Said.REFUSED, f"there is a {kind} {name} already, and it is not of this run: delete it")
-        if found.done and _metadata(found.document).get("deletionTimestamp"):
+        if found.done and document.metadata_of(found.document).get("deletionTimestamp"):
             return Answer(Said.BUSY, f"the {kind} {name} is being deleted")
         return found
 
@@ -190,18 +188,17 @@ class JobRuns:
         with self._store.transaction(SYSTEM) as tx:
             return jobs.begin(tx, uid, namespace, self._context.stops)
 
-    def _cannot(self, uid: str, reason: RunReason, why: str) -> Commit:
-        """End a run whose Job cannot be asked for: where an earlier request may have made it, nobody knows."""
-
-        def commit(tx: Transaction) -> None:
-            found = jobs.find(tx, uid)
-            if found is not None and found.job.sent_at is not None:
-                jobs.end(tx, uid, jobs.lost(found, why))
-                return
-            ending = records.Ending(state=RunState.FAILED, reason=reason, message=why, retryable=False)
-            end_run(tx, uid, ending)
-
-        return commit
+    async def _cannot(self, uid: str, reason: RunReason, why: str) -> Commit | Again | None:
+        """End a run whose Job cannot be asked for. Where an earlier request may have made it, it is waited for what the
+        cluster says of it."""
+        found = await self._blocking.run(self._find, uid)
+        if found is None:
+            return None
+        if found.job.sent_at is not None:
+            waits = functools.partial(jobs.not_made, run_uid=uid, why=why, certain=False, ending=None)
+            return Again(SECRET_RETRY_S, why, waits)
+        ending = records.Ending(state=RunState.FAILED, reason=reason, message=why, retryable=False)
+        return functools.partial(end_run, uid=uid, ending=ending)
 
     # Watching.
 
@@ -376,62 +373,6 @@ class JobRuns:
             log.warning("the Job %s/%s of a run that ended is left as it is: %s", namespace, name, answer.why)
         return None
 
-    async def sweep(self) -> int:
-        """Look for Jobs of this store that no open run has: those of runs that it does not know (it was restored from a
-        backup) or that ended while nobody could delete them. They are deleted, and their Executor tells; the number of
-        them. Nothing is done where a cluster does not answer."""
-        label, places = await self._blocking.run(self._places)
-        count = 0
-        for executor, access, namespace in places:
-            cluster = self._reach(access, namespace)
-            answer = await cluster.jobs(label)
-            for job in answer.items if answer.done else ():
-                stray = await self._blocking.run(self._stray, job)
-                name, uid = str(_metadata(job).get("name")), str(_metadata(job).get("uid"))
-                if stray and (await cluster.delete("Job", name, uid)).done:
-                    count += 1
-                    await self._blocking.run(self._tell, executor, f"{namespace}/{name}", stray)
-        return count
-
-    def _places(self) -> tuple[str, list[tuple[Key, Access, str]]]:
-        """The label of this store, and each place that its Executors make Jobs in, once. Blocks."""
-        with self._store.snapshot() as snapshot:
-            label, executors = jobs.store_of(snapshot), snapshot.objects("Executor")
-        found: dict[tuple[str, str], tuple[Key, Access, str]] = {}
-        for executor in executors:
-            declared = ExecutorSpec.model_validate(executor.spec).kubernetes_job
-            if declared is None:
-                continue
-            with contextlib.suppress(SecretMissing, SecretUnavailable, ClusterProblem):
-                namespace = self._accesses.namespace(executor.namespace, declared)
-                access = self._accesses.of((executor.namespace,), declared)
-                found.setdefault((access.server, namespace), (executor.key, access, namespace))
-        return label, list(found.values())
-
-    def _stray(self, job: Mapping[str, Any]) -> str:
-        """Why a Job is to go; "" when it is not, or goes by itself. Blocks."""
-        labels = _metadata(job).get("labels")
-        uid = str(labels.get(document.RUN_LABEL, "")) if isinstance(labels, Mapping) else ""
-        if _metadata(job).get("deletionTimestamp"):
-            return ""
-        with self._store.snapshot() as snapshot:
-            run = snapshot.get_by_uid(uid)
-        if run is None:
-            return "no run of this store has it"
-        over = any(c.get("status") == "True" for c in _conditions(job) if c.get("type") in ("Complete", "Failed"))
-        if run.state in {state.value for state in ENDED} and not over:
-            return f"its run {run.name} ended before it"
-        return ""
-
-    def _tell(self, executor: Key, job: str, why: str) -> None:
-        with self._store.transaction(SYSTEM) as tx:
-            subject = tx.get(executor)
-            if subject is not None:
-                tx.event(
-                    EventType.JOB_CHANGED, subject, reason="Swept", message=f"{job} was deleted: {why}",
-                    data={"job": job},
-                )  # fmt: skip
-
     async def _drop_secret(self, cluster: Cluster, name: str, run_uid: str) -> Answer:
         """Remove the Secret of a run, unless what has its name is not of it."""
         found = await cluster.get("Secret", name)
@@ -490,21 +431,10 @@ def _cut(text: bytes, most: int) -> tuple[bytes, int]:
 
 
 def _is_ours(answer: Answer, run_uid: str) -> bool:
-    labels = _metadata(answer.document).get("labels")
+    labels = document.metadata_of(answer.document).get("labels")
     return isinstance(labels, Mapping) and labels.get(document.RUN_LABEL) == run_uid
 
 
-def _metadata(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    metadata = found.get("metadata")
-    return metadata if isinstance(metadata, Mapping) else {}
-
-
-def _conditions(job: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    status = job.get("status")
-    found = status.get("conditions") if isinstance(status, Mapping) else None
-    return [c for c in found if isinstance(c, Mapping)] if isinstance(found, list) else []
-
-
 def _owners(found: Mapping[str, Any]) -> set[str]:
-    references = _metadata(found).get("ownerReferences")
+    references = document.metadata_of(found).get("ownerReferences")
     return {str(r.get("uid")) for r in references if isinstance(r, Mapping)} if isinstance(references, list) else set()

@@ -340,19 +340,19 @@ def test_jobs_that_no_open_run_has_are_swept_and_told(world: JobWorld) -> None:
     begin(world, TEXT)
     world.cluster.runs()
     world.advance(6)
-    assert asyncio.run(world.runs.sweep()) == 0
+    assert asyncio.run(world.sweep.sweep()) == 0
     other = {**world.cluster.job, "metadata": {**world.cluster.job["metadata"], "name": "other", "uid": "uid-9"}}
     other["metadata"]["labels"] = {**other["metadata"]["labels"], "remit.dev/run": "a-run-of-a-lost-backup"}
     world.cluster.objects["Job", "other"] = other
     foreign = copy.deepcopy(other)
     foreign["metadata"] |= {"name": "foreign", "labels": {**other["metadata"]["labels"], "remit.dev/store": "theirs"}}
     world.cluster.objects["Job", "foreign"] = foreign
-    assert asyncio.run(world.runs.sweep()) == 1
+    assert asyncio.run(world.sweep.sweep()) == 1
     assert other["metadata"]["deletionTimestamp"]
     assert "deletionTimestamp" not in foreign["metadata"]
     assert [e.reason for e in world.events("JobChanged", subject="local")] == ["Swept"]
     world.cluster.put_off("jobs", DOWN)
-    assert asyncio.run(world.runs.sweep()) == 0
+    assert asyncio.run(world.sweep.sweep()) == 0
 
 
 @ON_SQLITE
@@ -365,7 +365,7 @@ def test_a_job_that_outlives_its_run_is_swept(world: JobWorld) -> None:
     world.advance(CANCEL_DEADLINE.total_seconds() + 30)
     assert ended(world)[0] == RunState.UNKNOWN
     assert "deletionTimestamp" not in world.cluster.job["metadata"]
-    assert asyncio.run(world.runs.sweep()) == 1
+    assert asyncio.run(world.sweep.sweep()) == 1
     assert world.cluster.job["metadata"]["deletionTimestamp"]
 
 

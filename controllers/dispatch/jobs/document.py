@@ -133,6 +133,12 @@ def owned_by(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [reference]
 
 
+def metadata_of(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata of an object as a cluster shows it; empty when there is none."""
+    metadata = found.get("metadata")
+    return metadata if isinstance(metadata, Mapping) else {}
+
+
 def label_value(text: str) -> str:
     """``text`` as the value of a label; what does not fit is cut, and told apart by a digest."""
     fits = _NO_VALUE.sub("-", text)
