@@ -89,6 +89,7 @@ class EventType(StrEnum):
     APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands
     DECISION_REFUSED = "DecisionRefused"  # an answer without effect, and why
     KEY_REVOKED = "KeyRevoked"  # a quarantine killed the key of a run that is at work
+    ACT_ADMITTED = "ActAdmitted"  # a cluster authenticated who is about to decide, hold, release or confirm
     RELEASE_ASKED = "ReleaseAsked"  # somebody asked for the end of an e-stop that needs more voices
     HOLD_PLACED = "HoldPlaced"  # a Hold took effect
     HOLD_RELEASED = "HoldReleased"  # a Hold ended

@@ -20,6 +20,7 @@ from schemas.event import EventType
 from schemas.executor import ExecutorStatus, OutputFormat
 from schemas.kind import Disruption
 from schemas.mission import TERMINAL_STATES, MissionState
+from schemas.parsed import parsed
 from schemas.quantities import parse_time
 from schemas.resource import Resource
 from schemas.run import RunStatus
@@ -59,8 +60,8 @@ def _finalize(tx: Transaction, agent: Resource) -> Result:
 
 
 def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
-    spec = schema.AgentSpec.model_validate(agent.spec)
-    status = schema.AgentStatus.model_validate(agent.status)
+    spec = parsed(schema.AgentSpec, agent.spec)
+    status = parsed(schema.AgentStatus, agent.status)
     executor_key = spec.executor_ref.key("Executor", agent.namespace)
     executor = tx.get(executor_key)
     ready, message = _executor_ready(executor)
@@ -100,7 +101,7 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
 
 def _evidence(tx: Transaction, runs: list[Resource], status: schema.AgentStatus) -> tuple[schema.RunEvidence, ...]:
     """What open runs show by now, and what those showed that have ended."""
-    shown = [evidence.of_run(tx, run, RunStatus.model_validate(run.status).started_at or tx.now) for run in runs]
+    shown = [evidence.of_run(tx, run, parsed(RunStatus, run.status).started_at or tx.now) for run in runs]
     return (*(e for e in shown if e is not None), *status.evidence)
 
 
@@ -110,22 +111,22 @@ def _last_good(tx: Transaction, agent: Resource, generation: int) -> decisions.L
     pinned = tx.spec_at(agent.uid, generation) if generation not in (0, agent.generation) else None
     if pinned is None or narrowings("Agent", pinned.spec, agent.spec):
         return None
-    ref = schema.AgentSpec.model_validate(pinned.spec).executor_ref
+    ref = parsed(schema.AgentSpec, pinned.spec).executor_ref
     executor = tx.get(ref.key("Executor", agent.namespace))  # one that is being deleted serves as long as it is there
-    if executor is None or not is_true(ExecutorStatus.model_validate(executor.status).conditions, "Ready"):
+    if executor is None or not is_true(parsed(ExecutorStatus, executor.status).conditions, "Ready"):
         return None
     return decisions.LastGood(generation, ref)
 
 
 def _effective_executor(tx: Transaction, agent: Resource, generation: int) -> ObjectRef | None:
     pinned = tx.spec_at(agent.uid, generation)
-    return schema.AgentSpec.model_validate(pinned.spec).executor_ref if pinned is not None else None
+    return parsed(schema.AgentSpec, pinned.spec).executor_ref if pinned is not None else None
 
 
 def _executor_ready(executor: Resource | None) -> tuple[bool | None, str]:
     if executor is None or executor.deletion_at is not None:
         return None, ""
-    ready = find(ExecutorStatus.model_validate(executor.status).conditions, "Ready")
+    ready = find(parsed(ExecutorStatus, executor.status).conditions, "Ready")
     if ready is None:
         return False, "not looked at yet"
     return ready.status == "True", ready.message or ready.reason
