@@ -135,6 +135,7 @@ def test_a_job_that_its_queue_takes_back_waits_and_goes_on(world: JobWorld) -> N
     assert run(world).state == RunState.SUCCEEDED
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("kind", ["Secret", "Job"])
 @pytest.mark.parametrize("arrived", [True, False])
 def test_an_engine_that_dies_while_it_makes_them_makes_nothing_twice(world: JobWorld, kind: str, arrived: bool) -> None:
