@@ -122,8 +122,10 @@ class Term:
         woken: Callable[[frozenset[str]], None],
         gone: Callable[[StoreGone], None],
         channels: Channels | None = None,
+        beside: Sequence[tuple[str, Run]] = (),
     ) -> None:
-        """``source`` is that of the configuration; ``status`` writes the status branches, ``follow`` looks at what was
+        """``source`` is that of the configuration; ``status`` writes the status branches, ``beside`` are further
+        components that only the leader has, ``follow`` looks at what was
         proposed to a source, ``runners`` carry out what
         only the leader may; ``woken`` is called with the types of effects that wait, ``gone`` when the store was
         removed."""
@@ -137,6 +139,7 @@ class Term:
         self._lost = gone
         self._status = status
         self._follow = follow
+        self._beside = beside
         self._runners = list(runners)
         self._tally = Tally(store)
         self._notices = Notices(store)
@@ -177,6 +180,8 @@ class Term:
         for runner in self._runners:
             manager.add(runner.name, runner.run)
         manager.add("status", self._status)
+        for name, run in self._beside:
+            manager.add(name, run)
         manager.add("watch", self._watch)
         manager.add("tidy", self._tidy_often)
         tally = Periodic(self._count, clock=self.clock, random=self.random, interval_s=TALLY_S)
@@ -195,6 +200,10 @@ class Term:
         """Effects of these types are due. Call from the event loop."""
         for runner in self._runners:
             runner.wake(types)
+
+    def look(self, key: Key) -> None:
+        """Look at a source now. On the event loop."""
+        self.sources.add(key, Priority.CHANGE)
 
     def hint(self, key: Key) -> None:
         """Look at a source soon; hints that come in a storm become one look every few seconds. On the event loop."""
@@ -356,6 +365,8 @@ class Term:
         spec = self._source
         if spec is None:
             return None
+        if spec.type is SourceType.KUBERNETES:
+            return None  # it is watched by the engine, also while another one leads
         if spec.type is SourceType.DIRECTORY:
             return directory_places(self._project / spec.url)
         url = local_url(spec.url, self._project)

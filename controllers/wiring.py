@@ -10,6 +10,7 @@ import contextlib
 import functools
 import logging
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +18,7 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 from controllers.calendars.services import asking
+from controllers.cluster import Cluster
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.http import HttpExecutor
@@ -142,7 +144,11 @@ class Engine:
         self.tokens = RunTokens(load_or_create_key(place.state / "keys" / "run.key"))
         self.artifacts = ArtifactFiles(place.state, mask=self._known.text)
         self.manager = Manager(self.clock, self.random)
-        self._readers = Readers(place.project, place.state / "mirrors")
+        self._cluster: Cluster | None = None
+        if config.source.kubernetes is not None:
+            self._cluster = Cluster(config.source.kubernetes, environment, self.clock, self.random)
+        in_cluster = self._cluster.reader if self._cluster is not None else None
+        self._readers = Readers(place.project, place.state / "mirrors", in_cluster)
         self._stop = asyncio.Event()
         self._gone: StoreError | None = None
         self._term: Term | None = None
@@ -284,6 +290,8 @@ class Engine:
     @property
     def _source(self) -> SourceSpec | None:
         """The source that the configuration names."""
+        if self.config.source.kubernetes is not None:
+            return self.config.source.kubernetes.to_spec()
         return self.config.source.to_spec(self.config.status_branch)
 
     @property
@@ -312,15 +320,17 @@ class Engine:
         manager = self.manager
         manager.add("executors", self._open_executors)
         self._add_stops(manager)
-        if self._member is None:
+        if self._cluster is not None:
+            self._add_cluster(self._cluster, manager)
+        elif self._member is None:
             self._term = self._make_term(self.store)
             self._term.add_to(manager)
-        else:
+        if self._member is not None:
             member = self._member
             manager.add("membership", functools.partial(member.stay, store=self._raw, clock=self.clock,
                                                         blocking=self.blocking, lost=self._end))  # fmt: skip
-            leadership = Leadership(self._raw, member.home.life, self._lead, clock=self.clock, blocking=self.blocking)
-            manager.add("leadership", leadership.run)
+            if self._cluster is None:
+                manager.add("leadership", self._leadership(member).run)
         self._exports = ExportEffects(
             self.store, self.place.state, now=self.clock.now, new_id=self.ids.new, blocking=self.blocking
         )
@@ -344,6 +354,41 @@ class Engine:
             raise self._gone
         return report
 
+    def _leadership(self, member: Member) -> Leadership:
+        return Leadership(self._raw, member.home.life, self._lead, clock=self.clock, blocking=self.blocking)
+
+    def _add_cluster(self, cluster: Cluster, manager: Manager) -> None:
+        """Watch the cluster, and act while this engine holds its Lease. Over a shared store the holder leads by the
+        store's lease as well, under whose fence it writes."""
+
+        def hint() -> None:
+            self._loop.call_soon_threadsafe(self._look_at_source)
+
+        async def act(ends: asyncio.Event) -> None:
+            if self._member is None:
+                await self._lead_alone(ends)
+                return
+            inner = Lifecycle()
+            leading = asyncio.create_task(self._leadership(self._member).run(inner))
+            await ends.wait()
+            inner.stopping.set()
+            await leading
+
+        watch = cluster.watch(hint)
+        manager.add("kubernetes", watch.run, check=cluster.problem)
+        election = cluster.election(f"{socket.gethostname()}-{self.ids.new()}", act, self._store_name)
+        manager.add("lease", election.run, check=election.problem)
+
+    def _store_name(self) -> str:
+        """What tells this store from every other: the uid of the configured source."""
+        with self.store.snapshot() as snapshot:
+            source = snapshot.get(DEFAULT_SOURCE)
+        return source.uid if source is not None else ""
+
+    def _look_at_source(self) -> None:
+        if self._term is not None:
+            self._term.look(DEFAULT_SOURCE)
+
     def _add_stops(self, manager: Manager) -> None:
         """What stops work whatever the store does."""
         files = FileWatch(self.store, self.stops, self._command, clock=self.clock, blocking=self._watching)
@@ -351,10 +396,15 @@ class Engine:
         spec = self._source
         if spec is None:
             return
+        cluster = self._cluster
         remote = spec.type is SourceType.GIT and not Path(local_url(spec.url, self.place.project)).is_absolute()
         read = CommittedHolds(
             spec,
-            lambda: make_reader(spec, self.place.project, self.place.state / "mirrors" / "holds"),
+            lambda: (
+                cluster.reader
+                if cluster is not None
+                else make_reader(spec, self.place.project, self.place.state / "mirrors" / "holds")
+            ),
             now=self.clock.now,
         )
         self._committed = read
@@ -377,6 +427,8 @@ class Engine:
         self._watching.close(wait=False)
         self._telling.close(wait=False)
         self._raw.close()
+        if self._cluster is not None:
+            self._cluster.close()
         if self._member is not None:
             self._member.home.lock.release()
         if isinstance(self.blocking, ThreadBlocking):
@@ -396,6 +448,8 @@ class Engine:
             else:
                 home = self._member.home.name
                 tx.release_claims(types=homes.own_types(home))
+                if self._cluster is not None and self._source is not None:
+                    ensure_source(tx, self._source)
                 message = f"engine {os.getpid()} of {home} joins the store"
             effective.adopt(tx, self.stops.of_files())
             notices.begin(tx)
@@ -467,6 +521,7 @@ class Engine:
             self._source,
             self.place.project,
             status=status.run,
+            beside=[("cluster-status", self._cluster.status(store, DEFAULT_SOURCE).run)] if self._cluster else (),
             follow=proposed.follow,
             runners=runners,
             readers=self._readers,
@@ -479,6 +534,24 @@ class Engine:
             gone=self._end,
             channels=Channels(outside.problem, self.config.standup),
         )
+
+    async def _lead_alone(self, ends: asyncio.Event) -> None:
+        """One term of acting over a store that no other engine has."""
+        term = self._make_term(self.store)
+
+        def begin() -> None:
+            with term.store.transaction(SYSTEM) as tx:
+                term.begin(tx)
+                tx.event(EventType.ENGINE_LEADS, ENGINE, reason="Elected", message="it holds the Lease of the cluster")
+
+        await self.blocking.run(begin)
+        manager = Manager(self.clock, self.random)
+        term.add_to(manager)
+        self._term = term
+        try:
+            await manager.run(ends, drain_s=TERM_DRAIN_S)
+        finally:
+            self._term = None
 
     async def _lead(self, fence: Fence, ends: asyncio.Event) -> None:
         """One term of leading the engines on a shared store."""

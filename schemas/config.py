@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from schemas.admission_config import AdmissionConfig
-from schemas.base import Model
+from schemas.base import Model, Namespace
 from schemas.quantities import Duration
 from schemas.secret import ValueFrom
 from schemas.secrets_config import SecretsConfig
@@ -74,7 +74,36 @@ class DirectorySource(Model):
 
 
 class KubernetesSource(Model):
-    """Specs as custom resources of a cluster."""
+    """Specs as custom resources of a cluster, and their status in the cluster."""
+
+    namespaces: tuple[Namespace, ...] = Field(
+        (), max_length=500, description="Namespaces that are followed; all of them when empty."
+    )
+    shard: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$",
+        description="Follow only namespaces whose label remit.dev/shard has this value.",
+    )
+    relist_interval: Duration = Field(
+        "5m", description="How often everything is listed, whatever the watch said."
+    )  # type: ignore[assignment]
+    probe_interval: Duration = Field(
+        "20s", description="How often it is checked that the watch still hears what happens."
+    )  # type: ignore[assignment]
+    prune: PruneMode = Field(PruneMode.GUARDED, description="Guarded, Confirm or Never.")
+    widening: WideningMode = Field(WideningMode.APPLY, description="Apply or Confirm.")
+
+    @model_validator(mode="after")
+    def _intervals(self) -> Self:
+        if min(self.relist_interval.total_seconds(), self.probe_interval.total_seconds()) < 1:
+            raise ValueError("relistInterval and probeInterval are at least 1s")
+        return self
+
+    def to_spec(self) -> SourceSpec:
+        """The Source that the engine keeps for it."""
+        place = self.shard or ",".join(self.namespaces)
+        values = {"url": f"kubernetes:{place}", "prune": self.prune, "widening": self.widening}
+        return SourceSpec.model_validate({"type": SourceType.KUBERNETES, **values})
 
 
 class SourceChoice(Model):
@@ -91,7 +120,7 @@ class SourceChoice(Model):
         return self
 
     def to_spec(self, status_branch: str = STATUS_BRANCH) -> SourceSpec | None:
-        """The Source that the engine keeps for it; None in Kubernetes mode. ``status_branch`` is where status goes
+        """The Source that the engine keeps for it, as far as commands can read it; None in Kubernetes mode. ``status_branch`` is where status goes
         unless the source says more."""
         if self.git is not None:
             values: dict[str, Any] = self.git.model_dump()
