@@ -84,9 +84,7 @@ class KubernetesSource(Model):
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$",
         description="Follow only namespaces whose label remit.dev/shard has this value.",
     )
-    relist_interval: Duration = Field(
-        "5m", description="How often everything is listed, whatever the watch said."
-    )  # type: ignore[assignment]
+    relist_interval: Duration = Field("5m", description="How often everything is listed, whatever the watch said.")  # type: ignore[assignment]
     probe_interval: Duration = Field(
         "20s", description="How often it is checked that the watch still hears what happens."
     )  # type: ignore[assignment]

@@ -14,6 +14,8 @@ from cli import common, haste
 from cli.failures import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from api.server import HttpServer
     from cli.printer import Printer
     from cli.project import Project
@@ -90,6 +92,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
     from controllers.wiring import Engine, Place
 
     stop = asyncio.Event()
+    leave_cluster: Callable[[], None] | None = None
     host, _, port = project.config.agent_listen.rpartition(":")
     engine = Engine(
         project.config,
@@ -113,7 +116,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
         if project.config.admission is not None:
             from cli.admission import add_admission
 
-            add_admission(engine, project, threads)
+            leave_cluster = add_admission(engine, project, threads)
         pages = _read_server(engine, project, readers)
         engine.add("read-server", pages.run)
         account = None
@@ -134,6 +137,8 @@ async def _run(project: Project, printer: Printer | None) -> int:
         threads.close(wait=False)
         readers.close(wait=False)
         engine.close()
+        if leave_cluster is not None:
+            leave_cluster()
 
 
 def _hook_server(engine: Engine, address: str) -> HttpServer:

@@ -71,7 +71,6 @@ def world(tmp_path: Path, backend: str) -> Iterator[ClusterWorld]:
         made.close()
 
 
-
 def refuse(world: ClusterWorld, status: int, where: str = "") -> None:
     """From now on the API server answers so, about paths with ``where`` in them."""
 
