@@ -118,8 +118,8 @@ class SourceChoice(Model):
         return self
 
     def to_spec(self, status_branch: str = STATUS_BRANCH) -> SourceSpec | None:
-        """The Source that the engine keeps for it, as far as commands can read it; None in Kubernetes mode. ``status_branch`` is where status goes
-        unless the source says more."""
+        """The Source that the engine keeps for it, as far as commands can read it; None in Kubernetes mode.
+        ``status_branch`` is where status goes unless the source says more."""
         if self.git is not None:
             values: dict[str, Any] = self.git.model_dump()
             written = values.pop("status_writeback") or {}

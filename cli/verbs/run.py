@@ -42,6 +42,9 @@ def run(
     source_ref: Annotated[str | None, typer.Option("--source-git-ref", help="Branch, tag or full ref.")] = None,
     source_path: Annotated[str | None, typer.Option("--source-git-path", help="Folder in the repository.")] = None,
     source_directory: Annotated[str | None, typer.Option("--source-directory-path", help="Folder of specs.")] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Follow namespaces of a cluster with this label.")
+    ] = None,
     quiet: common.Quiet = False,
 ) -> None:
     """Run the engine: follow the specs, dispatch missions, record what happens. Ctrl-C drains and ends it.
@@ -71,6 +74,7 @@ def run(
         ("source", "git", "ref"): source_ref,
         ("source", "git", "path"): source_path,
         ("source", "directory", "path"): source_directory,
+        ("source", "kubernetes", "shard"): shard,
     }
     project = locate(root, {keys: value for keys, value in flags.items() if value is not None})
     printer = None if quiet else Printer(sys.stdout)

@@ -171,36 +171,42 @@ class KubernetesWatch:
             return self._heard.get(key, 0) >= _number(meta)
 
     def _ask_all(self) -> list[tuple[KindName, Said]]:
-        """What happened since the last question."""
+        """What happened since the last question that was answered whole."""
         self._reader.check_shard()
         with concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="remit-probe") as threads:
             found = list(threads.map(self._ask, KINDS))
-        return [(name, said) for name, told in zip(KINDS, found, strict=True) for said in told]
+        for _, versions in found:
+            self._since |= versions
+        return [(name, said) for name, (told, _) in zip(KINDS, found, strict=True) for said in told]
 
-    def _ask(self, name: KindName) -> list[Said]:
+    def _ask(self, name: KindName) -> tuple[list[Said], dict[str, str]]:
+        """What happened to a kind, and from where to ask on, by path."""
         told: list[Said] = []
+        versions: dict[str, str] = {}
         if not name.namespaced and not self._reader.scope.whole:
-            return told
+            return told, versions
         for place in self._reader.places(name.namespaced):
             path = f"{place}/{name.plural}"
             since = self._since.get(path)
+            here: list[Said] = []
+            before = self._version(path)  # ahead of the question, so that nothing falls between the two
             if since is not None:
                 try:
                     query = {"resourceVersion": since, "labelSelector": objects.DECLARED}
-                    told += self._cluster.happened(path, query)
+                    here = self._cluster.happened(path, query)
                 except ClusterFault as fault:
                     if fault.status != _GONE:
                         raise
                     self._reader.doubt()  # longer ago than the server remembers
-            self._since[path] = self._version(path, told)
-        return told
+            last = max((_number(document.get("metadata") or {}) for _, document in here), default=0)
+            versions[path] = str(max(last, before))
+            told += here
+        return told, versions
 
-    def _version(self, path: str, told: list[Said]) -> str:
-        last = max((_number(document.get("metadata") or {}) for _, document in told), default=0)
-        if last:
-            return str(last)
+    def _version(self, path: str) -> int:
+        """The version that a collection is at now."""
         answer = self._cluster.ask("GET", path, params={"limit": "1"}, timeout_s=10.0)
-        return str((answer.get("metadata") or {}).get("resourceVersion") or "")
+        return _number(answer.get("metadata") or {})
 
 
 class _Stream:

@@ -97,6 +97,7 @@ class Cluster:
         self._open: Callable[[], httpx2.Client] = lambda: client_adapter.Client(config, params)
         self._lock = threading.Lock()
         self._client = self._open()
+        self._retired: httpx2.Client | None = None
 
     @property
     def namespace(self) -> str:
@@ -107,6 +108,8 @@ class Cluster:
         """Let go of the connections."""
         with self._lock:
             self._client.close()
+            if self._retired is not None:
+                self._retired.close()
 
     def ask(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: Any = None,
@@ -156,8 +159,10 @@ class Cluster:
         """What is between here and the server may have forgotten the connections that are kept: open new ones."""
         with self._lock:
             if self._client is broken:
-                self._client = self._open()
-                broken.close()
+                if self._retired is not None:
+                    self._retired.close()
+                # Others may have requests under way on it, and it may be good enough for them.
+                self._client, self._retired = self._open(), broken
 
 
 def connect(environment: Mapping[str, str]) -> Cluster:

@@ -1,7 +1,7 @@
 """A Lease of the cluster: of several engines, one acts. The others stand by, with everything read and open.
 
-What was done is in the store, and a Lease says which store: an engine over another one does not know which missions ran,
-and would run them again. It stands by, and says so.
+What was done is in the store, and a Lease says which store: an engine over another one does not know which missions
+ran, and would run them again. It stands by, and says so.
 
 Time is measured on each engine's own monotonic clock, as "the Lease has not moved for so long": clocks of several
 machines differ. Who cannot renew gives up well before another may step in.

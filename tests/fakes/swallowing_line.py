@@ -38,7 +38,8 @@ class SwallowingLine:
                 end.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
-        self._listener.close()
+        for end in [self._listener, *self._open]:
+            end.close()
 
     def _start(self, target: object, *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
@@ -65,6 +66,3 @@ class SwallowingLine:
             return  # whoever hung up is not told on, either
         with contextlib.suppress(OSError):
             other.shutdown(socket.SHUT_RDWR)
-        if one in self._open:
-            self._open.discard(one)
-            one.close()
