@@ -50,6 +50,7 @@ class EventType(StrEnum):
     DISPATCHED = "Dispatched"  # a run was ordered
     RUN_CLAIMED = "RunClaimed"  # a worker of a Pull executor fetched the run, or gave it back
     RUN_POSTED = "RunPosted"  # a worker behind HTTP was sent a run, or told to stop it, and how that went
+    JOB_CHANGED = "JobChanged"  # the Job of a run was made, adopted, taken back by its queue, or deleted
     RUN_STARTED = "RunStarted"  # its program runs
     RUN_PROGRESSED = "RunProgressed"  # the agent reported progress
     RUN_FINISHED = "RunFinished"  # the run ended, however

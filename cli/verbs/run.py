@@ -112,7 +112,9 @@ async def _run(project: Project, printer: Printer | None) -> int:
             hosts=[host.strip("[]"), *project.config.listen_hosts], worker_token=engine.worker_token, files=engine.artifacts, stops=engine.stops,
             proposer=engine.proposer,
         )  # fmt: skip
-        server = HttpServer(app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close)
+        server = HttpServer(
+            app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close, lane=app.state.lane
+        )
         server.bind()
         engine.add("agent-server", server.run)
         if project.config.hook_listen is not None:
@@ -174,8 +176,11 @@ def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpSe
     from controllers.runs.costs import gather
 
     config = project.config
+    site = site_of(project, os.environ, __version__, engine.manager.health, engine.figures)
     facts = EngineFacts(
         health=engine.manager.health,
+        figures=engine.figures,
+        settings={setting.key: setting.value for setting in site.settings},
         used=lambda snapshot, namespace, since: gather(snapshot, namespace=namespace, since=since),
         feeds=StoreFeeds(),
         project=project.root.name,
@@ -186,7 +191,6 @@ def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpSe
         engine.store, clock=engine.clock, blocking=blocking, hosts=[host, *config.listen_hosts],
         token=_read_token(engine, project), version=__version__, engine=facts,
     )  # fmt: skip
-    site = site_of(project, os.environ, __version__, engine.manager.health)
     add_dashboard(app, engine.store, now=engine.clock.now, blocking=blocking, site=site)
     server = HttpServer(app, host.strip("[]"), int(port), setting="listen", on_stop=app.state.close)
     server.bind()
