@@ -109,8 +109,8 @@ async def _run(project: Project, printer: Printer | None) -> int:
     try:
         app = create_app(
             engine.store, engine.tokens, clock=engine.clock, blocking=threads, state_dir=project.state,
-            hosts=[host.strip("[]"), *project.config.listen_hosts], worker_token=engine.worker_token, files=engine.artifacts, stops=engine.stops,
-            proposer=engine.proposer,
+            hosts=[host.strip("[]"), *project.config.listen_hosts], worker_token=engine.worker_token,
+            files=engine.artifacts, stops=engine.stops, proposer=engine.proposer,
         )  # fmt: skip
         server = HttpServer(
             app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close, lane=app.state.lane
