@@ -14,6 +14,8 @@ from cli import common, haste
 from cli.failures import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from api.server import HttpServer
     from cli.printer import Printer
     from cli.project import Project
@@ -94,6 +96,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
     from controllers.wiring import Engine, Place
 
     stop = asyncio.Event()
+    leave_cluster: Callable[[], None] | None = None
     host, _, port = project.config.agent_listen.rpartition(":")
     engine = Engine(
         project.config,
@@ -106,8 +109,8 @@ async def _run(project: Project, printer: Printer | None) -> int:
     try:
         app = create_app(
             engine.store, engine.tokens, clock=engine.clock, blocking=threads, state_dir=project.state,
-            hosts=[host.strip("[]")], worker_token=engine.worker_token, files=engine.artifacts, stops=engine.stops,
-            proposer=engine.proposer,
+            hosts=[host.strip("[]"), *project.config.listen_hosts], worker_token=engine.worker_token,
+            files=engine.artifacts, stops=engine.stops, proposer=engine.proposer,
         )  # fmt: skip
         server = HttpServer(
             app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close, lane=app.state.lane
@@ -119,7 +122,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
         if project.config.admission is not None:
             from cli.admission import add_admission
 
-            add_admission(engine, project, threads)
+            leave_cluster = add_admission(engine, project, threads)
         pages = _read_server(engine, project, readers)
         engine.add("read-server", pages.run)
         account = None
@@ -140,6 +143,8 @@ async def _run(project: Project, printer: Printer | None) -> int:
         threads.close(wait=False)
         readers.close(wait=False)
         engine.close()
+        if leave_cluster is not None:
+            leave_cluster()
 
 
 def _hook_server(engine: Engine, address: str) -> HttpServer:
