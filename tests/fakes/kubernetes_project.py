@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +51,19 @@ def place(folder: Path) -> Iterator[Place]:
         return
     with kubernetes.cluster(folder) as servers:
         yield Place(servers.cluster.kubeconfig(), servers.cluster.programs / "kubectl", servers)
+
+
+_shared: list[Place] = []
+
+
+def shared() -> Place:
+    """One cluster for this process, until its end."""
+    if not _shared:
+        stack = contextlib.ExitStack()
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="remit-kube-"))
+        _shared.append(stack.enter_context(place(Path(folder))))
+        atexit.register(stack.close)
+    return _shared[0]
 
 
 class ClusterProject(Project):
