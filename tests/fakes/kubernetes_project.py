@@ -79,7 +79,7 @@ class ClusterProject(Project):
         self.kubeconfig = kubeconfig or place.kubeconfig
         if make:
             place.kubectl("create", "namespace", namespace)
-        source = {"namespaces": [namespace], "probeInterval": "2s", **(config or {})}
+        source = {"namespaces": [namespace], **(config or {})}
         document = {
             "source": {"kubernetes": source},
             "agentListen": f"127.0.0.1:{self.port}",
