@@ -22,11 +22,15 @@ from controllers.cluster import Cluster
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.http import HttpExecutor
+from controllers.dispatch.jobs.access import Access, Accesses
+from controllers.dispatch.jobs.cluster import ApiServer
+from controllers.dispatch.jobs.executor import KubernetesJobExecutor
 from controllers.dispatch.pull import PullExecutor
-from controllers.effects import claims, homes, posts
+from controllers.effects import claims, homes, jobs, posts
 from controllers.effects.calendars import CalendarEffects
 from controllers.effects.exports import EXPORT, ExportEffects
 from controllers.effects.http_runs import HttpRuns
+from controllers.effects.job_runs import JobRuns
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
@@ -41,6 +45,7 @@ from controllers.reconcilers.proposing import Proposer
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens, load_or_create_key
+from controllers.runtime import figures
 from controllers.runtime.blocking import Blocking, ThreadBlocking
 from controllers.runtime.clock import Clock, SystemClock, wait_for_any
 from controllers.runtime.fenced import FencedStore
@@ -49,6 +54,7 @@ from controllers.runtime.ids import IdMint
 from controllers.runtime.leadership import Leadership
 from controllers.runtime.lifecycle import Lifecycle, Run
 from controllers.runtime.manager import Manager, ShutdownReport
+from controllers.runtime.together import Together
 from controllers.secrets.keeper import make_keeper
 from controllers.secrets.known import KnownSecrets
 from controllers.sources.committed_holds import CommittedHolds
@@ -69,6 +75,7 @@ from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, Executo
 from schemas.resource import SYSTEM, Resource
 from schemas.run import RunReason, RunSpec, RunState
 from schemas.secret import ValueFrom
+from schemas.secrets_config import KubernetesConfig
 from schemas.source import SourceSpec, SourceType
 from store import open_store
 from store.contract import Effect, Fence, Store, Transaction
@@ -80,6 +87,8 @@ ENGINE = Key("Engine", "", "engine")
 HOUSEKEEPING_S = 3600.0
 RELEARN_S = 30.0
 LEAST_SECRET = 8
+RUNS_AT_ONCE = 32
+"""Starts, or cancels, of runs that are under way at a time."""
 KEEP_RUN_FILES = timedelta(days=7)
 REMOTE_S = 15.0
 """How often a source elsewhere is asked for Holds, at most, while the store does not answer."""
@@ -172,18 +181,33 @@ class Engine:
             offer=functools.partial(self._of_run, posts.offer),
             withdraw=functools.partial(self._of_run, posts.withdraw),
         )
+        self._accesses = Accesses(self._secrets, config.secrets.kubernetes_secret or KubernetesConfig(), place.project)
+        self._jobs = KubernetesJobExecutor(
+            self.blocking,
+            self._accesses,
+            offer=functools.partial(self._of_run, jobs.offer),
+            withdraw=functools.partial(self._of_run, jobs.withdraw),
+        )
         context = RunContext(self.tokens, agent_url, place.project, self.stops)
+        self._together = Together(self.store, self.blocking)
         self._effects = RunEffects(
             self.store,
-            {ExecutorType.COMMAND: self._command, ExecutorType.PULL: self._pull, ExecutorType.HTTP: self._http},
+            {
+                ExecutorType.COMMAND: self._command,
+                ExecutorType.PULL: self._pull,
+                ExecutorType.HTTP: self._http,
+                ExecutorType.KUBERNETES_JOB: self._jobs,
+            },
             context,
             files=self.artifacts,
             blocking=self.blocking,
             clock=self.clock,
+            together=self._together,
         )
         self._runners = [self._runner("start-runs", START, self._effects.start),
                          self._runner("cancel-runs", CANCEL, self._effects.cancel),
-                         self._http_runner(context)]  # fmt: skip
+                         self._http_runner(context),
+                         self._job_runner(context)]  # fmt: skip
 
     def _runner(self, name: str, type_: str, handler: Handler) -> EffectRunner:
         home = self._home
@@ -197,6 +221,8 @@ class Engine:
             random=self.random,
             on_dead=self._effects.give_up,
             keep=homes.keeper(home) if home else None,
+            together=self._together,
+            slots=RUNS_AT_ONCE,
         )
 
     def _http_runner(self, context: RunContext) -> EffectRunner:
@@ -215,6 +241,38 @@ class Engine:
             "http-runs",
             self.store,
             {posts.POST: runs.post, posts.POLL: runs.poll, posts.STOP: runs.stop},
+            holder=self.ids.new(),
+            blocking=self.blocking,
+            clock=self.clock,
+            random=self.random,
+            slots=64,
+            on_dead=runs.give_up,
+            patient=True,
+        )
+
+    def _job_runner(self, context: RunContext) -> EffectRunner:
+        """Makes and watches Jobs. They live in a cluster: any engine may go on with them."""
+
+        def reach(access: Access, namespace: str) -> ApiServer:
+            client = HttpClient(self.clock.monotonic, tls=access.tls)
+            return ApiServer(access, namespace, client, self.blocking)
+
+        self._job_runs = JobRuns(
+            self.store,
+            context,
+            accesses=self._accesses,
+            reach=reach,
+            files=self.artifacts,
+            state=self.place.state,
+            blocking=self.blocking,
+            clock=self.clock,
+            random=self.random,
+        )
+        runs = self._job_runs
+        return EffectRunner(
+            "job-runs",
+            self.store,
+            {jobs.MAKE: runs.make, jobs.WATCH: runs.watch, jobs.DELETE: runs.delete, jobs.TIDY: runs.tidy},
             holder=self.ids.new(),
             blocking=self.blocking,
             clock=self.clock,
@@ -246,6 +304,8 @@ class Engine:
             return self._probe_pull(spec, namespace)
         if spec.type is ExecutorType.HTTP:
             return self._probe_http(spec, namespace)
+        if spec.type is ExecutorType.KUBERNETES_JOB:
+            return self._probe_job(spec, namespace)
         if spec.type is not ExecutorType.COMMAND:
             message = f"accepted and stored; this version does not run type {spec.type} yet"
             return Probe(ExecutorReason.NOT_RECONCILED_YET, message, Capabilities())
@@ -275,6 +335,15 @@ class Engine:
         except SecretMissing as missing:
             return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
         return Probe(ExecutorReason.ADDRESS_REFUSED if problem else ExecutorReason.RECONCILED, problem, capabilities)
+
+    def _probe_job(self, spec: ExecutorSpec, namespace: str) -> Probe:
+        wire = spec.to_wire()
+        capabilities = self._jobs.capabilities(wire)
+        try:
+            problem = self._jobs.check(wire, namespace)
+        except SecretMissing as missing:
+            return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
+        return Probe(ExecutorReason.CLUSTER_UNUSABLE if problem else ExecutorReason.RECONCILED, problem, capabilities)
 
     def worker_token(self, executor: Resource) -> str | None:
         """The token of the workers of a Pull executor; None when it declares none that can be used. Blocks."""
@@ -325,6 +394,7 @@ class Engine:
         elif self._member is None:
             self._term = self._make_term(self.store)
             self._term.add_to(manager)
+            self._together.lead(self._term.store, self._term.follow)
         if self._member is not None:
             member = self._member
             manager.add("membership", functools.partial(member.stay, store=self._raw, clock=self.clock,
@@ -533,6 +603,7 @@ class Engine:
             woken=self._wake_runners,
             gone=self._end,
             channels=Channels(outside.problem, self.config.standup),
+            claim=functools.partial(self._runners[0].claim_in, prepare=self._effects.prepare_in),
         )
 
     async def _lead_alone(self, ends: asyncio.Event) -> None:
@@ -548,9 +619,11 @@ class Engine:
         manager = Manager(self.clock, self.random)
         term.add_to(manager)
         self._term = term
+        self._together.lead(term.store, term.follow)
         try:
             await manager.run(ends, drain_s=TERM_DRAIN_S)
         finally:
+            self._together.lead(None)
             self._term = None
 
     async def _lead(self, fence: Fence, ends: asyncio.Event) -> None:
@@ -566,9 +639,11 @@ class Engine:
         manager = Manager(self.clock, self.random)
         term.add_to(manager)
         self._term = term
+        self._together.lead(term.store, term.follow)
         try:
             await manager.run(ends, drain_s=TERM_DRAIN_S)
         finally:
+            self._together.lead(None)
             self._term = None
 
     async def _open_executors(self, life: Lifecycle) -> None:
@@ -620,6 +695,8 @@ class Engine:
                 continue
             if run.status.get("post") is not None:
                 continue  # it was posted elsewhere, and the outbox goes on with it
+            if run.status.get("job") is not None:
+                continue  # it is a Job of a cluster, and the outbox goes on with it
             if run.status.get("claim") is not None:
                 continue  # its worker has it, or the end of its lease ends it
             if run.status.get("hostedUntil") is not None:
@@ -641,19 +718,16 @@ class Engine:
     def _wake(self) -> None:
         if self._term is not None:
             self._term.wake()
-        if self._member is not None:  # another engine may have put effects there, and this one need not lead
-            for runner in self._runners:
-                runner.wake()
 
-    def _on_effects(self, types: frozenset[str]) -> None:
+    def _on_effects(self, types: frozenset[str] | None) -> None:
         self._loop.call_soon_threadsafe(self._wake_all_runners, types)
 
-    def _wake_all_runners(self, types: frozenset[str]) -> None:
+    def _wake_all_runners(self, types: frozenset[str] | None) -> None:
         if self._term is not None:
             self._term.wake_runners(types)
         self._wake_runners(types)
 
-    def _wake_runners(self, types: frozenset[str]) -> None:
+    def _wake_runners(self, types: frozenset[str] | None) -> None:
         for runner in self._runners:
             runner.wake(types)
 
@@ -678,6 +752,11 @@ class Engine:
             log.warning("%s takes no hooks: the secret has less than %d characters", key.short, LEAST_SECRET)
             return None
         return str(webhook.type), secret
+
+    def figures(self) -> dict[str, float]:
+        """Of the queues; nothing while another engine leads. From any thread."""
+        term = self._term
+        return {} if term is None else figures.of_queues({"objects": term.objects, "sources": term.sources})
 
     def hint(self, namespace: str, name: str) -> None:
         """Look at a source soon. An engine that does not lead lets it pass: the leader polls. On the event loop."""

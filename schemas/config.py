@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from schemas.admission_config import AdmissionConfig
 from schemas.base import Model, Namespace
 from schemas.quantities import Duration
 from schemas.secret import ValueFrom
@@ -160,6 +161,9 @@ class Config(Model):
     )
     status_branch: Branch = Field(STATUS_BRANCH, description="Branch that status is written to.")
     hook_listen: Address | None = Field(None, description="Where forges may ask to look now; nowhere when absent.")
+    admission: AdmissionConfig | None = Field(
+        None, description="The port that an API server asks before it keeps an object; nowhere when absent."
+    )
     forge_hosts: tuple[HostName, ...] = Field(
         (), max_length=100, description="Hosts of forges beside api.github.com and gitlab.com; with a port, only that."
     )
@@ -177,6 +181,8 @@ class Config(Model):
             addresses = [("listen", self.listen), ("agentListen", self.agent_listen)]
             if self.hook_listen is not None:
                 addresses.append(("hookListen", self.hook_listen))
+            if self.admission is not None:
+                addresses.append(("admission.listen", self.admission.listen))
             for name, address in addresses:
                 host, port = address.rsplit(":", 1)
                 if host not in LOOPBACK:

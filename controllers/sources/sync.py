@@ -14,7 +14,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controllers.runtime.result import DONE, RequeueAfter, Result
-from controllers.sources import apart, collector, confirming, increment, listed, planning, provenance, saying
+from controllers.sources import (
+    apart,
+    collector,
+    confirming,
+    increment,
+    kubernetes_acts,
+    listed,
+    planning,
+    provenance,
+    saying,
+)
 from controllers.sources.apply import Applied, apply
 from controllers.sources.checked import Checked, recall, record
 from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit, compiler_version
@@ -327,6 +337,7 @@ class SourceSync:
             with self._store.snapshot() as snapshot:
                 keep = elsewhere | planning.may_have_moved(snapshot, name, unit, failed, reader)
                 planned = planning.plan_unit(snapshot, name, unit, tree.revision, spec, keep=keep, whole=whole)
+                proven = kubernetes_acts.prove(snapshot, planned.plan, planned.declared, planned.live, self._now())
             if planned.faults:
                 failure = self._unit_failed(source, old, tree.revision, planned.faults)
                 failure.resting, failure.faults = True, planned.faults
@@ -335,18 +346,20 @@ class SourceSync:
             blocked = plan.blocked(lambda digest: digest in confirmed)
             pending = [g for g in plan.guards if any(e.key in blocked for e in g.entries)]
             resting = planning.resting(planned, self._now())
-            blocked |= resting
+            blocked |= resting | proven.withheld.keys()
             if not plan.entries and not plan.relocations:
                 count = plan.inventory if whole else old.objects
                 return self._unit_done(source, old, tree, Applied(), (), count)
             statuses = provenance.act_statuses(reader, trust, tree, plan, planned.declared, self._now())
+            statuses |= proven.statuses
             actor = Actor(ActorKind.SYSTEM, f"source:{name}", spec.type)
             try:
                 with self._store.transaction(actor) as tx:
                     applied = apply(
-                        tx, plan, planned.declared, planned.live, manager=f"git/{name}", blocked=blocked,
+                        tx, plan, proven.declared, planned.live, manager=f"git/{name}", blocked=blocked,
                         statuses=statuses,
                     )  # fmt: skip
+                    kubernetes_acts.refuse(tx, proven.withheld)
                     for digest in {plan.digest, *(g.digest for g in plan.guards)} & confirmed.keys():
                         confirming.use(tx, confirmed[digest])
                     if applied.total:
