@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.bench import (
     backlog,
+    cluster,
     engine,
     gate,
     holds,
@@ -89,5 +90,8 @@ BENCHES = (
     Bench("memory", "10,000 objects in memory", "the same as plain dicts", 2, engine.memory),
     Bench("validate-file", "`remit validate` of one file", "a Python that imports its libraries", 1.5,
           engine.validate_file),
+    Bench("watch-to-pass", "from an edit in a cluster to the store", "to the handler that kopf calls", 2,
+          cluster.watch_to_pass),
+    Bench("cluster-writes", "writes to the API for each of 5,000 missions", "one for each", 2, cluster.many_missions),
     Bench("hook", "a hook of a coding agent, from its start to its answer", "a bare interpreter", 8, hooks.answer),
 )  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +61,19 @@ def place(folder: Path) -> Iterator[Place]:
         yield Place(servers.cluster.kubeconfig(), servers.cluster.programs / "kubectl", servers)
 
 
+_shared: list[Place] = []
+
+
+def shared() -> Place:
+    """One cluster for this process, until its end."""
+    if not _shared:
+        stack = contextlib.ExitStack()
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="remit-kube-"))
+        _shared.append(stack.enter_context(place(Path(folder))))
+        atexit.register(stack.close)
+    return _shared[0]
+
+
 class ClusterProject(Project):
     """Engines that follow one namespace of a cluster."""
 
@@ -72,7 +87,7 @@ class ClusterProject(Project):
         self.kubeconfig = kubeconfig or place.kubeconfig
         if make:
             place.kubectl("create", "namespace", namespace)
-        source = {"namespaces": [namespace], "probeInterval": "2s", **(config or {})}
+        source = {"namespaces": [namespace], **(config or {})}
         document = {
             "source": {"kubernetes": source},
             "agentListen": f"127.0.0.1:{self.port}",
