@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 START, CANCEL = "StartRun", "CancelRun"
 _RECORD_RETRY_S = 1.0
-_GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.PROVIDER_OVERLOADED)
+_GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.AWAITING_FOLLOW_UP, RunReason.PROVIDER_OVERLOADED)
 """Failures that say nothing against the session that the run went on with."""
 
 
