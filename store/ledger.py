@@ -6,7 +6,8 @@ below zero. What a limit is and whether there is room is decided in ``decisions`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -76,6 +77,13 @@ def _accounts_of(count: int) -> Statement:
     return Statement(sa.select(_p.seq, _p.account).where(_p.seq.in_(seqs)).order_by(_p.seq, _p.place))
 
 
+@lru_cache(maxsize=16)
+def _balances_of(count: int) -> Statement:
+    accounts: list[sa.BindParameter[str]] = [bindparam(f"account{i}") for i in range(count)]
+    columns = (balances.c.account, *(balances.c[name] for name in _SUMS))
+    return Statement(sa.select(*columns).where(balances.c.account.in_(accounts)))
+
+
 class LedgerReads:
     """The part of Snapshot that concerns the ledger."""
 
@@ -135,6 +143,22 @@ class LedgerWrites(LedgerReads):
                 memory.accounts.add(account)
         return known
 
+    def _learn_balances(self, accounts: Sequence[str]) -> None:
+        """Read the balances that are not known yet in one go; names are clean."""
+        memory = self._session.memory
+        asked = [account for account in dict.fromkeys(accounts) if account not in memory.balances]
+        if len(asked) < 2:
+            return
+        for start in range(0, len(asked), 64):
+            chunk = asked[start : start + 64]
+            size = 1 << (len(chunk) - 1).bit_length()
+            params = {f"account{i}": chunk[min(i, len(chunk) - 1)] for i in range(size)}
+            for account in chunk:
+                memory.balances[account] = Balance(account)
+            for account, *row in self._session.rows(_balances_of(size), params, apart=True):
+                memory.balances[account] = _to_balance(account, tuple(row))
+                memory.accounts.add(account)
+
     def open_reservation(self, key: str) -> LedgerEntry | None:
         known, key = self._session.memory.reservations, clean(key)
         if key not in known:
@@ -152,13 +176,14 @@ class LedgerWrites(LedgerReads):
         reserved = self._reservation(entry) if entry.kind in (EntryKind.SETTLE, EntryKind.RELEASE) else None
         accounts = list(dict.fromkeys(map(clean, entry.accounts)))
         session = self._session
+        at, note = to_micros(entry.at), dump(entry.note)
         row = {
             "key": entry.key,
             "kind": entry.kind.value,
             **amounts,
-            "at": to_micros(entry.at),
+            "at": at,
             "reservation": entry.reservation if reserved else None,
-            "note": dump(entry.note),
+            "note": note,
         }
         session.insert(_INSERT, row)
         self._posted.add(key)
@@ -169,11 +194,13 @@ class LedgerWrites(LedgerReads):
             self._move(reserved.accounts, granted=-reserved.amounts)
         elif reserved is not None:
             session.update(_END, {"at_key": reserved.key})
-            session.memory.reservations.pop(reserved.key, None)
+            session.memory.reservations[clean(reserved.key)] = None
             self._move(reserved.accounts, reserved=-reserved.amounts)
         if entry.kind is EntryKind.RESERVE:
             session.insert(_OPEN, {"at_key": key})
-            session.memory.reservations.pop(key, None)
+            session.memory.reservations[key] = replace(
+                entry, key=key, accounts=tuple(accounts), note=load_object(note), at=from_micros(at)
+            )
             self._move(accounts, reserved=entry.amounts)
         elif entry.kind is EntryKind.SETTLE:
             self._move(accounts, spent=entry.amounts)
@@ -183,6 +210,9 @@ class LedgerWrites(LedgerReads):
 
     def _reservation(self, entry: LedgerEntry) -> LedgerEntry:
         """The Reserve entry that this one ends, or the Grant that this Release takes back."""
+        known = self._session.memory.reservations.get(clean(entry.reservation))
+        if known is not None:
+            return known  # it is open
         reserved = self._entry(entry.reservation)
         ends = (EntryKind.RESERVE, EntryKind.GRANT) if entry.kind is EntryKind.RELEASE else (EntryKind.RESERVE,)
         if reserved is None or reserved.kind not in ends:
@@ -197,8 +227,9 @@ class LedgerWrites(LedgerReads):
         granted: Amounts | None = None,
     ) -> None:  # fmt: skip
         """Add to sums of accounts, whose names are clean."""
-        memory = self._session.memory
+        memory, accounts = self._session.memory, list(accounts)
         more = spent is not None or granted is not None
+        self._learn_balances(accounts)
         for account in accounts:
             was = self._balance(account)
             memory.unwritten[account] = more or memory.unwritten.get(account, False)

@@ -8,6 +8,7 @@ A memory belongs to one transaction at a time and dies with one that fails.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterable
 from enum import Enum
 
@@ -19,7 +20,7 @@ MOST = 4_000
 """Objects, or accounts, that are known at a time."""
 _ROOM = 1_000
 """For so many there is room when a transaction begins, so that few have to write at once what they could hold back."""
-_LONGEST = 64
+_LONGEST = 256
 _LISTS = 64
 
 Later = Callable[[], Resource]
@@ -93,8 +94,7 @@ class Memory:
             found = self._marks[kinds] = object()
         return found
 
-    def _moved(self, kind: str) -> None:
-        self._lists.pop(kind, None)
+    def _unmark(self, kind: str) -> None:
         for kinds in [kinds for kinds in self._marks if kind in kinds]:
             del self._marks[kinds]
 
@@ -134,11 +134,12 @@ class Memory:
         if len(found) <= _LONGEST and len(lists) < _LISTS:
             lists[query] = tuple(found)
 
-    def created(self, uid: str, key: Key, read: Later) -> None:
-        """An object was created; there has to be room (see ``full``). ``read`` reads what was written."""
+    def created(self, uid: str, resource: Resource, read: Later) -> None:
+        """An object was created; there has to be room (see ``full``). ``read`` reads what was written, and is what
+        ``resource`` says."""
         self._by_uid[uid] = read
-        self._uids[key] = uid
-        self._moved(key.kind)
+        self._uids[resource.key] = resource.uid
+        self._keep_lists(resource, read)
 
     def status_text(self, resource: Resource) -> str | None:
         """The canonical text of its status, where it is that which was written last; None when nobody knows."""
@@ -150,7 +151,7 @@ class Memory:
         self._status = (resource.uid, resource.resource_version, status)
         self._by_uid[resource.uid] = resource
         self._uids[resource.key] = resource.uid
-        self._moved(resource.kind)
+        self._keep_lists(resource, lambda: resource)
 
     def forget_many(self, resources: Iterable[Resource]) -> None:
         """``forget`` for each."""
@@ -158,8 +159,44 @@ class Memory:
             for resource in resources:
                 self.forget(resource)
 
+    def _keep_lists(self, resource: Resource, now: Later) -> None:
+        """Bring the lists of its kind to what a query would find now, where that can be told from the object alone."""
+        self._unmark(resource.kind)
+        lists = self._lists.get(resource.kind)
+        if not lists:
+            return
+        for query, found in list(lists.items()):
+            namespace, labels, states, owner_uid, unit, limit, after = query
+            if labels is not None or limit is not None or after is not None:
+                del lists[query]
+                continue
+            fits = (
+                namespace in (None, resource.namespace)
+                and (not isinstance(states, tuple) or resource.state in states)
+                and owner_uid in (None, resource.owner_uid)
+                and unit in (None, resource.unit)
+            )
+            others = [known for known in found if known.uid != resource.uid]
+            if not fits and len(others) == len(found):
+                continue
+            if fits:
+                bisect.insort(others, self._made(resource.uid, now), key=_place)
+            if len(others) > _LONGEST:
+                del lists[query]
+            else:
+                lists[query] = tuple(others)
+
+    def _made(self, uid: str, now: Later) -> Resource:
+        known = self.by_uid(uid)
+        return known if isinstance(known, Resource) else now()
+
     def forget(self, resource: Resource) -> None:
         """An object, or what bears its key, changed otherwise: ask again."""
         self._uids.pop(resource.key, None)
         self._by_uid.pop(resource.uid, None)
-        self._moved(resource.kind)
+        self._lists.pop(resource.kind, None)
+        self._unmark(resource.kind)
+
+
+def _place(resource: Resource) -> tuple[str, str]:
+    return resource.namespace, resource.name

@@ -53,8 +53,9 @@ class RememberedObjects(ObjectReads):
         return found
 
     def spec_at(self, uid: str, generation: int) -> SpecRevision | None:
-        known = self._session.memory.specs
-        found = known.get((uid, generation)) or super().spec_at(uid, generation)
+        # What this transaction wrote may never be committed: only others' is taken from what all share, and none given.
+        known, place = self._session.memory.specs, (uid, generation)
+        found = known.get(place) or self._session.specs.get(place) or self._read_spec(uid, generation)
         if found is not None:
             known[uid, generation] = found
         return found
