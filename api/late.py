@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import TypeAlias
 
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
@@ -12,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 
+Made: TypeAlias = FastAPI
 QUIET_S = 5.0
 """A start that goes on with work is left alone for this long, unless somebody asks."""
 
@@ -24,14 +26,14 @@ class LateApp:
     """
 
     def __init__(
-        self, make: Callable[[], FastAPI], *, load: Callable[[], object], clock: Clock, blocking: Blocking
+        self, make: Callable[[], Made], *, load: Callable[[], object], clock: Clock, blocking: Blocking
     ) -> None:
         self._make = make
         self._load = load
         self._clock = clock
         self._blocking = blocking
         self._asked = asyncio.Event()
-        self._made: asyncio.Future[FastAPI] | None = None
+        self._made: asyncio.Future[Made] | None = None
 
     def close(self) -> None:
         """What the application does when its server is to stop (``app.state.close``)."""
@@ -65,7 +67,7 @@ class LateApp:
             ending.cancel()
             self._made.cancel()
 
-    async def _begin(self, made: asyncio.Future[FastAPI], stack: AsyncExitStack) -> None:
+    async def _begin(self, made: asyncio.Future[Made], stack: AsyncExitStack) -> None:
         try:
             await self._blocking.run(self._load)
             app = self._make()

@@ -15,8 +15,7 @@ from cli import common, haste
 from cli.failures import Exit
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
+    from api.late import Made
     from api.server import HttpServer
     from cli.printer import Printer
     from cli.project import Project
@@ -173,7 +172,7 @@ def _load_pages() -> None:
         importlib.import_module(name)
 
 
-def _read_app(engine: Engine, project: Project, blocking: Blocking, token: str | None) -> FastAPI:
+def _read_app(engine: Engine, project: Project, blocking: Blocking, token: str | None) -> Made:
     """The read API and the dashboard."""
     from api.dashboard.routes import add_dashboard
     from api.read.app import create_read_app
