@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Protocol
 
 from decisions.windows import Span, span
 from schemas.agent import AutonomyLevel
@@ -30,6 +31,8 @@ from schemas.mission import Limits
 from schemas.quantities import format_duration, format_money, from_micros, to_micros
 
 BUILT_IN = "built-in"
+OWN_LIMIT = "spec.budget"
+"""Origin of a limit that a mission declares for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ def meters(work: Work, budgets: Iterable[tuple[Key, BudgetSpec]], now: datetime)
     day, total = span(Window.DAY, "UTC", now), span(Window.TOTAL, "UTC", now)
     if work.limits.model_dump(exclude_none=True):
         cap = Cap.of(work.limits)
-        found.append(Meter(f"mission/{work.mission_uid}/total", cap, "spec.budget", OnBreach.BLOCK_MISSION, total))
+        found.append(Meter(f"mission/{work.mission_uid}/total", cap, OWN_LIMIT, OnBreach.BLOCK_MISSION, total))
         mission_total |= work.limits.usd is not None
     if not agent_day:
         cap = Cap(usd_micros=to_micros(DEFAULT_AGENT_DAY_USD[work.level] if work.built_in else Decimal(0)))
@@ -222,7 +225,23 @@ def room(meter: Meter, reading: Reading, want: Amounts) -> Breach | None:
     return Breach(meter, words, Amounts(**short), firm, reading.granted) if short else None
 
 
-def fits(cap: Cap, reading: Reading, want: Amounts) -> bool:
+class Holding(Protocol):
+    """What an account holds: a Reading, or a balance of the store."""
+
+    @property
+    def spent(self) -> Amounts:
+        """What was used."""
+
+    @property
+    def reserved(self) -> Amounts:
+        """What is put aside."""
+
+    @property
+    def granted(self) -> Amounts:
+        """What people added."""
+
+
+def fits(cap: Cap, reading: Holding, want: Amounts) -> bool:
     """Whether there is room for what is wanted, and nothing is overdrawn: what ``room``, asked only for what is wanted,
     and ``overdrawn`` say, without the words."""
     spent, reserved, granted = reading.spent, reading.reserved, reading.granted

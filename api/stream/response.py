@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.read.guard import HEAD_KEY
+from api.server import DIRECT
 
 Chunks = Callable[[asyncio.Future[Any]], AsyncIterator[bytes]]
 """Given a future that is done when the reader has gone, gives what to send."""
 
 
 class Streaming(Response):
-    """Sends what ``chunks`` gives, and ends it when the reader leaves."""
+    """Sends what ``chunks`` gives, and ends it when the reader leaves. ``ended`` is called once, however it ends."""
 
-    def __init__(self, chunks: Chunks, *, media_type: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        chunks: Chunks,
+        *,
+        media_type: str,
+        headers: dict[str, str] | None = None,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
         self._chunks = chunks
+        self._ended = ended
         self.status_code = 200
         self.media_type = media_type
         self.background = None
@@ -36,23 +45,38 @@ class Streaming(Response):
         return b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._ended()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         if scope.get(HEAD_KEY):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         gone = asyncio.ensure_future(_gone(receive))
         chunks = self._chunks(gone)
+        direct = scope.get("extensions", {}).get(DIRECT)
+        write = _through(send) if direct is None else direct().send
         try:
             async for chunk in chunks:
                 if gone.done():
                     break
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await write(chunk)
         finally:
             gone.cancel()
             close = getattr(chunks, "aclose", None)
             if close is not None:
                 await close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _through(send: Send) -> Callable[[bytes], Awaitable[None]]:
+    async def write(chunk: bytes) -> None:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    return write
 
 
 async def _gone(receive: Receive) -> None:

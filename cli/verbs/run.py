@@ -42,6 +42,9 @@ def run(
     source_ref: Annotated[str | None, typer.Option("--source-git-ref", help="Branch, tag or full ref.")] = None,
     source_path: Annotated[str | None, typer.Option("--source-git-path", help="Folder in the repository.")] = None,
     source_directory: Annotated[str | None, typer.Option("--source-directory-path", help="Folder of specs.")] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Follow namespaces of a cluster with this label.")
+    ] = None,
     quiet: common.Quiet = False,
 ) -> None:
     """Run the engine: follow the specs, dispatch missions, record what happens. Ctrl-C drains and ends it.
@@ -71,6 +74,7 @@ def run(
         ("source", "git", "ref"): source_ref,
         ("source", "git", "path"): source_path,
         ("source", "directory", "path"): source_directory,
+        ("source", "kubernetes", "shard"): shard,
     }
     project = locate(root, {keys: value for keys, value in flags.items() if value is not None})
     printer = None if quiet else Printer(sys.stdout)
@@ -107,11 +111,17 @@ async def _run(project: Project, printer: Printer | None) -> int:
             hosts=[host.strip("[]")], worker_token=engine.worker_token, files=engine.artifacts, stops=engine.stops,
             proposer=engine.proposer,
         )  # fmt: skip
-        server = HttpServer(app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close)
+        server = HttpServer(
+            app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close, lane=app.state.lane
+        )
         server.bind()
         engine.add("agent-server", server.run)
         if project.config.hook_listen is not None:
             engine.add("hook-server", _hook_server(engine, project.config.hook_listen).run)
+        if project.config.admission is not None:
+            from cli.admission import add_admission
+
+            add_admission(engine, project, threads)
         pages = _read_server(engine, project, readers)
         engine.add("read-server", pages.run)
         account = None
@@ -183,8 +193,11 @@ def _read_app(engine: Engine, project: Project, blocking: Blocking, token: str |
     from controllers.runs.costs import gather
 
     config = project.config
+    site = site_of(project, os.environ, __version__, engine.manager.health, engine.figures)
     facts = EngineFacts(
         health=engine.manager.health,
+        figures=engine.figures,
+        settings={setting.key: setting.value for setting in site.settings},
         used=lambda snapshot, namespace, since: gather(snapshot, namespace=namespace, since=since),
         feeds=StoreFeeds(),
         project=project.root.name,
@@ -195,7 +208,6 @@ def _read_app(engine: Engine, project: Project, blocking: Blocking, token: str |
         engine.store, clock=engine.clock, blocking=blocking, hosts=[host, *config.listen_hosts], token=token,
         version=__version__, engine=facts,
     )  # fmt: skip
-    site = site_of(project, os.environ, __version__, engine.manager.health)
     add_dashboard(app, engine.store, now=engine.clock.now, blocking=blocking, site=site)
     return app
 

@@ -9,7 +9,7 @@ import pydantic
 
 from controllers.holds import effective
 from controllers.reconcilers import pools, spending, tenancy
-from controllers.runs import thresholds
+from controllers.runs import sessions, thresholds
 from decisions import loops
 from decisions import pools as slots
 from decisions.holds import Held, HoldFacts, strictest
@@ -21,6 +21,7 @@ from decisions.mission_facts import (
     PoolFacts,
     ReviewFacts,
     RunFacts,
+    TalkFacts,
 )
 from schemas import user_schema
 from schemas.agent import AgentStatus
@@ -30,8 +31,10 @@ from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus,
 from schemas.base import Key, LabelSelector
 from schemas.conditions import ConditionStatus, find, is_true
 from schemas.mission import MissionSpec, MissionState, MissionStatus
+from schemas.parsed import parsed
 from schemas.resource import Resource
 from schemas.run import ACTIVE_STATES, ENDED, RunReason, RunSpec, RunStatus
+from schemas.session import SessionStatus
 from store.contract import Transaction
 
 _MAX_WALK = 1000
@@ -58,8 +61,8 @@ def mission_facts(
     tx: Transaction, mission: Resource, all_holds: Iterable[HoldFacts], crowd: Crowd | None = None
 ) -> MissionFacts:
     """Everything a decision about ``mission`` may rest on. Without ``crowd`` no ceiling is looked at."""
-    spec = MissionSpec.model_validate(mission.spec)
-    status = MissionStatus.model_validate(mission.status)
+    spec = parsed(MissionSpec, mission.spec)
+    status = parsed(MissionStatus, mission.status)
     agent_key = _assignee(tx, mission, spec, status)
     agent = tx.get(agent_key) if agent_key is not None else None
     dependencies = _dependencies(tx, mission, spec)
@@ -93,7 +96,24 @@ def mission_facts(
         loop_limits=thresholds.loop_limits(tx, agent) if run is not None and not run.active else loops.DEFAULT,
         actions=_actions(tx, mission, status),
         pool=_pool(tx, agent, status) if waiting_for_run else None,
+        talk=_talk(tx, mission, status, run),
         ceiling=_ceiling(tx, mission, status, crowd) if waiting and crowd is not None else None,
+    )
+
+
+def _talk(tx: Transaction, mission: Resource, status: MissionStatus, run: RunFacts | None) -> TalkFacts | None:
+    """What its agent is to be told, and was told, where it waits for that."""
+    waits = run is not None and not run.active and run.reason == RunReason.AWAITING_FOLLOW_UP
+    if not waits and status.awaits_follow_up is None:
+        return None
+    session = sessions.known(tx, mission)
+    if session is None:
+        return None
+    talk = SessionStatus.model_validate(session.status)
+    told = tx.get_many([Key("Message", session.namespace, name) for name in talk.inbound])
+    return TalkFacts(
+        due_at=min((f.due_at for f in talk.follow_ups if not f.say), default=None),
+        told_at=max((message.created_at for message in told.values()), default=None),
     )
 
 
@@ -123,19 +143,24 @@ def _actions(tx: Transaction, mission: Resource, status: MissionStatus) -> tuple
     """Open questions about its actions, and those it waits for; looked for only where they can matter."""
     if status.state not in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
         return ()
-    pending = (RequestState.PENDING.value,)
     found = {
         r.key: r
-        for r in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=pending)
-        if r.spec["type"] == RequestType.ACTION
+        for r in unsettled_requests(tx, mission)
+        if r.spec["type"] == RequestType.ACTION and r.state == RequestState.PENDING
     }
     found |= tx.get_many([Key("ApprovalRequest", mission.namespace, name) for name in status.action_requests])
     return tuple(_action(r) for r in sorted(found.values(), key=lambda r: (r.created_at, r.name)))
 
 
+def unsettled_requests(tx: Transaction, mission: Resource) -> list[Resource]:
+    """Questions of a mission that are open, or were answered with a leave."""
+    states = (RequestState.PENDING.value, RequestState.APPROVED.value)
+    return tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=states)
+
+
 def _action(request: Resource) -> ActionFacts:
-    spec = ApprovalRequestSpec.model_validate(request.spec)
-    status = ApprovalRequestStatus.model_validate(request.status)
+    spec = parsed(ApprovalRequestSpec, request.spec)
+    status = parsed(ApprovalRequestStatus, request.status)
     succeeded = find(status.conditions, "Succeeded")
     return ActionFacts(
         name=request.name,
@@ -178,7 +203,7 @@ def _select(tx: Transaction, namespace: str, selector: LabelSelector, status: Mi
     if status.agent is not None and not waiting:
         return status.agent.key("Agent", namespace)
     for agent in agents:
-        ready = is_true(AgentStatus.model_validate(agent.status).conditions, "Ready")
+        ready = is_true(parsed(AgentStatus, agent.status).conditions, "Ready")
         if ready and len(active_runs(tx, agent)) < int(agent.spec.get("maxConcurrentMissions", 1)):
             return agent.key
     if status.agent is not None and status.agent.name in names:
@@ -189,7 +214,7 @@ def _select(tx: Transaction, namespace: str, selector: LabelSelector, status: Mi
 def _agent_facts(agent: Resource | None) -> AgentFacts | None:
     if agent is None:
         return None
-    status = AgentStatus.model_validate(agent.status)
+    status = parsed(AgentStatus, agent.status)
     ready = find(status.conditions, "Ready")
     is_ready = agent.deletion_at is None and is_true(status.conditions, "Ready")
     why = "not looked at yet" if ready is None else (ready.message or ready.reason)
@@ -259,7 +284,7 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
     resource = tx.get(Key("Run", mission.namespace, name))
     if resource is None or resource.owner_uid != mission.uid:
         return None
-    spec, run = RunSpec.model_validate(resource.spec), RunStatus.model_validate(resource.status)
+    spec, run = parsed(RunSpec, resource.spec), parsed(RunStatus, resource.status)
     return RunFacts(
         name=resource.name,
         uid=resource.uid,
@@ -281,10 +306,17 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
         artifacts=run.artifacts,
         spend=run.spend,
         active=run.state not in ENDED,
-        waits_for=run.post.waits_for if run.post is not None and run.state not in ENDED else "",
+        waits_for=_waits_for(run),
         waits_until=run.post.waits_until if run.post is not None else None,
         asked=run.reason == RunReason.AWAITING_APPROVAL and _asked(tx, resource),
     )
+
+
+def _waits_for(run: RunStatus) -> str:
+    """The executor that an open run waits for."""
+    if run.state in ENDED:
+        return ""
+    return (run.post.waits_for if run.post is not None else "") or (run.job.waits_for if run.job is not None else "")
 
 
 def _asked(tx: Transaction, run: Resource) -> bool:
@@ -300,7 +332,7 @@ def _last_answer(tx: Transaction, namespace: str, request: ApprovalRequestStatus
     if answer is None:
         return "", ""
     try:
-        reason = ApprovalDecisionSpec.model_validate(answer.spec).reason
+        reason = parsed(ApprovalDecisionSpec, answer.spec).reason
     except pydantic.ValidationError:
         reason = ""
     return reason, str(answer.status.get("transport", ""))
@@ -312,8 +344,8 @@ def _review_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> 
     resource = tx.get(Key("ApprovalRequest", mission.namespace, status.review_request))
     if resource is None:
         return None
-    spec = ApprovalRequestSpec.model_validate(resource.spec)
-    request = ApprovalRequestStatus.model_validate(resource.status)
+    spec = parsed(ApprovalRequestSpec, resource.spec)
+    request = parsed(ApprovalRequestStatus, resource.status)
     decision = request.decisions[-1] if request.decisions else ""
     reason, transport = _last_answer(tx, mission.namespace, request)
     return ReviewFacts(

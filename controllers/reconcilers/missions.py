@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from controllers.holds import effective
-from controllers.reconcilers import alerts, breaches, consent, containing, extensions, facts, leaves, writing
+from controllers.reconcilers import alarming, alerts, breaches, consent, containing, extensions, facts, leaves, writing
 from controllers.runs import records
 from controllers.runs.companions import end_companions
 from controllers.runtime.result import DONE, Done, RequeueAfter, Result
@@ -24,6 +24,7 @@ from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.event import EventType
 from schemas.mission import TERMINAL_STATES, MissionState, MissionStatus
+from schemas.parsed import parsed
 from schemas.policy import DEFAULT_APPROVALS
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunState
@@ -86,6 +87,7 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
         _close_actions(tx, mission)
     if decision.withdraw is not None:
         withdraw(tx, Key("ApprovalRequest", mission.namespace, decision.withdraw), "the question no longer stands")
+    alarming.of_mission(tx, mission, status)
     mission = writing.put_status(tx, mission, status)
     writing.append(tx, mission, decision.notes)
     if decision.remove:
@@ -148,8 +150,7 @@ def _ask(tx: Transaction, mission: Resource, ask: AskPerson) -> None:
 def _close_actions(tx: Transaction, mission: Resource) -> None:
     """The round is over, or its result handed in: nobody is to answer for its actions any more, and a leave for one act
     that was not used ends."""
-    states = (RequestState.PENDING.value, RequestState.APPROVED.value)
-    for request in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=states):
+    for request in facts.unsettled_requests(tx, mission):
         if request.spec["type"] == RequestType.ACTION:
             withdraw(tx, request.key, "the work that asked for it has ended")
 
@@ -159,7 +160,7 @@ def withdraw(tx: Transaction, key: Key, why: str) -> None:
     request = tx.get(key)
     if request is None:
         return
-    status = ApprovalRequestStatus.model_validate(request.status)
+    status = parsed(ApprovalRequestStatus, request.status)
     unused = status.uses == 0 and status.scope in (None, DecisionScope.ONCE)
     if status.state is not RequestState.PENDING and not (status.state is RequestState.APPROVED and unused):
         return
