@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from cli.failures import Exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from api.late import Made
     from api.server import HttpServer
     from cli.printer import Printer
     from cli.project import Project
@@ -166,10 +168,30 @@ def _hook_server(engine: Engine, address: str) -> HttpServer:
 def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpServer:
     """The port that people and their tools read from. Raises Stalled when it cannot be taken, Failure when it would be
     open to others without a token."""
+    from api.late import LateApp
+    from api.server import HttpServer
+
+    token = _read_token(engine, project)
+    app = LateApp(
+        lambda: _read_app(engine, project, blocking, token), load=_load_pages, clock=engine.clock, blocking=blocking
+    )
+    host, _, port = project.config.listen.rpartition(":")
+    server = HttpServer(app, host.strip("[]"), int(port), setting="listen", on_stop=app.close)
+    server.bind()
+    return server
+
+
+def _load_pages() -> None:
+    """Import what _read_app does."""
+    for name in ("api.dashboard.routes", "api.read.app", "cli.feeds", "cli.site", "controllers.runs.costs"):
+        importlib.import_module(name)
+
+
+def _read_app(engine: Engine, project: Project, blocking: Blocking, token: str | None) -> Made:
+    """The read API and the dashboard."""
     from api.dashboard.routes import add_dashboard
     from api.read.app import create_read_app
     from api.read.engine import EngineFacts
-    from api.server import HttpServer
     from cli.feeds import StoreFeeds
     from cli.site import site_of
     from cli.version import __version__
@@ -186,15 +208,13 @@ def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpSe
         project=project.root.name,
         profile=config.profile.value,
     )
-    host, _, port = config.listen.rpartition(":")
+    host = config.listen.rpartition(":")[0]
     app = create_read_app(
-        engine.store, clock=engine.clock, blocking=blocking, hosts=[host, *config.listen_hosts],
-        token=_read_token(engine, project), version=__version__, engine=facts,
+        engine.store, clock=engine.clock, blocking=blocking, hosts=[host, *config.listen_hosts], token=token,
+        version=__version__, engine=facts,
     )  # fmt: skip
     add_dashboard(app, engine.store, now=engine.clock.now, blocking=blocking, site=site)
-    server = HttpServer(app, host.strip("[]"), int(port), setting="listen", on_stop=app.state.close)
-    server.bind()
-    return server
+    return app
 
 
 def _read_token(engine: Engine, project: Project) -> str | None:
