@@ -403,6 +403,8 @@ class Wakes:
             return True
         status = run.status
         post = status.get("post") or {}
+        if status.get("job"):
+            post = {"waitsFor": status["job"].get("waitsFor", "")}  # nothing else of its Job says more to a mission
         # Whoever orders a run writes its mission in the same transaction, which wakes it.
         before = self._said.get(change.uid, ("", {}, ""))
         said = (status.get("cancelRequestedAt", ""), post, status.get("message", "") if post else "")
