@@ -3,7 +3,7 @@ files or commits are what a scenario is about, what a cluster has instead."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ from schemas.mission import MissionState
 from schemas.run import RunState
 from schemas.source import SourceReason
 from tests.fakes.cluster_world import ClusterWorld
-from tests.fakes.world import agent, executor, mission
+from tests.fakes.world import World, agent, executor, mission
+from tests.transition import test_conformance_guardrails as guardrails
 from tests.transition.test_conformance import (  # noqa: F401  collected here once more, over the world below
     fleet,
     test_01_a_change_taken_back_between_two_looks_has_no_effect,
@@ -49,7 +50,6 @@ from tests.transition.test_conformance_engine import (  # noqa: F401
     test_20_the_key_of_a_deleted_agents_run_is_dead_also_when_its_worker_is_away,
 )
 from tests.transition.test_conformance_guardrails import (  # noqa: F401
-    test_07_a_guardrail_that_is_deleted_holds_until_its_own_plan_is_confirmed,
     test_07_a_loosened_rule_holds_until_it_is_confirmed_where_the_source_says_so,
     test_07_a_loosened_rule_is_told_where_no_word_is_needed,
     test_07_an_agent_that_loses_the_label_by_which_it_is_held_is_a_widening,
@@ -79,6 +79,18 @@ def refuse(world: ClusterWorld, status: int, where: str = "") -> None:
             raise ClusterFault(f"{method} {path}: HTTP {status}", status=status)
 
     world.api.faults.append(fault)
+
+
+# 7 A guardrail that is deleted. A Hold is another matter in a cluster: nobody but who is proven to may release it.
+
+
+@pytest.mark.parametrize(
+    "declare", [guardrails.declare_policy, guardrails.declare_budget, guardrails.declare_tenant]
+)  # fmt: skip
+def test_07_a_guardrail_that_is_deleted_holds_until_it_is_confirmed(
+    world: ClusterWorld, declare: Callable[[World], None]
+) -> None:
+    guardrails.test_07_a_guardrail_that_is_deleted_holds_until_its_own_plan_is_confirmed(world, declare)
 
 
 # 4 and 10 What is wrong stays out by itself: the last good of it stays in force, and everything else goes on.
