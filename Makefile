@@ -28,7 +28,7 @@ run: install ## start the engine on a demo repository under .remit/ and watch it
 
 test: install ## lint, types, and every test
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 check: install ## ruff, mypy strict, import contracts
 	@$(BIN)/ruff check .
