@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 
-from controllers.effects import claims, homes, posts
+from controllers.effects import claims, homes, jobs, posts
 from controllers.effects.runner import EffectRunner
 from controllers.gate.tally import Tally
 from controllers.holds import stops as other
@@ -49,6 +49,8 @@ from controllers.reconcilers import (
 )
 from controllers.reconcilers.channels import Channels
 from controllers.reconcilers.executors import ExecutorReconciler, Prober
+from controllers.reconcilers.passes import MOST, SHARED, Claim, Passes, Reconciler
+from controllers.reconcilers.passes import RECALLED as RECALLED
 from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
 from controllers.runtime.blocking import Blocking
@@ -57,8 +59,8 @@ from controllers.runtime.controller import Controller
 from controllers.runtime.lifecycle import Lifecycle, Run
 from controllers.runtime.manager import Manager
 from controllers.runtime.periodic import Periodic
-from controllers.runtime.recall import Memory, Recall, Watched
-from controllers.runtime.result import DONE, Result
+from controllers.runtime.recall import Recall
+from controllers.runtime.result import DONE, RequeueAfter, Result
 from controllers.runtime.resync import Resync
 from controllers.runtime.workqueue import Priority, WorkQueue
 from controllers.sources import ownership as fields
@@ -71,7 +73,7 @@ from schemas.base import Key
 from schemas.errors import SourceUnreadable, StoreError, StoreGone, StoreUnavailable
 from schemas.event import EventType
 from schemas.kind import ObjectClass
-from schemas.resource import SYSTEM, Actor, ActorKind, Declared
+from schemas.resource import SYSTEM, Declared
 from schemas.source import SourceSpec, SourceType
 from store.contract import Change, Store, Transaction
 
@@ -96,8 +98,6 @@ ABANDONED_S = 60.0
 KEEP_TOMBSTONES = 100_000
 KEEP_EFFECTS = timedelta(days=30)
 """Nobody asks for an effect once more after so long: a run is started and canceled while it is open."""
-RECALLED = frozenset({"Mission", "ApprovalRequest", "ApprovalDecision"})
-"""Kinds whose passes are recalled: those that there are many of, and whose reconcilers look at the store only."""
 TIDY_BATCH = 2_000
 """Rows that are deleted in one transaction: others wait for its end."""
 
@@ -123,11 +123,14 @@ class Term:
         woken: Callable[[frozenset[str]], None],
         gone: Callable[[StoreGone], None],
         channels: Channels | None = None,
+        claim: Claim | None = None,
+        beside: Sequence[tuple[str, Run]] = (),
     ) -> None:
-        """``source`` is that of the configuration; ``status`` writes the status branches, ``follow`` looks at what was
+        """``source`` is that of the configuration; ``status`` writes the status branches, ``beside`` are further
+        components that only the leader has, ``follow`` looks at what was
         proposed to a source, ``runners`` carry out what
         only the leader may; ``woken`` is called with the types of effects that wait, ``gone`` when the store was
-        removed."""
+        removed; ``claim`` takes the effects of runs that are ordered."""
         self.store = store
         self.clock = clock
         self.random = random
@@ -138,6 +141,7 @@ class Term:
         self._lost = gone
         self._status = status
         self._follow = follow
+        self._beside = beside
         self._runners = list(runners)
         self._tally = Tally(store)
         self._notices = Notices(store)
@@ -150,6 +154,8 @@ class Term:
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self._reconcilers = make_reconcilers(probe, ready, stops, standings, channels)
+        self._passes = Passes(store, self._reconcilers, ready, claim=claim, later=self._again)
+        self._loop = asyncio.get_running_loop()
         self._recall = Recall()
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
@@ -165,7 +171,7 @@ class Term:
     def add_to(self, manager: Manager) -> None:
         """Add its components."""
         objects = Controller("objects", self._reconcile, queue=self.objects, clock=self.clock, workers=4,
-                             recall=self._recalled)  # fmt: skip
+                             recall=self._recalled, several=self, most=MOST)  # fmt: skip
         sources = Controller("sources", self._reconcile_source, queue=self.sources, clock=self.clock, workers=2,
                              timeout_s=None)  # fmt: skip
         resync = Resync(self.objects, self._list, clock=self.clock, random=self.random)
@@ -178,6 +184,8 @@ class Term:
         for runner in self._runners:
             manager.add(runner.name, runner.run)
         manager.add("status", self._status)
+        for name, run in self._beside:
+            manager.add(name, run)
         manager.add("watch", self._watch)
         manager.add("tidy", self._tidy_often)
         tally = Periodic(self._count, clock=self.clock, random=self.random, interval_s=TALLY_S)
@@ -192,10 +200,14 @@ class Term:
         """Something was committed: look now. Call from the event loop."""
         self._changed.set()
 
-    def wake_runners(self, types: frozenset[str]) -> None:
-        """Effects of these types are due. Call from the event loop."""
+    def wake_runners(self, types: frozenset[str] | None) -> None:
+        """Effects of these types are due, or may be of any for None. Call from the event loop."""
         for runner in self._runners:
             runner.wake(types)
+
+    def look(self, key: Key) -> None:
+        """Look at a source now. On the event loop."""
+        self.sources.add(key, Priority.CHANGE)
 
     def hint(self, key: Key) -> None:
         """Look at a source soon; hints that come in a storm become one look every few seconds. On the event loop."""
@@ -210,7 +222,9 @@ class Term:
     # Waking.
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        no_objects = (dispatcher.KIND, claims.KIND, posts.KIND, sub_agents.KIND, "Confirmation", fields.KIND)
+        no_objects = (
+            dispatcher.KIND, claims.KIND, jobs.KIND, posts.KIND, sub_agents.KIND, "Confirmation", fields.KIND,
+        )  # fmt: skip
         kinds = [k for k in self._reconcilers if k not in no_objects]
 
         def everything() -> list[tuple[Key, Priority]]:
@@ -288,25 +302,38 @@ class Term:
 
     # Passes.
 
+    def follow(self, tx: Transaction) -> Callable[[], object]:
+        """Go on with what a transaction of the leader's own engine leads to: see ``Passes.follow``."""
+        return self._passes.follow(tx)
+
+    def takes(self, key: Key) -> bool:
+        """Whether its pass may share a transaction with others."""
+        return key.kind in SHARED
+
+    async def __call__(self, keys: list[Key]) -> list[Result]:
+        """Passes that share a transaction. Places are given out in it unless others are ready to be looked at, who may
+        have the better claim."""
+        made = await self.blocking.run(self._passes.several, keys, leads=self.objects.idle)
+        for key, (_, memory) in zip(keys, made, strict=True):
+            if memory is not None:
+                self._recall.keep(key, memory)
+        return [result for result, _ in made]
+
+    def _again(self, key: Key, result: Result) -> None:
+        """From a thread: a pass that was made along with others asks to be made again."""
+        if isinstance(result, RequeueAfter):
+            self._loop.call_soon_threadsafe(self.objects.add_after, key, result.seconds)
+
     async def _reconcile(self, key: Key) -> Result:
-        result, memory = await self.blocking.run(self._pass, key)
+        if key.kind not in self._reconcilers:
+            return DONE
+        result, memory = await self.blocking.run(self._passes.one, key)
         if memory is not None:
             self._recall.keep(key, memory)
         return result
 
     def _recalled(self, key: Key) -> Result | None:
         return self._recall.answer(key, self.clock.now()) if key.kind in RECALLED else None
-
-    def _pass(self, key: Key) -> tuple[Result, Memory | None]:
-        reconciler = self._reconcilers.get(key.kind)
-        if reconciler is None:
-            return DONE, None
-        with self.store.transaction(_actor(key.kind)) as tx:
-            if key.kind not in RECALLED:
-                return reconciler(tx, key), None
-            watched = Watched(tx)
-            result = reconciler(watched.as_transaction(), key)
-            return result, watched.memory(result)
 
     async def _fire_timers(self) -> None:
         """Wake what is due by the store's timers. The queue has the same deadlines on the monotonic clock; these also
@@ -358,6 +385,8 @@ class Term:
         spec = self._source
         if spec is None:
             return None
+        if spec.type is SourceType.KUBERNETES:
+            return None  # it is watched by the engine, also while another one leads
         if spec.type is SourceType.DIRECTORY:
             return directory_places(self._project / spec.url)
         url = local_url(spec.url, self._project)
@@ -409,13 +438,6 @@ class Term:
 _FIRST = {dispatcher.KIND: 0, "Mission": 1}
 """Of what one commit wakes, these go first: they stand between it and work."""
 
-Reconciler = Callable[[Transaction, Key], Result]
-
-
-@functools.cache
-def _actor(kind: str) -> Actor:
-    return Actor(ActorKind.SYSTEM, f"controller:{kind.lower()}", "Engine")
-
 
 def make_reconcilers(
     probe: Prober,
@@ -441,6 +463,7 @@ def make_reconcilers(
         "Executor": ExecutorReconciler(probe),
         "Goal": goals.Goals(counted, stops),
         "Hold": holds.reconcile,
+        jobs.KIND: jobs.watch,
         "Mission": functools.partial(missions.reconcile, crowd=ready),
         "Policy": policies.reconcile,
         posts.KIND: posts.watch,

@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from schemas.amounts import NOTHING as NOTHING
 from schemas.amounts import Amounts as Amounts
@@ -213,6 +213,29 @@ class Hit:
     in_title: int
 
 
+class Written(NamedTuple):
+    """An object as it is kept: the fields of Resource, JSON as canonical text ("" for None), times in microseconds."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: int
+    spec: str
+    status: str
+    created_at: int
+    labels: str
+    annotations: str
+    manager: str
+    unit: str
+    provenance: str
+    owner_uid: str
+    finalizers: str
+    deletion_at: int | None
+    ownership: str
+
+
 class Snapshot(Protocol):
     """Reads at one moment."""
 
@@ -239,6 +262,17 @@ class Snapshot(Protocol):
     ) -> list[Resource]:
         """Objects of a kind ordered by (namespace, name). Filters combine with "and"; ``states`` picks by
         ``status.state``; ``after`` continues behind (namespace, name)."""
+
+    def written(
+        self,
+        kind: str,
+        *,
+        namespace: str | None = None,
+        state: str | None = None,
+        limit: int | None = None,
+        after: tuple[str, str] | None = None,
+    ) -> list[Written]:
+        """``objects``, undecoded: for whoever hands them on as they are."""
 
     def units_of(self, keys: Iterable[Key]) -> dict[Key, str]:
         """The unit of each of these objects ("" for none), without those that are not there."""
@@ -343,8 +377,16 @@ class Transaction(Snapshot, Protocol):
     def actor(self) -> Actor:
         """Who acts; events name it."""
 
+    def mark(self, kinds: tuple[str, ...]) -> object:
+        """The very same object as in an earlier transaction only if no object of these kinds was written in between, by
+        anybody: what was worked out of them then still stands. Where the store cannot tell, another one."""
+
     def acting(self, actor: Actor) -> AbstractContextManager[None]:
         """Inside the block ``actor`` acts: one transaction may carry what several of them did."""
+
+    def touched(self) -> list[Key]:
+        """Keys of the objects that were created, or changed, one by one so far: as they were called before, in the
+        order of their first change."""
 
     def create(
         self,
@@ -356,8 +398,11 @@ class Transaction(Snapshot, Protocol):
         finalizers: Sequence[str] = (),
         status: dict[str, Any] | None = None,
         uid: str | None = None,
+        fresh: bool = False,
     ) -> Resource:
-        """Insert at generation 1 and keep the spec. Raises AlreadyExists."""
+        """Insert at generation 1 and keep the spec. ``fresh`` says that nobody can have used the name, so that this is
+        not asked: it holds the uid of an object, and is given once. Whoever is wrong there loses the transaction.
+        Raises AlreadyExists."""
 
     def create_many(
         self,
@@ -411,9 +456,18 @@ class Transaction(Snapshot, Protocol):
         """``event`` about each, with its data, in the order given, at a fraction of the cost."""
 
     def enqueue(
-        self, type: str, key: str, subject: Key, payload: dict[str, Any], *, due_at: datetime | None = None
+        self,
+        type: str,
+        key: str,
+        subject: Key,
+        payload: dict[str, Any],
+        *,
+        due_at: datetime | None = None,
+        fresh: bool = False,
     ) -> bool:
-        """Put an effect into the outbox; False when the key is there already, whatever its state."""
+        """Put an effect into the outbox; False when the key is there already, whatever its state. ``fresh`` says that
+        nobody can have used the key, so that this is not asked: it holds the uid of an object that this transaction
+        made. Whoever is wrong there loses the transaction."""
 
     def claim_effects(self, holder: str, *, types: Sequence[str], limit: int, lease_s: float) -> list[Effect]:
         """Take due Pending effects, and Claimed ones whose claim ran out, oldest due first. Counts a try and raises
@@ -445,9 +499,10 @@ class Transaction(Snapshot, Protocol):
     def clear_timer(self, key: Key, purpose: str) -> None:
         """Remove it if there."""
 
-    def post(self, entry: LedgerEntry) -> bool:
-        """Append to the ledger and move the balances; False when the key was posted before. Raises NotFound when a
-        Settle or Release names an unknown reservation, Conflict when it is ended already by another entry."""
+    def post(self, entry: LedgerEntry, *, fresh: bool = False) -> bool:
+        """Append to the ledger and move the balances; False when the key was posted before. ``fresh`` as for
+        ``enqueue``. Raises NotFound when a Settle or Release names an unknown reservation, Conflict when it is ended
+        already by another entry."""
 
     def acquire_lease(self, name: str, holder: str, *, ttl_s: float) -> Lease | None:
         """Take a free or expired lease, or extend one's own (same token); None while another holds it. ``holder``
@@ -493,9 +548,10 @@ class Store(Protocol):
         of them, ``callback`` is called for those too, from another thread; nobody may rely on that. Versions may arrive
         out of order: keep the highest. What a callback raises is logged and dropped."""
 
-    def subscribe_effects(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+    def subscribe_effects(self, callback: Callable[[frozenset[str] | None], None]) -> Callable[[], None]:
         """Call ``callback(types)`` in the committing thread after each commit of this process that put effects of these
-        types into the outbox which are due; returns the unsubscribe function. A hint as that of ``subscribe`` is."""
+        types into the outbox which are due; returns the unsubscribe function. A hint as that of ``subscribe`` is. Where
+        the database tells of other processes' commits, it is called with None: nobody says what they put there."""
 
     def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Compiled forms kept for these blob ids by this compiler version."""

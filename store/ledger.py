@@ -6,7 +6,8 @@ below zero. What a limit is and whether there is room is decided in ``decisions`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -50,6 +51,13 @@ _TO = tuple(f"to_{name}" for name in _SUMS)
 _ALL_SUMS: dict[str, sa.BindParameter[int]] = {name: bindparam(to) for name, to in zip(_SUMS, _TO, strict=True)}
 _NEW_BALANCE = Statement(sa.insert(balances).values(account=_ACCOUNT, **_ALL_SUMS))
 _SET_BALANCE = Statement(sa.update(balances).where(balances.c.account == _ACCOUNT).values(_ALL_SUMS))
+_RESERVED = [name for name in _SUMS if name.startswith("reserved_")]
+_TO_RESERVED = tuple(f"to_{name}" for name in _RESERVED)
+_SET_RESERVED = Statement(
+    sa.update(balances)
+    .where(balances.c.account == _ACCOUNT)
+    .values({name: bindparam(to) for name, to in zip(_RESERVED, _TO_RESERVED, strict=True)})
+)
 _sums = attrgetter(*COUNTED)
 _ALL = Statement(sa.select(*_ENTRY).order_by(_e.seq).limit(bindparam("limit")))
 _OF_ACCOUNT = Statement(
@@ -67,6 +75,13 @@ _ALL_OPEN = Statement(sa.select(*_ENTRY).join(reservations, _r.seq == _e.seq).or
 def _accounts_of(count: int) -> Statement:
     seqs: list[sa.BindParameter[int]] = [bindparam(f"seq{i}") for i in range(count)]
     return Statement(sa.select(_p.seq, _p.account).where(_p.seq.in_(seqs)).order_by(_p.seq, _p.place))
+
+
+@lru_cache(maxsize=16)
+def _balances_of(count: int) -> Statement:
+    accounts: list[sa.BindParameter[str]] = [bindparam(f"account{i}") for i in range(count)]
+    columns = (balances.c.account, *(balances.c[name] for name in _SUMS))
+    return Statement(sa.select(*columns).where(balances.c.account.in_(accounts)))
 
 
 class LedgerReads:
@@ -115,7 +130,11 @@ class LedgerWrites(LedgerReads):
     _posted: set[str]
 
     def balance(self, account: str) -> Balance:
-        memory, account = self._session.memory, clean(account)
+        return self._balance(clean(account))
+
+    def _balance(self, account: str) -> Balance:
+        """Of a clean name."""
+        memory = self._session.memory
         known = memory.balances.get(account)
         if known is None:
             row = self._session.row(_BALANCE, {"at_account": account}, apart=True)
@@ -124,29 +143,49 @@ class LedgerWrites(LedgerReads):
                 memory.accounts.add(account)
         return known
 
+    def _learn_balances(self, accounts: Sequence[str]) -> None:
+        """Read the balances that are not known yet in one go; names are clean."""
+        memory = self._session.memory
+        asked = [account for account in dict.fromkeys(accounts) if account not in memory.balances]
+        if len(asked) < 2:
+            return
+        for start in range(0, len(asked), 64):
+            chunk = asked[start : start + 64]
+            size = 1 << (len(chunk) - 1).bit_length()
+            params = {f"account{i}": chunk[min(i, len(chunk) - 1)] for i in range(size)}
+            for account in chunk:
+                memory.balances[account] = Balance(account)
+            for account, *row in self._session.rows(_balances_of(size), params, apart=True):
+                memory.balances[account] = _to_balance(account, tuple(row))
+                memory.accounts.add(account)
+
     def open_reservation(self, key: str) -> LedgerEntry | None:
         known, key = self._session.memory.reservations, clean(key)
         if key not in known:
             known[key] = super().open_reservation(key)
         return known[key]
 
-    def post(self, entry: LedgerEntry) -> bool:
-        _check(entry)
-        if clean(entry.key) in self._posted or self._session.row(_GET, {"key": entry.key}, apart=True) is not None:
+    def post(self, entry: LedgerEntry, *, fresh: bool = False) -> bool:
+        amounts = _wire(entry.amounts)
+        _check(entry, amounts)
+        key = clean(entry.key)
+        if key in self._posted:
+            return False
+        if not fresh and self._session.row(_GET, {"key": entry.key}, apart=True) is not None:
             return False
         reserved = self._reservation(entry) if entry.kind in (EntryKind.SETTLE, EntryKind.RELEASE) else None
         accounts = list(dict.fromkeys(map(clean, entry.accounts)))
         session = self._session
+        at, note = to_micros(entry.at), dump(entry.note)
         row = {
             "key": entry.key,
             "kind": entry.kind.value,
-            **_wire(entry.amounts),
-            "at": to_micros(entry.at),
+            **amounts,
+            "at": at,
             "reservation": entry.reservation if reserved else None,
-            "note": dump(entry.note),
+            "note": note,
         }
         session.insert(_INSERT, row)
-        key = clean(entry.key)
         self._posted.add(key)
         session.insert_many(
             _POST, [{"account": account, "at_key": key, "place": place} for place, account in enumerate(accounts)]
@@ -155,11 +194,13 @@ class LedgerWrites(LedgerReads):
             self._move(reserved.accounts, granted=-reserved.amounts)
         elif reserved is not None:
             session.update(_END, {"at_key": reserved.key})
-            session.memory.reservations.pop(reserved.key, None)
+            session.memory.reservations[clean(reserved.key)] = None
             self._move(reserved.accounts, reserved=-reserved.amounts)
         if entry.kind is EntryKind.RESERVE:
             session.insert(_OPEN, {"at_key": key})
-            session.memory.reservations.pop(key, None)
+            session.memory.reservations[key] = replace(
+                entry, key=key, accounts=tuple(accounts), note=load_object(note), at=from_micros(at)
+            )
             self._move(accounts, reserved=entry.amounts)
         elif entry.kind is EntryKind.SETTLE:
             self._move(accounts, spent=entry.amounts)
@@ -169,6 +210,9 @@ class LedgerWrites(LedgerReads):
 
     def _reservation(self, entry: LedgerEntry) -> LedgerEntry:
         """The Reserve entry that this one ends, or the Grant that this Release takes back."""
+        known = self._session.memory.reservations.get(clean(entry.reservation))
+        if known is not None:
+            return known  # it is open
         reserved = self._entry(entry.reservation)
         ends = (EntryKind.RESERVE, EntryKind.GRANT) if entry.kind is EntryKind.RELEASE else (EntryKind.RESERVE,)
         if reserved is None or reserved.kind not in ends:
@@ -183,10 +227,12 @@ class LedgerWrites(LedgerReads):
         granted: Amounts | None = None,
     ) -> None:  # fmt: skip
         """Add to sums of accounts, whose names are clean."""
-        memory = self._session.memory
+        memory, accounts = self._session.memory, list(accounts)
+        more = spent is not None or granted is not None
+        self._learn_balances(accounts)
         for account in accounts:
-            was = self.balance(account)
-            memory.unwritten.add(account)
+            was = self._balance(account)
+            memory.unwritten[account] = more or memory.unwritten.get(account, False)
             memory.balances[account] = Balance(
                 account,
                 was.spent if spent is None else was.spent + spent,
@@ -197,9 +243,14 @@ class LedgerWrites(LedgerReads):
     def write_balances(self) -> None:
         """Bring the table to what the memory says. The database refuses what is below zero."""
         memory = self._session.memory
-        written, memory.unwritten = memory.unwritten, set()
-        for account in sorted(written):
+        written, memory.unwritten = memory.unwritten, {}
+        for account, more in sorted(written.items()):
             found = memory.balances[account]
+            if not more and account in memory.accounts:
+                reserved: dict[str, Any] = dict(zip(_TO_RESERVED, _sums(found.reserved), strict=True))
+                reserved["at_account"] = account
+                self._session.update(_SET_RESERVED, reserved)
+                continue
             row: dict[str, Any] = dict(
                 zip(_TO, (*_sums(found.spent), *_sums(found.reserved), *_sums(found.granted)), strict=True)
             )
@@ -217,12 +268,12 @@ def _to_balance(account: str, row: Row) -> Balance:
 
 
 def _wire(amounts: Amounts) -> dict[str, int]:
-    return {unit: getattr(amounts, unit) for unit in COUNTED}
+    return dict(zip(COUNTED, _sums(amounts), strict=True))
 
 
-def _check(entry: LedgerEntry) -> None:
+def _check(entry: LedgerEntry, amounts: dict[str, int]) -> None:
     """Raises ValueError for an entry that means nothing. Amounts come from agents in the end."""
-    for unit, value in _wire(entry.amounts).items():
+    for unit, value in amounts.items():
         if not 0 <= value <= LARGEST:
             raise ValueError(f"ledger entry {entry.key}: {unit} is {value}, but lies between 0 and {LARGEST}")
     if entry.kind in (EntryKind.RESERVE, EntryKind.GRANT) and entry.reservation:

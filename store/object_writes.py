@@ -72,6 +72,18 @@ class ObjectWrites(RememberedObjects):
     _moment: datetime
     _new_id: Callable[[], str]
     _mask: Mask
+    _touched: dict[str, Key]
+    _touched_kinds: set[str]
+
+    def touched(self) -> list[Key]:
+        return list(self._touched.values())
+
+    def _touch(self, resource: Resource) -> None:
+        self._touched[resource.uid] = resource.key
+        self._touched_kinds.add(resource.kind)
+
+    def _holds_back(self, kind: str) -> bool:
+        return kind in self._touched_kinds
 
     def create(
         self,
@@ -83,16 +95,20 @@ class ObjectWrites(RememberedObjects):
         finalizers: Sequence[str] = (),
         status: dict[str, Any] | None = None,
         uid: str | None = None,
+        fresh: bool = False,
     ) -> Resource:
-        self._refuse_taken(declared.key)
+        if not fresh:
+            self._refuse_taken(declared.key)
         declared = self._masked(declared, manager)
         status = None if status is None else self._mask(status, declared.namespace)
         if uid is not None and self.spec_at(uid, 1) is not None:
             raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
         resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
         row = self._session.insert(_INSERT, rows.from_resource(resource))
+        self._touch(resource)
         if self._has_room(resource):
-            self._session.memory.created(row["uid"], Key(*map(row.__getitem__, _KEY)), partial(rows.read, row))
+            stored = replace(resource, uid=row["uid"], **{part: row[part] for part in _KEY})
+            self._session.memory.created(row["uid"], stored, partial(rows.read, row))
         return resource
 
     def create_many(
@@ -269,6 +285,7 @@ class ObjectWrites(RememberedObjects):
     def _swap(self, statement: Statement, current: Resource, values: dict[str, Any]) -> int:
         """Write ``values`` if the object is still at the version of ``current``; returns the new version."""
         version = self._heads.next_version()
+        self._touch(current)
         values |= {"resource_version": version, "at_uid": current.uid, "at_version": current.resource_version}
         if not self._session.run(statement, values):
             raise self._conflict(current)
@@ -289,6 +306,7 @@ class ObjectWrites(RememberedObjects):
             "at_uid": current.uid,
             "at_version": current.resource_version,
         }
+        self._touch(current)
         if state == known.state:
             self._session.update(_PUT_SAME_STATE, values)
         else:

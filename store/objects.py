@@ -15,11 +15,12 @@ from schemas.base import Key
 from schemas.resource import Resource, canonical_json
 from store import rows
 from store.codec import bounded
-from store.contract import SpecRevision
+from store.contract import SpecRevision, Written
 from store.session import Session, Statement
 from store.tables import objects, specs
 
 _c = objects.c
+_SPECS_KNOWN = 4_000
 BY_NAME = (_c.kind == bindparam("kind"), _c.namespace == bindparam("namespace"), _c.name == bindparam("name"))
 """Where clauses that pick the object of a key; see named."""
 
@@ -131,9 +132,9 @@ class ObjectReads:
     ) -> list[Resource]:
         if (states is not None and not states) or (limit is not None and limit <= 0):
             return []
+        if _is_behind(namespace, after):
+            return []
         if after is not None and namespace is not None and after[0] != namespace:
-            if after[0] > namespace:
-                return []
             after = None
         wanted = dict(labels or {})
         likely = _label_patterns(wanted)
@@ -156,10 +157,34 @@ class ObjectReads:
         if after is not None:
             params["after_namespace"], params["after_name"] = after
         lists = [{**params, "state0": state} for state in dict.fromkeys(states or ())] if apart else [params]
-        found: Iterator[Resource] = merge(*[self._stream(statement, p) for p in lists], key=_place)
+        held_back = self._holds_back(kind)
+        found: Iterator[Resource] = merge(*[self._stream(statement, p, apart=not held_back) for p in lists], key=_place)
         if wanted:
             found = (r for r in found if all(r.labels.get(k) == v for k, v in wanted.items()))
         return list(islice(found, None if limit is None else bounded(limit)))
+
+    def written(
+        self,
+        kind: str,
+        *,
+        namespace: str | None = None,
+        state: str | None = None,
+        limit: int | None = None,
+        after: tuple[str, str] | None = None,
+    ) -> list[Written]:
+        if (limit is not None and limit <= 0) or _is_behind(namespace, after):
+            return []
+        if after is not None and namespace is not None and after[0] != namespace:
+            after = None
+        statement = _select(
+            count=False, namespace=namespace is not None, states=0 if state is None else 1, owner=False, unit=False,
+            labels=0, after=after is not None, limit=limit is not None,
+        )  # fmt: skip
+        params: dict[str, Any] = {"kind": kind, "namespace": namespace, "state0": state}
+        params["limit"] = None if limit is None else bounded(limit)
+        if after is not None:
+            params["after_namespace"], params["after_name"] = after
+        return [Written._make(row) for row in self._session.rows(statement, params)]
 
     def units_of(self, keys: Iterable[Key]) -> dict[Key, str]:
         found = {}
@@ -203,13 +228,28 @@ class ObjectReads:
         assert row is not None
         return int(row[0])
 
-    def _stream(self, statement: Statement, params: dict[str, Any]) -> Iterator[Resource]:
-        return map(rows.to_resource, self._session.stream(statement, params))
+    def _stream(self, statement: Statement, params: dict[str, Any], *, apart: bool) -> Iterator[Resource]:
+        return map(rows.to_resource, self._session.stream(statement, params, apart=apart))
+
+    def _holds_back(self, kind: str) -> bool:
+        """Whether writes to objects of a kind may not have been sent yet."""
+        return False
 
     def specs(self, uid: str) -> list[SpecRevision]:
         return [rows.to_spec_revision(row) for row in self._session.rows(_SPECS, {"uid": uid})]
 
     def spec_at(self, uid: str, generation: int) -> SpecRevision | None:
+        committed = self._session.specs
+        found = committed.get((uid, generation))
+        if found is None:
+            found = self._read_spec(uid, generation)
+            if found is not None:
+                if len(committed) >= _SPECS_KNOWN:
+                    committed.clear()
+                committed[uid, generation] = found
+        return found
+
+    def _read_spec(self, uid: str, generation: int) -> SpecRevision | None:
         statement = _SPEC_1 if generation == 1 else _SPEC
         row = self._session.row(statement, {"uid": uid, "generation": bounded(generation)})
         return None if row is None else rows.to_spec_revision(row)
@@ -232,6 +272,11 @@ def _by_names(
             size = 1 << (len(chunk) - 1).bit_length()  # few sizes, so few statements to compile
             params: dict[str, Any] = {f"name{i}": chunk[min(i, len(chunk) - 1)] for i in range(size)}
             yield statement(size), params | place
+
+
+def _is_behind(namespace: str | None, after: tuple[str, str] | None) -> bool:
+    """Whether nothing of the namespace follows."""
+    return after is not None and namespace is not None and after[0] > namespace
 
 
 def _place(resource: Resource) -> tuple[str, str]:

@@ -202,11 +202,18 @@ class OutboxWrites(OutboxReads):
     _woken: set[str]
 
     def enqueue(
-        self, type: str, key: str, subject: Key, payload: dict[str, Any], *, due_at: datetime | None = None
+        self,
+        type: str,
+        key: str,
+        subject: Key,
+        payload: dict[str, Any],
+        *,
+        due_at: datetime | None = None,
+        fresh: bool = False,
     ) -> bool:
-        if self._session.row(_BY_KEY, {"key": key}) is not None:
+        if not fresh and self._session.row(_BY_KEY, {"key": key}) is not None:
             return False
-        self._session.run(
+        self._session.insert(
             _INSERT,
             {
                 "id": self._new_id(),
@@ -296,7 +303,8 @@ class OutboxWrites(OutboxReads):
 
     def _own(self, statement: Statement, effect: Effect, values: dict[str, Any]) -> None:
         """Write to an effect whose claim still has that token."""
-        if self._session.run(statement, values | {"at_id": effect.id, "at_token": effect.token}):
+        # Whoever claimed it let out what was held back of it.
+        if self._session.run(statement, values | {"at_id": effect.id, "at_token": effect.token}, apart=True):
             return
         now = self.effect(effect.key)
         what = "it is gone" if now is None else f"it is {now.state} with token {now.token}"

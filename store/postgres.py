@@ -24,9 +24,11 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from schemas.errors import StoreError, StoreUnavailable
 from store import heads, postgres_errors
+from store.contract import SpecRevision
+from store.memory import Memory
 from store.postgres_address import Address
 from store.postgres_listener import CHANNEL, PRESENCE, Listener
-from store.session import Session
+from store.session import Session, Stamp
 from store.turn import Turn
 
 TURN_WAIT_S = 30.0
@@ -64,6 +66,8 @@ class PostgresBackend:
         self._name = uuid.uuid4().hex  # tells this process's own commits from those of others
         self._turn = Turn(wait_s=TURN_WAIT_S)
         self._writer: Connection | None = None
+        self._known: tuple[Stamp | None, Memory] = (None, Memory())  # the stamp that the last transaction left
+        self._specs: dict[tuple[str, int], SpecRevision] = {}
         self._poll_mutex = threading.Lock()
         self._poll: Connection | None = None
         self._listener: Listener | None = None
@@ -111,6 +115,7 @@ class PostgresBackend:
         self._refuse_if_closed()
         pooled = self._begin_reading()
         session = Session(cast(Any, pooled), DIALECT, psycopg.Error, self.translate)
+        session.specs = self._specs
         try:
             yield session
         finally:
@@ -152,12 +157,18 @@ class PostgresBackend:
         with self._turn.taken():
             connection = self._begin_writing()
             session = Session(cast(Any, connection), DIALECT, psycopg.Error, self.translate)
+            session.specs = self._specs
+            session.recall = self._recall
             ended = False
             try:
                 yield session
                 session.refuse_if_failed()
-                self._commit(connection, tell=session.wrote)
+                self._commit(
+                    connection, tell=session.wrote, version=None if session.stamp is None else session.stamp[1]
+                )
                 ended = True
+                if session.stamp is not None:
+                    self._known = (session.stamp, session.memory)
             except psycopg.Error as error:
                 session.failed = self.translate(error)
                 raise session.failed from error
@@ -167,6 +178,16 @@ class PostgresBackend:
                     self._roll_back(connection)
                 if session.failed is not None or self._closed:
                     self._drop_writer()
+
+    def _recall(self, stamp: Stamp) -> Memory | None:
+        """Give a transaction what the last one knew, unless another process wrote since: each transaction that writes
+        what is remembered writes the row of heads, whose lock is held by now, and PostgreSQL says which one did last.
+        Whoever fails, remembers nothing."""
+        (known, memory), self._known = self._known, (None, Memory())
+        if known != stamp:
+            return None
+        memory.prune()
+        return memory
 
     def _begin_writing(self) -> Connection:
         """The writer's connection, with a transaction begun on it; replaced if it died while nobody used it."""
@@ -186,9 +207,10 @@ class PostgresBackend:
             raise self.translate(error) from error
         return writer
 
-    def _commit(self, connection: Connection, *, tell: bool) -> None:
+    def _commit(self, connection: Connection, *, tell: bool, version: int | None) -> None:
         """Raises psycopg.Error; StoreUnavailable when the server rolled back, which it says without an error."""
-        cursor = connection.execute(cast(Any, f"NOTIFY {CHANNEL}, '{self._name}'; COMMIT" if tell else "COMMIT"))
+        said = self._name if version is None else f"{self._name} {version}"
+        cursor = connection.execute(cast(Any, f"NOTIFY {CHANNEL}, '{said}'; COMMIT" if tell else "COMMIT"))
         with cursor:
             while cursor.nextset():
                 pass
@@ -203,6 +225,7 @@ class PostgresBackend:
 
     def _drop_writer(self) -> None:
         writer, self._writer = self._writer, None
+        self._known = (None, Memory())
         if writer is not None:
             with suppress(psycopg.Error):
                 writer.close()

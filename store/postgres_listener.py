@@ -94,12 +94,14 @@ class Listener:
     def _hear(self) -> None:
         assert self._connection is not None
         for notice in self._connection.notifies(timeout=_LOOK_S, stop_after=1):
-            if notice.payload != self._name:
-                self._tell()
+            name, _, version = notice.payload.partition(" ")
+            if name != self._name:
+                self._tell(int(version) if version.isdecimal() else None)
 
-    def _tell(self) -> None:
+    def _tell(self, version: int | None = None) -> None:
+        """``version`` is what the commit reached, where it said so: then nobody has to be asked."""
         if not self._callbacks:
             return
-        version = self._version()
+        version = self._version() if version is None else version
         for callback in self._callbacks:
             callback(version)

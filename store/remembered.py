@@ -16,6 +16,9 @@ class RememberedObjects(ObjectReads):
     """``ObjectReads`` over the memory of its session. What is held back is in the memory, so that looking for one
     object lets nothing out."""
 
+    def mark(self, kinds: tuple[str, ...]) -> object:
+        return self._session.memory.mark(kinds)
+
     def get(self, key: Key) -> Resource | None:
         memory = self._session.memory
         known = memory.get(key)
@@ -50,8 +53,9 @@ class RememberedObjects(ObjectReads):
         return found
 
     def spec_at(self, uid: str, generation: int) -> SpecRevision | None:
-        known = self._session.memory.specs
-        found = known.get((uid, generation)) or super().spec_at(uid, generation)
+        # What this transaction wrote may never be committed: only others' is taken from what all share, and none given.
+        known, place = self._session.memory.specs, (uid, generation)
+        found = known.get(place) or self._session.specs.get(place) or self._read_spec(uid, generation)
         if found is not None:
             known[uid, generation] = found
         return found

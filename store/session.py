@@ -17,10 +17,13 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from schemas.errors import StoreError, StoreUnavailable
 from store.codec import clean
+from store.contract import SpecRevision
 from store.memory import Memory
 
 Row = tuple[Any, ...]
 Params = Mapping[str, Any]
+Stamp = tuple[str, int, int]
+"""The transaction that wrote the row of heads last, and the numbers that stand in it."""
 _NONE: Params = {}
 _MOST_HELD = 500
 _NOTHING = Memory()
@@ -86,13 +89,17 @@ class Session:
     rolled back and would run the next statement outside of any transaction): every later call raises it again.
     ``failed`` is that error, ``wrote`` says whether any row was touched. ``memory`` is for write transactions.
 
+    ``specs`` are those that were committed and read before, on any connection. ``stamp`` is the state of the row that
+    orders all writing, as this transaction found it and then left it, where the database has one; ``recall`` is asked
+    for what was known when it had that stamp.
+
     Writes whose outcome is known beforehand are held back and go out together: before the next statement, unless that
     one reads nothing of what they write (``apart``), and at the end (``flush``).
     """
 
     __slots__ = (
         "_connection", "_dialect", "_errors", "_held", "_inserts", "_translate", "_updates",
-        "failed", "memory", "wrote",
+        "failed", "memory", "recall", "specs", "stamp", "wrote",
     )  # fmt: skip
 
     def __init__(
@@ -113,6 +120,9 @@ class Session:
         self.failed: StoreError | None = None
         self.memory = Memory() if memory is None else memory
         self.wrote = False
+        self.specs: dict[tuple[str, int], SpecRevision] = {}
+        self.stamp: Stamp | None = None
+        self.recall: Callable[[Stamp], Memory | None] = _nothing_known
 
     @property
     def dialect_name(self) -> str:
@@ -194,9 +204,10 @@ class Session:
         found = self.rows(statement, params, apart=apart)
         return found[0] if found else None
 
-    def stream(self, statement: Statement, params: Params = _NONE) -> Iterator[Row]:
+    def stream(self, statement: Statement, params: Params = _NONE, *, apart: bool = False) -> Iterator[Row]:
         """Row by row; an error comes after the rows before it. The caller may stop early."""
-        self.flush()
+        if not apart:
+            self.flush()
         cursor = self._cursor()
         compiled = statement.compiled(self._dialect)
         try:
@@ -208,9 +219,10 @@ class Session:
         finally:
             cursor.close()
 
-    def run(self, statement: Statement, params: Params = _NONE) -> int:
+    def run(self, statement: Statement, params: Params = _NONE, *, apart: bool = False) -> int:
         """Execute; returns how many rows were touched."""
-        self.flush()
+        if not apart:
+            self.flush()
         cursor = self._cursor()
         compiled = statement.compiled(self._dialect)
         try:
@@ -263,12 +275,17 @@ class Session:
         return self.failed
 
 
+def _nothing_known(stamp: Stamp) -> Memory | None:
+    """Of a database whose transactions remember nothing."""
+    return None
+
+
 def _cleaned(params: Params) -> Params:
     """Texts as every database holds them. Nearly all are so already."""
-    for value in params.values():
-        if isinstance(value, str) and not (value.isascii() and "\0" not in value):
-            return {name: clean(value) if isinstance(value, str) else value for name, value in params.items()}
-    return params
+    texts = "".join([value for value in params.values() if value.__class__ is str])
+    if texts.isascii() and "\0" not in texts:
+        return params
+    return {name: clean(value) if isinstance(value, str) else value for name, value in params.items()}
 
 
 def _execute(cursor: DBAPICursor, compiled: _Compiled, params: Params) -> None:

@@ -39,7 +39,7 @@ class SqlStore:
         self._lock = lock
         self._mask = mask
         self._subscribers: dict[object, Callable[[int], None]] = {}
-        self._effect_subscribers: dict[object, Callable[[frozenset[str]], None]] = {}
+        self._effect_subscribers: dict[object, Callable[[frozenset[str] | None], None]] = {}
         self._subscribing = threading.Lock()
         self._listening = False
 
@@ -70,7 +70,7 @@ class SqlStore:
         token = object()
         with self._subscribing:
             if not self._listening:
-                self._backend.listen(self._tell)
+                self._backend.listen(self._tell_of_others)
                 self._listening = True
             self._subscribers = {**self._subscribers, token: callback}
 
@@ -88,7 +88,7 @@ class SqlStore:
                 # The commit stands; raising here would tell its author that it failed.
                 log.exception("a subscriber failed on version %d", version)
 
-    def subscribe_effects(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+    def subscribe_effects(self, callback: Callable[[frozenset[str] | None], None]) -> Callable[[], None]:
         token = object()
         with self._subscribing:
             self._effect_subscribers = {**self._effect_subscribers, token: callback}
@@ -100,12 +100,16 @@ class SqlStore:
 
         return unsubscribe
 
-    def _tell_of_effects(self, types: frozenset[str]) -> None:
+    def _tell_of_others(self, version: int) -> None:
+        self._tell(version)
+        self._tell_of_effects(None)
+
+    def _tell_of_effects(self, types: frozenset[str] | None) -> None:
         for callback in self._effect_subscribers.values():
             try:
                 callback(types)
             except Exception:
-                log.exception("a subscriber failed on effects of the types %s", ", ".join(sorted(types)))
+                log.exception("a subscriber failed on effects of the types %s", ", ".join(sorted(types or ["any"])))
 
     def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         return cache.read(self._backend, compiler, blobs)

@@ -24,6 +24,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from schemas.errors import StoreError, StoreGone, StoreUnavailable, StoreUnsafe
 from store import errors, heads
+from store.contract import SpecRevision
 from store.memory import Memory
 from store.session import Session
 from store.turn import Turn
@@ -58,6 +59,7 @@ class SqliteBackend:
         self._writer: sqlite3.Connection | None = None
         # PRAGMA data_version of the writer, and what it knew then.
         self._known: tuple[int, Memory | None] = _NOTHING_KNOWN
+        self._specs: dict[tuple[str, int], SpecRevision] = {}
         self._poll_mutex = threading.Lock()
         self._poll: sqlite3.Connection | None = None
         self._polled = (-1, 0)  # PRAGMA data_version, and the resource_version that was read after it
@@ -156,6 +158,7 @@ class SqliteBackend:
         except sqlite3.Error as error:
             raise self.translate(error) from error
         session = Session(pooled, DIALECT, sqlite3.Error, self.translate)
+        session.specs = self._specs
         try:
             try:
                 pooled.cursor().execute("BEGIN")
@@ -178,6 +181,7 @@ class SqliteBackend:
             connection = self._begin()
             version, memory = self._recall(connection)
             session = Session(connection, DIALECT, sqlite3.Error, self.translate, memory)
+            session.specs = self._specs
             ended = False
             try:
                 yield session

@@ -43,6 +43,8 @@ class SqlTransaction(
         self._held_events = []
         self._held_relations = []
         self._posted = set()
+        self._touched = {}
+        self._touched_kinds = set()
         self._woken = set()
         self._heads = Heads.read(session, lock=True)
         # Asked only now, so that times follow the order of the transactions.

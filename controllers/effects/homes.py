@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from controllers.effects.runs import CANCEL, START, end_run
+from controllers.effects.runs import CANCEL, ELSEWHERE, START, end_run
 from controllers.runs import records
 from schemas.base import Key
-from schemas.executor import ExecutorType
+from schemas.parsed import parsed
 from schemas.resource import Resource
 from schemas.run import RunReason, RunSpec, RunState, RunStatus
 from store.contract import Effect, Snapshot, Transaction
@@ -54,14 +54,14 @@ def _is_offered(tx: Transaction, run: Resource) -> bool:
     """Whether workers elsewhere fetch it, or are sent it, so that it lives on no engine's machine."""
     ref = run.spec["executorRef"]
     executor = tx.get(Key("Executor", ref.get("namespace") or run.namespace, ref["name"]))
-    return executor is not None and executor.spec.get("type") in (ExecutorType.PULL, ExecutorType.HTTP)
+    return executor is not None and executor.spec.get("type") in ELSEWHERE
 
 
 def abandoned(snapshot: Snapshot, now: datetime) -> list[Resource]:
     """Open runs whose home has been silent since after the moment at which its supervisor must have ended them."""
     found = []
     for run in snapshot.objects("Run", states=[RunState.PENDING.value, RunState.RUNNING.value]):
-        status = RunStatus.model_validate(run.status)
+        status = parsed(RunStatus, run.status)
         if not status.engine:
             continue
         lease = snapshot.lease(f"engine/{status.engine}")
@@ -69,7 +69,7 @@ def abandoned(snapshot: Snapshot, now: datetime) -> list[Resource]:
         # One that is not known to have started may have been, as long as its engine lived.
         began = status.started_at or alive_until
         is_silent = lease is None or not lease.holder or alive_until + SILENCE < now
-        if is_silent and began + RunSpec.model_validate(run.spec).timeout + SILENCE < now:
+        if is_silent and began + parsed(RunSpec, run.spec).timeout + SILENCE < now:
             found.append(run)
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from random import Random
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from controllers.runtime.lifecycle import Lifecycle
+from controllers.runtime.together import Together
 from schemas.errors import Fenced, Retry, StoreUnavailable, Terminal
 from schemas.event import EventType
 from schemas.resource import SYSTEM
@@ -63,10 +65,11 @@ class EffectRunner:
         on_dead: Callable[[Transaction, Effect, str], None] | None = None,
         keep: Callable[[Transaction, Effect], bool] | None = None,
         patient: bool = False,
+        together: Together | None = None,
     ) -> None:
         """``keep`` is asked in the transaction that claims an effect; for False somebody else carries it out, and what
         it wrote says who. ``patient`` is for handlers that return ``Again``: tries are no failures there, and only
-        Terminal gives an effect up."""
+        Terminal gives an effect up. ``together`` is whom it shares its transactions with."""
         self.name = name
         self._store = store
         self._handlers = dict(handlers)
@@ -78,6 +81,11 @@ class EffectRunner:
         self._on_dead = on_dead
         self._keep_claim = keep
         self._patient = patient
+        self._together = together or Together(store, blocking)
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it takes effects from others
+        self._counting = threading.Lock()
+        self._handed_over = 0  # claimed in transactions of others, and not yet delivered
+        self._short = False  # more may be due than there was room for
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,30 +101,71 @@ class EffectRunner:
         """A component (`lifecycle.Run`). Stopping lets effects that are out finish."""
         self._stopping = life.stopping
         life.ready()
-        while not life.stopping.is_set():
-            self._wake.clear()
-            claimed = await self._claim()
-            for effect in claimed:
-                task = asyncio.create_task(self._deliver(effect), name=f"{self.name}/{effect.key}")
-                self._tasks.add(task)
-                task.add_done_callback(self._landed)
-            if not claimed:
-                await wait_for_any(self._clock, POLL_S, life.stopping, self._wake)
-        if self._tasks:
+        self._loop = asyncio.get_running_loop()
+        try:
+            while not life.stopping.is_set():
+                self._wake.clear()
+                claimed = await self._claim()
+                self._send_out(claimed)
+                if not claimed:
+                    await wait_for_any(self._clock, POLL_S, life.stopping, self._wake)
+        finally:
+            self._loop = None
+        while self._tasks:
             await asyncio.wait(set(self._tasks))
+
+    def claim_in(
+        self, tx: Transaction, prepare: Callable[[Transaction, Effect], object] | None = None
+    ) -> Callable[[], object]:
+        """Claim what is due in a transaction of somebody else, such as the one that puts it there, and ``prepare`` it;
+        what it returns, called after the commit, has it delivered. From any thread."""
+        loop = self._loop
+        free = self._slots - len(self._tasks) - self._handed_over
+        if loop is None or free <= 0:
+            self._short = True
+            return lambda: None
+        claimed = tx.claim_effects(self._holder, types=sorted(self._handlers), limit=free, lease_s=LEASE_S)
+        if self._keep_claim is not None:
+            claimed = [effect for effect in claimed if self._keep_claim(tx, effect)]
+        if prepare is not None:
+            for effect in claimed:
+                prepare(tx, effect)
+        return functools.partial(self._hand_over, loop, claimed)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, claimed: list[Effect]) -> None:
+        if claimed:
+            with self._counting:
+                self._handed_over += len(claimed)
+            loop.call_soon_threadsafe(self._take_over, claimed)
+
+    def _take_over(self, claimed: list[Effect]) -> None:
+        with self._counting:
+            self._handed_over -= len(claimed)
+        if self._loop is not None:  # else they are claimed by the next life, or when the claim runs out
+            self._send_out(claimed)
+
+    def _send_out(self, claimed: list[Effect]) -> None:
+        for effect in claimed:
+            task = asyncio.create_task(self._deliver(effect), name=f"{self.name}/{effect.key}")
+            self._tasks.add(task)
+            task.add_done_callback(self._landed)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._wake.set()
+        if self._short:
+            self._wake.set()
         if not task.cancelled() and task.exception() is not None:
             log.error("%s: %s", task.get_name(), task.exception())
 
     async def _claim(self) -> list[Effect]:
-        free = self._slots - len(self._tasks)
+        free = self._slots - len(self._tasks) - self._handed_over
+        self._short = free <= 0
         if free <= 0:
             return []
         try:
-            return await self._blocking.run(self._claim_now, free)
+            claimed = await self._blocking.run(self._claim_now, free)
+            self._short = self._short or len(claimed) == free
+            return claimed
         except StoreUnavailable as error:
             log.warning("%s: effects wait, the store does not answer: %s", self.name, error)
             return []
@@ -151,27 +200,27 @@ class EffectRunner:
             raise
         except Exception as error:  # noqa: BLE001  a handler's fault must not end the runner
             self.failed += 1
-            await self._book(effect, functools.partial(self._fail, effect, error))
+            await self._book(effect, functools.partial(self._write_failure, effect, error))
             return
         try:
             if isinstance(outcome, Again):
-                await self._book(effect, functools.partial(self._put_off, effect, outcome))
+                await self._book(effect, functools.partial(_put_off, effect, outcome))
                 return
-            await self._book(effect, functools.partial(self._finish, effect, outcome))
+            await self._book(effect, functools.partial(_finish, effect, outcome))
             self.delivered += 1
         except Fenced:
             raise
         except Exception as error:  # noqa: BLE001  the same for what it writes
             self.failed += 1
-            await self._book(effect, functools.partial(self._fail, effect, error))
+            await self._book(effect, functools.partial(self._write_failure, effect, error))
 
-    async def _book(self, effect: Effect, write: Callable[[], None]) -> None:
+    async def _book(self, effect: Effect, write: Callable[[Transaction], None]) -> None:
         """Write down how it went, over and over while the store does not answer. Left unwritten at the end of the
         process, the claim runs out and the effect is delivered again; its handler is idempotent."""
         warned = stopping = False
         while True:
             try:
-                await self._blocking.run(write)
+                await self._together.write(write)
                 return
             except StoreUnavailable as error:
                 if not warned:
@@ -199,17 +248,13 @@ class EffectRunner:
 
     def _finish(self, effect: Effect, commit: Commit | None) -> None:
         with self._store.transaction(SYSTEM) as tx:
-            tx.finish_effect(effect)
-            if commit is not None:
-                commit(tx)
-
-    def _put_off(self, effect: Effect, again: Again) -> None:
-        with self._store.transaction(SYSTEM) as tx:
-            tx.fail_effect(effect, again.why[:500], retry_at=tx.now + timedelta(seconds=again.after_s))
-            if again.commit is not None:
-                again.commit(tx)
+            _finish(effect, commit, tx)
 
     def _fail(self, effect: Effect, error: Exception) -> None:
+        with self._store.transaction(SYSTEM) as tx:
+            self._write_failure(effect, error, tx)
+
+    def _write_failure(self, effect: Effect, error: Exception, tx: Transaction) -> None:
         dead = isinstance(error, Terminal) or (effect.tries >= MAX_TRIES and not self._patient)
         pause = getattr(error, "after", None) if isinstance(error, Retry) else None
         if pause is None:
@@ -217,17 +262,28 @@ class EffectRunner:
         message = str(error) or type(error).__name__
         if not isinstance(error, Retry | Terminal):
             log.warning("%s: %s", effect.key, message, exc_info=error)
-        with self._store.transaction(SYSTEM) as tx:
-            tx.fail_effect(effect, message, retry_at=None if dead else tx.now + timedelta(seconds=pause))
-            tx.event(
-                EventType.EFFECT_FAILED,
-                effect.subject,
-                reason="GivenUp" if dead else "Retrying",
-                message=f"{effect.type}: {message}"[:500],
-                data={"effect": effect.key, "try": effect.tries},
-            )
-            if dead and self._on_dead is not None:
-                self._on_dead(tx, effect, message)
+        tx.fail_effect(effect, message, retry_at=None if dead else tx.now + timedelta(seconds=pause))
+        tx.event(
+            EventType.EFFECT_FAILED,
+            effect.subject,
+            reason="GivenUp" if dead else "Retrying",
+            message=f"{effect.type}: {message}"[:500],
+            data={"effect": effect.key, "try": effect.tries},
+        )
+        if dead and self._on_dead is not None:
+            self._on_dead(tx, effect, message)
+
+
+def _finish(effect: Effect, commit: Commit | None, tx: Transaction) -> None:
+    tx.finish_effect(effect)
+    if commit is not None:
+        commit(tx)
+
+
+def _put_off(effect: Effect, again: Again, tx: Transaction) -> None:
+    tx.fail_effect(effect, again.why[:500], retry_at=tx.now + timedelta(seconds=again.after_s))
+    if again.commit is not None:
+        again.commit(tx)
 
 
 def _is_due(effect: Effect, now: datetime) -> bool:

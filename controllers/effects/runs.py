@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,24 +22,32 @@ from controllers.runs.tokens import HOOK, RunTokens
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from controllers.runtime.lifecycle import Lifecycle
+from controllers.runtime.together import Together
 from decisions import enforcement
 from decisions.holds import Held
 from decisions.sessions import remembered
 from schemas.agent import AgentSession, AgentSpec, AgentStatus
 from schemas.base import API_VERSION, Key, ObjectRef
-from schemas.errors import StoreError, Terminal
+from schemas.errors import NotFound, StoreError, Terminal
 from schemas.executor import ExecutorSpec, ExecutorType
 from schemas.hold import HoldMode
 from schemas.mission import MissionSpec, MissionStatus
+from schemas.parsed import parsed
 from schemas.quantities import format_duration
-from schemas.resource import SYSTEM, Resource
+from schemas.resource import Resource
 from schemas.run import ENDED, RunReason, RunSpec, RunState, RunStatus
 from store.contract import Effect, Snapshot, Store, Transaction
 
 log = logging.getLogger(__name__)
 
 START, CANCEL = "StartRun", "CancelRun"
+ELSEWHERE = (ExecutorType.PULL, ExecutorType.HTTP, ExecutorType.KUBERNETES_JOB)
+"""Types whose runs live on no engine's machine."""
 _RECORD_RETRY_S = 1.0
+_ORDERS = 1_000
+_ORDER_LIFE_S = 0.5
+_OUTCOMES = 64
+"""Outcomes that are booked at a time."""
 _GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.AWAITING_FOLLOW_UP, RunReason.PROVIDER_OVERLOADED)
 """Failures that say nothing against the session that the run went on with."""
 
@@ -65,18 +75,23 @@ class RunEffects:
         files: ArtifactFiles,
         blocking: Blocking,
         clock: Clock,
+        together: Together | None = None,
     ) -> None:
         self._store = store
+        self._together = together or Together(store, blocking)
         self._files = files
         self._executors = dict(executors)
         self._context = context
         self._blocking = blocking
         self._clock = clock
+        self._orders: dict[str, tuple[float, RunOrder]] = {}  # by run, with when they were put together
 
     async def start(self, effect: Effect) -> Commit | None:
         """Start the run of a StartRun effect; nothing when it ended or was canceled meanwhile."""
         uid = str(effect.payload["runUid"])
-        prepared = await self._blocking.run(self._prepare, uid)
+        prepared: RunOrder | records.Ending | Held | None = self._ready_order(uid)
+        if prepared is None:
+            prepared = await self._blocking.run(self._prepare, uid)
         if prepared is None:
             return None
         if isinstance(prepared, records.Ending):
@@ -95,16 +110,35 @@ class RunEffects:
             )
             return lambda tx: end_run(tx, uid, ending)
         await executor.start(prepared)
-        if prepared.executor_spec["type"] in (ExecutorType.PULL, ExecutorType.HTTP):
-            return None  # it is offered, or posted: it starts when a worker takes it
+        if prepared.executor_spec["type"] in ELSEWHERE:
+            return None  # it is offered, posted or made a Job: it starts when that says so
         return lambda tx: _begun(tx, uid)
+
+    def prepare_in(self, tx: Transaction, effect: Effect) -> None:
+        """Put the order of a run together in the transaction that orders it, which knows all that it takes."""
+        uid = str(effect.payload["runUid"])
+        run = tx.get_by_uid(uid)
+        if run is None or run.state != RunState.PENDING or run.status.get("cancelRequestedAt"):
+            return
+        with contextlib.suppress(Terminal):  # start finds the same, and says so
+            self._orders[uid] = (self._clock.monotonic(), order_of(tx, run, self._context))
+
+    def _ready_order(self, uid: str) -> RunOrder | None:
+        """The order that was put together when the run was ordered, while that is a moment ago. What stops work beside
+        the store is looked at anew; what the store says meanwhile reaches the executor as a cancel."""
+        found = self._orders.pop(uid, None)
+        if len(self._orders) > _ORDERS:
+            self._orders.clear()  # of transactions that were lost
+        if found is None or self._clock.monotonic() - found[0] > _ORDER_LIFE_S or self._context.stops.everywhere():
+            return None
+        return found[1]
 
     def _prepare(self, uid: str) -> RunOrder | records.Ending | Held | None:
         with self._store.snapshot() as snapshot:
             run = snapshot.get_by_uid(uid)
             if run is None:
                 return None
-            status = RunStatus.model_validate(run.status)
+            status = parsed(RunStatus, run.status)
             if status.state in ENDED:
                 return None
             if status.cancel_requested_at is not None and status.state is RunState.PENDING:
@@ -128,14 +162,14 @@ class RunEffects:
     def _executor_of(self, uid: str) -> tuple[Executor, float] | None:
         with self._store.snapshot() as snapshot:
             run = snapshot.get_by_uid(uid)
-            if run is None or RunStatus.model_validate(run.status).state in ENDED:
+            if run is None or parsed(RunStatus, run.status).state in ENDED:
                 return None
-            pinned = RunSpec.model_validate(run.spec)
+            pinned = parsed(RunSpec, run.spec)
             resource = snapshot.get(pinned.executor_ref.key("Executor", run.namespace))
             version = snapshot.spec_at(resource.uid, pinned.executor_generation) if resource is not None else None
         if version is None:
             return None
-        spec = ExecutorSpec.model_validate(version.spec)  # the one that started it, whatever is declared by now
+        spec = parsed(ExecutorSpec, version.spec)  # the one that started it, whatever is declared by now
         executor = self._executors.get(spec.type)
         grace = spec.program.stop_grace.total_seconds() if spec.program is not None else 10.0
         return (executor, grace) if executor is not None else None
@@ -151,41 +185,63 @@ class RunEffects:
         """A component: records every outcome of one executor, then acknowledges it."""
         stopping = asyncio.create_task(life.stopping.wait())
         outcomes = executor.outcomes()
+        following: asyncio.Future[EndedRun] = asyncio.ensure_future(anext(outcomes))
+        booking: set[asyncio.Task[None]] = set()
         life.ready()
         try:
-            while True:
-                following = asyncio.ensure_future(anext(outcomes))
-                await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not following.done():
-                    following.cancel()
-                    return
-                await self._record(executor, following.result())
+            while not stopping.done() or (following.done() and len(booking) < _OUTCOMES):
+                if following.done() and len(booking) < _OUTCOMES:
+                    booking.add(asyncio.create_task(self._record(executor, following.result())))
+                    following = asyncio.ensure_future(anext(outcomes))
+                heard: set[asyncio.Future[Any]] = {stopping, *booking}
+                if len(booking) < _OUTCOMES:
+                    heard.add(following)
+                await asyncio.wait(heard, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in booking if task.done()]:
+                    booking.discard(task)
+                    task.result()
+            while booking:
+                await booking.pop()
         finally:
             stopping.cancel()
+            following.cancel()
+            for task in booking:
+                task.cancel()
 
     async def _record(self, executor: Executor, ended: EndedRun) -> None:
         """Book one outcome; a store that does not answer is waited for, as the outcome exists nowhere else."""
+        ending = records.Ending.of(ended.outcome)
+        at_once = records.is_short(ending)
         while True:
             try:
-                await self._blocking.run(self._book, ended)
+                if at_once:
+                    await self._together.write(functools.partial(self._end_short, uid=ended.run_uid, ending=ending))
+                else:
+                    prepared = await self._blocking.run(self._concluded, ended)
+                    if prepared is not None:
+                        await self._together.write(functools.partial(end_run, uid=ended.run_uid, ending=prepared))
                 break
             except StoreError as error:
                 log.warning("the end of run %s cannot be recorded yet: %s", ended.run_name, error)
+                at_once = False  # its artifact may be what the disk does not take: others are not to wait with it
                 await self._clock.sleep(_RECORD_RETRY_S)
         await executor.acknowledge(ended.run_uid)
 
-    def _book(self, ended: EndedRun) -> None:
-        with self._store.snapshot() as snapshot:
-            if snapshot.get_by_uid(ended.run_uid) is None:
-                return  # removed with its mission
-        ending = records.prepare(self._store, self._files, ended.run_uid, records.Ending.of(ended.outcome))
-        with self._store.transaction(SYSTEM) as tx:
-            end_run(tx, ended.run_uid, ending)
+    def _end_short(self, tx: Transaction, uid: str, ending: records.Ending) -> None:
+        if tx.get_by_uid(uid) is not None:  # else it was removed with its mission
+            end_run(tx, uid, records.prepare_in(tx, self._files, uid, ending))
+
+    def _concluded(self, ended: EndedRun) -> records.Ending | None:
+        """What is to be booked; None when the run was removed with its mission."""
+        try:
+            return records.prepare(self._store, self._files, ended.run_uid, records.Ending.of(ended.outcome))
+        except NotFound:
+            return None
 
 
 def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder:
     """What starting the run needs, from what it was pinned to. Raises Terminal when that is gone."""
-    spec = RunSpec.model_validate(run.spec)
+    spec = parsed(RunSpec, run.spec)
     mission = snapshot.get_by_uid(spec.mission_uid)
     pinned = snapshot.spec_at(spec.mission_uid, spec.mission_generation)
     agent = snapshot.spec_at(spec.agent_uid, spec.agent_generation)
@@ -224,7 +280,7 @@ def _begun(tx: Transaction, uid: str) -> None:
 def end_run(tx: Transaction, uid: str, ending: records.Ending) -> None:
     """End the run, once, and count it on its agent; a run that is gone, or ended before, changes nothing."""
     run = tx.get_by_uid(uid)
-    if run is None or RunStatus.model_validate(run.status).state in ENDED:
+    if run is None or parsed(RunStatus, run.status).state in ENDED:
         return
     ended = records.finish(tx, uid, health.forgiving(tx, run, ending))
     pressure.of_ended(tx, ended)
@@ -235,10 +291,10 @@ def end_run(tx: Transaction, uid: str, ending: records.Ending) -> None:
 def count_on_agent(tx: Transaction, run: Resource) -> None:
     """The agent's streak of failures, when it last came to an end, and what the run showed of how it is held. A run
     that was stopped says nothing of the streak."""
-    agent = tx.get(RunSpec.model_validate(run.spec).agent_ref.key("Agent", run.namespace))
+    agent = tx.get(parsed(RunSpec, run.spec).agent_ref.key("Agent", run.namespace))
     if agent is None or agent.uid != run.spec.get("agentUid"):
         return
-    status, state = AgentStatus.model_validate(agent.status), RunStatus.model_validate(run.status).state
+    status, state = parsed(AgentStatus, agent.status), parsed(RunStatus, run.status).state
     streak = {RunState.SUCCEEDED: 0, RunState.CANCELED: status.error_streak}.get(state, status.error_streak + 1)
     if run.status.get("reason") in _GOES_ON:
         streak = status.error_streak  # it stopped for a person, or for its provider
@@ -252,7 +308,7 @@ def count_on_agent(tx: Transaction, run: Resource) -> None:
 
 def _sessions(tx: Transaction, run: Resource, agent: AgentStatus) -> tuple[AgentSession, ...]:
     """What the agent's program can go on with after the run. A session with which a run failed is not tried again."""
-    spec, status = RunSpec.model_validate(run.spec), RunStatus.model_validate(run.status)
+    spec, status = parsed(RunSpec, run.spec), parsed(RunStatus, run.status)
     if status.reason == RunReason.AWAITING_APPROVAL:  # it stopped inside of a call: only its own next run goes on
         return remembered(agent.sessions, None, status.session_id or spec.session or "")
     good = status.state is RunState.SUCCEEDED or status.reason in _GOES_ON
@@ -260,7 +316,7 @@ def _sessions(tx: Transaction, run: Resource, agent: AgentStatus) -> tuple[Agent
     mission = tx.get_by_uid(spec.mission_uid)
     if status.session_id is None or mission is None or (not good and status.session_id == spec.session):
         return remembered(agent.sessions, None, drop)
-    declared = MissionSpec.model_validate(mission.spec)
+    declared = parsed(MissionSpec, mission.spec)
     left = AgentSession(
         id=status.session_id,
         run=run.name,
@@ -287,7 +343,7 @@ def mission_document(
     """What an agent is told, as JSON: the pinned mission, its agent's prompt and model, and what the missions it
     depends on handed in."""
     typed, agent = MissionSpec.model_validate(mission_spec), AgentSpec.model_validate(agent_spec)
-    status = MissionStatus.model_validate(mission.status)
+    status = parsed(MissionStatus, mission.status)
     document: dict[str, Any] = {
         "apiVersion": API_VERSION,
         "kind": "MissionOrder",
@@ -334,6 +390,6 @@ def _dependency(snapshot: Snapshot, key: Key) -> dict[str, Any]:
     resource = snapshot.get(key)
     if resource is None:
         return {"name": key.name, "namespace": key.namespace, "state": None}
-    status = MissionStatus.model_validate(resource.status)
+    status = parsed(MissionStatus, resource.status)
     deliverable = status.deliverable.to_wire() if status.deliverable is not None else None
     return {"name": key.name, "namespace": key.namespace, "state": status.state.value, "deliverable": deliverable}

@@ -20,6 +20,7 @@ from schemas.event import EventType
 from schemas.executor import ExecutorStatus, OutputFormat
 from schemas.kind import Disruption
 from schemas.mission import TERMINAL_STATES, MissionState
+from schemas.parsed import parsed
 from schemas.quantities import parse_time
 from schemas.resource import Resource
 from schemas.run import RunStatus
@@ -59,14 +60,14 @@ def _finalize(tx: Transaction, agent: Resource) -> Result:
 
 
 def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
-    spec = schema.AgentSpec.model_validate(agent.spec)
-    status = schema.AgentStatus.model_validate(agent.status)
+    spec = parsed(schema.AgentSpec, agent.spec)
+    status = parsed(schema.AgentStatus, agent.status)
     executor_key = spec.executor_ref.key("Executor", agent.namespace)
     executor = tx.get(executor_key)
     ready, message = _executor_ready(executor)
     found = decisions.standing(agent.generation, status, tx.now)
     runs = facts.active_runs(tx, agent)
-    command = executor.spec.get("command") if executor is not None else None
+    command = (executor.spec.get("command") or executor.spec.get("kubernetesJob")) if executor is not None else None
     reports = command is None or command.get("outputFormat") == OutputFormat.REMIT
     used_share, fullest = spending.fullest(tx, agent)
     if fullest is not None and fullest.budget is None:
@@ -100,7 +101,7 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
 
 def _evidence(tx: Transaction, runs: list[Resource], status: schema.AgentStatus) -> tuple[schema.RunEvidence, ...]:
     """What open runs show by now, and what those showed that have ended."""
-    shown = [evidence.of_run(tx, run, RunStatus.model_validate(run.status).started_at or tx.now) for run in runs]
+    shown = [evidence.of_run(tx, run, parsed(RunStatus, run.status).started_at or tx.now) for run in runs]
     return (*(e for e in shown if e is not None), *status.evidence)
 
 
@@ -110,29 +111,32 @@ def _last_good(tx: Transaction, agent: Resource, generation: int) -> decisions.L
     pinned = tx.spec_at(agent.uid, generation) if generation not in (0, agent.generation) else None
     if pinned is None or narrowings("Agent", pinned.spec, agent.spec):
         return None
-    ref = schema.AgentSpec.model_validate(pinned.spec).executor_ref
+    ref = parsed(schema.AgentSpec, pinned.spec).executor_ref
     executor = tx.get(ref.key("Executor", agent.namespace))  # one that is being deleted serves as long as it is there
-    if executor is None or not is_true(ExecutorStatus.model_validate(executor.status).conditions, "Ready"):
+    if executor is None or not is_true(parsed(ExecutorStatus, executor.status).conditions, "Ready"):
         return None
     return decisions.LastGood(generation, ref)
 
 
 def _effective_executor(tx: Transaction, agent: Resource, generation: int) -> ObjectRef | None:
     pinned = tx.spec_at(agent.uid, generation)
-    return schema.AgentSpec.model_validate(pinned.spec).executor_ref if pinned is not None else None
+    return parsed(schema.AgentSpec, pinned.spec).executor_ref if pinned is not None else None
 
 
 def _executor_ready(executor: Resource | None) -> tuple[bool | None, str]:
     if executor is None or executor.deletion_at is not None:
         return None, ""
-    ready = find(ExecutorStatus.model_validate(executor.status).conditions, "Ready")
+    ready = find(parsed(ExecutorStatus, executor.status).conditions, "Ready")
     if ready is None:
         return False, "not looked at yet"
     return ready.status == "True", ready.message or ready.reason
 
 
 def _speaks(run: Resource) -> bool:
-    """Whether signs of life are to be expected. A worker behind HTTP may give none; who gave one gives more."""
+    """Whether signs of life are to be expected. A worker behind HTTP may give none; who gave one gives more. A Job that
+    its queue took back gives none until it goes on."""
+    if (run.status.get("job") or {}).get("waitsFor"):
+        return False
     posted = run.status.get("post") is not None
     return not posted or run.status.get("lastHeartbeatTime") != run.status.get("startedAt")
 

@@ -27,6 +27,7 @@ from schemas.agent import AgentSpec, AgentStatus, Spawned
 from schemas.base import Key, ObjectRef
 from schemas.conditions import is_true, set_condition
 from schemas.event import EventType
+from schemas.parsed import parsed
 from schemas.quantities import format_duration
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunSpec, RunStatus, run_name
@@ -166,7 +167,7 @@ class Dispatcher:
         spawned = agent.status.get("spawned") or {}
         if spawned.get("hosted"):
             return None  # its parent's program does its one run
-        status = AgentStatus.model_validate(agent.status)
+        status = parsed(AgentStatus, agent.status)
         if not is_true(status.conditions, "Ready") or status.observed_generation != agent.generation:
             return None  # a changed spec may ask for a drain: the agent is looked at first, which wakes this key
         if not _executor_seen(tx, agent, status):
@@ -228,7 +229,7 @@ def _all_held(tx: Transaction, agent: Resource, holds: list[HoldFacts]) -> bool:
 def _executor_seen(tx: Transaction, agent: Resource, status: AgentStatus) -> bool:
     """Whether it is known which generation of the executor serves. One that is gone is the agent's matter."""
     pinned = tx.spec_at(agent.uid, status.effective_generation or agent.generation)
-    spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
+    spec = parsed(AgentSpec, pinned.spec if pinned is not None else agent.spec)
     executor = tx.get(spec.executor_ref.key("Executor", agent.namespace))
     return executor is None or executor.status.get("observedGeneration", 0) == executor.generation
 
@@ -247,7 +248,7 @@ def order_run(
     are the facts that decided. None when the executor is gone."""
     generation = status.effective_generation or agent.generation
     pinned = tx.spec_at(agent.uid, generation)
-    agent_spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
+    agent_spec = parsed(AgentSpec, pinned.spec if pinned is not None else agent.spec)
     executor_key = agent_spec.executor_ref.key("Executor", agent.namespace)
     executor = tx.get(executor_key)
     if executor is None:
@@ -311,11 +312,12 @@ def order_run(
             amounts=quoted.want,
             at=tx.now,
             note={"run": run.name, **quoted.note},
-        )
+        ),
+        fresh=True,
     )
     for warning in quoted.warnings:
         breaches.tell(tx, warning, mission, agent)
-    tx.enqueue("StartRun", f"start/{run.uid}", run.key, {"runUid": run.uid})
+    tx.enqueue("StartRun", f"start/{run.uid}", run.key, {"runUid": run.uid}, fresh=True)
     waited = tx.now - (found.status.ready_since or tx.now)
     tx.event(
         EventType.DISPATCHED,

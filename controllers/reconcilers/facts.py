@@ -31,6 +31,7 @@ from schemas.approval_request import ApprovalRequestSpec, ApprovalRequestStatus,
 from schemas.base import Key, LabelSelector
 from schemas.conditions import ConditionStatus, find, is_true
 from schemas.mission import MissionSpec, MissionState, MissionStatus
+from schemas.parsed import parsed
 from schemas.resource import Resource
 from schemas.run import ACTIVE_STATES, ENDED, RunReason, RunSpec, RunStatus
 from schemas.session import SessionStatus
@@ -60,8 +61,8 @@ def mission_facts(
     tx: Transaction, mission: Resource, all_holds: Iterable[HoldFacts], crowd: Crowd | None = None
 ) -> MissionFacts:
     """Everything a decision about ``mission`` may rest on. Without ``crowd`` no ceiling is looked at."""
-    spec = MissionSpec.model_validate(mission.spec)
-    status = MissionStatus.model_validate(mission.status)
+    spec = parsed(MissionSpec, mission.spec)
+    status = parsed(MissionStatus, mission.status)
     agent_key = _assignee(tx, mission, spec, status)
     agent = tx.get(agent_key) if agent_key is not None else None
     dependencies = _dependencies(tx, mission, spec)
@@ -142,19 +143,24 @@ def _actions(tx: Transaction, mission: Resource, status: MissionStatus) -> tuple
     """Open questions about its actions, and those it waits for; looked for only where they can matter."""
     if status.state not in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
         return ()
-    pending = (RequestState.PENDING.value,)
     found = {
         r.key: r
-        for r in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=pending)
-        if r.spec["type"] == RequestType.ACTION
+        for r in unsettled_requests(tx, mission)
+        if r.spec["type"] == RequestType.ACTION and r.state == RequestState.PENDING
     }
     found |= tx.get_many([Key("ApprovalRequest", mission.namespace, name) for name in status.action_requests])
     return tuple(_action(r) for r in sorted(found.values(), key=lambda r: (r.created_at, r.name)))
 
 
+def unsettled_requests(tx: Transaction, mission: Resource) -> list[Resource]:
+    """Questions of a mission that are open, or were answered with a leave."""
+    states = (RequestState.PENDING.value, RequestState.APPROVED.value)
+    return tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=states)
+
+
 def _action(request: Resource) -> ActionFacts:
-    spec = ApprovalRequestSpec.model_validate(request.spec)
-    status = ApprovalRequestStatus.model_validate(request.status)
+    spec = parsed(ApprovalRequestSpec, request.spec)
+    status = parsed(ApprovalRequestStatus, request.status)
     succeeded = find(status.conditions, "Succeeded")
     return ActionFacts(
         name=request.name,
@@ -197,7 +203,7 @@ def _select(tx: Transaction, namespace: str, selector: LabelSelector, status: Mi
     if status.agent is not None and not waiting:
         return status.agent.key("Agent", namespace)
     for agent in agents:
-        ready = is_true(AgentStatus.model_validate(agent.status).conditions, "Ready")
+        ready = is_true(parsed(AgentStatus, agent.status).conditions, "Ready")
         if ready and len(active_runs(tx, agent)) < int(agent.spec.get("maxConcurrentMissions", 1)):
             return agent.key
     if status.agent is not None and status.agent.name in names:
@@ -208,7 +214,7 @@ def _select(tx: Transaction, namespace: str, selector: LabelSelector, status: Mi
 def _agent_facts(agent: Resource | None) -> AgentFacts | None:
     if agent is None:
         return None
-    status = AgentStatus.model_validate(agent.status)
+    status = parsed(AgentStatus, agent.status)
     ready = find(status.conditions, "Ready")
     is_ready = agent.deletion_at is None and is_true(status.conditions, "Ready")
     why = "not looked at yet" if ready is None else (ready.message or ready.reason)
@@ -278,7 +284,7 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
     resource = tx.get(Key("Run", mission.namespace, name))
     if resource is None or resource.owner_uid != mission.uid:
         return None
-    spec, run = RunSpec.model_validate(resource.spec), RunStatus.model_validate(resource.status)
+    spec, run = parsed(RunSpec, resource.spec), parsed(RunStatus, resource.status)
     return RunFacts(
         name=resource.name,
         uid=resource.uid,
@@ -300,10 +306,17 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
         artifacts=run.artifacts,
         spend=run.spend,
         active=run.state not in ENDED,
-        waits_for=run.post.waits_for if run.post is not None and run.state not in ENDED else "",
+        waits_for=_waits_for(run),
         waits_until=run.post.waits_until if run.post is not None else None,
         asked=run.reason == RunReason.AWAITING_APPROVAL and _asked(tx, resource),
     )
+
+
+def _waits_for(run: RunStatus) -> str:
+    """The executor that an open run waits for."""
+    if run.state in ENDED:
+        return ""
+    return (run.post.waits_for if run.post is not None else "") or (run.job.waits_for if run.job is not None else "")
 
 
 def _asked(tx: Transaction, run: Resource) -> bool:
@@ -319,7 +332,7 @@ def _last_answer(tx: Transaction, namespace: str, request: ApprovalRequestStatus
     if answer is None:
         return "", ""
     try:
-        reason = ApprovalDecisionSpec.model_validate(answer.spec).reason
+        reason = parsed(ApprovalDecisionSpec, answer.spec).reason
     except pydantic.ValidationError:
         reason = ""
     return reason, str(answer.status.get("transport", ""))
@@ -331,8 +344,8 @@ def _review_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> 
     resource = tx.get(Key("ApprovalRequest", mission.namespace, status.review_request))
     if resource is None:
         return None
-    spec = ApprovalRequestSpec.model_validate(resource.spec)
-    request = ApprovalRequestStatus.model_validate(resource.status)
+    spec = parsed(ApprovalRequestSpec, resource.spec)
+    request = parsed(ApprovalRequestStatus, resource.status)
     decision = request.decisions[-1] if request.decisions else ""
     reason, transport = _last_answer(tx, mission.namespace, request)
     return ReviewFacts(

@@ -24,6 +24,7 @@ from schemas.base import Key
 from schemas.conditions import set_condition
 from schemas.event import EventType
 from schemas.mission import TERMINAL_STATES, MissionState, MissionStatus
+from schemas.parsed import parsed
 from schemas.policy import DEFAULT_APPROVALS
 from schemas.resource import Declared, Resource, digest
 from schemas.run import RunReason, RunState
@@ -149,8 +150,7 @@ def _ask(tx: Transaction, mission: Resource, ask: AskPerson) -> None:
 def _close_actions(tx: Transaction, mission: Resource) -> None:
     """The round is over, or its result handed in: nobody is to answer for its actions any more, and a leave for one act
     that was not used ends."""
-    states = (RequestState.PENDING.value, RequestState.APPROVED.value)
-    for request in tx.objects("ApprovalRequest", namespace=mission.namespace, owner_uid=mission.uid, states=states):
+    for request in facts.unsettled_requests(tx, mission):
         if request.spec["type"] == RequestType.ACTION:
             withdraw(tx, request.key, "the work that asked for it has ended")
 
@@ -160,7 +160,7 @@ def withdraw(tx: Transaction, key: Key, why: str) -> None:
     request = tx.get(key)
     if request is None:
         return
-    status = ApprovalRequestStatus.model_validate(request.status)
+    status = parsed(ApprovalRequestStatus, request.status)
     unused = status.uses == 0 and status.scope in (None, DecisionScope.ONCE)
     if status.state is not RequestState.PENDING and not (status.state is RequestState.APPROVED and unused):
         return

@@ -6,6 +6,7 @@ import re
 
 from schemas.base import Key
 from schemas.executor import ExecutorSpec
+from schemas.parsed import parsed
 from schemas.resource import Resource
 from schemas.run import SESSION_PATTERN, ResumedRun, RunReason, RunSpec, RunState, RunStatus
 from store.contract import Snapshot
@@ -21,11 +22,11 @@ def session_of(tx: Snapshot, mission: Resource, last: str | None, executor: Exec
     run = tx.get(Key("Run", mission.namespace, last))
     if run is None or run.owner_uid != mission.uid:
         return None
-    status = RunStatus.model_validate(run.status)
+    status = parsed(RunStatus, run.status)
     waited = status.state is RunState.FAILED and status.reason == RunReason.AWAITING_APPROVAL
     if not waited or not status.session_id or _SESSION.fullmatch(status.session_id) is None:
         return None
-    before = RunSpec.model_validate(run.spec).resumes
+    before = parsed(RunSpec, run.spec).resumes
     first = run.uid if before is None else before.first_uid
     return ResumedRun(name=run.name, uid=run.uid, session=status.session_id, first_uid=first)
 
@@ -36,7 +37,7 @@ def fits(tx: Snapshot, resumes: ResumedRun, spec: RunSpec) -> bool:
     run = tx.get_by_uid(resumes.uid)
     if run is None:
         return False
-    before = RunSpec.model_validate(run.spec)
+    before = parsed(RunSpec, run.spec)
     return _work(before) == _work(spec)
 
 

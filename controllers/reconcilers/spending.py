@@ -42,7 +42,7 @@ def quote(tx: Transaction, mission: Resource, agent: Resource, executor: Resourc
     """What the next run of ``mission`` by ``agent`` would come to, as things stand in this transaction."""
     status = parsed(AgentStatus, agent.status)
     pinned = tx.spec_at(agent.uid, status.effective_generation or agent.generation)
-    spec = AgentSpec.model_validate(pinned.spec if pinned is not None else agent.spec)
+    spec = parsed(AgentSpec, pinned.spec if pinned is not None else agent.spec)
     program = serving(tx, executor)
     work = work_of(tx, mission, agent, spec, program)
     budgets = budgets_of(tx, mission.namespace)
@@ -63,7 +63,7 @@ def quote(tx: Transaction, mission: Resource, agent: Resource, executor: Resourc
 def serving(tx: Snapshot, executor: Resource) -> ExecutorSpec:
     """The generation of an executor that runs are started with: after a change that failed, the last good one."""
     version = tx.spec_at(executor.uid, int(executor.status.get("servingGeneration") or executor.generation))
-    return ExecutorSpec.model_validate(version.spec if version is not None else executor.spec)
+    return parsed(ExecutorSpec, version.spec if version is not None else executor.spec)
 
 
 def fullest(tx: Transaction, agent: Resource) -> tuple[float, Meter | None]:

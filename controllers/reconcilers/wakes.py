@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from controllers.effects import posts
+from controllers.effects import jobs, posts
 from controllers.reconcilers import dispatcher, pools, sub_agents, tenancy
 from controllers.reconcilers.standings import Standings
 from controllers.runtime.workqueue import Priority
@@ -27,8 +27,11 @@ _USED = frozenset({"Agent", "Executor", "Provider"})
 """Kinds that say who uses them while they are being deleted."""
 _NAMED = frozenset({"Agent", "Executor", "Mission", "Project", "Goal", "Policy"})
 _COUNTS = frozenset(
-    {"activeRuns", "currentMissions", "spend", "spendToday", "errorStreak", "lastHeartbeatTime", "lastRunTime"}
-)
+    {
+        "activeRuns", "currentMissions", "spend", "spendToday", "errorStreak", "lastHeartbeatTime", "lastRunTime",
+        "sessions", "evidence",
+    }
+)  # fmt: skip
 """What changes in an agent's status with every run, and no decision about a mission reads."""
 RECORDS_WITHOUT_PASS = frozenset(
     {"Run", "ToolCall", "Session", "Message", "Thread", "Alert", "Notification", "UsageRecord"}
@@ -84,6 +87,8 @@ class Wakes:
         self._watched: dict[str, set[Key]] = defaultdict(set)  # sub-agents, by what their life depends on
         self._tenants: set[str] = set()
         self._standing: dict[Key, tuple[object, ...]] = {}  # what missions that wait say of a Provider
+        self._budgets_of: dict[str, list[Key]] = {}  # by namespace, as the snapshot at hand has them
+        self._said: dict[str, tuple[object, ...]] = {}  # what missions go by in their open runs, by uid
         self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
@@ -91,6 +96,8 @@ class Wakes:
         for run in snapshot.objects("Run", states=ACTIVE_STATES):
             if run.status.get("post"):
                 yield posts.timer_key(run), Priority.RESYNC
+            if run.status.get("job"):
+                yield jobs.timer_key(run), Priority.RESYNC
         for kind in sorted(kinds, key=lambda k: (k != "Hold", k != "ApprovalDecision", k)):
             for resource in snapshot.objects(kind):
                 self._learn(resource)
@@ -110,6 +117,7 @@ class Wakes:
     def of(self, snapshot: Snapshot, changes: Iterable[Change]) -> list[Wake]:
         """Keys that the changes concern, most urgent first, without duplicates."""
         changes = list(changes)
+        self._budgets_of.clear()
         found = snapshot.get_many([c.key for c in changes if c.op is Op.PUT])
         wakes: dict[Key, Priority] = {}
 
@@ -323,6 +331,8 @@ class Wakes:
             self._shown.pop(key, None)
             return True
         rest = {name: value for name, value in agent.status.items() if name not in _COUNTS}
+        # Nobody repeats what it says of a condition that holds: of a row of failures, for one, that grows.
+        rest["conditions"] = [c | {"message": ""} if c["status"] == "True" else c for c in rest.get("conditions", ())]
         shown = (agent.uid, agent.generation, agent.labels, agent.annotations, agent.deletion_at, rest)
         changed = self._shown.get(key) != shown
         self._shown[key] = shown
@@ -361,9 +371,10 @@ class Wakes:
         return changed
 
     def _owned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
-        owner = snapshot.get_by_uid(change.owner_uid) if change.owner_uid else None
+        waits = change.key.kind != "Run" or self._said_changed(change, resource)
+        owner = self._owner(snapshot, change.owner_uid) if change.owner_uid and waits else None
         if owner is not None:
-            yield owner.key, Priority.URGENT if change.key.kind == "ApprovalRequest" else Priority.CHANGE
+            yield owner, Priority.URGENT if change.key.kind == "ApprovalRequest" else Priority.CHANGE
         if change.key.kind == "ApprovalRequest" and (resource is None or resource.status.get("extension")):
             yield from self._room(snapshot, change, resource)
         agent = resource.spec.get("agentRef") if resource is not None and resource.kind == "Run" else None
@@ -377,6 +388,26 @@ class Wakes:
             if resource.state != RunState.RUNNING:  # reserved or settled; a heartbeat moves no balance
                 yield from self._room(snapshot, change, resource)
                 yield from self._slots(resource, place)
+
+    def _owner(self, snapshot: Snapshot, uid: str) -> Key | None:
+        known = self._names.get(uid)
+        if known is not None:
+            return known
+        owner = snapshot.get_by_uid(uid)
+        return None if owner is None else owner.key
+
+    def _said_changed(self, change: Change, run: Resource | None) -> bool:
+        """Whether a mission makes anything of how its run stands now: not of a start, or of a sign of life."""
+        if run is None or run.state not in ACTIVE_STATES:
+            self._said.pop(change.uid, None)
+            return True
+        status = run.status
+        post = status.get("post") or {}
+        # Whoever orders a run writes its mission in the same transaction, which wakes it.
+        before = self._said.get(change.uid, ("", {}, ""))
+        said = (status.get("cancelRequestedAt", ""), post, status.get("message", "") if post else "")
+        self._said[change.uid] = said
+        return before != said
 
     def _slots(self, run: Resource, agent: Key) -> Iterator[Wake]:
         """A run was ordered or ended: its Provider and tenant count anew, and who waits for either looks again."""
@@ -432,8 +463,10 @@ class Wakes:
         for mission in sorted(self._over.get(namespace, ())):
             yield mission, Priority.CHANGE
         if change.key.kind != "Budget":
-            for budget in snapshot.objects("Budget", namespace=namespace):
-                yield budget.key, Priority.CHANGE
+            if namespace not in self._budgets_of:
+                self._budgets_of[namespace] = [b.key for b in snapshot.objects("Budget", namespace=namespace)]
+            for budget in self._budgets_of[namespace]:
+                yield budget, Priority.CHANGE
         else:
             for agent in snapshot.objects("Agent", namespace=namespace):
                 yield dispatcher.key_of(agent.key), Priority.CHANGE

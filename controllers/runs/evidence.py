@@ -7,6 +7,7 @@ from datetime import datetime
 from decisions.enforcement import sandbox_of
 from schemas.agent import RunEvidence
 from schemas.executor import ExecutorSpec
+from schemas.parsed import parsed
 from schemas.resource import Resource
 from schemas.run import RunSpec, RunStatus
 from store.contract import Snapshot
@@ -14,14 +15,14 @@ from store.contract import Snapshot
 
 def of_run(snapshot: Snapshot, run: Resource, at: datetime) -> RunEvidence | None:
     """The evidence of a run, as of ``at``; None for one that is not known to have used a tool."""
-    status = RunStatus.model_validate(run.status)
+    status = parsed(RunStatus, run.status)
     if not status.passages and not status.unasked_calls:
         return None
-    spec = RunSpec.model_validate(run.spec)
+    spec = parsed(RunSpec, run.spec)
     key = spec.executor_ref.key("Executor", run.namespace)
     executor = snapshot.get(key)
     pinned = None if executor is None else snapshot.spec_at(executor.uid, spec.executor_generation)
-    command = None if pinned is None else ExecutorSpec.model_validate(pinned.spec).command
+    command = None if pinned is None else parsed(ExecutorSpec, pinned.spec).command
     return RunEvidence(
         run=run.name,
         executor=f"{key.namespace}/{key.name}@{spec.executor_generation}",

@@ -9,6 +9,7 @@ from controllers.runs.text import MESSAGE, clean
 from controllers.runs.verdict import NEVER_STARTED, Ending
 from schemas.agent import AgentStatus
 from schemas.executor import ExecutorStatus
+from schemas.parsed import parsed
 from schemas.resource import Resource
 from schemas.run import RunSpec, RunState, RunStatus
 from store.contract import Snapshot, Transaction
@@ -27,7 +28,7 @@ def forgiving(snapshot: Snapshot, run: Resource, ending: Ending) -> Ending:
 def learn(tx: Transaction, run: Resource) -> None:
     """Take in how an ended run fared: a generation that worked needs no last good one any more; the one that could not
     be started is left alone for a while. Call in the transaction that ends the run, once."""
-    status = RunStatus.model_validate(run.status)
+    status = parsed(RunStatus, run.status)
     if status.state in _SILENT:
         return
     if _unstarted(status.state, status.reason):
@@ -57,7 +58,7 @@ def _blamed(snapshot: Snapshot, run: Resource) -> Resource | None:
 
 def _involved(snapshot: Snapshot, run: Resource) -> list[tuple[Resource, int]]:
     """The run's agent and executor, as far as they are there, each with the generation that the run had."""
-    spec = RunSpec.model_validate(run.spec)
+    spec = parsed(RunSpec, run.spec)
     agent = snapshot.get_by_uid(spec.agent_uid)
     executor = snapshot.get(spec.executor_ref.key("Executor", run.namespace))
     found = [(agent, spec.agent_generation), (executor, spec.executor_generation)]
@@ -69,4 +70,4 @@ def _put(tx: Transaction, resource: Resource, update: dict[str, Any]) -> None:
     if current is None:
         return
     model = AgentStatus if current.kind == "Agent" else ExecutorStatus
-    tx.put_status(current, model.model_validate(current.status).model_copy(update=update).to_wire())
+    tx.put_status(current, parsed(model, current.status).model_copy(update=update).to_wire())

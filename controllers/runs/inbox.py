@@ -57,7 +57,7 @@ def _messages(snapshot: Snapshot, run: Resource) -> list[Notice]:
 
 
 def _notice(message: Resource, thread: Resource | None) -> Notice:
-    spec = MessageSpec.model_validate(message.spec)
+    spec = parsed(MessageSpec, message.spec)
     type_, reason = NoticeType.MESSAGE, "a person said something"
     if spec.follow_up:
         type_, reason = NoticeType.FOLLOW_UP, "what the agent asked to be told is due"

@@ -15,6 +15,7 @@ from decisions import loops
 from decisions.loops import CallFact
 from schemas.loop import LoopFinding, MissionLoop, SessionLoop
 from schemas.mission import MissionStatus
+from schemas.parsed import parsed
 from schemas.protocol import ToolResultMessage
 from schemas.resource import Resource
 from schemas.run import RunSpec
@@ -64,7 +65,7 @@ def progressed(tx: Transaction, run: Resource) -> None:
     session = sessions.find(tx, run)
     if session is None:
         return
-    mission = tx.get_by_uid(RunSpec.model_validate(run.spec).mission_uid)
+    mission = tx.get_by_uid(parsed(RunSpec, run.spec).mission_uid)
     before = sessions.counts(session, mission)
     if before.spend:
         _keep(tx, session, before, loops.progressed(before, tx.now))
@@ -98,7 +99,7 @@ def note(tx: Transaction, mission: Resource, finding: LoopFinding | None, *, run
 def _put(tx: Transaction, mission: Resource, loop: MissionLoop, finding: LoopFinding | None) -> Resource:
     if finding is not None:
         loop = loops.found(loop, finding)
-    status = MissionStatus.model_validate(mission.status)
+    status = parsed(MissionStatus, mission.status)
     return tx.put_status(mission, status.model_copy(update={"loop": loop}).to_wire())
 
 
@@ -108,5 +109,5 @@ def _keep(tx: Transaction, session: Resource, before: SessionLoop, loop: Session
 
 
 def _involved(tx: Transaction, run: Resource) -> tuple[Resource | None, Resource | None]:
-    spec = RunSpec.model_validate(run.spec)
+    spec = parsed(RunSpec, run.spec)
     return tx.get_by_uid(spec.mission_uid), tx.get_by_uid(spec.agent_uid)

@@ -15,6 +15,7 @@ from typing import Any
 
 from schemas.agent import AgentSpec
 from schemas.errors import StoreUnavailable
+from schemas.parsed import parsed
 from schemas.run import RunSpec
 from store.contract import Snapshot
 
@@ -28,7 +29,7 @@ _MOST_TEXT = 1500
 def output_schema(snapshot: Snapshot, run: RunSpec) -> dict[str, Any]:
     """The outputSchema that the run was started with; {} when its agent declares none."""
     pinned = snapshot.spec_at(run.agent_uid, run.agent_generation)
-    return {} if pinned is None else dict(AgentSpec.model_validate(pinned.spec).output_schema)
+    return {} if pinned is None else dict(parsed(AgentSpec, pinned.spec).output_schema)
 
 
 def check_output(schema: dict[str, Any], data: bytes, *, seconds: float = SECONDS) -> str:

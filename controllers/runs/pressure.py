@@ -10,6 +10,7 @@ from controllers.runs.text import MESSAGE, clean
 from decisions import pools
 from schemas.base import Key
 from schemas.event import EventType
+from schemas.parsed import parsed
 from schemas.protocol import OVERLOADED, ProviderErrorMessage
 from schemas.provider import ProviderSpec, ProviderStatus
 from schemas.quantities import format_duration
@@ -23,7 +24,7 @@ def used(tx: Transaction, run: Resource, requests: int, tokens: int) -> None:
     provider = _provider(tx, run)
     if provider is None or not provider.spec.get("rateLimit"):
         return
-    status = ProviderStatus.model_validate(provider.status)
+    status = parsed(ProviderStatus, provider.status)
     minute = pools.used(status.minute, tx.now, requests, tokens)
     tx.put_status(provider, status.model_copy(update={"minute": minute}).to_wire())
 
@@ -47,7 +48,7 @@ def refused(tx: Transaction, record: RunRecord, said: ProviderErrorMessage) -> b
 def of_ended(tx: Transaction, run: Resource) -> None:
     """A run has ended: where its output says that its Provider refused, and its agent had not said so, that counts as
     if it had."""
-    status = RunStatus.model_validate(run.status)
+    status = parsed(RunStatus, run.status)
     if status.reason == RunReason.PROVIDER_OVERLOADED and status.provider_error is None:
         _pause(tx, run, status.message, None)
 
@@ -56,7 +57,7 @@ def _pause(tx: Transaction, run: Resource, said: str, after: timedelta | None) -
     provider = _provider(tx, run)
     if provider is None:
         return  # nobody declared it: the run is tried again, after its own pause
-    spec, status = ProviderSpec.model_validate(provider.spec), ProviderStatus.model_validate(provider.status)
+    spec, status = parsed(ProviderSpec, provider.spec), parsed(ProviderStatus, provider.status)
     found = pools.pause(spec.backoff, status, provider.uid, after, tx.now)
     moved = found.until != status.backoff_until
     fields = {"backoff_until": found.until, "streak": found.streak, "last_error": said, "last_error_at": tx.now}

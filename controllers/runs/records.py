@@ -19,6 +19,8 @@ from schemas.errors import Refused
 from schemas.event import EventType
 from schemas.executor import ExecutorSpec, OutputFormat
 from schemas.mission import Artifact
+from schemas.parsed import parsed
+from schemas.redaction import Redactor
 from schemas.resource import Resource
 from schemas.run import ENDED, Report, RunSpec, RunState, RunStatus
 from store.contract import Snapshot, Store, Transaction
@@ -26,6 +28,8 @@ from store.contract import Snapshot, Store, Transaction
 CANCEL_RUN = "CancelRun"
 """Type of the effect that stops a run: key ``cancel/<run uid>``, payload ``{runUid, reason}``."""
 
+SHORT = 4_096
+"""Characters of output that may be checked and kept inside a transaction."""
 _SUCCEEDED = {RunState.SUCCEEDED: True, RunState.UNKNOWN: None}
 
 
@@ -72,10 +76,32 @@ def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) ->
     if not ending.artifacts or ending.problem is not None:
         return ending
     with store.snapshot() as snapshot:
-        run = find_run(snapshot, run_uid)
-        schema = output_schema(snapshot, RunSpec.model_validate(run.spec))
-        redactor = redactor_of(snapshot, run)
-    status = RunStatus.model_validate(run.status)
+        known = _known(snapshot, run_uid)
+    return _kept(known, files, ending)
+
+
+def is_short(ending: Ending) -> bool:
+    """Whether preparing it takes no time worth mentioning."""
+    return sum(len(artifact.text or "") for artifact in ending.artifacts) <= SHORT
+
+
+def prepare_in(tx: Transaction, files: ArtifactFiles, run_uid: str, ending: Ending) -> Ending:
+    """``prepare`` inside the transaction, for an ending that ``is_short``: nothing is read that the transaction does
+    not know. Raises NotFound, StoreUnavailable."""
+    if not ending.artifacts or ending.problem is not None:
+        return ending
+    return _kept(_known(tx, run_uid), files, ending)
+
+
+def _known(snapshot: Snapshot, run_uid: str) -> tuple[Resource, dict[str, Any], Redactor]:
+    """The run, what its output is checked against, and what takes credentials out of it."""
+    run = find_run(snapshot, run_uid)
+    return run, output_schema(snapshot, parsed(RunSpec, run.spec)), redactor_of(snapshot, run)
+
+
+def _kept(known: tuple[Resource, dict[str, Any], Redactor], files: ArtifactFiles, ending: Ending) -> Ending:
+    run, schema, redactor = known
+    status = parsed(RunStatus, run.status)
     if status.state in ENDED or status.report is not None:
         return ending
     kept = []
@@ -85,7 +111,7 @@ def prepare(store: Store, files: ArtifactFiles, run_uid: str, ending: Ending) ->
             inline = room_inline(status)
             kept.append(
                 files.keep(
-                    run_uid,
+                    run.uid,
                     run.name,
                     artifact.name,
                     artifact.media_type,
@@ -186,8 +212,7 @@ def _output_format(snapshot: Snapshot, record: RunRecord) -> OutputFormat:
     """How the run's output is read. Remit, the format without any, when the executor is gone."""
     executor = snapshot.get(record.spec.executor_ref.key("Executor", record.run.namespace))
     pinned = None if executor is None else snapshot.spec_at(executor.uid, record.spec.executor_generation)
-    command = None if pinned is None else ExecutorSpec.model_validate(pinned.spec).program
-    return OutputFormat.REMIT if command is None else command.output_format
+    return OutputFormat.REMIT if pinned is None else parsed(ExecutorSpec, pinned.spec).output_format
 
 
 def _take_output(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schemas import redaction
 from schemas.base import Key, LabelSelector
+from schemas.parsed import parsed
 from schemas.policy import Redaction
 from schemas.resource import Resource
 from schemas.run import RunSpec
@@ -19,7 +20,7 @@ def level_of(snapshot: Snapshot, agent: Resource | None) -> Redaction:
     if agent is None:
         return Redaction.STANDARD
     tenant = snapshot.get(Key("Tenant", "", agent.namespace))
-    refs = () if tenant is None else TenantSpec.model_validate(tenant.spec).defaults.policy_refs
+    refs = () if tenant is None else parsed(TenantSpec, tenant.spec).defaults.policy_refs
     named = {ref.key("Policy", agent.namespace) for ref in refs}
     spaces = {agent.namespace, *(key.namespace for key in named)}
     found = [
@@ -34,7 +35,7 @@ def level_of(snapshot: Snapshot, agent: Resource | None) -> Redaction:
 def redactor_of(snapshot: Snapshot, run: Resource) -> redaction.Redactor:
     """What takes credentials out of what the agent of a run writes, by their shape. Values that were handed out are
     taken out by the store's mask, whatever the level."""
-    return _REDACTORS[level_of(snapshot, snapshot.get_by_uid(RunSpec.model_validate(run.spec).agent_uid))]
+    return _REDACTORS[level_of(snapshot, snapshot.get_by_uid(parsed(RunSpec, run.spec).agent_uid))]
 
 
 def _picks(policy: Resource, agent: Resource) -> bool:

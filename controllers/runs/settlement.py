@@ -42,7 +42,8 @@ def settle(tx: Transaction, run_uid: str, name: str, status: RunStatus, *, ran: 
             at=tx.now,
             reservation=reserved.key,
             note={"run": name, "source": status.spend.source if ran else "NeverStarted"},
-        )
+        ),
+        fresh=True,  # only this ends the reservation, and it is open
     )
     end_companions(tx, reserved.key, used)
     return used

@@ -8,6 +8,7 @@ from typing import Any
 from controllers.runs.run_record import RunRecord, unpriced
 from schemas.base import ObjectRef
 from schemas.mission import MissionSpec
+from schemas.parsed import parsed
 from schemas.quantities import from_micros, to_micros
 from schemas.resource import Declared
 from schemas.usage_record import UsageRecordSpec, UsageRecordStatus, UsageSource
@@ -61,6 +62,7 @@ def write(record: RunRecord, booked: Amounts) -> None:
             Declared("UsageRecord", record.run.namespace, name, spec.to_wire()),
             manager=MANAGER,
             status=UsageRecordStatus().to_wire(),
+            fresh=True,
         )
 
 
@@ -68,7 +70,7 @@ def _about(record: RunRecord) -> dict[str, Any]:
     """What the run was for. The mission counts as it was when the run started."""
     spec = record.spec
     pinned = record.tx.spec_at(spec.mission_uid, spec.mission_generation)
-    mission = None if pinned is None else MissionSpec.model_validate(pinned.spec)
+    mission = None if pinned is None else parsed(MissionSpec, pinned.spec)
     return {
         "run_ref": ObjectRef(name=record.run.name),
         "mission_ref": spec.mission_ref,

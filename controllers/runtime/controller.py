@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from controllers.runtime.clock import Clock, Deadline
 from controllers.runtime.lifecycle import Lifecycle
@@ -43,6 +44,16 @@ class ControllerStats:
     queue: QueueStats
 
 
+class Several(Protocol[K]):
+    """Makes several passes at once, all or none."""
+
+    def takes(self, key: K) -> bool:
+        """Whether the pass of ``key`` can be made with others."""
+
+    async def __call__(self, keys: list[K]) -> list[Result]:
+        """The answers, in the order of the keys. Whatever it raises, the passes are made one by one instead."""
+
+
 class Controller(Generic[K]):
     """Runs `reconcile` for the keys of `queue`, in `workers` at a time.
 
@@ -52,7 +63,7 @@ class Controller(Generic[K]):
     called after every pass, on the event loop: keep it short; what it raises is logged and counted.
 
     `recall` is asked first, on the event loop: it gives the answer of a pass that need not be made (see `recall`), or
-    None.
+    None. `several` makes the passes of up to `most` keys that are ready together.
     """
 
     def __init__(
@@ -66,6 +77,8 @@ class Controller(Generic[K]):
         timeout_s: float | None = 60.0,
         on_result: Callable[[Outcome[K]], object] | None = None,
         recall: Callable[[K], Result | None] | None = None,
+        several: Several[K] | None = None,
+        most: int = 1,
     ) -> None:
         if workers < 1:
             raise ValueError(f"controller {name} needs at least one worker")
@@ -79,6 +92,8 @@ class Controller(Generic[K]):
         self._timeout_s = timeout_s
         self._on_result = on_result
         self._recall = recall
+        self._several = several
+        self._most = most
         self._passes = dict.fromkeys(Verdict, 0)
         self._recalled = self._conflicts = self._hook_errors = self._cut_short = self._active = 0
         self._durations = Histogram()
@@ -140,25 +155,65 @@ class Controller(Generic[K]):
                 if self._recalled % RECALLED_IN_A_ROW == 0:
                     await self._clock.sleep(0)
                 continue
+            left = self._with_others(key)
             self._active += 1
-            finished = False
             try:
-                outcome = await self._pass(key)
-                finished = True
+                outcomes = await self._together(left)
+                while left:
+                    outcome = outcomes.popleft() if outcomes else await self._pass(left[0])
+                    key = left.popleft()
+                    if not left:
+                        self._active -= 1
+                    self.queue.done(key)
+                    self._tell(outcome)
             finally:
-                self._active -= 1
-                if not finished:
+                self._active -= bool(left)
+                for key in left:
                     # Cut short: nobody knows how far it came, so it is looked at again (unless the queue closes).
                     self._cut_short += 1
                     self.queue.add_rate_limited(key)
-                self.queue.done(key)
-            self._tell(outcome)
+                    self.queue.done(key)
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 # The pass swallowed the cancellation that was meant for this worker.
                 raise asyncio.CancelledError
             # A pass that never waits would keep the loop from everything else.
             await self._clock.sleep(0)
+
+    def _with_others(self, key: K) -> deque[K]:
+        """The key, and others that are ready and have to be made; only the last may be one to make alone."""
+        keys = deque([key])
+        while self._several is not None and len(keys) < self._most and self._several.takes(keys[-1]):
+            other = self.queue.get_nowait()
+            if other is None:
+                break
+            if self._recall is None or not self._answered(other, self._recall):
+                keys.append(other)
+        return keys
+
+    async def _together(self, keys: Iterable[K]) -> deque[Outcome[K]]:
+        """What came of those that were made together; none of them, where that failed."""
+        shared = [key for key in keys if self._several is not None and self._several.takes(key)]
+        if self._several is None or not shared:
+            return deque()
+        started = self._clock.monotonic()
+        try:
+            async with Deadline(self._clock, self._timeout_s):
+                results = await self._several(shared)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return deque()
+        except Exception as error:  # noqa: BLE001 - each says for itself what is wrong with it
+            log.debug("%s: %d passes are made one by one: %s", self.name, len(shared), error)
+            return deque()
+        share_s = (self._clock.monotonic() - started) / len(shared)
+        outcomes: deque[Outcome[K]] = deque()
+        for key, result in zip(shared, results, strict=True):
+            verdict = Verdict.DONE if isinstance(result, Done) else Verdict.REQUEUED
+            outcomes.append(Outcome(key, verdict, share_s, None, self._follow(key, verdict, result)))
+        return outcomes
 
     def _answered(self, key: K, recall: Callable[[K], Result | None]) -> bool:
         """Whether the pass of `key` need not be made, and its answer was followed."""

@@ -36,7 +36,7 @@ class FencedStore:
     def subscribe(self, callback: Callable[[int], None]) -> Callable[[], None]:
         return self._inner.subscribe(callback)
 
-    def subscribe_effects(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+    def subscribe_effects(self, callback: Callable[[frozenset[str] | None], None]) -> Callable[[], None]:
         return self._inner.subscribe_effects(callback)
 
     def cached_blobs(self, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:

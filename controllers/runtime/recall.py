@@ -1,8 +1,8 @@
 """What passes had read, so that a pass over the same is not made once more.
 
 A pass that wrote nothing, and read nothing but objects, answers the same as long as none of those objects changed and
-the moment that it asked for has not come. So it need not be made: its answer is recalled, for as long as that can be
-shown. Three things end a memory:
+the moment that it asked for has not come. So does one that wrote no more than that its own object has come to rest. So
+it need not be made: its answer is recalled, for as long as that can be shown. Three things end a memory:
 
 * one of the objects that were read changes, or one appears where none was found, or any object of a kind that was
   listed changes (versions, as the reader of changes takes them in, in their order);
@@ -100,11 +100,16 @@ class Watched:
     cannot be recalled: reads of anything but objects, and writes. Timers are left out of account: the answer of the
     pass says the same."""
 
-    def __init__(self, inner: Transaction) -> None:
+    def __init__(self, inner: Transaction, key: Key | None = None, rests: frozenset[str] = frozenset()) -> None:
+        """``rests`` are states in which the object of ``key`` is at rest: a pass that brought it there and wrote
+        nothing else would find nothing to do."""
         self._inner = inner
+        self._key = key
+        self._rests = rests
         self._version = inner.latest_version()
         self._read: set[Token] = set()
         self._pure = True
+        self._settled = False  # it wrote its own status
 
     def __getattr__(self, name: str) -> Any:
         self._pure = False
@@ -118,7 +123,8 @@ class Watched:
         """Of the pass that answered ``result``; None when it cannot be recalled."""
         if not self._pure or isinstance(result, RequeueAfter):
             return None
-        return Memory(result, tuple(self._read), self._version, self._inner.now)
+        version = self._inner.latest_version() if self._settled else self._version
+        return Memory(result, tuple(self._read), version, self._inner.now)
 
     @property
     def now(self) -> datetime:
@@ -170,8 +176,17 @@ class Watched:
 
     def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
         stored = self._inner.put_status(current, status)
-        self._pure = self._pure and stored is current
+        if stored is not current:
+            self._settled = True
+            self._pure = self._pure and current.key == self._key and stored.state in self._rests
         return stored
+
+    def event(
+        self, type: str, subject: Resource | Key, *, reason: str, message: str, data: dict[str, Any] | None = None,
+        actor: Actor | None = None,
+    ) -> int:  # fmt: skip
+        self._pure = self._pure and self._settled
+        return self._inner.event(type, subject, reason=reason, message=message, data=data, actor=actor)
 
     def set_timer(self, key: Key, purpose: str, due_at: datetime) -> None:
         self._inner.set_timer(key, purpose, due_at)

@@ -228,12 +228,24 @@ class WorkQueue(Generic[K]):
                 elif waiter in self._waiters:
                     self._waiters.remove(waiter)
                 raise
+        return self._give()
+
+    def get_nowait(self) -> K | None:
+        """The next key to work on, as ``get`` gives it; None when none is ready."""
+        return self._give() if self._ready else None
+
+    def _give(self) -> K:
         now = self._monotonic()
         key, priority, since = self._lanes.pop(now)
         self._running[key] = (priority, now)
         self._served += 1
         self._waited_s += now - since
         return key
+
+    @property
+    def idle(self) -> bool:
+        """Whether no key is ready."""
+        return not self._ready
 
     def done(self, key: K) -> None:
         """The pass of `key` has ended; what was asked meanwhile takes effect. ValueError for a key that nobody runs."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import statistics
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -12,13 +14,9 @@ from typing import Any
 
 import psycopg
 
-from controllers.effects.runs import START, end_run
-from controllers.runs import records
-from controllers.runs.verdict import Ending
 from schemas.resource import SYSTEM, Declared
-from schemas.run import RunReason, RunState
-from store.contract import Transaction
-from tests.bench.measure import Measured, by_turns, ms, per_second, processor_seconds, sized
+from tests.bench.measure import Measured, by_turns, ms, per_second, processor_seconds, seconds, sized
+from tests.bench.noop import NoOpEngine
 from tests.fakes import world
 from tests.fakes.world import World
 
@@ -30,12 +28,11 @@ PLACES = 32
 
 
 class Line:
-    """An engine with missions that wait, in the state in which their own passes left them. ``places`` is how many runs
-    the one agent takes at a time."""
+    """An engine with missions that wait, in the state in which their own passes left them."""
 
-    def __init__(self, folder: Path, count: int, *, places: int = 1, backend: str = "sqlite") -> None:
+    def __init__(self, folder: Path, count: int) -> None:
         folder.mkdir()
-        self.world = World(folder, backend=backend)
+        self.world = World(folder)
         first = world.mission("first", priority=100)
         self.world.commit({"e.yaml": world.executor(), "a.yaml": world.agent(maxConcurrentMissions=1), "f.yaml": first})
         self.world.sync()
@@ -51,11 +48,6 @@ class Line:
         self.world._restart()
         self._quiet()
         self.world.settle()
-        if places > 1:
-            self.world.commit({"a.yaml": world.agent(maxConcurrentMissions=places)})
-            self.world.sync()
-            for name in self.open_runs():  # those that the test's own runner started
-                self._end(self.world.get("Run", name).uid)
 
     def _quiet(self) -> None:
         """Leave out the first look at everything: the missions were looked at."""
@@ -72,51 +64,6 @@ class Line:
         for _ in range(count):
             (name,) = self.open_runs()
             self.world.finish(name)
-
-    def work_off(self, count: int) -> None:
-        """Let so many missions through, with an executor that does nothing: order, start, end and take in each, in the
-        transactions of the engine."""
-        made, done = self.world, 0
-        while done < count:
-            self._passes()
-            with made.store.transaction(SYSTEM) as tx:
-                claimed = tx.claim_effects("bench", types=[START], limit=WORKERS * 4, lease_s=60)
-            assert claimed, "nothing waits any more"
-            for effect in claimed:
-                uid = str(effect.payload["runUid"])
-
-                def started(tx: Transaction, effect: Any = effect, uid: str = uid) -> None:
-                    records.mark_started(tx, uid)
-                    tx.finish_effect(effect)
-
-                self._write(started)
-                self._end(uid)
-                done += 1
-
-    def _end(self, uid: str) -> None:
-        now = self.world.now
-        ending = Ending(RunState.SUCCEEDED, RunReason.COMPLETED, exit_code=0, started_at=now, ended_at=now)
-        self._write(lambda tx: end_run(tx, uid, ending))
-
-    def _write(self, work: Callable[[Transaction], object]) -> None:
-        with self.world.store.transaction(SYSTEM) as tx:
-            work(tx)
-
-    def _passes(self) -> None:
-        made = self.world
-        while True:
-            with made.store.snapshot() as snapshot:
-                changes = snapshot.changes_since(made.cursor, limit=100_000)
-                wakes = made.wakes.of(snapshot, changes)
-            if changes:
-                made.cursor = changes[-1].resource_version
-            wakes += list(made.pending.items())
-            made.pending = {}
-            if not wakes:
-                return
-            for key, _ in sorted(wakes, key=lambda wake: -wake[1]):
-                if key.kind != "Source":
-                    self._write(lambda tx, key=key: made.reconcilers[key.kind](tx, key))  # type: ignore[misc]
 
     def close(self) -> None:
         """Let go of it."""
@@ -137,42 +84,53 @@ def depth(scale: float) -> Measured:
 
 def rate_sqlite(scale: float) -> Measured:
     """Missions a second, against a queue of one table and two durable statements for each."""
-    count, rounds = sized(200, scale, 4), 1 if scale < 0.5 else 5
-    with tempfile.TemporaryDirectory() as folder:
-        line = Line(Path(folder, "ours"), count * (rounds + 1) + 2 * min(count, PLACES), places=min(count, PLACES))
-        with closing(sqlite3.connect(Path(folder, "raw.db"), isolation_level=None)) as raw:
-            raw.execute("PRAGMA journal_mode=WAL")
-            raw.execute("PRAGMA synchronous=FULL")
-            raw.execute("CREATE TABLE jobs (id INTEGER PRIMARY KEY, state TEXT, body TEXT)")
-            raw.execute("CREATE INDEX waiting ON jobs (id) WHERE state = 'waiting'")
-            rows = [("waiting", "x" * 400)] * (count * rounds)
-            raw.executemany("INSERT INTO jobs (state, body) VALUES (?, ?)", rows)
+    count, rounds = sized(400, scale, 4), 1 if scale < 0.5 else 5
+    with tempfile.TemporaryDirectory() as folder, closing(_raw_table(Path(folder, "raw.db"), count * rounds)) as raw:
 
-            def floor() -> None:
-                for _ in range(count):
-                    ((job,),) = raw.execute(
-                        "UPDATE jobs SET state = 'running' WHERE id = (SELECT id FROM jobs WHERE state = 'waiting'"
-                        " ORDER BY id LIMIT 1) RETURNING id"
-                    ).fetchall()
-                    raw.execute("UPDATE jobs SET state = 'done' WHERE id = ?", (job,))
+        def floor() -> None:
+            for _ in range(count):
+                ((job,),) = raw.execute(
+                    "UPDATE jobs SET state = 'running' WHERE id = (SELECT id FROM jobs WHERE state = 'waiting'"
+                    " ORDER BY id LIMIT 1) RETURNING id"
+                ).fetchall()
+                raw.execute("UPDATE jobs SET state = 'done' WHERE id = ?", (job,))
 
-            a, b = by_turns(lambda: line.work_off(count), floor, rounds)
-        line.close()
-    return Measured(b / a, per_second(count, a), per_second(count, b), "one process; ordered, started, ended, taken in")
+        a, b = asyncio.run(_rates(Path(folder, "ours"), None, count, floor, rounds))
+    return Measured(b / a, per_second(count, a), per_second(count, b), f"whole engine, {PLACES} runs at a time")
+
+
+def _raw_table(path: Path, count: int) -> sqlite3.Connection:
+    raw = sqlite3.connect(path, isolation_level=None)
+    raw.execute("PRAGMA journal_mode=WAL")
+    raw.execute("PRAGMA synchronous=FULL")
+    raw.execute("CREATE TABLE jobs (id INTEGER PRIMARY KEY, state TEXT, body TEXT)")
+    raw.execute("CREATE INDEX waiting ON jobs (id) WHERE state = 'waiting'")
+    raw.executemany("INSERT INTO jobs (state, body) VALUES (?, ?)", [("waiting", "x" * 400)] * count)
+    return raw
+
+
+async def _rates(
+    folder: Path, store: str | None, count: int, floor: Callable[[], None], rounds: int
+) -> tuple[float, float]:
+    """Median seconds of ours and of the floor, by turns."""
+    pairs = []
+    async with NoOpEngine(folder, store, places=min(count, PLACES)) as ours:
+        for _ in range(rounds):
+            await ours.lined_up(count)
+            pairs.append((await ours.worked_off(), seconds(floor)))
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
 def rate_postgres(scale: float) -> Measured:
     """The same on PostgreSQL, against eight connections that claim with SKIP LOCKED."""
     from tests.fakes import postgres  # starts a server at its first use
 
-    count, rounds = sized(200, scale, 4), 1 if scale < 0.5 else 5
+    count, rounds = sized(400, scale, 4), 1 if scale < 0.5 else 5
     with tempfile.TemporaryDirectory() as folder:
-        missions, places = count * (rounds + 1) + 2 * min(count, PLACES), min(count, PLACES)
-        line = Line(Path(folder, "ours"), missions, places=places, backend="postgres")
         floor = _SkipLocked(postgres.store_database(), count * rounds)
-        a, b = by_turns(lambda: line.work_off(count), lambda: floor.serve(count), rounds)
+        store = postgres.store_database()
+        a, b = asyncio.run(_rates(Path(folder, "ours"), store, count, lambda: floor.serve(count), rounds))
         floor.close()
-        line.close()
     return Measured(b / a, per_second(count, a), per_second(count, b), f"{WORKERS} connections of the floor")
 
 

@@ -13,15 +13,15 @@ from controllers.holds import stops
 from controllers.holds.stops import Stops
 from controllers.reconcilers.dispatcher import ReadyMissions
 from controllers.reconcilers.executors import Probe
+from controllers.reconcilers.passes import RECALLED, SHARED, Passes
 from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
-from controllers.runtime.recall import Recall, Watched
+from controllers.runtime.recall import Recall
 from controllers.runtime.result import RequeueAfter, RequeueAt, Result
 from controllers.runtime.workqueue import Priority
 from controllers.sources.readers import Readers
 from controllers.sources.sync import SourceSync
-from controllers.term import RECALLED
 from controllers.wiring import DEFAULT_SOURCE, ensure_source, make_reconcilers
 from schemas import condition_check
 from schemas.approval_decision import ApprovalDecisionSpec, ApprovalDecisionStatus
@@ -91,27 +91,38 @@ class World:
     recalled: int = 0
     """Passes whose answer the engine would have recalled."""
     backend: str = "sqlite"
+    at_once: bool = True
+    """Whether what follows from a pass, or from the end of a run, is done in the same transaction."""
     stops: Stops = stops.NONE
     """What stops work beside the Holds in the store."""
+    unit: str = "."
+    """The unit of what belongs to no tenant."""
 
     def __post_init__(self) -> None:
         self.harness = BACKENDS[self.backend](self.folder)
         self.clock: SettableClock = self.harness.clock
         self.store: Store = self.harness.open()
         self.repo = Repo(self.folder / "specs")
-        self.spec = SourceSpec(url=str(self.folder / "specs"))
+        self.spec = self._make_spec()
         self.readers: Readers | None = None
         self._restart()
+
+    def _make_spec(self) -> SourceSpec:
+        return SourceSpec(url=str(self.folder / "specs"))
+
+    def _make_readers(self) -> Readers:
+        return Readers(self.folder, self.folder / "mirrors")
 
     def _restart(self) -> None:
         if self.readers is not None:
             self.readers.close()  # the processes of a dead engine die with it
-        self.readers = Readers(self.folder, self.folder / "mirrors")
+        self.readers = self._make_readers()
         self.sync_now = SourceSync(self.store, self.readers, cache=self.store, now=self.clock, jitter=lambda: 1.0)
         ready = ReadyMissions()
         standings = Standings()
         self.wakes = Wakes(ready, standings)
         self.reconcilers = make_reconcilers(self._probe, ready, self.stops, standings)
+        self._passes = Passes(self.store, self.reconcilers, ready, later=self._later)
         with self.store.transaction(SYSTEM) as tx:
             ensure_source(tx, self.spec)
             tx.release_claims()
@@ -222,18 +233,23 @@ class World:
         if isinstance(result, RequeueAt) and result.when <= self.clock():
             self.pending.setdefault(key, Priority.CHANGE)
 
+    def _later(self, key: Key, result: Result) -> None:
+        if isinstance(result, RequeueAfter) and result.seconds == 0:
+            self.pending.setdefault(key, Priority.CHANGE)
+
     def _reconcile(self, key: Key) -> Result:
-        """A pass. Where the engine would recall its answer, it is made all the same, and has to change nothing."""
+        """A pass, and what it leads to at once, as in the engine. Where that would recall its answer, it is made all
+        the same, and has to change nothing."""
         recalled = self.recall.answer(key, self.clock()) if key.kind in RECALLED else None
-        with self.store.transaction(SYSTEM) as tx:
-            watched = Watched(tx)
-            result = self.reconcilers[key.kind](watched.as_transaction(), key)
-            memory = watched.memory(result)
+        if self.at_once and key.kind in SHARED and recalled is None:
+            ((result, memory),) = self._passes.several([key], leads=not self.pending)
+        else:
+            result, memory = self._passes.one(key)
         if recalled is not None:
             assert memory is not None, f"the pass of {key.short} was recalled, and is not one that can be"
             assert result == recalled, f"the pass of {key.short} was recalled as {recalled}, and answers {result}"
             self.recalled += 1
-        if memory is not None and key.kind in RECALLED:
+        if memory is not None:
             self.recall.keep(key, memory)
         return result
 
@@ -292,8 +308,13 @@ class World:
             ended_at=self.clock(),
             usage=spend,
         )
+        then = None
         with self.store.transaction(SYSTEM) as tx:
             end_run(tx, resource.uid, ending)
+            if settle and self.at_once:
+                then = self._passes.follow(tx)
+        if then is not None:
+            then()
         if settle:
             self.settle()
 

@@ -15,6 +15,7 @@ from controllers.effects.runner import Commit, EffectRunner
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.reconcilers.dispatcher import ReadyMissions
 from controllers.reconcilers.executors import Probe
+from controllers.reconcilers.passes import SHARED, Passes
 from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
 from controllers.runs import records
@@ -101,6 +102,8 @@ class SimulatedEngine:
         standings = Standings()
         self._wakes = Wakes(ready, standings)
         self._reconcilers = make_reconcilers(_probe, ready, standings=standings)
+        self._passes = Passes(self.store, self._reconcilers, ready, later=self._again)
+        self._looks = 0
         self._sync = SourceSync(
             self.store, lambda source, _spec: sources[source.key], cache=self.store, now=clock.now, jitter=lambda: 1.0
         )
@@ -168,8 +171,23 @@ class SimulatedEngine:
     def _pass(self, key: Key) -> Result:
         if key.kind == "Source":
             return self._sync(key)
-        with self.store.transaction(SYSTEM) as tx:
-            return self._reconcilers[key.kind](tx, key)
+        self._looks += 1
+        if key.kind not in SHARED or self._looks % 3 == 0:
+            return self._passes.one(key)[0]
+        others = [other for other in self.pending if other.kind in SHARED][: self._looks % 4]
+        found = self._passes.several([key, *others], leads=len(others) == len(self.pending))
+        for other, (result, _) in zip(others, found[1:], strict=True):
+            del self.pending[other]
+            self._again(other, result)
+        return found[0][0]
+
+    def _again(self, key: Key, result: Result) -> None:
+        """A pass that was made along with others wants to be made again by itself."""
+        if isinstance(result, RequeueAfter):
+            if result.seconds == 0:
+                self.pending.setdefault(key, Priority.CHANGE)
+            else:
+                self.later[key] = self._clock.monotonic() + result.seconds
 
     def hint(self, source: Key = DEFAULT_SOURCE) -> None:
         """The source is looked at soon."""
@@ -218,7 +236,16 @@ class SimulatedEngine:
     def take_outcome(self, worker: Worker) -> None:
         """Record how a run ended, then acknowledge it."""
         assert worker.ended is not None
-        self.effects._book(worker.ended)
+        ended, ending = worker.ended, self.effects._concluded(worker.ended)
+        self._looks += 1
+        if ending is not None and self._looks % 2:
+            with self.store.transaction(SYSTEM) as tx:
+                end_run(tx, ended.run_uid, ending)
+                then = self._passes.follow(tx)
+            then()
+        elif ending is not None:
+            with self.store.transaction(SYSTEM) as tx:
+                end_run(tx, ended.run_uid, ending)
         at_once(self._executor.acknowledge(worker.uid))
 
 

@@ -485,3 +485,65 @@ async def test_a_controller_without_workers_or_with_a_timeout_of_nothing_is_refu
         Controller("missions", answers(DONE), queue=queue, clock=clock, workers=0)
     with pytest.raises(ValueError, match="positive pass timeout"):
         Controller("missions", answers(DONE), queue=queue, clock=clock, timeout_s=0)
+
+
+class Together:
+    """Makes passes together, all but those of the names ``alone``; ``fault`` is raised once."""
+
+    def __init__(self, *alone: str, fault: Exception | None = None) -> None:
+        self.alone = alone
+        self.fault = fault
+        self.made: list[list[str]] = []
+
+    def takes(self, key: Key) -> bool:
+        return key.name not in self.alone
+
+    async def __call__(self, keys: list[Key]) -> list[Result]:
+        self.made.append([key.name for key in keys])
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
+        return [DONE for _ in keys]
+
+
+async def made_with(together: Together, *names: str) -> tuple[list[str], list[str]]:
+    """Which passes a controller with ``together`` made alone, and of which it told, for keys that are ready at once."""
+    clock, alone, told = VirtualClock(), list[str](), list[str]()
+    queue: WorkQueue[Key] = WorkQueue(clock, random.Random(0))
+
+    async def one(key: Key) -> Result:
+        alone.append(key.name)
+        return DONE
+
+    controller = Controller(
+        "missions", one, queue=queue, clock=clock, workers=1, several=together, most=3,
+        on_result=lambda outcome: told.append(outcome.key.name),
+    )  # fmt: skip
+    for name in names:
+        queue.add(Key("Mission", "default", name))
+    life = Lifecycle()
+    task = asyncio.create_task(controller.run(life))
+    await clock.settle()
+    stats = controller.stats()
+    assert (stats.queue.depth, stats.queue.in_flight, stats.active_workers) == (0, 0, 0)
+    life.stopping.set()
+    await clock.run(task)
+    return alone, told
+
+
+async def test_keys_that_are_ready_are_made_together_up_to_so_many() -> None:
+    together = Together()
+    assert await made_with(together, "a", "b", "c", "d") == ([], ["a", "b", "c", "d"])
+    assert together.made == [["a", "b", "c"], ["d"]]
+
+
+async def test_what_cannot_be_made_with_others_is_made_alone() -> None:
+    together = Together("b")
+    assert await made_with(together, "a", "b", "c") == (["b"], ["a", "b", "c"])
+    assert together.made == [["a"], ["c"]]
+
+
+async def test_passes_that_fail_together_are_made_one_by_one() -> None:
+    together = Together(fault=errors.Conflict("somebody else was faster"))
+    assert await made_with(together, "a", "b") == (["a", "b"], ["a", "b"])
+    assert together.made == [["a", "b"]]
