@@ -47,6 +47,11 @@ class _Killed(Exception):
     """The engine was killed."""
 
 
+_LAST = {"Agent": 1, "Schedule": 1, "Provider": 2, "Tenant": 2, "Budget": 2}
+"""Kinds that count what others do are looked at after those, once for all that happened: as in an engine that has
+several workers, and that finds a key which waits already."""
+
+
 @dataclass
 class VirtualClock:
     """Time that somebody moves."""
@@ -124,7 +129,7 @@ class VirtualEngine:
         self._reconcilers = make_reconcilers(_probe, ready, standings=standings)
         self._recall = Recall()
         self._pending: dict[Key, Priority] = {}
-        self._queue: list[tuple[int, int, Key]] = []
+        self._queue: list[tuple[int, int, int, Key]] = []
         with self.store.transaction(SYSTEM) as tx:
             tx.release_claims()
         with self.store.snapshot() as snapshot:
@@ -189,7 +194,7 @@ class VirtualEngine:
             self._step()
             self._take_changes()
             if self._queue:
-                _, _, key = heapq.heappop(self._queue)
+                *_, key = heapq.heappop(self._queue)
                 if self._pending.pop(key, None) is not None:
                     self._pass(key)
             elif not self._deliver() and not self._ring() and not self._notices.read():
@@ -221,7 +226,7 @@ class VirtualEngine:
         known = self._pending.get(key)
         if known is None or priority > known:
             self._pending[key] = priority
-            heapq.heappush(self._queue, (-int(priority), next(self._numbers), key))
+            heapq.heappush(self._queue, (-int(priority), _LAST.get(key.kind, 0), next(self._numbers), key))
 
     def _take_changes(self) -> None:
         if not self._committed:

@@ -96,6 +96,7 @@ def specs(agents: int, a_day: int) -> str:
     """A fleet whose schedules make about so many missions a day. One agent has a day's work to catch up with each
     midnight, at the lowest priority, beside what comes every hour at a high one; one has a budget for a day."""
     hourly = max(1, round(a_day / agents / 24))
+    hours = "*" if a_day >= agents * 24 else f"*/{max(1, round(24 * agents / a_day))}"
     backlog = max(1, a_day // 25)
     made = SHARED
     made += "".join(PROVIDER.replace("NAME", f"lab-{n}") for n in range(min(PROVIDERS, agents)))
@@ -105,7 +106,7 @@ def specs(agents: int, a_day: int) -> str:
         made += AGENT.replace("NAME", name).replace("PROVIDER", f"lab-{number % PROVIDERS}")
         review = "Human" if number % 7 == 0 else "None"
         priority = 90 if number == 2 else number * 5 % 101
-        made += _schedule(name, name, f"{minutes} * * * *", priority, review=review, safe=number % 5 != 4)
+        made += _schedule(name, name, f"{minutes} {hours} * * *", priority, review=review, safe=number % 5 != 4)
         if number == 2:
             made += _schedule(f"{name}-backlog", name, f"0-{min(59, backlog - 1)} 0 * * *", 0)
     return made

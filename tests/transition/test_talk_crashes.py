@@ -204,6 +204,31 @@ def test_a_hundred_sessions_at_once_are_each_what_their_own_events_make_of_them(
         assert len(times) == len(set(times))  # never two at once: there are 15 s between them
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_a_hundred_follow_ups_are_told_when_they_are_due_but_where_a_person_spoke_and_there_at_once(
+    bench: RunBench,
+) -> None:
+    seats = [Seat(bench, bench.order(state=RunState.RUNNING, reserve=None)) for _ in range(100)]
+    for seat in seats:
+        seat.assign()
+        seat.follows_up(bench.store, seat.run.name)
+    for seat in seats[::4]:
+        seat.hears(bench.store, "leave it")
+        assert _follow_ups(seat) == (), "gone in the transaction that brought the message"
+    with bench.store.snapshot() as snapshot:
+        due = [t.due_at for t in snapshot.timers() if t.key.kind == "Session"]
+    assert due == [bench.clock() + timedelta(seconds=10)] * 75
+    bench.clock.tick(9.999)
+    _let_due_happen(bench)
+    assert all(_follow_ups(seat) for number, seat in enumerate(seats) if number % 4)
+    bench.clock.tick(0.001)
+    _let_due_happen(bench)
+    for number, seat in enumerate(seats):
+        with bench.store.snapshot() as snapshot:
+            told = [n.text for n in inbox.notices(snapshot, seat.run, bench.clock())]
+        assert told == ([seat.run.name] if number % 4 else ["leave it"])
+
+
 def _follow_ups(seat: Seat) -> tuple[object, ...]:
     with seat.bench.store.snapshot() as snapshot:
         found = sessions.find(snapshot, seat.run)
