@@ -63,6 +63,10 @@ def _told(
     if wire["approvals"]:
         lines += title("Questions to people")
         lines += [f"{item}{kind}: {count}" for kind, count in wire["approvals"].items()]
+    for name, key in (("What people are told", "told"), ("What went wrong", "wentWrong")):
+        if wire[key]:
+            lines += title(name)
+            lines += [f"{item}{kind}: {count}" for kind, count in wire[key].items()]
     if wire["open"]:
         lines += title("Open at the end, oldest first")
         rows = [[safe(m["mission"]), m["state"], m["waitsFor"], m["age"]] for m in wire["open"]]
@@ -81,8 +85,17 @@ def _assumed(assumed: Mapping[str, Any]) -> list[str]:
         f"both spread by {assumed['spread']['value']:g} (deviation of the logarithm): --spread",
         f"{fails['share']:.1%} of runs fail: {fails['flag']}, annotation {fails['annotation']}",
         f"people approve after {assumed['answers']['after']}: --answer-after",
-        "every program is there, every worker answers, nothing of the project's store is taken into account",
+        _faults(assumed["faults"]),
+        "every program is there, and nothing of the project's store is taken into account",
     ]
+
+
+def _faults(faults: Mapping[str, Any]) -> str:
+    named = {"storms": "a provider refuses", "jumps": "the clock jumps", "kills": "the engine is killed"}
+    found = [f"{text} every {faults[name]}" for name, text in named.items() if faults[name]]
+    if faults["deaths"]:
+        found.insert(0, f"{faults['deaths']:.1%} of workers die")
+    return f"{', '.join(found) if found else 'nothing else goes wrong'}: {faults['flag']}"
 
 
 def _cells(group: Mapping[str, Any]) -> list[str]:

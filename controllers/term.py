@@ -39,6 +39,7 @@ from controllers.reconcilers import (
     providers,
     schedules,
     sessions,
+    source_alarms,
     sub_agents,
     tenants,
     todos,
@@ -344,6 +345,7 @@ class Term:
         result = self._sync(key)
         self._follow(key)
         commits.report(self.store, key)
+        source_alarms.report(self.store, key)
         return result
 
     # Watching.

@@ -5,7 +5,7 @@ expressions and commands of policies."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,9 @@ def _policies(declared: Iterable[Declared]) -> list[Fault]:
     ]
 
 
-def _twice(declared: Iterable[Declared]) -> list[Fault]:
+def _twice(declared: Sequence[Declared]) -> list[Fault]:
+    if len({item.key for item in declared}) == len(declared):
+        return []
     places: dict[Key, list[Declared]] = defaultdict(list)
     for item in declared:
         places[item.key].append(item)
@@ -110,7 +112,9 @@ def _twice(declared: Iterable[Declared]) -> list[Fault]:
     return faults
 
 
-def _cycles(declared: Iterable[Declared]) -> list[Fault]:
+def _cycles(declared: Sequence[Declared]) -> list[Fault]:
+    if not any(d.kind == "Mission" and d.spec.get("dependsOn") for d in declared):
+        return []
     missions = {d.key: d for d in declared if d.kind == "Mission"}
     edges = {
         key: [Key("Mission", ref.get("namespace") or key.namespace, ref["name"]) for ref in d.spec["dependsOn"]]
@@ -145,8 +149,9 @@ def _inputs(declared: Iterable[Declared]) -> list[Fault]:
     return faults
 
 
-def _renames(declared: Iterable[Declared]) -> list[Fault]:
-    declared = list(declared)
+def _renames(declared: Sequence[Declared]) -> list[Fault]:
+    if not any(RENAMED_FROM in item.annotations for item in declared):
+        return []
     keys = {d.key for d in declared}
     origins: dict[Key, Declared] = {}
     faults = []

@@ -30,6 +30,8 @@ from schemas.mission import Limits
 from schemas.quantities import format_duration, format_money, from_micros, to_micros
 
 BUILT_IN = "built-in"
+OWN_LIMIT = "spec.budget"
+"""Origin of a limit that a mission declares for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ def meters(work: Work, budgets: Iterable[tuple[Key, BudgetSpec]], now: datetime)
     day, total = span(Window.DAY, "UTC", now), span(Window.TOTAL, "UTC", now)
     if work.limits.model_dump(exclude_none=True):
         cap = Cap.of(work.limits)
-        found.append(Meter(f"mission/{work.mission_uid}/total", cap, "spec.budget", OnBreach.BLOCK_MISSION, total))
+        found.append(Meter(f"mission/{work.mission_uid}/total", cap, OWN_LIMIT, OnBreach.BLOCK_MISSION, total))
         mission_total |= work.limits.usd is not None
     if not agent_day:
         cap = Cap(usd_micros=to_micros(DEFAULT_AGENT_DAY_USD[work.level] if work.built_in else Decimal(0)))

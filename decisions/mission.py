@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from decisions import containment, gates, loops, mission_leave, mission_proposal, retry
+from decisions import containment, gates, loops, mission_follow_up, mission_leave, mission_proposal, retry
 from decisions.mission_facts import DECLARED, Decision, MissionFacts, ReviewFacts, RunFacts
 from decisions.mission_pass import Pass
 from decisions.mission_stop import CANCEL_DEADLINE as CANCEL_DEADLINE
@@ -66,6 +66,7 @@ def decide(facts: MissionFacts, now: datetime) -> Decision:
         contain(work)
         steer_open_run(work)
         mission_leave.wait(work)
+        mission_follow_up.wait(work)
         answer(work)
         quarantine(work)
         mission_proposal.consider(work)
@@ -103,7 +104,7 @@ def _retry(work: Pass, token: str) -> None:
     state = work.state
     waiting = state is MissionState.IN_PROGRESS and work.run is None and work.status.next_attempt_at is not None
     if waiting:
-        work.put(next_attempt_at=work.now)
+        work.put(next_attempt_at=work.now, awaits_follow_up=None)
         work.note(EventType.REQUEST_HANDLED, "Retry", "the next attempt starts without waiting", token=token)
     elif state in (MissionState.FAILED, MissionState.DONE, MissionState.BLOCKED):
         _new_round(work, DECLARED, MissionReason.WAITING, "retry was requested", key=f"retry/{token}")
@@ -124,6 +125,7 @@ def _new_round(work: Pass, actor: Actor, reason: MissionReason, message: str, *,
         finished_at=None,
         finished_generation=None,
         next_attempt_at=None,
+        awaits_follow_up=None,
         ready_since=None,
         resume_state=None,
         action_requests=(),
@@ -234,7 +236,7 @@ def _overloaded(work: Pass, run: RunFacts) -> bool:
 
 
 def _failed(work: Pass, run: RunFacts, reason: str, message: str, key: str) -> None:
-    if _overloaded(work, run):
+    if _overloaded(work, run) or mission_follow_up.begins(work, run):
         return
     if reason == RunReason.AWAITING_APPROVAL and run.asked and run.retryable:
         # The answer came before its end was booked: the next attempt goes on with it, and this one cost none.
@@ -326,6 +328,7 @@ def _finish(work: Pass) -> None:
         finished_at=work.now,
         finished_generation=work.facts.generation,
         next_attempt_at=None,
+        awaits_follow_up=None,
         ready_since=None,
         resume_state=None,
         current_run=None if work.run is None else work.status.current_run,
@@ -596,6 +599,7 @@ def begin_run(facts: MissionFacts, now: datetime, run: str) -> Decision:
         total_runs=number,
         started_at=work.status.started_at or now,
         next_attempt_at=None,
+        awaits_follow_up=None,
         ready_since=None,
         deliverable=None,
         self_review=None,

@@ -106,6 +106,15 @@ class ActionFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class TalkFacts:
+    """Its session with its agent: when the next follow-up is due that the agent is to be told of, and when the latest
+    message came that the agent has not seen."""
+
+    due_at: datetime | None = None
+    told_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PoolFacts:
     """The Provider that its agent uses, as it stands: ``free`` slots, and where there are none why and until when."""
 
@@ -126,7 +135,7 @@ class MissionFacts:
     source declares the mission (then its ttl does not remove it). ``breach`` is the limit that leaves no room for its
     next run, which would reserve ``want``. ``loop_limits`` are those of its agent. ``actions`` are its questions about
     actions, oldest first. ``pool`` is None where its agent uses no Provider. ``ceiling`` is set when so many missions
-    of its tenant wait that no more are taken in.
+    of its tenant wait that no more are taken in. ``talk`` is looked at where its agent waits for a follow-up.
     """
 
     key: Key
@@ -153,6 +162,7 @@ class MissionFacts:
     actions: tuple[ActionFacts, ...] = ()
     pool: PoolFacts | None = None
     ceiling: int | None = None
+    talk: TalkFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

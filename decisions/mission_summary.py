@@ -121,7 +121,11 @@ def _problem(work: Pass) -> tuple[MissionReason, str] | None:
     due = work.status.next_attempt_at
     if due is not None and due > now and work.status.current_run is None:
         text = f"attempt {work.status.attempts + 1} starts by itself; now: remit retry {facts.key.short}"
-        problem(MissionReason.RETRY_BACKOFF, "Retry", "", text, due)
+        if work.status.awaits_follow_up is not None:
+            text = f"its agent goes on when its follow-up is due; now: remit say {facts.key.short} TEXT"
+            problem(MissionReason.AWAITING_FOLLOW_UP, "FollowUp", "", text, due)
+        else:
+            problem(MissionReason.RETRY_BACKOFF, "Retry", "", text, due)
         work.wake(due)
     return found[0] if found else None
 

@@ -195,6 +195,8 @@ def _alarmed(happened: Happened) -> Notification | None:
         return None
     if happened.reason == AlertType.TOOLS_QUARANTINED and happened.data.get("severity") != Severity.HIGH:
         return None  # new tools that nobody has accepted yet are no attack
+    if happened.data.get("toldBy"):
+        return None  # the row of the log that it follows from tells people
     return found
 
 

@@ -10,13 +10,13 @@ import marshal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from decisions.fields import FieldChange, diff
 from decisions.widening import LIMITS, narrowings, relabelled, widenings
 from schemas.base import Key
 from schemas.kind import Disruption
-from schemas.resource import RENAMED_FROM, Declared, Resource, canonical_json, digest
+from schemas.resource import RENAMED_FROM, Declared, Resource, canonical_json, digest, digest_of
 from schemas.source import PruneMode, SourceReason, WideningMode
 
 PRUNE_FLOOR = 5
@@ -34,8 +34,7 @@ class Action(StrEnum):
     RELOCATE = "relocate"  # only its place in the files changed: provenance follows, nothing else happens
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One object of a plan. ``uid`` is "" for a creation. ``drift`` marks an update of an object whose declaration did
     not change: somebody else changed the object. ``active`` counts the runs that are open on it."""
 
@@ -155,15 +154,8 @@ def make_plan(
             continue
         gone.pop(key, None)
         if current is None or current.deletion_at is not None:
-            entries.append(
-                Entry(
-                    Action.CREATE,
-                    key,
-                    place=_place(want),
-                    widens=tuple(widenings(key.kind, None, want.spec)),
-                    spec_hash=_hash(want),
-                )
-            )
+            widens = tuple(widenings(key.kind, None, want.spec))
+            entries.append(Entry(Action.CREATE, key, place=_place(want), widens=widens, spec_hash=_hash(want)))
             continue
         if not _same(want, current):
             entries.append(_changed(Action.UPDATE, current, want, disruptions, active))
@@ -302,6 +294,8 @@ def strongest_disruption(changes: Iterable[FieldChange], classes: Mapping[str, D
 
 def _hash(item: Declared | Resource) -> str:
     """What makes two declarations of an object the same: spec, labels, annotations."""
+    if isinstance(item, Declared):
+        return digest_of(f"[{','.join(item.texts)}]")
     return digest([item.spec, item.labels, item.annotations])
 
 

@@ -37,17 +37,40 @@ def fires(schedule: str, zone: str, after: datetime) -> Iterator[datetime]:
 
 def next_fires(schedule: str, zone: str, now: datetime, count: int) -> Sequence[datetime]:
     """The next fire times after ``now``, at most ``count``, within four years; empty when it never fires."""
-    found = []
-    for time in islice(fires(schedule, zone, now), count):
-        if time - now > _LAST_YEAR:
-            break
-        found.append(time)
-    return found
+    return [time for time in _coming(schedule, zone, now, count) if time - now <= _LAST_YEAR]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Fires after ``since``, the first of which is ``times[0]``: the same from every moment between the two."""
+
+    since: datetime
+    times: tuple[datetime, ...]
+
+
+_STRETCHES: dict[tuple[str, str], _Stretch] = {}
+"""What was computed last of each schedule: its passes between two fires all ask the same. Nothing depends on it."""
+_MOST_STRETCHES = 10_000
+
+
+def _coming(schedule: str, zone: str, now: datetime, count: int) -> tuple[datetime, ...]:
+    """The next ``count`` fires after ``now``; fewer where there are no more."""
+    known = _STRETCHES.get((schedule, zone))
+    if known is not None and len(known.times) >= count > 0 and known.since <= now < known.times[0]:
+        return known.times[:count]
+    times = tuple(islice(fires(schedule, zone, now), max(count, SHOWN)))
+    if len(_STRETCHES) >= _MOST_STRETCHES:
+        _STRETCHES.clear()
+    _STRETCHES[schedule, zone] = _Stretch(now, times)
+    return times[:count]
 
 
 def due_fires(schedule: str, zone: str, after: datetime, now: datetime) -> tuple[list[datetime], int]:
     """Fires in (after, now], oldest first, and how many before them were left out: of very many only the last
     ``MOST_COUNTED`` are kept, and no more than ten times as many are counted."""
+    known = _STRETCHES.get((schedule, zone))
+    if known is not None and known.times and known.since <= after <= now < known.times[0]:
+        return [], 0
     found: list[datetime] = []
     counted = 0
     for time in fires(schedule, zone, max(after, now - _reach(schedule, zone, now))):
@@ -60,7 +83,7 @@ def due_fires(schedule: str, zone: str, after: datetime, now: datetime) -> tuple
 
 def _reach(schedule: str, zone: str, now: datetime) -> timedelta:
     """How far back to look at most, so that no more than ``10 * MOST_COUNTED`` fires are walked over."""
-    first = list(islice(fires(schedule, zone, now), 2))
+    first = _coming(schedule, zone, now, 2)
     apart = first[1] - first[0] if len(first) == 2 else _LAST_YEAR
     return max(timedelta(days=2), min(apart * 10 * MOST_COUNTED, timedelta(days=50 * 366)))
 

@@ -262,6 +262,7 @@ class AgentStatus(StatusModel):
     spend: Spend = Field(default_factory=Spend, description="Used by all its runs.")
     spend_today: Spend = Field(default_factory=Spend, description="Used today (UTC).")
     error_streak: int = Field(0, description="Failed runs since the last good one.")
+    alerts: tuple[str, ...] = Field((), description="Types of the alerts that follow from how it stands now.")
     last_heartbeat_time: Time | None = Field(None, description="Latest sign of life.")
     last_run_time: Time | None = Field(None, description="When a run last ended.")
     enforcement: Enforcement = Field(Enforcement.OBSERVED, description="How tightly its acts are held.")

@@ -147,7 +147,11 @@ class Webhook(Model):
 
     url: WebUrl = Field(description="Where it is posted.")
     secret: ValueFrom | None = Field(None, description="Key of the HMAC-SHA256 in X-Remit-Signature.")
-    allow_private: Bool = Field(False, description="Whether the address may be private or loopback.")
+    allow_private: Bool = Field(
+        False,
+        description="Whether the address may be private or loopback. Counts in the namespace default, where operators "
+        "write; a tenant's channel reaches public addresses only.",
+    )
 
 
 class Apprise(Model):

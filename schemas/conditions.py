@@ -61,7 +61,8 @@ class BlockedOn(StatusModel):
     """What an object that does not move is waiting for."""
 
     type: str = Field(
-        description="Dependency, Hold, Capacity, Provider, Tenant, Review, Approval, Budget, Agent, Person or Retry."
+        description="Dependency, Hold, Capacity, Provider, Tenant, Review, Approval, Budget, Agent, Person, Retry or "
+        "FollowUp."
     )
     ref: str = Field("", description="The object waited for, as kind/namespace/name, or a short text.")
     since: Time = Field(description="Since when.")

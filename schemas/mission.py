@@ -193,6 +193,7 @@ class MissionReason(StrEnum):
     DISPATCHED = "Dispatched"  # a run exists
     NOT_REQUIRED = "NotRequired"  # no verdict is needed yet or at all
     AWAITING_REVIEW = "AwaitingReview"  # a person is asked for a verdict
+    AWAITING_FOLLOW_UP = "AwaitingFollowUp"  # its agent asked to go on later, or when somebody says something
     AWAITING_APPROVAL = "AwaitingApproval"  # an action waits for leave
     APPROVAL_EXPIRED = "ApprovalExpired"  # nobody gave leave for its action in time
     APPROVED = "Approved"  # a person accepted it, or gave leave
@@ -297,6 +298,7 @@ class MissionStatus(StatusModel):
     finished_at: Time | None = Field(None, description="When it ended.")
     finished_generation: int | None = Field(None, description="Generation of the spec at its end.")
     next_attempt_at: Time | None = Field(None, description="When the next attempt is due.")
+    awaits_follow_up: Time | None = Field(None, description="Since when it waits for a follow-up of its agent.")
     work_plan: str | None = Field(None, description="The plan in force: declared, reported, or title and description.")
     spend: Spend = Field(default_factory=Spend, description="Used by all runs together.")
     deliverable: Artifact | None = Field(None, description="What was handed in.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import json.encoder
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.base import API_VERSION, Key
 from schemas.ownership import Ownership
@@ -104,6 +105,10 @@ _parts: Any = json.encoder.c_make_encoder and json.encoder.c_make_encoder(  # ty
 )
 
 
+quote: Callable[[str], str] = json.encoder.encode_basestring
+"""A text as canonical JSON has it; the C function that json.dumps uses for ``ensure_ascii=False``."""
+
+
 def canonical_json(value: Any) -> str:
     """One text per value: sorted keys, no spaces, UTF-8. Digests and the hash chain are taken over this form."""
     return "".join(_parts(value, 0)) if _parts is not None else _ENCODER.encode(value)
@@ -111,9 +116,14 @@ def canonical_json(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """``sha256:<hex>`` of the canonical JSON of ``value``."""
+    return digest_of(canonical_json(value))
+
+
+def digest_of(text: str) -> str:
+    """The same of a canonical JSON."""
     import hashlib  # loads OpenSSL, which commands that check files do without
 
-    return "sha256:" + hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 _NOBODY = Ownership()
@@ -166,6 +176,14 @@ class Resource:
         """Digest of the canonical spec."""
         return digest(self.spec)
 
+    def with_status(self, status: dict[str, Any], resource_version: int) -> Resource:
+        """The same with another status, at another version: ``replace``, in a fifth of its time."""
+        return Resource(
+            self.kind, self.namespace, self.name, self.uid, self.generation, resource_version, self.spec, status,
+            self.created_at, self.labels, self.annotations, self.manager, self.unit, self.provenance, self.owner_uid,
+            self.finalizers, self.deletion_at, self.ownership,
+        )  # fmt: skip
+
     def to_wire(self) -> dict[str, Any]:
         """The Kubernetes-shaped whole object, as ``-o json`` prints it."""
         metadata: dict[str, Any] = {"name": self.name}
@@ -207,6 +225,20 @@ class Resource:
         return wire
 
 
+class Written(NamedTuple):
+    """Canonical texts of a declaration, made once for all who write it. They hold for these very values."""
+
+    spec: dict[str, Any]
+    spec_text: str
+    labels: dict[str, str]
+    labels_text: str
+    annotations: dict[str, str]
+    annotations_text: str
+    ownership: Ownership
+    fields_text: str
+    """Of ``ownership.fields``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Declared:
     """A desired object as compiled from a source or given to ``apply``: canonical, defaulted, validated."""
@@ -219,6 +251,7 @@ class Declared:
     annotations: dict[str, str] = field(default_factory=dict)
     provenance: Provenance | None = None
     ownership: Ownership | None = None
+    written: Written | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> Key:
@@ -229,3 +262,11 @@ class Declared:
     def spec_hash(self) -> str:
         """Digest of the canonical spec."""
         return digest(self.spec)
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """The canonical JSON of spec, labels and annotations."""
+        w = self.written
+        if w is not None and w.spec is self.spec and w.labels is self.labels and w.annotations is self.annotations:
+            return w.spec_text, w.labels_text, w.annotations_text
+        return canonical_json(self.spec), canonical_json(self.labels), canonical_json(self.annotations)

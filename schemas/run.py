@@ -150,6 +150,7 @@ class RunReason(StrEnum):
     KILLED = "Killed"  # the program ended by a signal that Remit did not send
     REPORTED_FAILURE = "ReportedFailure"  # the agent said it failed
     PROVIDER_OVERLOADED = "ProviderOverloaded"  # it ended because its provider refused: 429, 503 or 529
+    AWAITING_FOLLOW_UP = "AwaitingFollowUp"  # handed back until its follow-up is due; then the next run starts
     AWAITING_APPROVAL = "AwaitingApproval"  # handed back: it can only wait for leave; the next attempt goes on with it
     REQUIREMENTS_MISSING = "RequirementsMissing"  # the deliverable, its evidence or a gate is missing
     OUTPUT_INVALID = "OutputInvalid"  # its output could not be read, or does not meet the agent's outputSchema

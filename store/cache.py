@@ -21,6 +21,7 @@ _AT_ONCE = 512
 _FORGET_OTHERS = Statement(
     sa.delete(compile_cache).where(sa.or_(_c.compiler < bindparam("by"), _c.compiler > bindparam("by")))
 )
+_ANY = Statement(sa.select(_c.blob).where(_c.compiler == bindparam("by")).limit(1))
 _DELETE = Statement(sa.delete(compile_cache).where(_c.compiler == bindparam("by"), _c.blob == bindparam("id")))
 _INSERT = Statement(
     sa.insert(compile_cache).values(compiler=bindparam("by"), blob=bindparam("id"), compiled=bindparam("form"))
@@ -37,6 +38,9 @@ def _select(count: int) -> Statement:
 
 def read(backend: Backend, compiler: str, blobs: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """Those that are kept. No transaction stays open between two of them."""
+    with backend.reading() as session:
+        if session.row(_ANY, {"by": compiler}) is None:
+            return
     wanted = iter(blobs)
     while chunk := list(islice(wanted, _AT_ONCE)):
         size = 1 << (len(chunk) - 1).bit_length()  # few sizes, so few statements to compile
@@ -57,9 +61,11 @@ def write(backend: Backend, compiler: str, compiled: Mapping[str, bytes]) -> Non
 
 def put(session: Session, compiler: str, compiled: Mapping[str, bytes]) -> None:
     """Keep these, in a transaction that is under way."""
-    rows = [{"by": compiler, "id": blob, "form": form} for blob, form in compiled.items()]
-    session.run_many(_DELETE, rows)
-    session.run_many(_INSERT, rows)
+    # In the order of the index: each is then put beside the one before.
+    rows = [(compiler, blob, compiled[blob]) for blob in sorted(compiled)]
+    if session.row(_ANY, {"by": compiler}) is not None:
+        session.run_many(_DELETE, [{"by": compiler, "id": blob} for blob in compiled])
+    session.insert_rows(_INSERT, ("by", "id", "form"), rows)
 
 
 class CacheWrites:

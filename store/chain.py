@@ -18,15 +18,12 @@ and then (``ChainReport.head``) and compare.
 from __future__ import annotations
 
 import hashlib
-import json.encoder
 from collections.abc import Callable, Iterable
 
 from schemas.errors import StoreUnavailable
+from schemas.resource import quote
 from store.contract import GENESIS, ChainReport
 from store.session import Row
-
-quote: Callable[[str], str] = json.encoder.encode_basestring
-"""A text as canonical JSON has it; the C function that json.dumps uses for ``ensure_ascii=False``."""
 
 PROGRESS_EVERY = 10_000
 
@@ -34,14 +31,18 @@ PROGRESS_EVERY = 10_000
 def event_hash(prev_hash: str, row: Row) -> str:
     """The hash of an event. ``row`` is (seq, at, type, subject_kind, subject_namespace, subject_name, subject_uid,
     actor_kind, actor_subject, actor_transport, reason, message, data), as in the table."""
+    return hashlib.sha256(hash_input(prev_hash, row).encode()).hexdigest()
+
+
+def hash_input(prev_hash: str, row: Row) -> str:
+    """The text of these bytes. Where it is ASCII, and ``\\u0000`` is not in it, every text of the row is clean."""
     seq, at, type_, kind, namespace, name, uid, actor_kind, actor, transport, reason, message, data = row
-    text = (
+    return (
         f'{prev_hash}{{"actor":{{"kind":{quote(actor_kind)},"subject":{quote(actor)},"transport":{quote(transport)}}}'
         f',"at":{at},"data":{data},"message":{quote(message)},"reason":{quote(reason)},"seq":{seq}'
         f',"subject":{{"kind":{quote(kind)},"name":{quote(name)},"namespace":{quote(namespace)}}}'
         f',"subject_uid":{quote(uid)},"type":{quote(type_)}}}'
     )
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def verify(

@@ -68,7 +68,11 @@ def dump(value: Any) -> str:
     """Canonical JSON, as Unicode (see clean). Raises ValueError for NaN and infinities, TypeError for no JSON."""
     if value == {} and isinstance(value, dict):  # most labels, annotations and data are
         return "{}"
-    text = canonical_json(value)
+    return clean_json(canonical_json(value))
+
+
+def clean_json(text: str) -> str:
+    """Canonical JSON that was made elsewhere, as ``dump`` gives it."""
     return text if text.isascii() else clean(text)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -23,7 +24,8 @@ _c = events.c
 _COLUMNS = tuple(events.columns)
 _NAMES = tuple(column.name for column in _COLUMNS)
 _INSERT = Statement(sa.insert(events).values({name: bindparam(name) for name in _NAMES}))
-_RELATE = Statement(sa.insert(event_related).values(uid=bindparam("uid"), seq=bindparam("seq")))
+_RELATION = ("uid", "seq")
+_RELATE = Statement(sa.insert(event_related).values({name: bindparam(name) for name in _RELATION}))
 _WALK = Statement(sa.select(*_COLUMNS).where(_c.seq > bindparam("after")).order_by(_c.seq).limit(bindparam("limit")))
 _BATCH = 5_000
 
@@ -120,8 +122,8 @@ class EventWrites(EventReads):
     _now: int
     _actor: Actor
     _mask: Mask
-    _held_events: list[dict[str, Any]]
-    _held_relations: list[dict[str, Any]]
+    _held_events: list[Row]
+    _held_relations: list[Row]
 
     def event(
         self,
@@ -136,43 +138,53 @@ class EventWrites(EventReads):
         key, uid = (subject.key, subject.uid) if isinstance(subject, Resource) else (subject, "")
         return self.append_event(self._now, type, key, uid, actor or self._actor, reason, message, data or {})
 
+    def event_each(
+        self, type: str, subjects: Iterable[tuple[Resource, dict[str, Any]]], *, reason: str, message: str
+    ) -> None:
+        type_, by, why, mask = str(type), _by(self._actor), str(reason), self._mask
+        for each, data in subjects:
+            place = each.namespace
+            what = (each.kind, place, each.name, each.uid)
+            self._append((self._now, type_, *what, *by, why, mask(message, place), dump(mask(data, place))), data)
+
     def append_event(
         self, at: int, type: str, key: Key, uid: str, who: Actor, reason: str, message: str, data: dict[str, Any]
     ) -> int:
         """``event`` with every column given; ``at`` in microseconds."""
+        mask, place = self._mask, key.namespace
+        text = dump(mask(data, place))
+        return self._append((at, str(type), *key, uid, *_by(who), str(reason), mask(message, place), text), data)
+
+    def _append(self, columns: Row, data: dict[str, Any]) -> int:
+        """An event, from its columns between ``seq`` and the hashes, and its data before it was masked."""
         heads = self._heads
         seq, prev_hash = heads.event_seq + 1, heads.event_hash
-        row: Row = (
-            seq,
-            at,
-            clean(str(type)),
-            clean(key.kind),
-            clean(key.namespace),
-            clean(key.name),
-            clean(uid),
-            who.kind.value,
-            clean(who.subject),
-            clean(who.transport),
-            clean(str(reason)),
-            clean(self._mask(message, key.namespace)),
-            dump(self._mask(data, key.namespace)),
-        )
-        hash_ = chain.event_hash(prev_hash, row)
-        self._held_events.append(dict(zip(_NAMES, (*row, prev_hash, hash_), strict=True)))
-        self._held_relations.extend({"uid": clean(other), "seq": seq} for other in _related(data) if other != uid)
+        row: Row = (seq, *columns)
+        text = chain.hash_input(prev_hash, row)
+        if not text.isascii() or "\\u0000" in text:
+            row = tuple(clean(value) if isinstance(value, str) else value for value in row)
+            text = chain.hash_input(prev_hash, row)
+        hash_ = hashlib.sha256(text.encode()).hexdigest()
+        self._held_events.append((*row, prev_hash, hash_))
+        if "related" in data:
+            self._held_relations.extend((clean(other), seq) for other in _related(data) if other != row[6])
         heads.event_seq, heads.event_hash = seq, hash_
         return seq
 
     def _flush_events(self) -> None:
         if self._held_events:
-            self._session.run_many(_INSERT, self._held_events)
-            self._session.run_many(_RELATE, self._held_relations)
+            self._session.insert_rows(_INSERT, _NAMES, self._held_events)
+            self._session.insert_rows(_RELATE, _RELATION, self._held_relations)
             self._held_events, self._held_relations = [], []
 
 
-def _related(data: dict[str, Any] | None) -> set[str]:
+def _by(who: Actor) -> tuple[str, str, str]:
+    return str(who.kind), who.subject, who.transport
+
+
+def _related(data: dict[str, Any]) -> set[str]:
     """The uids of ``data.related``: a text, or a list of them."""
-    related = (data or {}).get("related", ())
+    related = data["related"]
     if isinstance(related, str):
         return {related}
     return {uid for uid in related if isinstance(uid, str)} if isinstance(related, list | tuple) else set()

@@ -9,7 +9,7 @@ A memory belongs to one transaction at a time and dies with one that fails.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 from schemas.base import Key
@@ -39,12 +39,13 @@ class Memory:
     """Objects, short lists of them, specs, balances, open reservations and timers. Not for several threads."""
 
     __slots__ = (
-        "_by_uid", "_lists", "_uids", "accounts", "balances", "reservations", "specs", "timers", "unwritten",
+        "_by_uid", "_lists", "_status", "_uids", "accounts", "balances", "reservations", "specs", "timers", "unwritten",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._uids: dict[Key, str] = {}  # "" where there is no object
         self._by_uid: dict[str, Resource | Later | None] = {}
+        self._status = ("", 0, "")
         self._lists: dict[str, dict[Query, tuple[Resource, ...]]] = {}
         self.balances: dict[str, Balance] = {}
         self.accounts: set[str] = set()
@@ -117,8 +118,14 @@ class Memory:
         self._uids[resource.key] = uid
         self._keep_lists(resource, read)
 
-    def wrote(self, resource: Resource) -> None:
-        """The status of an object changed; there has to be room (see ``full``)."""
+    def status_text(self, resource: Resource) -> str | None:
+        """The canonical text of its status, where it is that which was written last; None when nobody knows."""
+        uid, version, text = self._status
+        return text if version == resource.resource_version and uid == resource.uid else None
+
+    def wrote(self, resource: Resource, status: str) -> None:
+        """The status of an object changed, to what ``status`` says; there has to be room (see ``full``)."""
+        self._status = (resource.uid, resource.resource_version, status)
         self._by_uid[resource.uid] = resource
         self._uids[resource.key] = resource.uid
         self._keep_lists(resource, lambda: resource)
@@ -152,6 +159,12 @@ class Memory:
     def _made(self, uid: str, now: Later) -> Resource:
         known = self.by_uid(uid)
         return known if isinstance(known, Resource) else now()
+
+    def forget_many(self, resources: Iterable[Resource]) -> None:
+        """``forget`` for each."""
+        if self._uids or self._by_uid or self._lists:
+            for resource in resources:
+                self.forget(resource)
 
     def forget(self, resource: Resource) -> None:
         """An object, or what bears its key, changed otherwise: ask again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from store.codec import Mask, dump, from_micros, load_object
 from store.contract import SpecRevision
 from store.heads import Heads
 from store.memory import UNKNOWN
+from store.objects import FIRST_SPEC
 from store.remembered import RememberedObjects
 from store.session import Statement
 from store.tables import objects, specs, tombstones
@@ -32,6 +34,7 @@ _KEY = ("kind", "namespace", "name")
 _VERSION = Statement(sa.select(_c.resource_version).where(_c.uid == bindparam("uid")))
 _INSERT = Statement(sa.insert(objects).values({column.name: bindparam(column.name) for column in _c}))
 _KEEP_SPEC = Statement(sa.insert(specs).values({column.name: bindparam(column.name) for column in specs.c}))
+_KEEP_FIRST = Statement(sa.insert(specs).from_select([column.name for column in rows.SPEC_COLUMNS], FIRST_SPEC))
 _DELETE = Statement(sa.delete(objects).where(*_AT_VERSION))
 _BURY = Statement(sa.insert(tombstones).values({column.name: bindparam(column.name) for column in tombstones.c}))
 
@@ -42,6 +45,7 @@ def _update(*columns: str) -> Statement:
 
 
 _PUT_STATUS = _update("status", "state")
+_PUT_SAME_STATE = _update("status")  # naming its column would write the index over states anew
 _PUT_FINALIZERS = _update("finalizers")
 _PUT_DELETION = _update("deletion_at")
 _DECLARED_COLUMNS = (
@@ -65,6 +69,7 @@ class ObjectWrites(RememberedObjects):
 
     _heads: Heads
     _now: int
+    _moment: datetime
     _new_id: Callable[[], str]
     _mask: Mask
     _touched: dict[str, Key]
@@ -100,7 +105,6 @@ class ObjectWrites(RememberedObjects):
             raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
         resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
         row = self._session.insert(_INSERT, rows.from_resource(resource))
-        self._session.insert(_KEEP_SPEC, rows.spec_row(row, recorded_at=self._now))
         self._touch(resource)
         if self._has_room(resource):
             stored = replace(resource, uid=row["uid"], **{part: row[part] for part in _KEY})
@@ -117,26 +121,31 @@ class ObjectWrites(RememberedObjects):
         finalizers: Callable[[str], Sequence[str]] | None = None,
         status: Callable[[Key], dict[str, Any]] | None = None,
     ) -> list[Resource]:
-        keys = Counter(d.key for d in declared)
-        if len(keys) < len(declared):
-            raise AlreadyExists(f"{keys.most_common(1)[0][0]} is declared twice in one list")
+        keys = [d.key for d in declared]
+        if len(set(keys)) < len(keys):
+            raise AlreadyExists(f"{Counter(keys).most_common(1)[0][0]} is declared twice in one list")
         taken = sorted(self.units_of(keys))
         if taken:
             more = f" (and {len(taken) - 1} more of the list)" if len(taken) > 1 else ""
             raise AlreadyExists(f"{taken[0]} exists already{more}")
-        created = [
-            self._new(
-                self._masked(d, manager), self._new_id(), manager, unit, owner_uid,
-                () if finalizers is None else finalizers(d.kind),
-                None if status is None else self._mask(status(d.key), d.namespace),
-            )
-            for d in declared
-        ]  # fmt: skip
-        written = [rows.from_resource(resource) for resource in created]
-        self._session.run_many(_INSERT, written)
-        self._session.run_many(_KEEP_SPEC, [rows.spec_row(row, recorded_at=self._now) for row in written])
-        for resource in created:
-            self._session.memory.forget(resource)
+        created = []
+        written = []
+        said: dict[str, Any] = {}
+        text = "{}"
+        for key, each in zip(keys, declared, strict=True):
+            if status is not None:
+                new = self._mask(status(key), key.namespace)
+                # Most say what the one before said. Of other values than texts, equal ones may be written otherwise.
+                if new != said or not all(isinstance(value, str) for value in new.values()):
+                    text = dump(new)
+                said = new
+            plain = self._masked(each, manager)
+            ends = () if finalizers is None else finalizers(key.kind)
+            resource = self._new(plain, self._new_id(), manager, unit, owner_uid, ends, said)
+            created.append(resource)
+            written.append(rows.created(resource, plain, self._now, text))
+        self._session.insert_rows(_INSERT, rows.OBJECT_NAMES, written)
+        self._session.memory.forget_many(created)
         return created
 
     def restore(self, resource: Resource, revisions: Sequence[SpecRevision]) -> None:
@@ -182,6 +191,7 @@ class ObjectWrites(RememberedObjects):
             return current
         if wanted.key != current.key:
             self._refuse_taken(wanted.key)
+        self._keep_first(current)
         row = rows.from_resource(wanted)
         version = self._swap(_PUT_SPEC, current, {name: row[name] for name in _DECLARED_COLUMNS})
         wanted = replace(wanted, resource_version=version)
@@ -193,11 +203,11 @@ class ObjectWrites(RememberedObjects):
     def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
         status = self._mask(status, current.namespace)
         text = dump(status)
-        if text == dump(current.status):
+        if text == (self._session.memory.status_text(current) or dump(current.status)):
             self._refuse_stale(current)
             return current
         version = self._swap_status(current, text, rows.state_of(status))
-        return replace(current, status=status, resource_version=version)
+        return current.with_status(status, version)
 
     def put_finalizers(self, current: Resource, finalizers: Sequence[str]) -> Resource:
         wanted = replace(current, finalizers=tuple(finalizers))
@@ -222,7 +232,13 @@ class ObjectWrites(RememberedObjects):
         version = self._swap(_PUT_DELETION, current, {"deletion_at": self._now})
         return replace(current, deletion_at=from_micros(self._now), resource_version=version)
 
+    def _keep_first(self, current: Resource) -> None:
+        """Keep the first spec of an object whose row is about to change, or to go."""
+        if current.generation == 1:
+            self._session.run(_KEEP_FIRST, {"uid": current.uid})
+
     def remove(self, current: Resource) -> None:
+        self._keep_first(current)
         if not self._session.run(_DELETE, {"at_uid": current.uid, "at_version": current.resource_version}):
             raise self._conflict(current)
         self._session.memory.forget(current)
@@ -255,7 +271,7 @@ class ObjectWrites(RememberedObjects):
             resource_version=self._heads.next_version(),
             spec=declared.spec,
             status={} if status is None else status,
-            created_at=from_micros(self._now),
+            created_at=self._moment,
             labels=declared.labels,
             annotations=declared.annotations,
             manager=manager,
@@ -285,18 +301,18 @@ class ObjectWrites(RememberedObjects):
             raise self._conflict(current)
         version = self._heads.next_version()
         self._touch(current)
-        self._session.update(
-            _PUT_STATUS,
-            {
-                "status": status,
-                "state": state,
-                "resource_version": version,
-                "at_uid": current.uid,
-                "at_version": current.resource_version,
-            },
-        )
+        values = {
+            "status": status,
+            "resource_version": version,
+            "at_uid": current.uid,
+            "at_version": current.resource_version,
+        }
+        if state == known.state:
+            self._session.update(_PUT_SAME_STATE, values)
+        else:
+            self._session.update(_PUT_STATUS, values | {"state": state})
         if self._has_room(known):
-            self._session.memory.wrote(replace(known, status=load_object(status), resource_version=version))
+            self._session.memory.wrote(known.with_status(load_object(status), version), status)
         return version
 
     def _has_room(self, resource: Resource) -> bool:

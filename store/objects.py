@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from heapq import merge
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,19 +25,25 @@ BY_NAME = (_c.kind == bindparam("kind"), _c.namespace == bindparam("namespace"),
 """Where clauses that pick the object of a key; see named."""
 
 _GET = Statement(sa.select(*rows.OBJECT_COLUMNS).where(*BY_NAME))
+_ANY = Statement(sa.select(_c.uid).where(*BY_NAME[:2]).limit(1))
 _GET_BY_UID = Statement(sa.select(*rows.OBJECT_COLUMNS).where(_c.uid == bindparam("uid")))
-_UNIT = Statement(
-    sa.select(*rows.OBJECT_COLUMNS).where(_c.unit == bindparam("unit")).order_by(_c.kind, _c.namespace, _c.name)
+_THERE = {column.name: (column != sa.literal_column("''"),) for column in (_c.owner_uid, _c.unit)}
+"""What a query has to say for the index over a column that is "" in many rows."""
+_OF_UNIT = (_c.unit == bindparam("unit"), *_THERE["unit"])
+_BY_PLACE = (_c.kind, _c.namespace, _c.name)
+_UNIT = Statement(sa.select(*rows.OBJECT_COLUMNS).where(*_OF_UNIT).order_by(*_BY_PLACE))
+_UNIT_COUNTS = Statement(sa.select(_c.kind, sa.func.count()).where(*_OF_UNIT).group_by(_c.kind))
+_UNIT_KEYS = Statement(sa.select(*_BY_PLACE).where(*_OF_UNIT).order_by(*_BY_PLACE))
+_UID: sa.BindParameter[str] = bindparam("uid")
+# The first spec of an object that never had another, and never moved, is kept nowhere but in the object's row.
+FIRST_SPEC = sa.select(_c.uid, _c.generation, _c.spec, _c.provenance, _c.manager, _c.created_at).where(
+    _c.uid == _UID, _c.generation == 1, ~sa.exists().where(specs.c.uid == _UID, specs.c.generation == 1)
 )
-_UNIT_KEYS = Statement(
-    sa.select(_c.kind, _c.namespace, _c.name)
-    .where(_c.unit == bindparam("unit"))
-    .order_by(_c.kind, _c.namespace, _c.name)
-)
-_SPECS = Statement(sa.select(*rows.SPEC_COLUMNS).where(specs.c.uid == bindparam("uid")).order_by(specs.c.generation))
-_SPEC = Statement(
-    sa.select(*rows.SPEC_COLUMNS).where(specs.c.uid == bindparam("uid"), specs.c.generation == bindparam("generation"))
-)
+"""In the order of SPEC_COLUMNS."""
+_KEPT_SPECS = sa.select(*rows.SPEC_COLUMNS).where(specs.c.uid == _UID)
+_SPECS = Statement(sa.union_all(_KEPT_SPECS, FIRST_SPEC).order_by("generation"))
+_SPEC = Statement(_KEPT_SPECS.where(specs.c.generation == bindparam("generation")))
+_SPEC_1 = Statement(sa.union_all(_KEPT_SPECS.where(specs.c.generation == 1), FIRST_SPEC))
 _NAMES_AT_ONCE = 256
 _LONGEST_LABEL = 600
 _LABELS_IN_SQL = 4
@@ -62,19 +68,21 @@ def _named_among(count: int) -> tuple[sa.ColumnElement[bool], ...]:
 
 @lru_cache(maxsize=256)
 def _select(
-    *, count: bool, namespace: bool, states: int, owner: bool, unit: bool, labels: int, after: bool, limit: bool
-) -> Statement:
-    """The list of a kind with these filters; one statement per combination."""
+    *, count: bool, namespace: bool, states: int, owner: bool | None, unit: bool | None, labels: int, after: bool,
+    limit: bool,
+) -> Statement:  # fmt: skip
+    """The list of a kind with these filters; one statement per combination. ``owner`` and ``unit`` say whether they
+    are to be other than "", None where they are not asked for."""
     clause: sa.Select[Any] = sa.select(sa.func.count()) if count else sa.select(*rows.OBJECT_COLUMNS)
     clause = clause.select_from(objects).where(_c.kind == bindparam("kind"))
     if namespace:
         clause = clause.where(_c.namespace == bindparam("namespace"))
     if states:
         clause = clause.where(_c.state.in_([bindparam(f"state{i}") for i in range(states)]))
-    if owner:
-        clause = clause.where(_c.owner_uid == bindparam("owner_uid"))
-    if unit:
-        clause = clause.where(_c.unit == bindparam("unit"))
+    if owner is not None:
+        clause = clause.where(_c.owner_uid == bindparam("owner_uid"), *_THERE["owner_uid"][:owner])
+    if unit is not None:
+        clause = clause.where(_c.unit == bindparam("unit"), *_THERE["unit"][:unit])
     for i in range(labels):
         clause = clause.where(_c.labels.like(bindparam(f"label{i}"), escape="/"))
     if after and namespace:
@@ -104,7 +112,7 @@ class ObjectReads:
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Resource]:
         found = {}
-        for statement, params in _by_names(keys, _get_named):
+        for statement, params in _by_names(self._session, keys, _get_named):
             for row in self._session.rows(statement, params, apart=True):
                 resource = rows.to_resource(row)
                 found[resource.key] = resource
@@ -136,8 +144,8 @@ class ObjectReads:
             count=False,
             namespace=namespace is not None,
             states=1 if apart else len(states or ()),
-            owner=owner_uid is not None,
-            unit=unit is not None,
+            owner=None if owner_uid is None else bool(owner_uid),
+            unit=None if unit is None else bool(unit),
             labels=len(likely),
             after=after is not None,
             limit=limit is not None and not wanted,
@@ -157,10 +165,13 @@ class ObjectReads:
 
     def units_of(self, keys: Iterable[Key]) -> dict[Key, str]:
         found = {}
-        for statement, params in _by_names(keys, _units_named):
+        for statement, params in _by_names(self._session, keys, _units_named):
             for row in self._session.rows(statement, params):
                 found[Key(*row[:3])] = row[3]
         return found
+
+    def unit_counts(self, unit: str) -> dict[str, int]:
+        return {row[0]: row[1] for row in self._session.rows(_UNIT_COUNTS, {"unit": unit})}
 
     def unit_keys(self, unit: str) -> list[Key]:
         return [Key(*row) for row in self._session.rows(_UNIT_KEYS, {"unit": unit})]
@@ -182,8 +193,8 @@ class ObjectReads:
             count=True,
             namespace=namespace is not None,
             states=len(states or ()),
-            owner=owner_uid is not None,
-            unit=False,
+            owner=None if owner_uid is None else bool(owner_uid),
+            unit=None,
             labels=0,
             after=False,
             limit=False,
@@ -216,19 +227,28 @@ class ObjectReads:
         return found
 
     def _read_spec(self, uid: str, generation: int) -> SpecRevision | None:
-        row = self._session.row(_SPEC, {"uid": uid, "generation": bounded(generation)})
+        statement = _SPEC_1 if generation == 1 else _SPEC
+        row = self._session.row(statement, {"uid": uid, "generation": bounded(generation)})
         return None if row is None else rows.to_spec_revision(row)
 
 
-def _by_names(keys: Iterable[Key], statement: Callable[[int], Statement]) -> Iterator[tuple[Statement, dict[str, Any]]]:
+def _by_names(
+    session: Session, keys: Iterable[Key], statement: Callable[[int], Statement]
+) -> Iterator[tuple[Statement, dict[str, Any]]]:
     """The queries that find these keys, in chunks."""
-    for (kind, namespace), group in groupby(sorted(set(keys)), key=lambda key: key[:2]):
-        names = [key.name for key in group]
+    groups: dict[tuple[str, str], set[str]] = {}
+    for kind, namespace, name in keys:
+        groups.setdefault((kind, namespace), set()).add(name)
+    for (kind, namespace), wanted in sorted(groups.items()):
+        place = {"kind": kind, "namespace": namespace}
+        if len(wanted) > _NAMES_AT_ONCE and session.row(_ANY, place, apart=True) is None:
+            continue  # a first sync asks for many, and finds none
+        names = sorted(wanted)
         for start in range(0, len(names), _NAMES_AT_ONCE):
             chunk = names[start : start + _NAMES_AT_ONCE]
             size = 1 << (len(chunk) - 1).bit_length()  # few sizes, so few statements to compile
             params: dict[str, Any] = {f"name{i}": chunk[min(i, len(chunk) - 1)] for i in range(size)}
-            yield statement(size), params | {"kind": kind, "namespace": namespace}
+            yield statement(size), params | place
 
 
 def _place(resource: Resource) -> tuple[str, str]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.ownership import Ownership
-from schemas.resource import Provenance, Resource
-from store.codec import dump, from_micros, load, load_object, maybe_micros, maybe_moment, to_micros
+from schemas.resource import Declared, Provenance, Resource, quote
+from store.codec import clean_json, dump, from_micros, load, load_object, maybe_micros, maybe_moment, to_micros
 from store.contract import SpecRevision
 from store.session import Row
 from store.tables import objects, specs
@@ -36,6 +36,9 @@ OBJECT_COLUMNS = (
     _o.ownership,
 )
 """In the order of the fields of Resource."""
+
+OBJECT_NAMES = tuple(column.name for column in objects.columns)
+"""The columns of an object, as ``created`` gives them."""
 
 SPEC_COLUMNS = (_s.uid, _s.generation, _s.spec, _s.provenance, _s.manager, _s.recorded_at)
 """In the order of the fields of SpecRevision."""
@@ -107,12 +110,52 @@ def from_resource(resource: Resource) -> dict[str, Any]:
         "deletion_at": maybe_micros(resource.deletion_at),
         "labels": dump(resource.labels),
         "annotations": dump(resource.annotations),
-        "finalizers": dump(list(resource.finalizers)) if resource.finalizers else "[]",
+        "finalizers": _names(resource.finalizers),
         "provenance": from_provenance(resource.provenance),
         "spec": dump(resource.spec),
         "status": dump(resource.status),
         "ownership": from_ownership(resource.ownership),
     }
+
+
+def created(resource: Resource, declared: Declared, created_at: int, status: str) -> Row:
+    """The row of an object that is new, in the order of OBJECT_NAMES, from what it was declared as. ``created_at`` and
+    ``status`` as columns have them."""
+    spec, labels, annotations = declared.texts
+    return (
+        resource.uid,
+        resource.kind,
+        resource.namespace,
+        resource.name,
+        resource.generation,
+        resource.resource_version,
+        state_of(resource.status),
+        resource.owner_uid,
+        resource.unit,
+        resource.manager,
+        created_at,
+        None,
+        clean_json(labels),
+        clean_json(annotations),
+        _names(resource.finalizers),
+        from_provenance(resource.provenance),
+        clean_json(spec),
+        status,
+        _declared_ownership(declared),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _names(finalizers: tuple[str, ...]) -> str:
+    return dump(list(finalizers))
+
+
+def _declared_ownership(declared: Declared) -> str:
+    """As from_ownership, with the text that is there already."""
+    owned, written = declared.ownership, declared.written
+    if written is None or owned is not written.ownership:
+        return from_ownership(owned or _NOBODY)
+    return f'{{"fields":{clean_json(written.fields_text)}}}' if written.ownership.fields else ""
 
 
 def state_of(status: dict[str, Any]) -> str:
@@ -127,8 +170,19 @@ def to_provenance(text: str) -> Provenance | None:
 
 
 def from_provenance(provenance: Provenance | None) -> str:
-    """Its JSON; "" for None."""
-    return "" if provenance is None else dump(provenance.to_wire())
+    """Its JSON, as ``dump`` writes it; "" for None."""
+    if provenance is None:
+        return ""
+    p = provenance
+    rest = _shared_provenance(p.revision, p.signer, p.source, p.unit)
+    return clean_json(f'{{"blob":{quote(p.blob)},"line":{p.line},"path":{quote(p.path)},{rest}')
+
+
+@functools.lru_cache(maxsize=64)
+def _shared_provenance(revision: str, signer: str, source: str, unit: str) -> str:
+    """What is the same for all objects of a unit at a revision."""
+    by = f'"signer":{quote(signer)},' if signer else ""
+    return f'"revision":{quote(revision)},{by}"source":{quote(source)},"unit":{quote(unit)}}}'
 
 
 _NOBODY = Ownership()

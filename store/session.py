@@ -26,6 +26,7 @@ Stamp = tuple[str, int, int]
 """The transaction that wrote the row of heads last, and the numbers that stand in it."""
 _NONE: Params = {}
 _MOST_HELD = 500
+_NOTHING = Memory()
 
 
 class DriverConnection(Protocol):
@@ -38,14 +39,14 @@ class DriverConnection(Protocol):
 class _Compiled:
     """The text of a statement for one dialect, and how to lay out its parameters."""
 
-    __slots__ = ("defaults", "lay_out", "sql")
+    __slots__ = ("defaults", "lay_out", "names", "sql")
 
     def __init__(self, clause: sa.Executable, dialect: sa.Dialect) -> None:
         compiled = clause.compile(dialect=dialect)  # type: ignore[attr-defined]
         assert isinstance(compiled, SQLCompiler)
         self.sql = str(compiled)
         self.defaults = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
-        names = tuple(compiled.positiontup or ()) if compiled.positional else None
+        names = self.names = tuple(compiled.positiontup or ()) if compiled.positional else None
         self.lay_out: Callable[[Params], Any]
         if names is None:
             self.lay_out = dict
@@ -109,6 +110,7 @@ class Session:
         dialect: sa.Dialect,
         errors: type[Exception],
         translate: Callable[[Exception], StoreError],
+        memory: Memory | None = None,
     ) -> None:
         self._connection: DriverConnection | None = connection
         self._dialect = dialect
@@ -118,7 +120,7 @@ class Session:
         self._updates: list[tuple[Statement, list[Params]]] = []
         self._held = 0
         self.failed: StoreError | None = None
-        self.memory = Memory()
+        self.memory = Memory() if memory is None else memory
         self.wrote = False
         self.specs: dict[tuple[str, int], SpecRevision] = {}
         self.stamp: Stamp | None = None
@@ -139,7 +141,7 @@ class Session:
     def end(self) -> None:
         """Refuse everything from now on."""
         self._connection = None
-        self.memory = Memory()  # what it knew is another's now
+        self.memory = _NOTHING  # what it knew is another's now
 
     def insert(self, statement: Statement, params: Params) -> Params:
         """Insert a row by and by: nothing that is held back with it may depend on its coming later. Whether there is
@@ -237,11 +239,24 @@ class Session:
         """Execute once for each; returns how many rows were touched. Texts are clean (``codec.clean``) already."""
         if not params:
             return 0
+        compiled = statement.compiled(self._dialect)
+        return self._run_many(compiled.sql, [compiled.values(p) for p in params])
+
+    def insert_rows(self, statement: Statement, names: tuple[str, ...], rows: Sequence[Row]) -> None:
+        """``run_many`` for rows whose values come in the order of ``names``."""
+        if not rows:
+            return
+        compiled = statement.compiled(self._dialect)
+        if compiled.names == names:
+            self._run_many(compiled.sql, rows)
+        else:
+            self._run_many(compiled.sql, [compiled.values(dict(zip(names, row, strict=True))) for row in rows])
+
+    def _run_many(self, sql: str, values: Sequence[Any]) -> int:
         self.flush()
         cursor = self._cursor()
-        compiled = statement.compiled(self._dialect)
         try:
-            cursor.executemany(compiled.sql, [compiled.values(p) for p in params])
+            cursor.executemany(sql, values)
             self.wrote = True
             return cursor.rowcount
         except self._errors as error:

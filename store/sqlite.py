@@ -36,6 +36,7 @@ _READERS = 8
 _MORE_READERS = 56
 _ENGINE_CHECKPOINT_PAGES = 2_000
 _OTHERS_CHECKPOINT_PAGES = 16_000
+_NOTHING_KNOWN = (-1, None)
 
 DIALECT: sa.Dialect = pysqlite.dialect(paramstyle="qmark")
 
@@ -56,7 +57,8 @@ class SqliteBackend:
         self._closed = False
         self._turn = Turn(wait_s=TURN_WAIT_S)
         self._writer: sqlite3.Connection | None = None
-        self._known: tuple[int, Memory] = (-1, Memory())  # PRAGMA data_version of the writer, and what it knew then
+        # PRAGMA data_version of the writer, and what it knew then.
+        self._known: tuple[int, Memory | None] = _NOTHING_KNOWN
         self._specs: dict[tuple[str, int], SpecRevision] = {}
         self._poll_mutex = threading.Lock()
         self._poll: sqlite3.Connection | None = None
@@ -177,11 +179,11 @@ class SqliteBackend:
             raise StoreUnavailable(f"{self.place} was opened for reading only")
         with self._turn.taken():
             connection = self._begin()
-            session = Session(connection, DIALECT, sqlite3.Error, self.translate)
+            version, memory = self._recall(connection)
+            session = Session(connection, DIALECT, sqlite3.Error, self.translate, memory)
             session.specs = self._specs
             ended = False
             try:
-                version = self._recall(connection, session)
                 yield session
                 session.refuse_if_failed()
                 connection.execute("COMMIT")
@@ -197,16 +199,22 @@ class SqliteBackend:
                 if session.failed is not None or self._closed:
                     self._drop_writer()
 
-    def _recall(self, connection: sqlite3.Connection, session: Session) -> int:
-        """Give a transaction what the last one knew, unless another connection wrote since: SQLite says so exactly, and
-        under the write lock nobody does from now on. Whoever fails, remembers nothing. Returns the version."""
-        (version,) = connection.execute("PRAGMA data_version").fetchone()
-        known, memory = self._known
-        self._known = (-1, Memory())
-        if known == version:
-            memory.prune()
-            session.memory = memory
-        return int(version)
+    def _recall(self, connection: sqlite3.Connection) -> tuple[int, Memory]:
+        """What the last transaction knew, for the next one, unless another connection wrote since: SQLite says so
+        exactly, and under the write lock nobody does from now on. Whoever fails, remembers nothing. With it comes the
+        version that it is about. Raises StoreError."""
+        (known, memory), self._known = self._known, _NOTHING_KNOWN
+        try:
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+        except BaseException as error:  # nothing else ends the transaction that has begun
+            self._drop_writer()
+            if isinstance(error, sqlite3.Error):
+                raise self.translate(error) from error
+            raise
+        if memory is None or known != version:
+            return version, Memory()
+        memory.prune()
+        return version, memory
 
     def prepare(self) -> None:
         """Bring the file into WAL mode if it is in another (a restored backup is), before readers hold it open there.
@@ -219,7 +227,7 @@ class SqliteBackend:
         try:
             if self._writer is None:
                 self._writer = self.connect()
-                self._known = (-1, Memory())  # the versions of two connections cannot be compared
+                self._known = _NOTHING_KNOWN  # the versions of two connections cannot be compared
             self._writer.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             self._drop_writer()

@@ -41,6 +41,12 @@ def _subject() -> tuple[sa.Column[str], ...]:
     return _text("subject_kind"), _text("subject_namespace"), _text("subject_name")
 
 
+def _sparse(column: str) -> sa.Index:
+    """An index over the objects that have this; a query says so, too (``!= ""``), or the index is of no use to it."""
+    there = sa.text(f"{column} <> ''")
+    return sa.Index(None, column, "kind", "namespace", "name", sqlite_where=there, postgresql_where=there)
+
+
 heads = sa.Table(
     "heads",
     metadata,
@@ -79,8 +85,8 @@ objects = sa.Table(
     sa.UniqueConstraint("kind", "namespace", "name"),
     sa.UniqueConstraint("resource_version"),
     sa.Index(None, "kind", "state", "namespace", "name"),
-    sa.Index(None, "owner_uid", "kind", "namespace", "name"),
-    sa.Index(None, "unit", "kind", "namespace", "name"),
+    _sparse("owner_uid"),
+    _sparse("unit"),
 )
 """Intents, acts and records. ``state`` copies ``status.state``; ``provenance`` and
 ``ownership`` are "" when there is none."""
@@ -95,7 +101,8 @@ specs = sa.Table(
     _text("manager"),
     _number("recorded_at"),
 )
-"""Every spec of every object, also of objects that are gone."""
+"""Every spec of every object, also of objects that are gone; but for the first one of an object whose row was never
+written anew but for its status: that one is kept in the row alone."""
 
 tombstones = sa.Table(
     "tombstones",

@@ -9,7 +9,7 @@ from datetime import datetime
 from schemas.resource import Actor
 from store.cache import CacheWrites
 from store.changes import ChangeWrites
-from store.codec import Mask, to_micros, unmasked
+from store.codec import Mask, from_micros, to_micros, unmasked
 from store.contract import Fence
 from store.events import EventWrites
 from store.heads import Heads
@@ -48,8 +48,8 @@ class SqlTransaction(
         self._woken = set()
         self._heads = Heads.read(session, lock=True)
         # Asked only now, so that times follow the order of the transactions.
-        self._moment = now()
-        self._now = to_micros(self._moment)
+        self._now = to_micros(now())
+        self._moment = from_micros(self._now)
         if fence is not None:
             check_fence(session, fence)
 

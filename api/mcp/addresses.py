@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import httpx2
 
+from decisions import addresses
+from decisions.addresses import Address, Place
 from schemas.tool_server import Network
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-_SHARED = ipaddress.ip_network("100.64.0.0/10")
-_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 
 
 class AddressRefused(Exception):
@@ -29,34 +27,28 @@ async def system_resolve(host: str, port: int) -> Sequence[str]:
 
 def allowed(address: Address, network: Network) -> bool:
     """Whether a server of this network may have this address."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if address in _TRANSLATED:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return allowed(inner, network)
-    if address.is_loopback:
-        return network is Network.LOOPBACK
-    if address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved:
-        return False
-    if network is Network.LOOPBACK:
-        return False
-    private = address.is_private or address in _SHARED or not address.is_global
-    return network is Network.PRIVATE or not private
+    match addresses.place(address):
+        case Place.PUBLIC:
+            return network is not Network.LOOPBACK
+        case Place.PRIVATE:
+            return network is Network.PRIVATE
+        case Place.LOOPBACK:
+            return network is Network.LOOPBACK
+        case Place.NOWHERE:
+            return False
 
 
 async def checked(host: str, port: int, network: Network, resolve: Resolve) -> str:
     """One address of the host to connect to; every one of them must be allowed, so that no second look at the name
     can lead elsewhere. Raises AddressRefused, OSError."""
     name = host.strip("[]")
-    try:
-        found: Sequence[str] = [str(ipaddress.ip_address(name.partition("%")[0]))]
-    except ValueError:
-        found = await resolve(name, port)
+    literal = addresses.read(name)
+    found: Sequence[str] = [str(literal)] if literal is not None else await resolve(name, port)
     if not found:
         raise OSError("the host has no address")
     for text in found:
-        if not allowed(ipaddress.ip_address(text.partition("%")[0]), network):
+        address = addresses.read(text)
+        if address is None or not allowed(address, network):
             raise AddressRefused(f"{name[:200]} is not in the network that spec.http.network allows ({network})")
     return found[0]
 

@@ -24,6 +24,7 @@ from api.read import log
 from api.read.answers import Reader, json_bytes
 from api.read.engine import Clock
 from api.read.summary import figures
+from api.stream import ceilings
 from api.stream.follower import Follower, Logged
 from api.stream.response import Streaming
 from schemas.base import DEFAULT_NAMESPACE, Key
@@ -60,6 +61,10 @@ class Subscription:
     about: frozenset[Key] = frozenset()
     uids: set[str] = field(default_factory=set)
     kpi: bool = True
+
+    def shown(self) -> frozenset[str]:
+        """The namespaces whose rows it may get; empty for all of them."""
+        return self.namespaces or frozenset(key.namespace for key in self.about)
 
     def picks(self, event: Event) -> bool:
         """Whether the client wants the row. Learns the uids of objects that are made later."""
@@ -138,6 +143,7 @@ class EventStream:
         self._clock = clock
         self._most = most_clients
         self._heartbeat_s = heartbeat_s
+        self._ceilings = ceilings.Ceilings()
         self._task: asyncio.Task[None] | None = None
         self._beat = 0
         self._kpi = b""
@@ -154,7 +160,9 @@ class EventStream:
         def chunks(gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
             return self.frames(wanted, last, gone)
 
-        return Streaming(chunks, media_type="text/event-stream")
+        shown = wanted.shown()
+        self._ceilings.open(shown, await self._reader.read(ceilings.limits))
+        return Streaming(chunks, media_type="text/event-stream", ended=lambda: self._ceilings.close(shown))
 
     async def frames(self, wanted: Subscription, last: str, gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
         """What one client is sent, until it has gone or the server stops. It keeps a position, and no queue."""

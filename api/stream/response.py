@@ -16,10 +16,18 @@ Chunks = Callable[[asyncio.Future[Any]], AsyncIterator[bytes]]
 
 
 class Streaming(Response):
-    """Sends what ``chunks`` gives, and ends it when the reader leaves."""
+    """Sends what ``chunks`` gives, and ends it when the reader leaves. ``ended`` is called once, however it ends."""
 
-    def __init__(self, chunks: Chunks, *, media_type: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        chunks: Chunks,
+        *,
+        media_type: str,
+        headers: dict[str, str] | None = None,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
         self._chunks = chunks
+        self._ended = ended
         self.status_code = 200
         self.media_type = media_type
         self.background = None
@@ -36,6 +44,12 @@ class Streaming(Response):
         return b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._ended()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         if scope.get(HEAD_KEY):
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -16,6 +16,7 @@ from cli.spec_folder import DiffFormat, specs_of
 
 if TYPE_CHECKING:
     from controllers.simulation.assumptions import Assumptions
+    from controllers.simulation.faults import Faults
 
 _DAYS = re.compile(r"(\d{1,3})d")
 _LONGEST = timedelta(days=366)
@@ -43,6 +44,10 @@ def simulate(
     answer_after: Annotated[
         str, typer.Option("--answer-after", help="People say yes to each question after this; never, or a time.")
     ] = "1h",
+    faults: Annotated[
+        str,
+        typer.Option("--faults", help="What goes wrong: none, usual, or deaths=0.02,storms=12h,..."),
+    ] = "none",
     form: Annotated[DiffFormat, typer.Option("--output", "-o", help="human, json or markdown.")] = DiffFormat.HUMAN,
 ) -> None:
     """Play the specs in virtual time: what next week would bring, wait for, and cost.
@@ -55,6 +60,7 @@ def simulate(
       remit simulate
       remit simulate specs/ --for 7d --seed 1 -o markdown
       remit simulate --duration 20m --cost 0.50 --answer-after never
+      remit simulate --faults usual --seed 3
     """
     from cli.compiling import compile_paths
     from cli.forecasts import human, markdown
@@ -67,7 +73,9 @@ def simulate(
     if found:
         raise Failure(f"the specs have {len(found)} error(s): {found[0]}", hint="remit validate")
     assumed = _assumed(duration, cost, spread, failures, answer_after)
-    made = forecast(folder, begins=_begin(begin), length=_length(length), seed=seed, assumed=assumed)
+    made = forecast(
+        folder, begins=_begin(begin), length=_length(length), seed=seed, assumed=assumed, faults=_faults(faults)
+    )
     wire = made.to_wire()
     if form is DiffFormat.JSON:
         print(output.dump_json(wire))
@@ -91,6 +99,15 @@ def _assumed(duration: str, cost: str, spread: float, failures: float, answer_af
         failures=failures,
         answer_after=None if answer_after == "never" else _time(answer_after, "--answer-after"),
     )
+
+
+def _faults(text: str) -> Faults:
+    from controllers.simulation import faults
+
+    try:
+        return faults.parse(text)
+    except ValueError as error:
+        raise Failure(f"--faults: {error}", code=Exit.ERROR) from None
 
 
 def _length(text: str) -> timedelta:

@@ -19,7 +19,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ import pydantic
 
 from controllers.dispatch import environment, placed_hooks, usage
 from controllers.dispatch.environment import PrivatePaths, SecretMissing, SecretSource
-from controllers.dispatch.executor import EndedRun, Resumed, RunOrder
+from controllers.dispatch.executor import EndedRun, Resumed, RunOrder, RunOutcome
 from controllers.dispatch.outcome import conclude, read_log, time_of
 from controllers.dispatch.output.formats import PARSERS
 from controllers.dispatch.output.parsed import Parser
+from controllers.dispatch.session_usage import SessionUsage
 from controllers.dispatch.supervision.records import (
     ExitRecord,
     RunFolder,
@@ -53,6 +54,8 @@ WORKSPACE = "workspace"
 _WAITS, _RESUMED, _USED_BY = "waits", "resumes", "used-by"
 """Files of a run's folder: it stopped for leave, so its HOME is kept; which run it goes on with; which run goes on in
 its workspace."""
+KEEP_SESSIONS = timedelta(days=30)
+"""What a session had used is known for so long after its last run is gone."""
 _PARSERS = {output_format.value: parse for output_format, parse in PARSERS.items()}
 _PRICED = {OutputFormat.REMIT, OutputFormat.CLAUDE_JSON, OutputFormat.OPEN_CODE_JSONL}
 
@@ -83,6 +86,7 @@ class CommandExecutor:
         self._state_dir = state_dir.resolve()
         self._blocking = blocking
         self._secrets = secrets
+        self._used = SessionUsage(self._state_dir / "sessions")
         self._ended: asyncio.Queue[ExitRecord] = asyncio.Queue()
         self._client = client or SupervisorClient(state_dir, clock, blocking)
         self._client.on_exit = self._ended.put_nowait
@@ -171,6 +175,7 @@ class CommandExecutor:
             with contextlib.suppress(Refused):
                 await self._client.forget(run)
                 await self._blocking.run(shutil.rmtree, self._workspace(run), ignore_errors=True)
+        await self._blocking.run(self._used.prune, before - KEEP_SESSIONS)
         return len(runs)
 
     def problem(
@@ -326,7 +331,7 @@ class CommandExecutor:
         name, attempt = str(note.get("run_name", "")), str(note.get("attempt", ""))
         outcome = conclude(record, parse, read_log(folder.stdout), read_log(folder.stderr), name)
         if outcome.usage is not None:
-            outcome = replace(outcome, usage=usage.since(outcome.usage, self._usage_before(folder, parse)))
+            outcome = replace(outcome, usage=self._own_part(record.run, note, outcome, outcome.usage, folder, parse))
         if outcome.reason is RunReason.AWAITING_APPROVAL:
             (folder.path / _WAITS).touch(mode=0o600)
         return EndedRun(
@@ -336,6 +341,21 @@ class CommandExecutor:
             attempt=int(attempt) if attempt.isdecimal() else 0,
             outcome=outcome,
         )
+
+    def _own_part(
+        self, run: str, note: Mapping[str, Any], outcome: RunOutcome, report: usage.UsageReport, folder: RunFolder,
+        parse: Parser,
+    ) -> usage.UsageReport:  # fmt: skip
+        """What this run used, of what its program reports for all of its session."""
+        if report.scope is usage.UsageScope.RUN:
+            return report
+        # One that began anew, although it was to go on, says so by another name: nothing of it was paid before.
+        name = str((outcome.result or {}).get("sessionId", "")) or str(note.get("session", ""))
+        if not name:
+            return usage.since(report, self._usage_before(folder, parse))
+        earlier = self._used.before(name, run)
+        self._used.keep(name, run, report)
+        return usage.since(report, earlier or self._usage_before(folder, parse))
 
     def _usage_before(self, folder: RunFolder, parse: Parser) -> usage.UsageReport | None:
         """What the run that this one goes on with had reported at its end, for the same session."""
@@ -367,6 +387,7 @@ def _note(order: RunOrder) -> dict[str, str]:
         "attempt": str(order.attempt),
         "agent": order.agent,
         "output_format": str(output_format or OutputFormat.REMIT.value),
+        "session": order.resumes.session if order.resumes is not None else environment.session_of(order),
     }
 
 

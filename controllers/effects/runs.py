@@ -46,7 +46,7 @@ _ORDERS = 1_000
 _ORDER_LIFE_S = 0.5
 _OUTCOMES = 64
 """Outcomes that are booked at a time."""
-_GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.PROVIDER_OVERLOADED)
+_GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.AWAITING_FOLLOW_UP, RunReason.PROVIDER_OVERLOADED)
 """Failures that say nothing against the session that the run went on with."""
 
 

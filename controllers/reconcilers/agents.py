@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from controllers.holds import effective
-from controllers.reconcilers import breaches, facts, spending, writing
+from controllers.reconcilers import alarming, breaches, facts, spending, writing
 from controllers.runs import evidence, records
 from controllers.runtime.result import DONE, Result
 from decisions import agent as decisions
@@ -37,7 +37,7 @@ def reconcile(tx: Transaction, key: Key) -> Result:
     found = _facts(tx, agent)
     decision = decisions.decide(found, tx.now)
     old = found.status.conditions
-    agent = writing.put_status(tx, agent, decision.status)
+    agent = writing.put_status(tx, agent, alarming.of_agent(tx, agent, decision.status))
     writing.append(tx, agent, decision.notes)
     writing.note_ready(tx, agent, old, decision.status.conditions)
     for run_key, reason in decision.cancel:
@@ -51,6 +51,7 @@ def reconcile(tx: Transaction, key: Key) -> Result:
 
 def _finalize(tx: Transaction, agent: Resource) -> Result:
     """No run is left: keys of its runs are dead with them (a token counts only while its run is open)."""
+    alarming.agent_gone(tx, agent)
     tx.clear_timer(agent.key, writing.WAKE)
     agent = tx.put_finalizers(agent, ())
     tx.event(EventType.DELETED, agent, reason="Finalized", message="drained, keys revoked")

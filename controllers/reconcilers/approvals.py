@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controllers.reconcilers import alerts, consent, extensions, writing
+from controllers.reconcilers import alarming, alerts, consent, extensions, writing
 from controllers.runtime.result import DONE, Result
 from controllers.status import proposals
 from decisions.approvals import Answer, Question, Ruling, ends_at, reach, rule
@@ -82,6 +82,7 @@ def _data(answer: Answer, request: Resource | None, uid: str) -> dict[str, objec
 
 
 def _refuse(tx: Transaction, decision: Resource, request: Resource | None, answer: Answer, ruling: Ruling) -> None:
+    alarming.of_refusal(tx, decision, request, answer.subject, ruling.reason)
     tx.event(
         EventType.DECISION_REFUSED, decision, reason=ruling.reason, message=ruling.message,
         data=_data(answer, request, decision.uid), actor=_person(answer),

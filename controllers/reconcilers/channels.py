@@ -15,7 +15,7 @@ from controllers.runtime.result import DONE, Result
 from decisions import standup
 from decisions.notices import SEVERITIES, Told, wants
 from decisions.quiet_hours import following, latest, quiet_until
-from schemas.base import Key
+from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.channel import ChannelReason, ChannelSpec, ChannelStatus, Notification
 from schemas.conditions import find, set_condition
 from schemas.notification import DeliveryState, NotificationState, NotificationStatus
@@ -25,6 +25,7 @@ from store.contract import Transaction
 
 Problem = Callable[[ChannelSpec, str], str]
 """Why a channel of this spec, in this namespace, cannot send; "" when nothing is known against it."""
+NO_PRIVATE = "webhook.allowPrivate counts in the namespace default only: it reaches public addresses"
 TOO_LATE = timedelta(hours=12)
 """A summary that nobody was there to make is made up for this long."""
 
@@ -81,6 +82,8 @@ class Channels:
         problem = self._problem(spec, channel.namespace)
         if problem:
             return False, ChannelReason.SECRET_NOT_FOUND, problem
+        if spec.webhook is not None and spec.webhook.allow_private and channel.namespace != DEFAULT_NAMESPACE:
+            return True, ChannelReason.RECONCILED, NO_PRIVATE
         return True, ChannelReason.RECONCILED, ""
 
     def _summarize(self, tx: Transaction, channel: Resource, spec: ChannelSpec) -> datetime | None:

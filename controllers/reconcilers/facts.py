@@ -9,7 +9,7 @@ import pydantic
 
 from controllers.holds import effective
 from controllers.reconcilers import pools, spending, tenancy
-from controllers.runs import thresholds
+from controllers.runs import sessions, thresholds
 from decisions import loops
 from decisions import pools as slots
 from decisions.holds import Held, HoldFacts, strictest
@@ -21,6 +21,7 @@ from decisions.mission_facts import (
     PoolFacts,
     ReviewFacts,
     RunFacts,
+    TalkFacts,
 )
 from schemas import user_schema
 from schemas.agent import AgentStatus
@@ -33,6 +34,7 @@ from schemas.mission import MissionSpec, MissionState, MissionStatus
 from schemas.parsed import parsed
 from schemas.resource import Resource
 from schemas.run import ACTIVE_STATES, ENDED, RunReason, RunSpec, RunStatus
+from schemas.session import SessionStatus
 from store.contract import Transaction
 
 _MAX_WALK = 1000
@@ -94,7 +96,24 @@ def mission_facts(
         loop_limits=thresholds.loop_limits(tx, agent) if run is not None and not run.active else loops.DEFAULT,
         actions=_actions(tx, mission, status),
         pool=_pool(tx, agent, status) if waiting_for_run else None,
+        talk=_talk(tx, mission, status, run),
         ceiling=_ceiling(tx, mission, status, crowd) if waiting and crowd is not None else None,
+    )
+
+
+def _talk(tx: Transaction, mission: Resource, status: MissionStatus, run: RunFacts | None) -> TalkFacts | None:
+    """What its agent is to be told, and was told, where it waits for that."""
+    waits = run is not None and not run.active and run.reason == RunReason.AWAITING_FOLLOW_UP
+    if not waits and status.awaits_follow_up is None:
+        return None
+    session = sessions.known(tx, mission)
+    if session is None:
+        return None
+    talk = SessionStatus.model_validate(session.status)
+    told = tx.get_many([Key("Message", session.namespace, name) for name in talk.inbound])
+    return TalkFacts(
+        due_at=min((f.due_at for f in talk.follow_ups if not f.say), default=None),
+        told_at=max((message.created_at for message in told.values()), default=None),
     )
 
 

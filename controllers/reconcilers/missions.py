@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from controllers.holds import effective
-from controllers.reconcilers import alerts, breaches, consent, containing, extensions, facts, leaves, writing
+from controllers.reconcilers import alarming, alerts, breaches, consent, containing, extensions, facts, leaves, writing
 from controllers.runs import records
 from controllers.runs.companions import end_companions
 from controllers.runtime.result import DONE, Done, RequeueAfter, Result
@@ -87,6 +87,7 @@ def carry_out(tx: Transaction, mission: Resource, decision: Decision) -> Result:
         _close_actions(tx, mission)
     if decision.withdraw is not None:
         withdraw(tx, Key("ApprovalRequest", mission.namespace, decision.withdraw), "the question no longer stands")
+    alarming.of_mission(tx, mission, status)
     mission = writing.put_status(tx, mission, status)
     writing.append(tx, mission, decision.notes)
     if decision.remove:

@@ -9,12 +9,14 @@ from controllers.effects import posts
 from controllers.reconcilers import dispatcher, pools, sub_agents, tenancy
 from controllers.reconcilers.standings import Standings
 from controllers.runtime.workqueue import Priority
+from decisions.meters import OWN_LIMIT
 from decisions.references import references
 from schemas.base import Key
 from schemas.hold import HOLDABLE, HoldMode
 from schemas.mission import TERMINAL_STATES, MissionState
 from schemas.resource import Resource
 from schemas.run import ACTIVE_STATES, RunState
+from schemas.session import SessionState
 from store.contract import Change, Op, Snapshot
 
 Wake = tuple[Key, Priority]
@@ -77,11 +79,15 @@ class Wakes:
         self._shown: dict[Key, tuple[object, ...]] = {}  # what missions and others go by in an agent
         self._over: dict[str, set[Key]] = defaultdict(set)  # missions that wait for room in a budget, by namespace
         self._talking: set[Key] = set()  # sessions with something that is to go out
+        self._open: dict[str, set[Key]] = defaultdict(set)  # sessions that are not closed, by the mission's uid
+        self._owners: dict[Key, str] = {}  # the mission's uid of each of them
+        self._budgets: dict[Key, tuple[object, ...]] = {}  # what is declared of a Budget
+        self._awaiting: dict[str, Key] = {}  # missions that wait for a follow-up, by uid
         self._labels: dict[Key, tuple[object, ...]] = {}  # what Policies select agents by
         self._watched: dict[str, set[Key]] = defaultdict(set)  # sub-agents, by what their life depends on
         self._tenants: set[str] = set()
         self._standing: dict[Key, tuple[object, ...]] = {}  # what missions that wait say of a Provider
-        self._budgets: dict[str, list[Key]] = {}  # by namespace, as the snapshot at hand has them
+        self._budgets_of: dict[str, list[Key]] = {}  # by namespace, as the snapshot at hand has them
         self._said: dict[str, tuple[object, ...]] = {}  # what missions go by in their open runs, by uid
         self._names: dict[str, Key] = {}  # uid -> key, to notice a rename: it shows under its new key only
 
@@ -93,6 +99,8 @@ class Wakes:
         for kind in sorted(kinds, key=lambda k: (k != "Hold", k != "ApprovalDecision", k)):
             for resource in snapshot.objects(kind):
                 self._learn(resource)
+                if kind == "Session" and resource.state == SessionState.CLOSED and not _waits(resource):
+                    continue
                 if kind in _NAMED:
                     self._names[resource.uid] = resource.key
                 yield resource.key, Priority.URGENT if kind in _URGENT else Priority.RESYNC
@@ -107,7 +115,7 @@ class Wakes:
     def of(self, snapshot: Snapshot, changes: Iterable[Change]) -> list[Wake]:
         """Keys that the changes concern, most urgent first, without duplicates."""
         changes = list(changes)
-        self._budgets.clear()
+        self._budgets_of.clear()
         found = snapshot.get_many([c.key for c in changes if c.op is Op.PUT])
         wakes: dict[Key, Priority] = {}
 
@@ -171,6 +179,7 @@ class Wakes:
         counted = self._standings.forget(key)
         self._selecting.discard(key)
         self._talking.discard(key)
+        self._session_closed(key)
         self._over[key.namespace].discard(key)
         if key.kind == "Agent":
             for uid in [uid for uid, watching in self._watched.items() if sub_agents.key_of(key) in watching]:
@@ -178,6 +187,13 @@ class Wakes:
                 if not self._watched[uid]:
                     del self._watched[uid]
         return self._index.put(key, ()) | counted
+
+    def _session_closed(self, key: Key) -> None:
+        owner = self._owners.pop(key, None)
+        if owner is not None:
+            self._open[owner].discard(key)
+            if not self._open[owner]:
+                del self._open[owner]
 
     def _learn(self, resource: Resource) -> frozenset[Key]:
         counted: frozenset[Key] = frozenset()
@@ -188,7 +204,15 @@ class Wakes:
                 self._selecting.add(resource.key)
             else:
                 self._selecting.discard(resource.key)
-            waits = any(b.get("type") == "Budget" for b in resource.status.get("blockedOn", ()))
+            if resource.status.get("awaitsFollowUp"):
+                self._awaiting[resource.uid] = resource.key
+            else:
+                self._awaiting.pop(resource.uid, None)
+            waits = any(
+                # Its own limit counts its own runs, whose end wakes it anyway.
+                b.get("type") == "Budget" and b.get("ref") != OWN_LIMIT
+                for b in resource.status.get("blockedOn", ())
+            )
             (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(resource.key)
         elif resource.kind == "Agent":
             self._ready.learn_agent(resource)
@@ -198,6 +222,11 @@ class Wakes:
             self._standing.setdefault(resource.key, ())
         elif resource.kind == "Session":
             (self._talking.add if _waits(resource) else self._talking.discard)(resource.key)
+            if resource.state == SessionState.CLOSED:
+                self._session_closed(resource.key)
+            else:
+                self._open[resource.owner_uid].add(resource.key)
+                self._owners[resource.key] = resource.owner_uid
         spawned = resource.status.get("spawned") if resource.kind == "Agent" else None
         if spawned:
             for uid in (spawned["runUid"], spawned["missionUid"], resource.labels.get(sub_agents.PARENT, "")):
@@ -233,6 +262,7 @@ class Wakes:
             "Confirmation": self._sources,
             "Budget": self._room,
             "Provider": self._provider,
+            "Session": self._session,
         }.get(key.kind)
         if handler is not None:
             yield from handler(snapshot, change, resource)
@@ -261,10 +291,20 @@ class Wakes:
                 yield pool, Priority.RESYNC  # it says how many wait; many such changes are one
             if resource.state in TERMINAL_STATES or resource.deletion_at is not None:
                 yield place, Priority.CHANGE
+        if resource is None or resource.state in TERMINAL_STATES:
+            self._awaiting.pop(change.uid, None)
+            for session in sorted(self._open.get(change.uid, ())):
+                yield session, Priority.CHANGE  # it closes
         if change.owner_uid and (resource is None or resource.state in TERMINAL_STATES):
             maker = snapshot.get_by_uid(change.owner_uid)
             if maker is not None and maker.kind in ("Schedule", "Goal", "Todo"):
                 yield maker.key, Priority.CHANGE
+
+    def _session(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
+        """Something was said, or is due now: the mission of an agent that waits for that goes on."""
+        mission = self._awaiting.get(change.owner_uid or "")
+        if mission is not None:
+            yield mission, Priority.CHANGE
 
     def _agent(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         if self._shown_changed(change.key, resource):
@@ -415,17 +455,28 @@ class Wakes:
 
     def _room(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         """Limits changed, or what counts against them: who waits for room looks again, and the Budgets count anew."""
+        if change.key.kind == "Budget" and not self._budget_changed(change.key, resource):
+            return  # its status follows the runs, which have woken everybody
         namespace = change.key.namespace or change.key.name
         for mission in sorted(self._over.get(namespace, ())):
             yield mission, Priority.CHANGE
         if change.key.kind != "Budget":
-            if namespace not in self._budgets:
-                self._budgets[namespace] = [b.key for b in snapshot.objects("Budget", namespace=namespace)]
-            for budget in self._budgets[namespace]:
+            if namespace not in self._budgets_of:
+                self._budgets_of[namespace] = [b.key for b in snapshot.objects("Budget", namespace=namespace)]
+            for budget in self._budgets_of[namespace]:
                 yield budget, Priority.CHANGE
         else:
             for agent in snapshot.objects("Agent", namespace=namespace):
                 yield dispatcher.key_of(agent.key), Priority.CHANGE
+
+    def _budget_changed(self, key: Key, budget: Resource | None) -> bool:
+        if budget is None:
+            self._budgets.pop(key, None)
+            return True
+        declared = (budget.uid, budget.generation, budget.deletion_at)
+        changed = self._budgets.get(key) != declared
+        self._budgets[key] = declared
+        return changed
 
     def _decision(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
         if resource is not None:

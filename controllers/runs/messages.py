@@ -44,6 +44,8 @@ TEXT = 10_000
 FOLLOW_UP_TEXT = 2_000
 MOST_MENTIONS = 20
 WAKE = "wake"
+IDLE_AFTER = timedelta(hours=24)
+IDLE = "nothing was said in it for a day; it opens again with the next word"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +226,34 @@ def deliver(tx: Transaction, session: Resource, stops: Stops = other.NONE) -> da
     """Let happen what is due, in order; when the next is, None when nothing waits. The wait is a timer in the store
     (see ``reconcilers.sessions``)."""
     status = SessionStatus.model_validate(session.status)
-    if not status.queue and not status.follow_ups:
+    waits = bool(status.queue or status.follow_ups)
+    if not waits and status.state is SessionState.CLOSED:
         return None
     mission = tx.get_by_uid(session.owner_uid)
     over = mission is None or mission.state in TERMINAL_STATES
-    event: Event = deciding.WorkEnded() if over else deciding.TimePassed()
-    return _apply(tx, session, event, stops).decision.wake_at
+    if over or waits:
+        event: Event = deciding.WorkEnded() if over else deciding.TimePassed()
+        return _apply(tx, session, event, stops).decision.wake_at
+    if _idle(tx, session, status):
+        _close(tx, session, status, IDLE)
+    return None
+
+
+def _idle(tx: Transaction, session: Resource, status: SessionStatus) -> bool:
+    """Whether nothing was said for so long that nobody goes on with it; the next word opens it again."""
+    times = (session.created_at, status.last_message_at, status.last_human_message_at)
+    if tx.now - max(t for t in times if t is not None) < IDLE_AFTER:
+        return False
+    open_runs = tx.objects("Run", namespace=session.namespace, owner_uid=session.owner_uid, states=ACTIVE_STATES)
+    return all(sessions.key_of(run) != session.key for run in open_runs)
+
+
+def _close(tx: Transaction, session: Resource, status: SessionStatus, why: str) -> None:
+    conditions = set_condition(
+        status.conditions, "Ready", False, SessionReason.CLOSED, why, now=tx.now, generation=session.generation
+    )
+    update = {"state": SessionState.CLOSED, "closed_at": tx.now, "conditions": conditions}
+    tx.put_status(session, status.model_copy(update=update).to_wire())
 
 
 def seen(tx: Transaction, run: Resource, uids: frozenset[str], *, upto: int = 0, stops: Stops = other.NONE) -> None:

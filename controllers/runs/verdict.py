@@ -192,8 +192,8 @@ def judge(status: RunStatus, ending: Ending, output_format: OutputFormat, *, ide
         return _completed(status, report, ending)
     if report is not None and not _after_stop(status, report):
         text = f"{report.reason}: {report.message}" if report.message else report.reason
-        if report.reason == RunReason.AWAITING_APPROVAL:
-            return Verdict(RunState.FAILED, RunReason.AWAITING_APPROVAL, text)
+        if report.reason in (RunReason.AWAITING_APPROVAL, RunReason.AWAITING_FOLLOW_UP):
+            return Verdict(RunState.FAILED, RunReason(report.reason), text)
         if report.reason == RunReason.PROVIDER_OVERLOADED:
             return Verdict(RunState.FAILED, RunReason.PROVIDER_OVERLOADED, report.message)
         return Verdict(RunState.FAILED, RunReason.REPORTED_FAILURE, text, report.retryable)

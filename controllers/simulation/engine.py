@@ -3,7 +3,6 @@ moment at which anything happens. The same seed over the same specs gives the sa
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import itertools
 import uuid
@@ -12,37 +11,40 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from random import Random
 
-from controllers.effects.runs import CANCEL, START, end_run
+from controllers.effects.runs import CANCEL, START
+from controllers.notify import notices
+from controllers.notify.notices import Notices
 from controllers.reconcilers.dispatcher import ReadyMissions
 from controllers.reconcilers.executors import Probe
 from controllers.reconcilers.standings import Standings
 from controllers.reconcilers.wakes import Wakes
-from controllers.runs import records, reports
-from controllers.runs.once import Once
-from controllers.runs.verdict import Share
 from controllers.runtime.recall import Recall, Watched
 from controllers.runtime.result import RequeueAfter, RequeueAt, Result
 from controllers.runtime.workqueue import Priority
-from controllers.simulation.assumptions import Assumptions, Drawn, draw
+from controllers.simulation.assumptions import Assumptions
+from controllers.simulation.faults import Faults, Weather
 from controllers.simulation.people import answer
+from controllers.simulation.work import Work
 from controllers.sources.readers import Readers
 from controllers.sources.sync import SourceSync
 from controllers.term import DEFAULT_SOURCE, RECALLED, ensure_source, make_reconcilers
 from schemas.base import Key
 from schemas.errors import Conflict, Refused
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec
-from schemas.mission import Artifact, Spend
 from schemas.resource import SYSTEM, Resource
-from schemas.run import ENDED, RunReason, RunSpec, RunState
 from schemas.source import SourceSpec, SourceType
 from store import open_store
-from store.contract import Change, Effect, EffectState, Store, Transaction
+from store.contract import Change, EffectState, Store
 
 MOST_PASSES = 200_000
 """Passes at one moment: more is a defect, or specs that wake one another for ever."""
 _NO_OBJECTS = ("Dispatch", "Claim", "Post", "Confirmation", "Ownership", "SubAgent")
-_TEXT = "made up by a simulation"
+
+
+class _Killed(Exception):
+    """The engine was killed."""
 
 
 @dataclass
@@ -92,13 +94,19 @@ class VirtualEngine:
         *,
         seed: int,
         assumed: Assumptions,
+        faults: Faults = Faults(),
         watch: Callable[[datetime, list[Change], dict[Key, Resource]], None] = lambda *_: None,
     ) -> None:
         self.store = store
         self.clock = clock
-        self._seed = seed
         self._assumed = assumed
         self._watch = watch
+        self._committed = True
+        store.subscribe(self._note)
+        self.weather = Weather(faults, Random(f"{seed}/faults"))  # noqa: S311  a forecast, no secret
+        self._work = Work(store, self.at, seed=seed, assumed=assumed, weather=self.weather)
+        self._steps: int | None = None
+        self._life = 0
         self._numbers = itertools.count()
         self._due: list[_Due] = []
         self._asked: set[str] = set()
@@ -108,6 +116,9 @@ class VirtualEngine:
 
     def start(self) -> None:
         """Begin a life: what an earlier one kept in memory is gone, what work is under way goes on."""
+        self._life += 1
+        self._steps = None
+        self._notices = Notices(self.store)
         ready, standings = ReadyMissions(), Standings()
         self._wakes = Wakes(ready, standings)
         self._reconcilers = make_reconcilers(_probe, ready, standings=standings)
@@ -130,6 +141,7 @@ class VirtualEngine:
         spec = SourceSpec(type=SourceType.DIRECTORY, url=str(folder.resolve()))
         with self.store.transaction(SYSTEM) as tx:
             ensure_source(tx, spec)
+            notices.begin(tx)
         readers = Readers(folder, cache)
         try:
             SourceSync(self.store, readers, cache=self.store, now=self.clock, jitter=lambda: 1.0)(DEFAULT_SOURCE)
@@ -144,12 +156,13 @@ class VirtualEngine:
 
     def run_until(self, end: datetime) -> None:
         """Let everything happen that happens until then."""
+        self.weather.plan(self.at, self.clock, {"storms": self._storm, "jumps": self._jump, "kills": self._kill})
         while True:
-            self.settle()
+            self._live()
             following = self._next(end)
             if following is None:
-                self.clock.at = end
-                self.settle()
+                self.clock.at = max(self.clock.at, end)
+                self._live()
                 return
             self.clock.at = max(self.clock.at, following)
             self._heard.clear()
@@ -160,15 +173,26 @@ class VirtualEngine:
         """Have something happen at a time."""
         heapq.heappush(self._due, _Due(when, next(self._numbers), act))
 
+    def _live(self) -> None:
+        """As ``settle``, through as many lives as it takes."""
+        while True:
+            try:
+                self.settle()
+            except _Killed:
+                self._revive()
+            else:
+                return
+
     def settle(self) -> None:
         """Passes and effects until nothing is left to do at this moment."""
         for _ in range(MOST_PASSES):
+            self._step()
             self._take_changes()
             if self._queue:
                 _, _, key = heapq.heappop(self._queue)
                 if self._pending.pop(key, None) is not None:
                     self._pass(key)
-            elif not self._deliver() and not self._ring():
+            elif not self._deliver() and not self._ring() and not self._notices.read():
                 return
         text = f"{MOST_PASSES} passes at {self.clock.at:%Y-%m-%d %H:%M} and no rest: the specs wake one another"
         raise Refused(text, reason="NoRest")
@@ -182,12 +206,16 @@ class VirtualEngine:
             due = [timer.due_at for timer in snapshot.timers(due_before=end) if timer.due_at > now]
             due += [
                 effect.due_at
-                for effect in snapshot.effects(states=[EffectState.PENDING])
-                if effect.due_at > now and effect.type in (START, CANCEL)
+                for type_ in (START, CANCEL)
+                for effect in snapshot.effects(states=[EffectState.PENDING], type=type_)
+                if effect.due_at > now
             ]
         due += [self._due[0].at] if self._due else []
         following = min(due, default=None)
         return following if following is not None and following <= end else None
+
+    def _note(self, version: int) -> None:
+        self._committed = True
 
     def _wake(self, key: Key, priority: Priority) -> None:
         known = self._pending.get(key)
@@ -196,8 +224,9 @@ class VirtualEngine:
             heapq.heappush(self._queue, (-int(priority), next(self._numbers), key))
 
     def _take_changes(self) -> None:
-        if self.store.cursor() == self._cursor:
+        if not self._committed:
             return
+        self._committed = False
         with self.store.snapshot() as snapshot:
             changes = snapshot.changes_since(self._cursor, limit=100_000)
             if not changes:
@@ -235,9 +264,18 @@ class VirtualEngine:
             if result.seconds == 0:
                 self._wake(key, Priority.CHANGE)
             else:
-                self.at(self.clock.at + timedelta(seconds=result.seconds), lambda: self._wake(key, Priority.RESYNC))
+                self._later(key, timedelta(seconds=result.seconds))
         if isinstance(result, RequeueAt) and result.when <= self.clock.at:
             self._wake(key, Priority.CHANGE)
+
+    def _later(self, key: Key, wait: timedelta) -> None:
+        life = self._life
+
+        def wake() -> None:
+            if self._life == life:  # else it was kept in the memory of an engine that is gone
+                self._wake(key, Priority.RESYNC)
+
+        self.at(self.clock.at + wait, wake)
 
     def _reconcile(self, key: Key) -> Result:
         known = self._recall.answer(key, self.clock.at) if key.kind in RECALLED else None
@@ -267,55 +305,37 @@ class VirtualEngine:
             return False
         with self.store.transaction(SYSTEM) as tx:
             claimed = tx.claim_effects("simulation", types=[START, CANCEL], limit=200, lease_s=60)
+        self._step()
+        with self.store.transaction(SYSTEM) as tx:
             for effect in claimed:
                 tx.finish_effect(effect)
-                self._carry_out(tx, effect)
+                self._work.carry_out(tx, effect)
         return bool(claimed)
 
-    def _carry_out(self, tx: Transaction, effect: Effect) -> None:
-        uid = str(effect.payload["runUid"])
-        run = tx.get_by_uid(uid)
-        if run is None or run.state in {state.value for state in ENDED}:
-            return
-        if effect.type == CANCEL:
-            ending = records.Ending(
-                state=RunState.CANCELED, reason=RunReason.CANCELED, message="stopped", ended_at=tx.now
-            )
-            end_run(tx, uid, ending)
-            return
-        records.mark_started(tx, uid)
-        spec = RunSpec.model_validate(run.spec)
-        mission, agent = tx.get_by_uid(spec.mission_uid), tx.get_by_uid(spec.agent_uid)
-        drawn = draw(self._seed, f"{run.namespace}/{run.name}", self._assumed.declared(agent, mission))
-        late = drawn.duration > spec.timeout
-        ends = tx.now + min(drawn.duration, spec.timeout)
-        self.at(ends, lambda: self._end(uid, drawn, late=late))
+    # What goes wrong.
 
-    def _end(self, uid: str, drawn: Drawn, *, late: bool) -> None:
-        with self.store.transaction(SYSTEM) as tx:
-            run = tx.get_by_uid(uid)
-            if run is None or run.state in {state.value for state in ENDED}:
-                return
-            state, reason = RunState.SUCCEEDED, RunReason.COMPLETED
-            part = Share("", Spend(usd=drawn.cost_usd, source="Reported"))
-            try:
-                if late:
-                    state, reason = RunState.TIMED_OUT, RunReason.DEADLINE_EXCEEDED
-                    reports.use(tx, uid, part, once=Once.of("use"))
-                elif drawn.fails:
-                    state, reason = RunState.FAILED, RunReason.REPORTED_FAILURE
-                    reports.use(tx, uid, part, once=Once.of("use"))
-                    reports.fail(tx, uid, "Simulated", "it was drawn to fail", retryable=True, once=Once.of("fail"))
-                else:
-                    proof = _artifact("evidence.txt", run.name)
-                    reports.add_artifact(tx, uid, proof, once=Once.of("evidence"))
-                    reports.complete(
-                        tx, uid, _artifact("deliverable", run.name), _TEXT, evidence=(proof.name,), part=part,
-                        once=Once.of("complete"),
-                    )  # fmt: skip
-            except Refused:
-                pass  # it was told to stop meanwhile, or ran out of money
-            end_run(tx, uid, records.Ending(state=state, reason=reason, exit_code=0, ended_at=tx.now))
+    def _storm(self) -> None:
+        with self.store.snapshot() as snapshot:
+            self.weather.break_out((provider.key for provider in snapshot.objects("Provider")), self.clock.at)
+
+    def _jump(self) -> None:
+        self.clock.at += self.weather.jump()
+
+    def _kill(self) -> None:
+        self._steps = self.weather.steps()
+
+    def _step(self) -> None:
+        """Die here, if this is where the engine is killed: what was committed is all that is left."""
+        if self._steps is None:
+            return
+        self._steps -= 1
+        if self._steps < 0:
+            raise _Killed
+
+    def _revive(self) -> None:
+        self.clock.at += self.weather.down()
+        self._heard.clear()
+        self.start()
 
     # People.
 
@@ -333,11 +353,6 @@ class VirtualEngine:
             request = tx.get_by_uid(uid)
             if request is not None and request.state == "Pending" and not answer(tx, request):
                 self.unanswered.append(request.name)
-
-
-def _artifact(name: str, run: str) -> Artifact:
-    data = _TEXT.encode()
-    return Artifact(name=name, size=len(data), digest="sha256:" + hashlib.sha256(data).hexdigest(), text=_TEXT, run=run)
 
 
 def _probe(spec: ExecutorSpec, namespace: str) -> Probe:

@@ -15,6 +15,7 @@ from typing import Any
 
 from controllers.simulation.assumptions import COST, DURATION, FAILURES, Assumptions
 from controllers.simulation.engine import VirtualClock, VirtualEngine, scratch_store
+from controllers.simulation.faults import Faults
 from schemas.base import Key
 from schemas.event import EventType
 from schemas.mission import TERMINAL_STATES
@@ -94,6 +95,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.missions: dict[str, _Mission] = {}
+        self.requests: dict[str, Resource] = {}
         self.most_spent: defaultdict[Key, Decimal] = defaultdict(Decimal)
         """By budget: the most USD that were spent in any of its windows."""
 
@@ -102,6 +104,8 @@ class Watcher:
         for resource in found.values():
             if resource.kind == "Mission":
                 self._mission(now, resource)
+            elif resource.kind == "ApprovalRequest":
+                self.requests[resource.uid] = resource
             elif resource.kind == "Budget":
                 spent = Decimal(str((resource.status.get("spent") or {}).get("usd") or 0))
                 self.most_spent[resource.key] = max(self.most_spent[resource.key], spent)
@@ -152,6 +156,9 @@ class Forecast:
     budgets: list[dict[str, Any]]
     limits: list[LimitHit]
     approvals: dict[str, int]
+    told: dict[str, int]
+    faults: Faults
+    went_wrong: dict[str, int]
     open_missions: list[dict[str, Any]]
     problems: list[str]
 
@@ -161,7 +168,7 @@ class Forecast:
             "seed": self.seed,
             "from": format_time(self.begins),
             "to": format_time(self.ends),
-            "assumptions": assumptions_to_wire(self.assumed),
+            "assumptions": {**assumptions_to_wire(self.assumed), "faults": faults_to_wire(self.faults)},
             "total": self.total.to_wire(),
             "agents": {name: group.to_wire() for name, group in sorted(self.agents.items())},
             "makers": {name: group.to_wire() for name, group in sorted(self.makers.items())},
@@ -169,6 +176,8 @@ class Forecast:
             "budgets": self.budgets,
             "limits": [{**asdict(hit), "at": format_time(hit.at)} for hit in self.limits],
             "approvals": dict(sorted(self.approvals.items())),
+            "told": dict(sorted(self.told.items())),
+            "wentWrong": dict(sorted(self.went_wrong.items())),
             "open": self.open_missions,
             "problems": self.problems,
         }
@@ -186,12 +195,29 @@ def assumptions_to_wire(assumed: Assumptions) -> dict[str, Any]:
     }
 
 
-def forecast(folder: Path, *, begins: datetime, length: timedelta, seed: int, assumed: Assumptions) -> Forecast:
+def faults_to_wire(faults: Faults) -> dict[str, Any]:
+    """What was let go wrong: the share of runs whose worker dies, and mean times between the others; None for never."""
+
+    def every(time: timedelta | None) -> str | None:
+        return None if time is None else format_duration(time)
+
+    return {
+        "deaths": faults.deaths,
+        "storms": every(faults.storms),
+        "jumps": every(faults.jumps),
+        "kills": every(faults.kills),
+        "flag": "--faults",
+    }
+
+
+def forecast(
+    folder: Path, *, begins: datetime, length: timedelta, seed: int, assumed: Assumptions, faults: Faults = Faults()
+) -> Forecast:
     """Simulate the specs of a folder. Blocks: about a minute for every 10,000 missions. Raises Refused."""
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as scratch:
         clock, watcher = VirtualClock(begins), Watcher()
         with scratch_store(Path(scratch), clock) as store:
-            engine = VirtualEngine(store, clock, seed=seed, assumed=assumed, watch=watcher)
+            engine = VirtualEngine(store, clock, seed=seed, assumed=assumed, faults=faults, watch=watcher)
             engine.load(folder, Path(scratch) / "mirrors")
             engine.start()
             engine.run_until(begins + length)
@@ -219,7 +245,7 @@ def _gather(
         for group in groups:
             _count(group, seen)
     _runs(snapshot, watcher, total, agents, makers, days)
-    approvals = _approvals(snapshot, total, agents, days)
+    approvals = _approvals(watcher, total, agents, days)
     return Forecast(
         seed=seed,
         begins=begins,
@@ -232,6 +258,9 @@ def _gather(
         budgets=_budgets(snapshot, watcher),
         limits=_limits(snapshot),
         approvals=approvals,
+        told=_told(snapshot),
+        faults=engine.weather.faults,
+        went_wrong=dict(engine.weather.came),
         open_missions=_open(watcher, ends),
         problems=_problems(snapshot, engine),
     )
@@ -264,9 +293,9 @@ def _runs(
             group.cost_usd += cost
 
 
-def _approvals(snapshot: Snapshot, total: Group, agents: dict[str, Group], days: dict[str, Group]) -> dict[str, int]:
+def _approvals(watcher: Watcher, total: Group, agents: dict[str, Group], days: dict[str, Group]) -> dict[str, int]:
     asked: Counter[str] = Counter()
-    for request in snapshot.objects("ApprovalRequest"):
+    for request in watcher.requests.values():
         asked[str(request.spec["type"])] += 1
         total.asked += 1
         days[f"{request.created_at:%Y-%m-%d}"].asked += 1
@@ -274,6 +303,12 @@ def _approvals(snapshot: Snapshot, total: Group, agents: dict[str, Group], days:
         if kind == "agent":
             agents[who].asked += 1
     return dict(asked)
+
+
+def _told(snapshot: Snapshot) -> dict[str, int]:
+    """Notifications by what they are about."""
+    made = _events(snapshot, EventType.NOTIFIED, EventType.CREATED)
+    return dict(Counter(event.reason for event in made if event.subject.kind == "Notification"))
 
 
 def _budgets(snapshot: Snapshot, watcher: Watcher) -> list[dict[str, Any]]:

@@ -74,12 +74,20 @@ def apply(
     counts = dict.fromkeys(Action, 0)
     drift = waiting = 0
     created = _create_all(tx, plan, declared, live, manager, blocked, statuses or {})
+    unsaid: list[tuple[Resource, dict[str, Any]]] = []
+
+    def say() -> None:
+        """Every object's events come in the order of the plan."""
+        tx.event_each(EventType.CREATED, unsaid, reason="Declared", message="declared")
+        unsaid.clear()
+
     for entry in plan.entries:
         if entry.key in blocked:
             continue
         counts[entry.action] += 1
         drift += entry.drift
         if entry.action is Action.DELETE:
+            say()
             _delete(tx, live[entry.key])
             continue
         want = declared[entry.key]
@@ -88,14 +96,15 @@ def apply(
                 waiting += 1  # its predecessor of the same name still ends; a later pass creates it
                 counts[entry.action] -= 1
                 continue
-            tx.event(
-                EventType.CREATED, created[entry.key], reason="Declared", message="declared", data=_place(want)
-            )  # fmt: skip
+            unsaid.append((created[entry.key], _place(want)))
         else:
+            say()
             _change(tx, entry, want, live[entry.renamed_from or entry.key], manager, plan.unit)
         if entry.widens:
+            say()
             message = "; ".join(entry.widens)
             tx.event(EventType.WIDENED, entry.key, reason="Widened", message=message, data={"place": entry.place})
+    say()
     for entry in plan.relocations:
         if entry.key in blocked:
             continue
@@ -121,15 +130,13 @@ def _create_all(
 ) -> dict[Key, Resource]:  # fmt: skip
     """Everything that is new, at once: row by row a first sync would take twice as long."""
     new = [
-        declared[e.key]
-        for e in plan.entries
-        if e.action is Action.CREATE and e.key not in blocked and e.key not in live
-    ]
+        e.key for e in plan.entries if e.action is Action.CREATE and e.key not in blocked and e.key not in live
+    ]  # fmt: skip
     made = tx.create_many(
-        new, manager=manager, unit=plan.unit, finalizers=finalizers,
+        [declared[key] for key in new], manager=manager, unit=plan.unit, finalizers=finalizers,
         status=lambda key: statuses.get(key) or initial_status(key.kind),
     )  # fmt: skip
-    return {resource.key: resource for resource in made}
+    return dict(zip(new, made, strict=True))
 
 
 def _change(tx: Transaction, entry: Entry, want: Declared, current: Resource, manager: str, unit: str) -> None:

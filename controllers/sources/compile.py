@@ -6,19 +6,20 @@ from __future__ import annotations
 import functools
 import json
 import json.scanner
+import marshal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from controllers.sources import yaml
+from controllers.sources.yaml_document import SHIFT, below
 from controllers.sources.yaml_document import Entry as Place
-from controllers.sources.yaml_document import below, position
 from decisions import cross_check
 from schemas import registry
 from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import Diagnostic, InvalidSpec
 from schemas.ownership import Ownership, leaves
-from schemas.resource import Declared, Provenance, canonical_json
+from schemas.resource import Declared, Provenance, Written, canonical_json, quote
 
 if TYPE_CHECKING:
     from controllers.sources.tree import Entry, SourceReader, Version
@@ -98,7 +99,7 @@ def compile_blob(data: bytes, path: str, *, default_namespace: str = DEFAULT_NAM
     for document in loaded.documents:
         checked = registry.check_document(document.value, default_namespace=default_namespace)
         if isinstance(checked, Declared):
-            declared.append((replace(checked, ownership=Ownership(declared_fields(document))), document.line))
+            declared.append((_owned(checked, declared_fields(document)), document.line))
         else:
             diagnostics += [d for problem in checked for d in _located(problem, document, path)]
     return CompiledBlob(tuple(declared), tuple(sorted(diagnostics)))
@@ -119,16 +120,44 @@ def _located(problem: registry.Problem, document: yaml.Document, path: str) -> l
 def declared_fields(document: yaml.Document) -> dict[str, Any]:
     """The leaves below ``spec`` that a document writes down, before defaults, with their lines. A list is one leaf."""
 
-    def walk(value: Any, entry: Place) -> Any:
-        if isinstance(value, dict) and value:
-            return {name: walk(inner, below(entry, name)) for name, inner in value.items()}
-        return position(entry[0]).line
-
     spec = document.value.get("spec") if isinstance(document.value, dict) else None
-    if not isinstance(spec, dict):
-        return {}
-    place = below(document.root, "spec")
-    return {name: walk(inner, below(place, name)) for name, inner in spec.items()}
+    return _lines(spec, below(document.root, "spec")) if isinstance(spec, dict) else {}
+
+
+def _lines(value: dict[str, Any], place: Place) -> dict[str, Any]:
+    inside = place[2]
+    places: Mapping[Any, Place] = inside if isinstance(inside, dict) else {}
+    found: dict[str, Any] = {}
+    for name, inner in value.items():
+        at = places.get(name) or (place[0], place[1], None)
+        found[name] = _lines(inner, at) if inner and isinstance(inner, dict) else (at[0] >> SHIFT) + 1
+    return found
+
+
+def _owned(declared: Declared, fields: dict[str, Any]) -> Declared:
+    """A declaration that says which fields it owns, with its canonical texts."""
+    d = declared
+    # Files that are written alike own the same fields on the same lines. In this form equal bytes are equal fields.
+    form = marshal.dumps(fields, 2)
+    known = _owners.get(form)
+    if known is None:
+        if len(_owners) >= _MOST_OWNERS:
+            _owners.clear()
+        known = _owners[form] = (Ownership(fields), canonical_json(fields))
+    ownership, fields_text = known
+    written = Written(
+        d.spec, canonical_json(d.spec), d.labels, _text(d.labels), d.annotations, _text(d.annotations),
+        ownership, fields_text,
+    )  # fmt: skip
+    return Declared(d.kind, d.namespace, d.name, d.spec, d.labels, d.annotations, None, ownership, written)
+
+
+_owners: dict[bytes, tuple[Ownership, str]] = {}
+_MOST_OWNERS = 256
+
+
+def _text(value: dict[str, str]) -> str:
+    return canonical_json(value) if value else "{}"
 
 
 def field_text(path: Iterable[str | int]) -> str:
@@ -159,7 +188,10 @@ def compile_unit(
         for item, line in blob.declared:
             provenance = Provenance(source, unit, tree.revision, entry.path, line, entry.blob, signer)
             declared.append(
-                Declared(*item.key, item.spec, item.labels, item.annotations, provenance, item.ownership)
+                Declared(
+                    item.kind, item.namespace, item.name, item.spec, item.labels, item.annotations, provenance,
+                    item.ownership, item.written,
+                )
             )  # fmt: skip
     prompts = tuple(str(d.spec["systemPromptFrom"]["path"]) for d in declared if d.spec.get("systemPromptFrom"))
     if not diagnostics:
@@ -195,12 +227,16 @@ def _compile_blobs(
 
 
 def _pack(compiled: CompiledBlob) -> bytes:
-    rows = [
-        [d.kind, d.namespace, d.name, d.spec, d.labels, d.annotations, d.ownership.fields if d.ownership else {}, line]
-        for d, line in compiled.declared
-    ]
     # Canonical, as the store keeps specs: what is written alike is then read alike, and compared at a glance.
-    return canonical_json(rows).encode("utf-8", "surrogatepass")
+    return f"[{','.join(_packed(item, line) for item, line in compiled.declared)}]".encode("utf-8", "surrogatepass")
+
+
+def _packed(item: Declared, line: int) -> str:
+    spec, labels, annotations = item.texts
+    fields = item.written.fields_text if item.written is not None else "{}"
+    return (
+        f"[{quote(item.kind)},{quote(item.namespace)},{quote(item.name)},{spec},{labels},{annotations},{fields},{line}]"
+    )
 
 
 # Without the look for spaces and encodings, which is half of a small value.

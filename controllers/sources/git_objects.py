@@ -206,17 +206,14 @@ class ObjectReader:
             raise
 
     def _read_kind(self, wanted: Wanted) -> str:
-        kind, _ = self._answer(self._headers, wanted)
+        kind, _ = self._answer(self._headers, self._headers.line(), wanted)
         return kind
 
     def _read_header(self, wanted: Wanted) -> int:
-        kind, size = self._answer(self._headers, wanted)
-        self._check_kind(wanted, kind)
-        return size
+        return self._size(self._headers, wanted)
 
     def _read_content(self, wanted: Wanted) -> bytes:
-        kind, size = self._answer(self._contents, wanted)
-        self._check_kind(wanted, kind)
+        size = self._size(self._contents, wanted)
         if size > wanted.limit:
             raise SourceUnreadable(
                 f"{tree.printable(wanted.where)}: object {wanted.oid} has {size} bytes, more than {wanted.limit}",
@@ -233,12 +230,22 @@ class ObjectReader:
         data = framed[:-1]
         if framed[-1:] != b"\n":
             raise _Fault(wanted, tree.OBJECT_DAMAGED, "is longer than its header says")
-        if object_id(kind, data, len(wanted.oid)) != wanted.oid:
+        if object_id(wanted.kind, data, len(wanted.oid)) != wanted.oid:
             raise _Fault(wanted, tree.OBJECT_DAMAGED, "holds other content than its name promises")
         return data
 
-    def _answer(self, dialogue: git_process.Dialogue, wanted: Wanted) -> tuple[str, int]:
-        words = dialogue.line().decode("ascii", "replace").split(" ")
+    def _size(self, dialogue: git_process.Dialogue, wanted: Wanted) -> int:
+        """The size of the object that the next answer is about, which has to be of the wanted kind."""
+        line = dialogue.line()
+        head = b"%b %b " % (wanted.oid.encode(), wanted.kind.encode())
+        if line.startswith(head) and (digits := line[len(head) :]).isdigit():
+            return int(digits)
+        kind, size = self._answer(dialogue, line, wanted)
+        self._check_kind(wanted, kind)
+        return size
+
+    def _answer(self, dialogue: git_process.Dialogue, line: bytes, wanted: Wanted) -> tuple[str, int]:
+        words = line.decode("ascii", "replace").split(" ")
         if len(words) == 3 and words[0] == wanted.oid and words[2].isdecimal():
             return words[1], int(words[2])
         if words[-1] != "missing":
@@ -258,10 +265,8 @@ class ObjectReader:
 
 def object_id(kind: str, data: bytes, digits: int) -> str:
     """The id that git gives to ``data``: SHA-1 for 40 hex digits, SHA-256 for 64."""
-    algorithm = "sha1" if digits == 40 else "sha256"
-    found = hashlib.new(algorithm, f"{kind} {len(data)}\0".encode(), usedforsecurity=False)
-    found.update(data)
-    return found.hexdigest()
+    algorithm = hashlib.sha1 if digits == 40 else hashlib.sha256
+    return algorithm(b"%b %d\0%b" % (kind.encode(), len(data), data), usedforsecurity=False).hexdigest()
 
 
 def parse_tree(data: bytes, id_bytes: int) -> tuple[Row, ...]:

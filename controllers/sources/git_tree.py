@@ -67,8 +67,9 @@ class TreeLister:
         if self._last_listing is not None and self._last_listing.tree_id == root:
             return self._last_listing
         rows = self._load(root)
-        sizes = self._sizes(rows)
-        folder = self._assemble(b"", root, self._last, rows, sizes)
+        asked: set[bytes] = set()
+        sizes = self._sizes(rows, asked)
+        folder = self._assemble(b"", root, self._last, rows, sizes, asked)
         entries, problems = folder.entries, list(folder.problems)
         if folder.links:
             linked = self._follow_links(root, folder.links)
@@ -139,16 +140,22 @@ class TreeLister:
                 ]
         return loaded
 
-    def _sizes(self, loaded: dict[bytes, tuple[git_objects.Row, ...]]) -> dict[str, int]:
-        """Sizes of the files that new folders declare; those the last listing knew are not asked for again."""
+    def _sizes(self, loaded: dict[bytes, tuple[git_objects.Row, ...]], paths: set[bytes]) -> dict[str, int]:
+        """Sizes of the files that new folders declare; those the last listing knew are not asked for again. ``paths``
+        takes in what these folders hold that was asked for."""
         known: dict[str, int] = {}
         self._remember_sizes(self._last, b"", loaded, known)
         asked: dict[str, git_objects.Wanted] = {}
         for prefix, rows in loaded.items():
             for row in rows:
-                if row.mode in FILES and row.oid not in known and self._asked_for(prefix + row.name):
-                    where = (prefix + row.name).decode("utf-8", "surrogateescape")
-                    asked.setdefault(row.oid, git_objects.Wanted(row.oid, "blob", where, 0))
+                if row.mode not in FILES:
+                    continue
+                path = prefix + row.name
+                if self._wanted(path.decode("utf-8", "replace")):
+                    paths.add(path)
+                    if row.oid not in known and row.oid not in asked:
+                        where = path.decode("utf-8", "surrogateescape")
+                        asked[row.oid] = git_objects.Wanted(row.oid, "blob", where, 0)
         known.update(zip(asked, self._objects.sizes(asked.values()), strict=True))
         return known
 
@@ -173,6 +180,7 @@ class TreeLister:
         old: _Folder | None,
         loaded: dict[bytes, tuple[git_objects.Row, ...]],
         sizes: dict[str, int],
+        asked: set[bytes],
     ) -> _Folder:
         if old is not None and old.oid == oid:
             return old
@@ -192,7 +200,7 @@ class TreeLister:
             path = prefix + row.name
             if row.mode == FOLDER:
                 below = old.folders.get(row.name) if old is not None else None
-                folder = folders[row.name] = self._assemble(path + b"/", row.oid, below, loaded, sizes)
+                folder = folders[row.name] = self._assemble(path + b"/", row.oid, below, loaded, sizes, asked)
                 if not folder.matters:
                     continue
                 entries += folder.entries
@@ -201,7 +209,7 @@ class TreeLister:
                 if clash := collisions.add(path.decode("utf-8", "surrogateescape")):
                     problems.append(clash)
                 continue
-            if row.mode in FILES and not self._asked_for(path):
+            if row.mode in FILES and path not in asked:
                 continue
             text = tree.check_path(path, self._limits)
             if isinstance(text, Diagnostic):
@@ -253,9 +261,6 @@ class TreeLister:
         if size > self._limits.max_blob_bytes:
             return tree.oversized(path, size, self._limits)
         return tree.Entry(path, row.oid, size, FILES[row.mode])
-
-    def _asked_for(self, path: bytes) -> bool:
-        return self._wanted(path.decode("utf-8", "replace"))
 
 
 class Place:

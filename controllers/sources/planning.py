@@ -62,8 +62,9 @@ def plan_unit(
     owned = {r.key for r in inventory}
     elsewhere = snapshot.get_many([k for k in declared if k not in owned])
     live = {**{r.key: r for r in inventory}, **elsewhere}
-    standing = {k: r for k, d in declared.items() if (r := _standing(d, live)) is not None}
-    declared = laid_over(declared, standing)
+    if live:
+        standing = {k: r for k, d in declared.items() if (r := _standing(k, d, live)) is not None}
+        declared = laid_over(declared, standing)
     plan = make_plan(
         name,
         revision,
@@ -77,10 +78,10 @@ def plan_unit(
     return Planned(plan, declared, live, tuple(_immutable(plan, declared)))
 
 
-def _standing(want: Declared, live: Mapping[Key, Resource]) -> Resource | None:
+def _standing(key: Key, want: Declared, live: Mapping[Key, Resource]) -> Resource | None:
     """The object that a declaration is about, also under the name it had before."""
     origin = renamed_from(want)
-    return live.get(want.key) or (live.get(origin) if origin is not None else None)
+    return live.get(key) or (live.get(origin) if origin is not None else None)
 
 
 def resting(planned: Planned, now: datetime) -> frozenset[Key]:
@@ -104,7 +105,10 @@ def inventory_of(snapshot: Snapshot, unit: str, declared: Mapping[Key, Declared]
 
 def inventory_size(snapshot: Snapshot, unit: str, declared: Mapping[Key, Declared]) -> int:
     """How many inventory_of would find."""
-    return sum(key.kind != "ApprovalDecision" or key in declared for key in snapshot.unit_keys(unit))
+    counts = snapshot.unit_counts(unit)
+    if counts.pop("ApprovalDecision", 0):
+        return sum(key.kind != "ApprovalDecision" or key in declared for key in snapshot.unit_keys(unit))
+    return sum(counts.values())
 
 
 def active_runs(snapshot: Snapshot) -> Mapping[Key, int]:
@@ -166,7 +170,7 @@ def _claimed_twice(snapshot: Snapshot, source: str, units: Sequence[CompiledUnit
     """Identities that two units declare: the unit that owns the object keeps it, the other one fails; where nobody owns
     it yet, the first by path keeps it. Unit path -> what is wrong with it."""
     owners: dict[Key, list[CompiledUnit]] = {}
-    for unit in units:
+    for unit in units if len(units) > 1 else ():
         for key in unit.by_key:
             owners.setdefault(key, []).append(unit)
     found: dict[str, list[Diagnostic]] = {}

@@ -101,6 +101,44 @@ async def test_a_delivery_that_was_cut_off_while_it_took_the_session_over_goes_o
         assert said(engine)[:2] == [["again", SESSION], "x"]
 
 
+REUSED = """
+import json, sys
+name, cost = sys.argv[1], float(sys.argv[2])
+print(json.dumps({"type": "system", "subtype": "init", "claude_code_version": "2.1.329"}))
+print(json.dumps({"type": "result", "subtype": "success", "is_error": False, "session_id": name,
+    "total_cost_usd": cost, "usage": {"input_tokens": int(cost * 100), "output_tokens": 0}, "result": "ok"}))
+"""
+
+
+@pytest.mark.asyncio
+async def test_a_session_that_other_missions_go_on_with_is_paid_for_once(tmp_path: Path) -> None:
+    def job(run: str, session: str, total: str) -> RunOrder:
+        argv = [sys.executable, "-I", "-c", REUSED, session, total]
+        made = order(tmp_path, argv, run, resumeArgs=["{session}"], outputFormat="ClaudeJson")
+        return replace(made, mission={**made.mission, "session": {"id": SESSION}})
+
+    async def paid(engine: Engine, number: int, run: str, session: str, total: str) -> Decimal | None:
+        await engine.executor.start(job(run, session, total))
+        ended = await engine.outcome(number)
+        assert ended.outcome.usage is not None
+        return ended.outcome.usage.usd
+
+    async with life(tmp_path) as engine:
+        assert await paid(engine, 1, "one", SESSION, "0.10") == Decimal("0.1")
+        assert await paid(engine, 2, "two", SESSION, "0.25") == Decimal("0.15")
+        await engine.executor.acknowledge("one")
+        assert await engine.executor.prune(CLOCK.now() + timedelta(hours=1)) == 1
+    async with only_life(tmp_path) as engine:
+        ended = await engine.outcome()  # the end of the second was not taken in: it is read again, and is the same
+        assert ended.outcome.usage is not None
+        assert ended.outcome.usage.usd == Decimal("0.15")
+        await engine.executor.acknowledge("two")
+        await engine.executor.prune(CLOCK.now() + timedelta(hours=1))
+        assert await paid(engine, 2, "three", SESSION, "0.40") == Decimal("0.15"), "also when their files are gone"
+        assert await paid(engine, 3, "four", "another", "0.40") == Decimal("0.4"), "one that began anew is paid whole"
+        assert await paid(engine, 4, "five", SESSION, "0.05") == Decimal("0.05"), "a counter that began anew"
+
+
 @pytest.mark.asyncio
 async def test_where_nothing_is_left_of_the_session_it_begins_anew(tmp_path: Path) -> None:
     async with only_life(tmp_path) as engine:

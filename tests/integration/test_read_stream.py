@@ -25,6 +25,7 @@ from api.stream.follower import Follower
 from api.stream.response import Streaming
 from api.stream.ring import Ring
 from controllers.runtime.blocking import InlineBlocking
+from controllers.runtime.clock import SystemClock
 from schemas import registry
 from schemas.base import Key
 from schemas.event import EventType
@@ -239,6 +240,37 @@ async def test_too_many_streams_are_429(tmp_path: Path) -> None:
         answer = await client.get("/api/v1/events/stream")
         assert (answer.status_code, answer.json()["code"]) == (429, "TooManyStreams")
         assert (await client.get("/api/v1/events/stream?types=Wish")).status_code == 429
+    harness.close()
+
+
+async def test_a_tenant_has_as_many_streams_open_as_it_may(tmp_path: Path) -> None:
+    harness = SqliteHarness(tmp_path)
+    store = harness.open()
+    with store.transaction(SYSTEM) as tx:
+        tx.create(Declared("Tenant", "", "acme", {"limits": {"maxEventStreams": 2}}), manager="source/a")
+    app = read_app(store, StoreClock(harness.clock))
+    path = "/api/v1/events/stream?kpi=0"
+
+    async def status(client: httpx2.AsyncClient, more: str) -> int:
+        async with client.stream("GET", f"{url}{path}{more}") as answer:
+            if answer.status_code == 429:
+                assert "spec.limits.maxEventStreams" in json.loads(await answer.aread())["detail"]
+            return answer.status_code
+
+    async with httpx2.AsyncClient(timeout=LONG_S, trust_env=False) as client, listening(app) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        for _ in range(3):  # one that was closed, or that asked for the head alone, gives its place back
+            assert (await client.head(f"{url}{path}&namespaces=acme")).status_code == 200
+        async with client.stream("GET", f"{url}{path}&namespaces=acme,other") as one:
+            assert one.status_code == 200
+            async with client.stream("GET", f"{url}{path}") as everything:
+                assert everything.status_code == 200
+                assert await status(client, "&missions=acme/m") == 429
+                assert await status(client, "") == 429
+                assert await status(client, "&namespaces=other") == 200
+        clock = SystemClock()
+        while await status(client, "&namespaces=acme") == 429:
+            await clock.sleep(0.01)  # the server has yet to see that they left
     harness.close()
 
 

@@ -147,8 +147,8 @@ def test_only_a_store_is_migrated(tmp_path: Path, harness: SqliteHarness) -> Non
 NEXT = '''"""One more table."""
 import sqlalchemy as sa
 from alembic import op
-revision = "0004"
-down_revision = "0003"
+revision = "9000"
+down_revision = "{head}"
 
 def upgrade():
     op.create_table("extra", sa.Column("id", sa.Integer, primary_key=True))
@@ -166,10 +166,10 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scripts = tmp_path / "100% scripts"
     shutil.copytree(Path(migrate.__file__).with_name("migrations"), scripts)
     monkeypatch.setattr(migrate, "_SCRIPTS", scripts)
-    monkeypatch.setattr(revision, "REVISIONS", ("0001", "0002", "0003", "0004"))
-    monkeypatch.setattr(revision, "HEAD", "0004")
-    script = scripts / "versions" / "0004_more.py"
-    script.write_text(NEXT.format(more=""))
+    monkeypatch.setattr(revision, "REVISIONS", (*revision.REVISIONS, "9000"))
+    script = scripts / "versions" / "9000_more.py"
+    script.write_text(NEXT.format(head=revision.HEAD, more=""))
+    monkeypatch.setattr(revision, "HEAD", "9000")
     return script
 
 
@@ -188,28 +188,28 @@ def test_an_engine_brings_an_older_store_forward_and_keeps_its_content(harness: 
     engine = harness.open(exclusive=True)
     with engine.snapshot() as snapshot:
         assert snapshot.oldest_cursor() == 7
-    assert migrate.current(harness.url) == "0004"
+    assert migrate.current(harness.url) == "9000"
     harness.open().close()
 
 
 def test_the_upgrade_command_does_the_same_and_the_way_back_works(harness: SqliteHarness, newer: Path) -> None:
     old_store(harness)
-    assert migrate.upgrade(harness.url, now=harness.clock) == "0004"
+    assert migrate.upgrade(harness.url, now=harness.clock) == "9000"
     harness.open().close()
     assert migrate.downgrade(harness.url, "0001", now=harness.clock) == "0001"
-    assert migrate.upgrade(harness.url, "0004", now=harness.clock) == "0004"
+    assert migrate.upgrade(harness.url, "9000", now=harness.clock) == "9000"
 
 
 @pytest.mark.parametrize("trouble", ['op.execute("SELECT nonsense FROM nowhere")', 'raise RuntimeError("a bug")'])
 def test_a_migration_that_fails_midway_changes_nothing(harness: SqliteHarness, newer: Path, trouble: str) -> None:
     old_store(harness)
     before = schema(harness.path)
-    newer.write_text(NEXT.format(more=trouble))
+    newer.write_text(NEXT.format(head=revision.REVISIONS[-2], more=trouble))
     with pytest.raises((StoreUnavailable, RuntimeError), match=r"nothing was changed: no such table|a bug"):
         harness.open(exclusive=True)
     assert schema(harness.path) == before
     assert migrate.current(harness.url) == "0001"
-    newer.write_text(NEXT.format(more=""))
+    newer.write_text(NEXT.format(head=revision.REVISIONS[-2], more=""))
     with harness.open(exclusive=True).snapshot() as snapshot:
         assert snapshot.oldest_cursor() == 7
 

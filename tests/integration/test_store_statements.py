@@ -21,6 +21,8 @@ from tests.fakes.stores import SqliteHarness
 
 POSTGRESQL = postgresql.dialect()
 BOTH = (False, True)
+MAYBE = (None, False, True)
+"""Not asked for, asked for as "", asked for as something."""
 MAY_SCAN = {
     "maintenance._POSTED",  # the check adds up the whole ledger
     "maintenance._FREED",
@@ -45,12 +47,12 @@ def statements() -> Iterator[tuple[str, Statement]]:
                 if isinstance(found, Statement):
                     yield f"{module.name}.{name}", found
     filters = ("namespace", "owner", "unit", "after", "limit")
-    for chosen in itertools.product(BOTH, repeat=len(filters)):
+    for chosen in itertools.product(BOTH, MAYBE, MAYBE, BOTH, BOTH):
         for states, labels in itertools.product((0, 1, 2), (0, 2)):
             given = dict(zip(filters, chosen, strict=True))
             yield "objects.select", objects._select(count=False, states=states, labels=labels, **given)
-    for namespace, owner, states in itertools.product(BOTH, BOTH, (0, 1, 2)):
-        given = {"namespace": namespace, "owner": owner, "unit": False, "after": False, "limit": False}
+    for namespace, owner, states in itertools.product(BOTH, MAYBE, (0, 1, 2)):
+        given = {"namespace": namespace, "owner": owner, "unit": None, "after": False, "limit": False}
         yield "objects.count", objects._select(count=True, states=states, labels=0, **given)
     yield "objects.named", objects._get_named(4)
     filters = ("before", "uid", "subject", "namespace", "since", "newest_first")

@@ -1,8 +1,9 @@
 """A fleet at work for days, in virtual time, with faults: ``python -m tests.simulation.week --days 7 --agents 20``.
 
-Workers die, storms make every run fail, the clock is set forward, the engine is killed at any moment. Whatever happens:
-every mission ends or says what it waits for, none starves, no agent has more runs than places, every question is asked
-and reminded of once, and the same seed gives the same history.
+Workers die, providers refuse everything for a while, the clock jumps, the engine is killed between any two of its
+transactions and stays away. Whatever happens: every mission ends or says what it waits for, none starves, no cap is
+exceeded, nothing starts on a provider that asked to be left alone, people are asked, reminded and told of their day
+once, and the same seed gives the same history.
 """
 
 from __future__ import annotations
@@ -10,87 +11,37 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from random import Random
+from zoneinfo import ZoneInfo
 
-from controllers.effects.runs import end_run
-from controllers.runs import records
-from controllers.simulation.assumptions import Assumptions, Drawn
+from controllers.simulation.assumptions import Assumptions
 from controllers.simulation.engine import VirtualClock, VirtualEngine, scratch_store
+from controllers.simulation.faults import LONGEST_BACK, LONGEST_DOWN, MANY, Faults
+from decisions.dispatch import longest_wait
 from schemas import condition_check
 from schemas.base import Key
 from schemas.event import EventType
 from schemas.mission import TERMINAL_STATES
-from schemas.resource import SYSTEM, Resource
-from schemas.run import ACTIVE_STATES, RunReason, RunState
-from store.contract import Change, Snapshot
+from schemas.quantities import from_micros, parse_duration, parse_time
+from schemas.resource import Resource
+from schemas.run import ACTIVE_STATES
+from store.contract import Change, Event, Snapshot
+from tests.simulation import fleet
 from tests.simulation.soak import scratch
 
 BEGINS = datetime(2026, 11, 23, tzinfo=UTC)
-STARVED = timedelta(hours=17)
-"""A mission gains a point of priority every 10 minutes: after 100 of them it goes before everything that is new."""
-PLACES = 2
-EXECUTOR = """\
-apiVersion: remit.dev/v1alpha1
-kind: Executor
-metadata: {name: local}
-spec: {type: Command, command: {argv: [sh, -c, "true"], outputFormat: Text}, timeout: 1h}
-"""
-AGENT = """\
----
-apiVersion: remit.dev/v1alpha1
-kind: Agent
-metadata: {name: NAME}
-spec: {executorRef: {name: local}, autonomyLevel: Lead, maxConcurrentMissions: PLACES}
----
-apiVersion: remit.dev/v1alpha1
-kind: Schedule
-metadata: {name: NAME}
-spec:
-  schedule: "MINUTES * * * *"
-  concurrencyPolicy: Allow
-  catchUp: Last
-  missionTemplate:
-    spec:
-      title: "the work of NAME"
-      agentRef: {name: NAME}
-      priority: PRIORITY
-      review: REVIEW
-      retry: {maxAttempts: 3, idempotent: true, backoff: {initial: 30s}}
-"""
-
-
-@dataclass(frozen=True)
-class Faults:
-    """How often what happens: shares of runs, and mean times between."""
-
-    deaths: float = 0.02
-    kill_every: timedelta = timedelta(hours=3)
-    storm_every: timedelta = timedelta(hours=12)
-    storm_lasts: timedelta = timedelta(minutes=20)
-    jump_every: timedelta = timedelta(hours=24)
-
-
-class Fleet(VirtualEngine):
-    """An engine whose workers may die, and whose runs fail in a storm."""
-
-    chance = Random(0)
-    faults = Faults()
-    storm_until = BEGINS
-
-    def _end(self, uid: str, drawn: Drawn, *, late: bool) -> None:
-        if self.chance.random() < self.faults.deaths:
-            with self.store.transaction(SYSTEM) as tx:
-                lost = records.Ending(state=RunState.LOST, reason=RunReason.WORKER_LOST, message="its worker died")
-                end_run(tx, uid, lost)
-            return
-        if self.clock.at < self.storm_until:
-            drawn = Drawn(drawn.duration, Decimal(0), fails=True)
-        super()._end(uid, drawn, late=late)
+ASSUMED = Assumptions(timedelta(minutes=8), Decimal("0.02"), 0.6, 0.05, timedelta(hours=6))
+SLACK = timedelta(minutes=15) + LONGEST_DOWN + LONGEST_BACK
+"""A moment may pass by so much before anybody looks: the clock jumps over it, or the engine is away."""
+_ENDED = frozenset(state.value for state in TERMINAL_STATES)
+_ONCE = ("ApprovalRequired", "ApprovalReminder", "DailySummary")
+_CLOCK_PROBLEMS = ("changed before the object was made", "ends before it began")
+"""What a clock that was set back makes of honest times."""
 
 
 @dataclass
@@ -99,92 +50,193 @@ class Week:
 
     missions: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
+    came: Counter[str] = field(default_factory=Counter)
     longest: timedelta = timedelta()
+    reminders: int = 0
+    summaries: int = 0
     history: str = ""
     problems: list[str] = field(default_factory=list)
 
 
-def specs(agents: int, a_day: int) -> str:
-    """A fleet whose schedules make about so many missions a day."""
-    hourly = max(1, round(a_day / agents / 24))
-    made = EXECUTOR
-    for number in range(agents):
-        minutes = ",".join(str((number * 7 + k * 60 // hourly) % 60) for k in range(hourly))
-        text = AGENT.replace("NAME", f"a{number:02}").replace("MINUTES", minutes).replace("PLACES", str(PLACES))
-        made += text.replace("PRIORITY", str(number * 5 % 101)).replace(
-            "REVIEW", "Human" if number % 7 == 0 else "None"
-        )
-    return made
+class Watch:
+    """Follows every change, and notes what may never be."""
+
+    def __init__(self, week: Week) -> None:
+        self._week = week
+        self._open: dict[str, tuple[str, str]] = {}
+        self._waiting: dict[str, dict[str, tuple[datetime, int]]] = defaultdict(dict)
+        self.providers: dict[str, str] = {}
+        self.priorities: dict[str, int] = {}
+        self.requests: dict[str, Resource] = {}
+
+    def __call__(self, now: datetime, changes: list[Change], found: dict[Key, Resource]) -> None:
+        """See ``VirtualEngine``."""
+        for resource in found.values():
+            if resource.kind == "Run":
+                self._run(now, resource)
+            elif resource.kind == "ApprovalRequest":
+                self.requests[resource.uid] = resource
+        self._caps(now)
+        started = [r for r in found.values() if r.kind == "Run" and r.state == "Pending"]
+        missions = [r for r in found.values() if r.kind == "Mission"]
+        for mission in missions:
+            self.priorities[mission.name] = int(mission.spec.get("priority", 50))
+        began = {run.name: self._waiting[_agent(run)].pop(run.spec["missionRef"]["name"], None) for run in started}
+        for mission in missions:
+            if mission.status.get("currentRun") or mission.state in _ENDED:
+                self._waiting[_agent(mission)].pop(mission.name, None)
+        for run in started:
+            known = began[run.name]
+            if known is not None:
+                self._passed_by(now, run, known[0])
+        for mission in missions:
+            self._note(mission)
+
+    def _run(self, now: datetime, run: Resource) -> None:
+        provider = str((run.spec.get("providerRef") or {}).get("name", ""))
+        self.providers[run.uid] = provider
+        if run.state in ACTIVE_STATES:
+            self._open[run.uid] = (str(run.spec["agentRef"]["name"]), provider)
+        else:
+            self._open.pop(run.uid, None)
+
+    def _caps(self, now: datetime) -> None:
+        agents, providers = (Counter(pair[n] for pair in self._open.values()) for n in (0, 1))
+        wrong = [f"{n} runs on {name}" for name, n in agents.items() if n > fleet.PLACES]
+        wrong += [f"{n} runs at {name}" for name, n in providers.items() if n > fleet.SLOTS]
+        if len(agents) > fleet.ACTIVE:
+            wrong.append(f"{len(agents)} agents at work")
+        self._week.problems += [f"{now}: {text}" for text in wrong]
+
+    def _note(self, mission: Resource) -> None:
+        since, blockers = mission.status.get("readySince"), mission.status.get("blockedOn") or ()
+        only_its_turn = all(blocker["type"] == "Capacity" for blocker in blockers)
+        waits = self._waiting[_agent(mission)]
+        if since and only_its_turn and not mission.status.get("currentRun") and mission.state not in _ENDED:
+            waits[mission.name] = (parse_time(since), self.priorities[mission.name])
+        else:
+            waits.pop(mission.name, None)
+
+    def _passed_by(self, now: datetime, run: Resource, came: datetime) -> None:
+        """Of what waits for the same agent, nothing that waited as long as the ageing rule lets it came earlier."""
+        for name, (since, priority) in self._waiting[_agent(run)].items():
+            if now - since > longest_wait(priority) + SLACK and since < came:
+                self._week.problems.append(f"{now}: {run.name} went before {name}, which waits since {since}")
 
 
-def play(seed: int, folder: Path, *, length: timedelta, agents: int, a_day: int, faults: Faults = Faults()) -> Week:
+def _agent(resource: Resource) -> str:
+    return str((resource.spec.get("agentRef") or {}).get("name", ""))
+
+
+def play(seed: int, folder: Path, *, length: timedelta, agents: int, a_day: int, faults: Faults = MANY) -> Week:
     """One history, and what was found wrong with it."""
     (folder / "specs").mkdir()
-    (folder / "specs" / "fleet.yaml").write_text(specs(agents, a_day))
-    clock, week, chance = VirtualClock(BEGINS), Week(), Random(seed)
-    assumed = Assumptions(timedelta(minutes=8), Decimal("0.02"), 0.6, 0.05, timedelta(hours=60))
+    (folder / "specs" / "fleet.yaml").write_text(fleet.specs(agents, a_day))
+    clock, week = VirtualClock(BEGINS), Week()
     with scratch_store(folder, clock) as store:
-        open_runs: dict[str, set[str]] = {}
-
-        def watch(now: datetime, changes: list[Change], found: dict[Key, Resource]) -> None:
-            """No agent ever has more runs than places."""
-            for run in found.values():
-                if run.kind == "Run":
-                    mine = open_runs.setdefault(run.spec["agentRef"]["name"], set())
-                    (mine.add if run.state in ACTIVE_STATES else mine.discard)(run.uid)
-                    if len(mine) > PLACES:
-                        week.problems.append(f"{now}: {len(mine)} runs on {run.spec['agentRef']['name']}")
-
-        engine = Fleet(store, clock, seed=seed, assumed=assumed, watch=watch)
-        engine.chance, engine.faults = chance, faults
+        watch = Watch(week)
+        engine = VirtualEngine(store, clock, seed=seed, assumed=ASSUMED, faults=faults, watch=watch)
         engine.load(folder / "specs", folder / "mirrors")
         engine.start()
-        ends = BEGINS + length
-        while clock.at < ends:
-            engine.run_until(min(ends, clock.at + chance.uniform(0.2, 1.8) * faults.kill_every))
-            engine.start()  # a new life: nothing of the old one's memory is left
-            if chance.random() < faults.kill_every / faults.storm_every:
-                engine.storm_until = clock.at + faults.storm_lasts
-            if chance.random() < faults.kill_every / faults.jump_every:
-                clock.at += timedelta(seconds=chance.uniform(1, 900))
+        engine.run_until(BEGINS + length)
+        week.came = engine.weather.came
         with store.snapshot() as snapshot:
-            _judge(snapshot, week)
+            _judge(snapshot, week, watch, clock.at, set_back=engine.weather.set_back)
     return week
 
 
-def _judge(snapshot: Snapshot, week: Week) -> None:
-    ended = {state.value for state in TERMINAL_STATES}
+def _judge(snapshot: Snapshot, week: Week, watch: Watch, ends: datetime, *, set_back: bool) -> None:
     for mission in snapshot.objects("Mission"):
         week.missions[mission.state] += 1
         silent = not mission.status.get("blockedOn") and not mission.status.get("currentRun")
-        if mission.state not in ended and silent:
+        if mission.state not in _ENDED and silent:
             week.problems.append(f"{mission.key.short} is {mission.state} and says not why")
     for resource in (r for kind in ("Mission", "Run", "Agent", "Schedule") for r in snapshot.objects(kind)):
-        week.problems += [f"{resource.key.short}: {text}" for text in condition_check.problems(resource)]
-    events = snapshot.events(limit=1_000_000)
+        found = condition_check.problems(resource)
+        if set_back:
+            found = [text for text in found if not any(known in text for known in _CLOCK_PROBLEMS)]
+        week.problems += [f"{resource.key.short}: {text}" for text in found]
+    events = snapshot.events(limit=10_000_000)
     week.events.update(event.type for event in events)
     week.history = events[-1].hash
-    for event in events:
-        if event.type == EventType.DISPATCHED:
-            waited = _waited(str(event.data["waited"]))
-            week.longest = max(week.longest, waited)
-            if waited > STARVED:
-                week.problems.append(f"{event.subject.short} waited {waited}")
-    reminders = Counter(e.subject for e in events if e.type == EventType.APPROVAL_REQUESTED and e.reason == "Reminder")
-    week.problems += [f"{key.short} was reminded of {n} times" for key, n in reminders.items() if n > 1]
+    _turns(events, week, watch)
+    _told(events, week, watch, ends)
+    _money(snapshot, events, week, ends)
     fires = Counter(e.data.get("mission") for e in events if e.type == EventType.SCHEDULE_FIRED)
     week.problems += [f"{name} was made {n} times" for name, n in fires.items() if name and n > 1]
     if snapshot.verify_events().broken_seq:
         week.problems.append("the chain of events is broken")
 
 
-def _waited(text: str) -> timedelta:
-    from schemas.quantities import parse_duration
+def _turns(events: Sequence[Event], week: Week, watch: Watch) -> None:
+    """Nobody waited longer than the ageing rule lets them, and nothing began while its provider was left alone."""
+    paused: dict[str, datetime] = {}
+    for event in events:
+        if event.type == EventType.PROVIDER_PAUSED:
+            paused[event.subject.name] = parse_time(str(event.data["until"]))
+        elif event.type == EventType.DISPATCHED:
+            waited = parse_duration(str(event.data["waited"]))
+            week.longest = max(week.longest, waited)
+            if waited > longest_wait(watch.priorities[str(event.data["mission"])]) + SLACK:
+                week.problems.append(f"{event.subject.short} waited {waited}")
+            provider = watch.providers[event.subject_uid]
+            if event.at < paused.get(provider, event.at):
+                week.problems.append(f"{event.subject.short} began while {provider} was left alone")
 
-    return parse_duration(text)
+
+def _told(events: Sequence[Event], week: Week, watch: Watch, ends: datetime) -> None:
+    """People are asked, reminded, and told of their day: once each."""
+    told = Counter(
+        (event.reason, event.data.get("related", [""])[0] if event.data.get("related") else event.subject.name)
+        for event in events
+        if event.subject.kind == "Notification" and event.type in (EventType.NOTIFIED, EventType.CREATED)
+    )
+    week.problems += [f"{what} of {about} was told {n} times" for (what, about), n in told.items()
+                      if n > 1 and what in _ONCE]  # fmt: skip
+    reminded = Counter(
+        e.subject_uid for e in events if e.type == EventType.APPROVAL_REQUESTED and e.reason == "Reminder"
+    )
+    week.reminders = sum(reminded.values())
+    for uid, request in watch.requests.items():
+        remind = parse_time(request.spec["remindAt"])
+        decided = request.status.get("decidedAt")
+        until = parse_time(decided) if decided else ends
+        open_then = request.state in ("Pending", "Approved")
+        wanted = 1 if open_then and until > remind + SLACK else 0 if until < remind - SLACK else None
+        if reminded[uid] > 1 or (wanted is not None and reminded[uid] != wanted):
+            week.problems.append(f"{request.key.short} was reminded of {reminded[uid]} times, not {wanted}")
+        elif told["ApprovalReminder", uid] != reminded[uid]:
+            week.problems.append(f"people heard {told['ApprovalReminder', uid]} times of {request.key.short}")
+    summaries = {about for what, about in told if what == "DailySummary"}
+    week.summaries = len(summaries)
+    days = {f"daily-{day:%Y-%m-%d}" for day in _mornings(BEGINS + SLACK, ends - SLACK)}
+    week.problems += [f"no {name}" for name in sorted(days - summaries)]
+
+
+def _mornings(first: datetime, last: datetime) -> list[date]:
+    """Days whose 09:00 in the tenant's zone lies between the two."""
+    found, day = [], first.date()
+    while day <= last.date():
+        nine = datetime(day.year, day.month, day.day, 9, tzinfo=ZoneInfo(fleet.ZONE))
+        if first <= nine <= last:
+            found.append(day)
+        day += timedelta(days=1)
+    return found
+
+
+def _money(snapshot: Snapshot, events: Sequence[Event], week: Week, ends: datetime) -> None:
+    """What was booked is what the runs came to, and no budget is exceeded."""
+    settled = sum(int(e.data.get("settledUsdMicros") or 0) for e in events if e.type == EventType.RUN_FINISHED)
+    booked, day = 0, BEGINS.date()
+    while day <= ends.date():
+        booked += snapshot.balance(f"tenant/default/day/{day:%Y-%m-%d}").spent.usd_micros
+        day += timedelta(days=1)
+    if booked != settled:
+        week.problems.append(f"booked {from_micros(booked)} USD, settled {from_micros(settled)}")
 
 
 def main() -> int:
+    """Play, and say what was found."""
     parser = argparse.ArgumentParser(description="Let a fleet work for days, with faults.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--days", type=float, default=7)
@@ -196,7 +248,9 @@ def main() -> int:
         week = play(wanted.seed, Path(folder), length=length, agents=wanted.agents, a_day=wanted.missions)
     made = week.events["ScheduleFired"]
     told = f"{made} missions made, left {dict(week.missions)}, longest wait {week.longest}"
-    print(f"seed {wanted.seed}: {told}, history {week.history[:16]}")
+    faults = ", ".join(f"{n} {name}" for name, n in sorted(week.came.items()))
+    print(f"seed {wanted.seed}: {told}; {faults}; {week.events['ProviderPaused']} pauses of providers; "
+          f"{week.reminders} reminders, {week.summaries} summaries; history {week.history[:16]}")  # fmt: skip
     for text in week.problems[:50]:
         print(text)
     return 1 if week.problems else 0

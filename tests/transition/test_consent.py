@@ -111,7 +111,12 @@ def test_scenario_17_who_asks_cannot_approve(world: World) -> None:
     request = _ask_for(office, run.name)
     assert request.spec["authors"] == ["user:ada"]
     assert office.judged(office.answer(request, "ada")) == "False/SelfApproval"
+    assert office.judged(office.answer(request, "ada")) == "False/SelfApproval"
+    with world.store.snapshot() as snapshot:
+        [alert] = snapshot.objects("Alert")
+    assert (alert.spec["type"], alert.state, alert.status["count"]) == ("SecurityViolation", "Open", 2)
     assert office.judged(office.answer(request, "ada", "Deny", reason="no")) == "True/Counted"
+    assert world.get("Alert", alert.name).state == "Open", "a person settles it"
 
 
 def _by(name: str):  # type: ignore[no-untyped-def]

@@ -142,7 +142,7 @@ def waits(view: View, resource: Resource) -> list[Wait]:
 
 _BLOCKERS = {
     "Approval": "ask", "Review": "ask", "Budget": "stop", "Hold": "stop", "Person": "ask", "Dependency": "pause",
-    "Capacity": "half", "Retry": "pause", "Agent": "warn", "Executor": "warn",
+    "Capacity": "half", "Retry": "pause", "FollowUp": "pause", "Agent": "warn", "Executor": "warn",
 }  # fmt: skip
 _TONES = {"ask": Tone.WARN, "stop": Tone.STOP, "warn": Tone.WARN}
 

@@ -1,8 +1,8 @@
 """The other queues, each with an executor that does nothing: run by the Python of their own environment, one at a time.
 
 ``python programs.py NAME ADDRESS COUNT`` puts COUNT jobs into the queue, works them off with up to PLACES at a time,
-and writes the seconds that working them off took. Jobs are there before the time begins to run. Nothing of this project is
-imported here, and everything of a queue where it is used.
+and writes the seconds that working them off took. Jobs are there before the time begins to run. Nothing of this project
+is imported here, and everything of a queue where it is used.
 """
 
 from __future__ import annotations
