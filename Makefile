@@ -43,8 +43,9 @@ verify: install ## regenerate what is generated and fail if the tree is then dir
 generate: install ## rewrite the generated files (kind reference, JSON Schema)
 	@$(BIN)/python -m cli.generate
 
-lock: install ## resolve the dependencies again into requirements.lock
+lock: install ## resolve the dependencies again into requirements.lock, and those of an image into requirements-run.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package remit-client -o requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --extra kubernetes --extra mcp --extra notify --extra postgres --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package remit-client -c requirements.lock -o requirements-run.lock
 
 bench: install ## run the benchmarks of tests/bench (ratios, never part of the tests); JSON=file writes them there
 	@$(BIN)/python -m tests.bench $(if $(JSON),--json "$(JSON)")

@@ -18,20 +18,27 @@ class HostGuard:
 
     def __init__(self, app: ASGIApp, names: Iterable[str] = ()) -> None:
         self._app = app
-        self._names = frozenset(name.strip("[]").rstrip(".").lower() for name in names)
+        self._names = names_of(names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             given = [value for name, value in scope["headers"] if name == b"host"]
-            if len(given) != 1 or not self._is_ours(given[0].decode("latin-1")):
+            if len(given) != 1 or not is_ours(given[0].decode("latin-1"), self._names):
                 text = "this server does not answer to that Host; use the address it was announced with"
                 await Problem(421, "UnknownHost", text).response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _is_ours(self, host: str) -> bool:
-        name = host_name(host)
-        return name is not None and (name in self._names or is_loopback(name))
+
+def names_of(names: Iterable[str]) -> frozenset[str]:
+    """Declared names as ``is_ours`` compares them."""
+    return frozenset(name.strip("[]").rstrip(".").lower() for name in names)
+
+
+def is_ours(host: str, names: frozenset[str]) -> bool:
+    """Whether a Host header is a loopback name or one of ``names``."""
+    name = host_name(host)
+    return name is not None and (name in names or is_loopback(name))
 
 
 @lru_cache(maxsize=256)

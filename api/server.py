@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.types import ASGIApp, Scope
+from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
+from api.lane import Lane, LaneProtocol
 from schemas.errors import Stalled
 
 log = logging.getLogger(__name__)
@@ -27,6 +30,10 @@ answer from it."""
 KEEP_ALIVE_S = 15
 GRACE_S = 2
 """Requests that are being answered when the server stops have this long."""
+UNREAD_BYTES = 64 * 1024
+"""About so much is sent ahead to a stream's client that does not read."""
+DIRECT = "remit.direct"
+"""The extension (in the scope of a request) that makes a ``DirectBody``."""
 _HEAD_BYTES = 32 * 1024
 
 
@@ -42,7 +49,8 @@ class Life(Protocol):
 class HttpServer:
     """Serves ``app`` on ``host:port`` (port 0: any free one). ``run`` is a component for the manager, and may run again
     after it ended. ``setting`` is the configuration key of the address, for messages. ``on_stop`` is called when the
-    server is to stop, so that whoever waits lets go.
+    server is to stop, so that whoever waits lets go. ``lane`` answers some requests past the application. ``tls`` holds
+    the certificate; one that is loaded into it later is what new connections see.
     """
 
     def __init__(
@@ -53,15 +61,18 @@ class HttpServer:
         *,
         setting: str = "listen",
         on_stop: Callable[[], None] = lambda: None,
+        lane: Lane | None = None,
         head_s: float = HEAD_S,
         linger_s: float = LINGER_S,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._app = app
         self._host = host
         self._port = port
         self._setting = setting
         self._on_stop = on_stop
-        self._http = type("TimedH11", (_TimedH11,), {"head_s": head_s, "linger_s": linger_s})
+        self._tls = tls
+        self._http = type("TimedH11", (_TimedH11,), {"head_s": head_s, "linger_s": linger_s, "lane": lane})
         self._socket: socket.socket | None = None
 
     def bind(self) -> None:
@@ -79,7 +90,8 @@ class HttpServer:
     def url(self) -> str:
         """Where it is reached, without trailing slash. A server that listens everywhere is reached on loopback."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     async def run(self, life: Life) -> None:
         """Serve until ``life.stopping``; ends at most three seconds after it, whatever clients do. Raises Stalled when
@@ -87,6 +99,7 @@ class HttpServer:
         self.bind()
         assert self._socket is not None
         listener = self._socket
+        tls = self._tls
         config = uvicorn.Config(
             self._app,
             http=self._http,
@@ -101,6 +114,7 @@ class HttpServer:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
             h11_max_incomplete_event_size=_HEAD_BYTES,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
         server = _Embedded(config, life.ready)
         stopper = asyncio.create_task(self._stop_with(life, server))
@@ -146,7 +160,28 @@ class _Embedded(uvicorn.Server):
                 transport.abort()
 
 
-class _TimedH11(H11Protocol):
+class DirectBody:
+    """Writes pieces of a chunked body past everybody who may look at messages, once the head of the answer is sent: for
+    streams, which send many small pieces to many clients. The end of the body is sent as a message again."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        held = cycle.transport.get_extra_info("socket")
+        if held is not None:
+            with contextlib.suppress(OSError):
+                # What a client does not read stays in this process, and is little, rather than in the kernel's memory.
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
+
+    async def send(self, piece: bytes) -> None:
+        """Send ``piece`` as soon as the client has read enough of what was sent before."""
+        cycle = self._cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if piece and not cycle.disconnected:  # an empty one would end the body
+            cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+
+class _TimedH11(LaneProtocol):
     """HTTP/1.1 with deadlines where the library has none: for the head of a request, and for what a client goes on
     sending after it was answered."""
 
@@ -158,13 +193,21 @@ class _TimedH11(H11Protocol):
         super().connection_made(transport)
         self._expect_within(self.head_s)
 
+    def handle_events(self) -> None:
+        super().handle_events()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_started and cycle.scope["http_version"] == "1.1":
+            # Its task was made just now and has not begun.
+            scope: Scope = cast(Scope, cycle.scope)
+            scope["extensions"] = {DIRECT: functools.partial(DirectBody, cycle)}
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.in_lane:
             self._expect_nothing()
         elif self.cycle is not None and not self.cycle.response_complete:
             self._expect_nothing()  # a request is being answered; its body has a deadline of its own

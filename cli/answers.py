@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait until the engine acted on it.")]
 Via = Annotated[
-    str, typer.Option("--via", help="Where it is recorded: store (at once), or git (a commit signed with your key).")
+    str,
+    typer.Option(
+        "--via", help="Where it is recorded: store (at once), git (a commit signed with your key), kubernetes."
+    ),
 ]
 Push = Annotated[
     str | None,
@@ -53,10 +56,15 @@ class Reply:
 
 def answer(context: typer.Context, reply: Reply, namespace: str) -> None:
     """Record a verdict on what waits, and say what became of it."""
-    if reply.via not in ("store", "git"):
-        raise Failure(f"--via {reply.via[:20]!r}: one of store, git")
+    if reply.via not in ("store", "git", "kubernetes"):
+        raise Failure(f"--via {reply.via[:20]!r}: one of store, git, kubernetes")
     if reply.push is not None and reply.via != "git":
         raise Failure("--push goes with --via git")
+    if reply.via == "kubernetes":
+        from cli import answers_kubectl
+
+        answers_kubectl.answer(reply, namespace)
+        return
     if reply.via == "git":
         from cli import answers_git
 
@@ -90,7 +98,7 @@ def request_named(tx: Snapshot, reply: Reply, namespace: str) -> Resource:
     """The request that is meant, by its own name or that of the object that waits for it; checked against what the
     person read."""
     request = _request_named(tx, reply.target, namespace)
-    _check(request, reply)
+    check(request, reply)
     return request
 
 
@@ -154,7 +162,8 @@ def _request_named(tx: Snapshot, target: str, namespace: str) -> Resource:
     )
 
 
-def _check(request: Resource, reply: Reply) -> None:
+def check(request: Resource, reply: Reply) -> None:
+    """Raise Failure where the reply does not fit what waits."""
     wanted = str(request.spec["actionDigest"])
     by = request.status.get("decidedBy") or "nobody"
     if request.state != "Pending" and not (request.state == "Approved" and reply.verdict in ("Revoke", "Deny")):

@@ -14,6 +14,7 @@ from pathlib import Path
 from cli.catalogue import VERBS
 
 NAME = "remit"
+_PLUGIN = "kubectl-remit"
 _COMMAND = re.compile(rf"(?<![\w./-]){NAME} (?=(?:{'|'.join(VERBS)}|VERB|--help|--version)(?![\w-]))")
 _called: ContextVar[str] = ContextVar("called", default=NAME)
 _folder: ContextVar[str] = ContextVar("folder", default="")
@@ -49,6 +50,8 @@ def in_folder(folder: Path) -> None:
 
 
 def _spelling(first_word: str) -> str:
+    if Path(first_word).name == _PLUGIN:
+        return _PLUGIN.replace("-", " ")
     if Path(first_word).name != NAME or os.sep not in first_word:
         return NAME  # started by a test or by `python -c`: there is no path to repeat
     found = shutil.which(NAME)

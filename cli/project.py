@@ -35,6 +35,7 @@ _ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "REMIT_SOURCE_GIT_PATH": ("source", "git", "path"),
     "REMIT_SOURCE_GIT_INTERVAL": ("source", "git", "interval"),
     "REMIT_SOURCE_DIRECTORY_PATH": ("source", "directory", "path"),
+    "REMIT_SOURCE_KUBERNETES_SHARD": ("source", "kubernetes", "shard"),
 }
 
 

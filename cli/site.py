@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from api.dashboard.commands import Commands
-from api.dashboard.facts.view import Component, Log, Setting, Site
+from api.dashboard.facts.view import Log, Setting, Site
 from api.dashboard.text import LINES
+from api.read.engine import Health
 from cli.program import program
 from controllers.runs.redaction_level import level_of
 from controllers.runtime.beneath import open_plain
@@ -28,25 +29,35 @@ if TYPE_CHECKING:
 _USER = re.compile(r"//[^/@\s]+@")
 TAIL = 256 * 1024
 """Bytes of each log that are looked at."""
+DOWNLOAD = 4 * 1024 * 1024
+"""Bytes of each log that are given as a file."""
 
 
 def site_of(
-    project: Project, environment: Mapping[str, str], version: str, health: Callable[[], Sequence[Component]]
+    project: Project,
+    environment: Mapping[str, str],
+    version: str,
+    health: Callable[[], Sequence[Health]],
+    figures: Callable[[], dict[str, float]] = dict,
 ) -> Site:
     """All of it."""
     return Site(
         environment=project.root.name,
         version=version,
-        commands=_commands(),
+        commands=_commands(project),
         settings=tuple(_settings(project, environment)),
         log_of=_logs(project.state),
+        log_file=_log_files(project.state),
         health=health,
+        figures=figures,
     )
 
 
-def _commands() -> Commands:
+def _commands(project: Project) -> Commands:
+    host, _, port = project.config.listen.rpartition(":")
+    there = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
     try:
-        return Commands(program())
+        return Commands(program(), server=f"http://{there}:{port}")
     except ValueError:  # it was called by a path that is no plain line: people know where it is
         return Commands()
 
@@ -80,6 +91,17 @@ def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     return [(prefix, "" if value is None else str(value))]
 
 
+def _log_files(state: Path) -> Callable[[Snapshot, Resource], bytes | None]:
+    def log_file(snapshot: Snapshot, run: Resource) -> bytes | None:
+        folder = state / "runs" / run.uid
+        redactor = Redactor((), level_of(snapshot, snapshot.get_by_uid(str(run.spec["agentUid"]))), octets=True)
+        ends = [_end(folder / name, redactor, DOWNLOAD) for name in ("stdout.log", "stderr.log")]
+        there = [end for end in ends if end is not None]
+        return "".join(f"{line}\n" for found, _ in there for line in found).encode() if there else None
+
+    return log_file
+
+
 def _logs(state: Path) -> Callable[[Snapshot, Resource], Log | None]:
     def log_of(snapshot: Snapshot, run: Resource) -> Log | None:
         folder = state / "runs" / run.uid
@@ -94,12 +116,12 @@ def _logs(state: Path) -> Callable[[Snapshot, Resource], Log | None]:
     return log_of
 
 
-def _end(path: Path, redactor: Redactor) -> tuple[list[str], bool] | None:
+def _end(path: Path, redactor: Redactor, most: int = TAIL) -> tuple[list[str], bool] | None:
     """The last lines of a file without credentials, and whether there is more before them; None without a file."""
     with suppress(OSError), os.fdopen(open_plain(path), "rb") as file:
         size = file.seek(0, os.SEEK_END)
-        begin = max(0, size - TAIL - SLACK)
+        begin = max(0, size - most - SLACK)
         file.seek(begin)
-        data, _ = clean_end(redactor, file.read(TAIL + SLACK), SLACK if begin else 0)
+        data, _ = clean_end(redactor, file.read(most + SLACK), SLACK if begin else 0)
         return data.decode("utf-8", "replace").splitlines(), begin > 0
     return None

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 
-from controllers.effects import claims, homes, posts
+from controllers.effects import claims, homes, jobs, posts
 from controllers.effects.runner import EffectRunner
 from controllers.gate.tally import Tally
 from controllers.holds import stops as other
@@ -124,8 +124,10 @@ class Term:
         gone: Callable[[StoreGone], None],
         channels: Channels | None = None,
         claim: Claim | None = None,
+        beside: Sequence[tuple[str, Run]] = (),
     ) -> None:
-        """``source`` is that of the configuration; ``status`` writes the status branches, ``follow`` looks at what was
+        """``source`` is that of the configuration; ``status`` writes the status branches, ``beside`` are further
+        components that only the leader has, ``follow`` looks at what was
         proposed to a source, ``runners`` carry out what
         only the leader may; ``woken`` is called with the types of effects that wait, ``gone`` when the store was
         removed; ``claim`` takes the effects of runs that are ordered."""
@@ -139,6 +141,7 @@ class Term:
         self._lost = gone
         self._status = status
         self._follow = follow
+        self._beside = beside
         self._runners = list(runners)
         self._tally = Tally(store)
         self._notices = Notices(store)
@@ -181,6 +184,8 @@ class Term:
         for runner in self._runners:
             manager.add(runner.name, runner.run)
         manager.add("status", self._status)
+        for name, run in self._beside:
+            manager.add(name, run)
         manager.add("watch", self._watch)
         manager.add("tidy", self._tidy_often)
         tally = Periodic(self._count, clock=self.clock, random=self.random, interval_s=TALLY_S)
@@ -200,6 +205,10 @@ class Term:
         for runner in self._runners:
             runner.wake(types)
 
+    def look(self, key: Key) -> None:
+        """Look at a source now. On the event loop."""
+        self.sources.add(key, Priority.CHANGE)
+
     def hint(self, key: Key) -> None:
         """Look at a source soon; hints that come in a storm become one look every few seconds. On the event loop."""
         now_s = self.clock.monotonic()
@@ -213,7 +222,9 @@ class Term:
     # Waking.
 
     async def _list(self) -> Iterable[tuple[Key, Priority]]:
-        no_objects = (dispatcher.KIND, claims.KIND, posts.KIND, sub_agents.KIND, "Confirmation", fields.KIND)
+        no_objects = (
+            dispatcher.KIND, claims.KIND, jobs.KIND, posts.KIND, sub_agents.KIND, "Confirmation", fields.KIND,
+        )  # fmt: skip
         kinds = [k for k in self._reconcilers if k not in no_objects]
 
         def everything() -> list[tuple[Key, Priority]]:
@@ -374,6 +385,8 @@ class Term:
         spec = self._source
         if spec is None:
             return None
+        if spec.type is SourceType.KUBERNETES:
+            return None  # it is watched by the engine, also while another one leads
         if spec.type is SourceType.DIRECTORY:
             return directory_places(self._project / spec.url)
         url = local_url(spec.url, self._project)
@@ -450,6 +463,7 @@ def make_reconcilers(
         "Executor": ExecutorReconciler(probe),
         "Goal": goals.Goals(counted, stops),
         "Hold": holds.reconcile,
+        jobs.KIND: jobs.watch,
         "Mission": functools.partial(missions.reconcile, crowd=ready),
         "Policy": policies.reconcile,
         posts.KIND: posts.watch,

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import logging
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,14 +18,19 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 from controllers.calendars.services import asking
+from controllers.cluster import Cluster
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.http import HttpExecutor
+from controllers.dispatch.jobs.access import Access, Accesses
+from controllers.dispatch.jobs.cluster import ApiServer
+from controllers.dispatch.jobs.executor import KubernetesJobExecutor
 from controllers.dispatch.pull import PullExecutor
-from controllers.effects import claims, homes, posts
+from controllers.effects import claims, homes, jobs, posts
 from controllers.effects.calendars import CalendarEffects
 from controllers.effects.exports import EXPORT, ExportEffects
 from controllers.effects.http_runs import HttpRuns
+from controllers.effects.job_runs import JobRuns
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
@@ -39,6 +45,7 @@ from controllers.reconcilers.proposing import Proposer
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens, load_or_create_key
+from controllers.runtime import figures
 from controllers.runtime.blocking import Blocking, ThreadBlocking
 from controllers.runtime.clock import Clock, SystemClock, wait_for_any
 from controllers.runtime.fenced import FencedStore
@@ -68,6 +75,7 @@ from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, Executo
 from schemas.resource import SYSTEM, Resource
 from schemas.run import RunReason, RunSpec, RunState
 from schemas.secret import ValueFrom
+from schemas.secrets_config import KubernetesConfig
 from schemas.source import SourceSpec, SourceType
 from store import open_store
 from store.contract import Effect, Fence, Store, Transaction
@@ -145,7 +153,11 @@ class Engine:
         self.tokens = RunTokens(load_or_create_key(place.state / "keys" / "run.key"))
         self.artifacts = ArtifactFiles(place.state, mask=self._known.text)
         self.manager = Manager(self.clock, self.random)
-        self._readers = Readers(place.project, place.state / "mirrors")
+        self._cluster: Cluster | None = None
+        if config.source.kubernetes is not None:
+            self._cluster = Cluster(config.source.kubernetes, environment, self.clock, self.random)
+        in_cluster = self._cluster.reader if self._cluster is not None else None
+        self._readers = Readers(place.project, place.state / "mirrors", in_cluster)
         self._stop = asyncio.Event()
         self._gone: StoreError | None = None
         self._term: Term | None = None
@@ -169,11 +181,23 @@ class Engine:
             offer=functools.partial(self._of_run, posts.offer),
             withdraw=functools.partial(self._of_run, posts.withdraw),
         )
+        self._accesses = Accesses(self._secrets, config.secrets.kubernetes_secret or KubernetesConfig(), place.project)
+        self._jobs = KubernetesJobExecutor(
+            self.blocking,
+            self._accesses,
+            offer=functools.partial(self._of_run, jobs.offer),
+            withdraw=functools.partial(self._of_run, jobs.withdraw),
+        )
         context = RunContext(self.tokens, agent_url, place.project, self.stops)
         self._together = Together(self.store, self.blocking)
         self._effects = RunEffects(
             self.store,
-            {ExecutorType.COMMAND: self._command, ExecutorType.PULL: self._pull, ExecutorType.HTTP: self._http},
+            {
+                ExecutorType.COMMAND: self._command,
+                ExecutorType.PULL: self._pull,
+                ExecutorType.HTTP: self._http,
+                ExecutorType.KUBERNETES_JOB: self._jobs,
+            },
             context,
             files=self.artifacts,
             blocking=self.blocking,
@@ -182,7 +206,8 @@ class Engine:
         )
         self._runners = [self._runner("start-runs", START, self._effects.start),
                          self._runner("cancel-runs", CANCEL, self._effects.cancel),
-                         self._http_runner(context)]  # fmt: skip
+                         self._http_runner(context),
+                         self._job_runner(context)]  # fmt: skip
 
     def _runner(self, name: str, type_: str, handler: Handler) -> EffectRunner:
         home = self._home
@@ -225,6 +250,38 @@ class Engine:
             patient=True,
         )
 
+    def _job_runner(self, context: RunContext) -> EffectRunner:
+        """Makes and watches Jobs. They live in a cluster: any engine may go on with them."""
+
+        def reach(access: Access, namespace: str) -> ApiServer:
+            client = HttpClient(self.clock.monotonic, tls=access.tls)
+            return ApiServer(access, namespace, client, self.blocking)
+
+        self._job_runs = JobRuns(
+            self.store,
+            context,
+            accesses=self._accesses,
+            reach=reach,
+            files=self.artifacts,
+            state=self.place.state,
+            blocking=self.blocking,
+            clock=self.clock,
+            random=self.random,
+        )
+        runs = self._job_runs
+        return EffectRunner(
+            "job-runs",
+            self.store,
+            {jobs.MAKE: runs.make, jobs.WATCH: runs.watch, jobs.DELETE: runs.delete, jobs.TIDY: runs.tidy},
+            holder=self.ids.new(),
+            blocking=self.blocking,
+            clock=self.clock,
+            random=self.random,
+            slots=64,
+            on_dead=runs.give_up,
+            patient=True,
+        )
+
     def _plain_runner(
         self, name: str, store: Store, handlers: dict[str, Handler],
         on_dead: Callable[[Transaction, Effect, str], None] | None = None,
@@ -247,6 +304,8 @@ class Engine:
             return self._probe_pull(spec, namespace)
         if spec.type is ExecutorType.HTTP:
             return self._probe_http(spec, namespace)
+        if spec.type is ExecutorType.KUBERNETES_JOB:
+            return self._probe_job(spec, namespace)
         if spec.type is not ExecutorType.COMMAND:
             message = f"accepted and stored; this version does not run type {spec.type} yet"
             return Probe(ExecutorReason.NOT_RECONCILED_YET, message, Capabilities())
@@ -277,6 +336,15 @@ class Engine:
             return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
         return Probe(ExecutorReason.ADDRESS_REFUSED if problem else ExecutorReason.RECONCILED, problem, capabilities)
 
+    def _probe_job(self, spec: ExecutorSpec, namespace: str) -> Probe:
+        wire = spec.to_wire()
+        capabilities = self._jobs.capabilities(wire)
+        try:
+            problem = self._jobs.check(wire, namespace)
+        except SecretMissing as missing:
+            return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
+        return Probe(ExecutorReason.CLUSTER_UNUSABLE if problem else ExecutorReason.RECONCILED, problem, capabilities)
+
     def worker_token(self, executor: Resource) -> str | None:
         """The token of the workers of a Pull executor; None when it declares none that can be used. Blocks."""
         try:
@@ -291,6 +359,8 @@ class Engine:
     @property
     def _source(self) -> SourceSpec | None:
         """The source that the configuration names."""
+        if self.config.source.kubernetes is not None:
+            return self.config.source.kubernetes.to_spec()
         return self.config.source.to_spec(self.config.status_branch)
 
     @property
@@ -319,16 +389,18 @@ class Engine:
         manager = self.manager
         manager.add("executors", self._open_executors)
         self._add_stops(manager)
-        if self._member is None:
+        if self._cluster is not None:
+            self._add_cluster(self._cluster, manager)
+        elif self._member is None:
             self._term = self._make_term(self.store)
             self._term.add_to(manager)
             self._together.lead(self._term.store, self._term.follow)
-        else:
+        if self._member is not None:
             member = self._member
             manager.add("membership", functools.partial(member.stay, store=self._raw, clock=self.clock,
                                                         blocking=self.blocking, lost=self._end))  # fmt: skip
-            leadership = Leadership(self._raw, member.home.life, self._lead, clock=self.clock, blocking=self.blocking)
-            manager.add("leadership", leadership.run)
+            if self._cluster is None:
+                manager.add("leadership", self._leadership(member).run)
         self._exports = ExportEffects(
             self.store, self.place.state, now=self.clock.now, new_id=self.ids.new, blocking=self.blocking
         )
@@ -352,6 +424,41 @@ class Engine:
             raise self._gone
         return report
 
+    def _leadership(self, member: Member) -> Leadership:
+        return Leadership(self._raw, member.home.life, self._lead, clock=self.clock, blocking=self.blocking)
+
+    def _add_cluster(self, cluster: Cluster, manager: Manager) -> None:
+        """Watch the cluster, and act while this engine holds its Lease. Over a shared store the holder leads by the
+        store's lease as well, under whose fence it writes."""
+
+        def hint() -> None:
+            self._loop.call_soon_threadsafe(self._look_at_source)
+
+        async def act(ends: asyncio.Event) -> None:
+            if self._member is None:
+                await self._lead_alone(ends)
+                return
+            inner = Lifecycle()
+            leading = asyncio.create_task(self._leadership(self._member).run(inner))
+            await ends.wait()
+            inner.stopping.set()
+            await leading
+
+        watch = cluster.watch(hint)
+        manager.add("kubernetes", watch.run, check=cluster.problem)
+        election = cluster.election(f"{socket.gethostname()}-{self.ids.new()}", act, self._store_name)
+        manager.add("lease", election.run, check=election.problem)
+
+    def _store_name(self) -> str:
+        """What tells this store from every other: the uid of the configured source."""
+        with self.store.snapshot() as snapshot:
+            source = snapshot.get(DEFAULT_SOURCE)
+        return source.uid if source is not None else ""
+
+    def _look_at_source(self) -> None:
+        if self._term is not None:
+            self._term.look(DEFAULT_SOURCE)
+
     def _add_stops(self, manager: Manager) -> None:
         """What stops work whatever the store does."""
         files = FileWatch(self.store, self.stops, self._command, clock=self.clock, blocking=self._watching)
@@ -359,10 +466,15 @@ class Engine:
         spec = self._source
         if spec is None:
             return
+        cluster = self._cluster
         remote = spec.type is SourceType.GIT and not Path(local_url(spec.url, self.place.project)).is_absolute()
         read = CommittedHolds(
             spec,
-            lambda: make_reader(spec, self.place.project, self.place.state / "mirrors" / "holds"),
+            lambda: (
+                cluster.reader
+                if cluster is not None
+                else make_reader(spec, self.place.project, self.place.state / "mirrors" / "holds")
+            ),
             now=self.clock.now,
         )
         self._committed = read
@@ -385,6 +497,8 @@ class Engine:
         self._watching.close(wait=False)
         self._telling.close(wait=False)
         self._raw.close()
+        if self._cluster is not None:
+            self._cluster.close()
         if self._member is not None:
             self._member.home.lock.release()
         if isinstance(self.blocking, ThreadBlocking):
@@ -404,6 +518,8 @@ class Engine:
             else:
                 home = self._member.home.name
                 tx.release_claims(types=homes.own_types(home))
+                if self._cluster is not None and self._source is not None:
+                    ensure_source(tx, self._source)
                 message = f"engine {os.getpid()} of {home} joins the store"
             effective.adopt(tx, self.stops.of_files())
             notices.begin(tx)
@@ -475,6 +591,7 @@ class Engine:
             self._source,
             self.place.project,
             status=status.run,
+            beside=[("cluster-status", self._cluster.status(store, DEFAULT_SOURCE).run)] if self._cluster else (),
             follow=proposed.follow,
             runners=runners,
             readers=self._readers,
@@ -488,6 +605,26 @@ class Engine:
             channels=Channels(outside.problem, self.config.standup),
             claim=functools.partial(self._runners[0].claim_in, prepare=self._effects.prepare_in),
         )
+
+    async def _lead_alone(self, ends: asyncio.Event) -> None:
+        """One term of acting over a store that no other engine has."""
+        term = self._make_term(self.store)
+
+        def begin() -> None:
+            with term.store.transaction(SYSTEM) as tx:
+                term.begin(tx)
+                tx.event(EventType.ENGINE_LEADS, ENGINE, reason="Elected", message="it holds the Lease of the cluster")
+
+        await self.blocking.run(begin)
+        manager = Manager(self.clock, self.random)
+        term.add_to(manager)
+        self._term = term
+        self._together.lead(term.store, term.follow)
+        try:
+            await manager.run(ends, drain_s=TERM_DRAIN_S)
+        finally:
+            self._together.lead(None)
+            self._term = None
 
     async def _lead(self, fence: Fence, ends: asyncio.Event) -> None:
         """One term of leading the engines on a shared store."""
@@ -558,6 +695,8 @@ class Engine:
                 continue
             if run.status.get("post") is not None:
                 continue  # it was posted elsewhere, and the outbox goes on with it
+            if run.status.get("job") is not None:
+                continue  # it is a Job of a cluster, and the outbox goes on with it
             if run.status.get("claim") is not None:
                 continue  # its worker has it, or the end of its lease ends it
             if run.status.get("hostedUntil") is not None:
@@ -613,6 +752,11 @@ class Engine:
             log.warning("%s takes no hooks: the secret has less than %d characters", key.short, LEAST_SECRET)
             return None
         return str(webhook.type), secret
+
+    def figures(self) -> dict[str, float]:
+        """Of the queues; nothing while another engine leads. From any thread."""
+        term = self._term
+        return {} if term is None else figures.of_queues({"objects": term.objects, "sources": term.sources})
 
     def hint(self, namespace: str, name: str) -> None:
         """Look at a source soon. An engine that does not lead lets it pass: the leader polls. On the event loop."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Protocol
 
 from decisions.windows import Span, span
 from schemas.agent import AutonomyLevel
@@ -224,7 +225,23 @@ def room(meter: Meter, reading: Reading, want: Amounts) -> Breach | None:
     return Breach(meter, words, Amounts(**short), firm, reading.granted) if short else None
 
 
-def fits(cap: Cap, reading: Reading, want: Amounts) -> bool:
+class Holding(Protocol):
+    """What an account holds: a Reading, or a balance of the store."""
+
+    @property
+    def spent(self) -> Amounts:
+        """What was used."""
+
+    @property
+    def reserved(self) -> Amounts:
+        """What is put aside."""
+
+    @property
+    def granted(self) -> Amounts:
+        """What people added."""
+
+
+def fits(cap: Cap, reading: Holding, want: Amounts) -> bool:
     """Whether there is room for what is wanted, and nothing is overdrawn: what ``room``, asked only for what is wanted,
     and ``overdrawn`` say, without the words."""
     spent, reserved, granted = reading.spent, reading.reserved, reading.granted

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from schemas.base import Model
+from schemas.admission_config import AdmissionConfig
+from schemas.base import Model, Namespace
 from schemas.quantities import Duration
 from schemas.secret import ValueFrom
 from schemas.secrets_config import SecretsConfig
@@ -73,7 +74,34 @@ class DirectorySource(Model):
 
 
 class KubernetesSource(Model):
-    """Specs as custom resources of a cluster."""
+    """Specs as custom resources of a cluster, and their status in the cluster."""
+
+    namespaces: tuple[Namespace, ...] = Field(
+        (), max_length=500, description="Namespaces that are followed; all of them when empty."
+    )
+    shard: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$",
+        description="Follow only namespaces whose label remit.dev/shard has this value.",
+    )
+    relist_interval: Duration = Field("5m", description="How often everything is listed, whatever the watch said.")  # type: ignore[assignment]
+    probe_interval: Duration = Field(
+        "20s", description="How often it is checked that the watch still hears what happens."
+    )  # type: ignore[assignment]
+    prune: PruneMode = Field(PruneMode.GUARDED, description="Guarded, Confirm or Never.")
+    widening: WideningMode = Field(WideningMode.APPLY, description="Apply or Confirm.")
+
+    @model_validator(mode="after")
+    def _intervals(self) -> Self:
+        if min(self.relist_interval.total_seconds(), self.probe_interval.total_seconds()) < 1:
+            raise ValueError("relistInterval and probeInterval are at least 1s")
+        return self
+
+    def to_spec(self) -> SourceSpec:
+        """The Source that the engine keeps for it."""
+        place = self.shard or ",".join(self.namespaces)
+        values = {"url": f"kubernetes:{place}", "prune": self.prune, "widening": self.widening}
+        return SourceSpec.model_validate({"type": SourceType.KUBERNETES, **values})
 
 
 class SourceChoice(Model):
@@ -90,8 +118,8 @@ class SourceChoice(Model):
         return self
 
     def to_spec(self, status_branch: str = STATUS_BRANCH) -> SourceSpec | None:
-        """The Source that the engine keeps for it; None in Kubernetes mode. ``status_branch`` is where status goes
-        unless the source says more."""
+        """The Source that the engine keeps for it, as far as commands can read it; None in Kubernetes mode.
+        ``status_branch`` is where status goes unless the source says more."""
         if self.git is not None:
             values: dict[str, Any] = self.git.model_dump()
             written = values.pop("status_writeback") or {}
@@ -133,6 +161,9 @@ class Config(Model):
     )
     status_branch: Branch = Field(STATUS_BRANCH, description="Branch that status is written to.")
     hook_listen: Address | None = Field(None, description="Where forges may ask to look now; nowhere when absent.")
+    admission: AdmissionConfig | None = Field(
+        None, description="The port that an API server asks before it keeps an object; nowhere when absent."
+    )
     forge_hosts: tuple[HostName, ...] = Field(
         (), max_length=100, description="Hosts of forges beside api.github.com and gitlab.com; with a port, only that."
     )
@@ -150,6 +181,8 @@ class Config(Model):
             addresses = [("listen", self.listen), ("agentListen", self.agent_listen)]
             if self.hook_listen is not None:
                 addresses.append(("hookListen", self.hook_listen))
+            if self.admission is not None:
+                addresses.append(("admission.listen", self.admission.listen))
             for name, address in addresses:
                 host, port = address.rsplit(":", 1)
                 if host not in LOOPBACK:

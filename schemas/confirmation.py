@@ -28,6 +28,7 @@ class ConfirmationReason(StrEnum):
     PENDING = "Pending"  # no plan with that digest was met yet
     USED = "Used"  # the plan was applied
     DIGEST_UNKNOWN = "DigestUnknown"  # the plan that waits has another digest
+    IDENTITY_UNPROVEN = "IdentityUnproven"  # nobody is proven to have confirmed
 
 
 class ConfirmationStatus(StatusModel):

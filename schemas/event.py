@@ -50,6 +50,7 @@ class EventType(StrEnum):
     DISPATCHED = "Dispatched"  # a run was ordered
     RUN_CLAIMED = "RunClaimed"  # a worker of a Pull executor fetched the run, or gave it back
     RUN_POSTED = "RunPosted"  # a worker behind HTTP was sent a run, or told to stop it, and how that went
+    JOB_CHANGED = "JobChanged"  # the Job of a run was made, adopted, taken back by its queue, or deleted
     RUN_STARTED = "RunStarted"  # its program runs
     RUN_PROGRESSED = "RunProgressed"  # the agent reported progress
     RUN_FINISHED = "RunFinished"  # the run ended, however
@@ -88,6 +89,7 @@ class EventType(StrEnum):
     APPROVAL_WITHDRAWN = "ApprovalWithdrawn"  # the question no longer stands
     DECISION_REFUSED = "DecisionRefused"  # an answer without effect, and why
     KEY_REVOKED = "KeyRevoked"  # a quarantine killed the key of a run that is at work
+    ACT_ADMITTED = "ActAdmitted"  # a cluster authenticated who is about to decide, hold, release or confirm
     RELEASE_ASKED = "ReleaseAsked"  # somebody asked for the end of an e-stop that needs more voices
     HOLD_PLACED = "HoldPlaced"  # a Hold took effect
     HOLD_RELEASED = "HoldReleased"  # a Hold ended

@@ -8,10 +8,11 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from schemas.base import LINE_PATTERN, MAX_SECONDS, Bool, Int, JsonObject, Model, StatusModel, block_by_type
+from schemas.base import LINE_PATTERN, MAX_SECONDS, Bool, Int, Model, Namespace, StatusModel, block_by_type
 from schemas.conditions import Conditions
 from schemas.kind import Column, Disruption, KindInfo, ObjectClass
 from schemas.mission import Backoff
+from schemas.pod_template import PodTemplate
 from schemas.quantities import Duration, PositiveDuration, Time
 from schemas.secret import EnvVar, ValueFrom
 
@@ -246,12 +247,36 @@ class A2A(Model):
 
 
 class KubernetesJob(Model):
-    """A Job in the cluster."""
+    """A Job in a Kubernetes cluster for each run. The first container is the agent."""
 
-    pod_template: JsonObject = Field(description="A Kubernetes PodTemplateSpec.")
-    backoff_limit: Int = Field(0, ge=0, le=10, description="Pod retries inside one run.")
-    ttl_seconds_after_finished: Int = Field(3600, ge=0, le=MAX_SECONDS, description="Removal of the Job after its end.")
-    queue_name: str | None = Field(None, max_length=63, description="Kueue LocalQueue.")
+    pod_template: PodTemplate = Field(description="A Kubernetes PodTemplateSpec.")
+    namespace: Namespace | None = Field(
+        None, description="Namespace of the cluster; default that of the executor. Another one needs kubeconfig."
+    )
+    kubeconfig: ValueFrom | None = Field(
+        None, description="Kubeconfig of the cluster, as text; without it the service account of the engine's pod."
+    )
+    context: str | None = Field(
+        None, min_length=1, max_length=253, pattern=LINE_PATTERN, description="Context in it; default its own."
+    )
+    agent_url: HttpUrl | None = Field(
+        None, description="Where its pods reach the agent protocol; default where the engine listens."
+    )
+    output_format: OutputFormat = Field(OutputFormat.REMIT, description="How the log of its pod is read.")
+    max_output: Int = Field(10_485_760, ge=1024, le=33_554_432, description="Bytes kept of that log.")
+    poll_interval: PositiveDuration = Field("5s", description="How often the cluster is asked how it stands.")  # type: ignore[assignment]
+    start_grace: PositiveDuration = Field("2m", description="So long an image may fail to be pulled.")  # type: ignore[assignment]
+    backoff_limit: Int = Field(0, ge=0, le=0, description="Always 0: what failed is the mission's to retry.")
+    ttl_seconds_after_finished: Int = Field(
+        3600, ge=0, le=MAX_SECONDS, description="So long after the end is recorded, the cluster removes the Job."
+    )
+    queue_name: Namespace | None = Field(None, description="Kueue LocalQueue, which decides when it may begin.")
+
+    @model_validator(mode="after")
+    def _context_of_what(self) -> Self:
+        if self.context is not None and self.kubeconfig is None:
+            raise ValueError("context is one of a kubeconfig: give both")
+        return self
 
 
 class Pull(Model):
@@ -327,7 +352,14 @@ class ExecutorSpec(Model):
         """Whether a run may be told to go on with a session: its program takes an argument for that, or speaks the
         agent protocol, and finds it in REMIT_SESSION and in its mission."""
         program = self.program
-        return program is None or bool(program.resume_args) or program.output_format is OutputFormat.REMIT
+        return (program is not None and bool(program.resume_args)) or self.output_format is OutputFormat.REMIT
+
+    @property
+    def output_format(self) -> OutputFormat:
+        """How what its program prints is read; Remit where no program is declared."""
+        if self.kubernetes_job is not None:
+            return self.kubernetes_job.output_format
+        return OutputFormat.REMIT if self.program is None else self.program.output_format
 
     @property
     def program(self) -> Command | None:
@@ -360,6 +392,7 @@ class ExecutorReason(StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"  # a valueFrom names nothing # noqa: S105
     NO_WORKERS = "NoWorkers"  # type Pull, and no worker has asked for runs of late
     ADDRESS_REFUSED = "AddressRefused"  # type Http, and its address may not be reached as declared
+    CLUSTER_UNUSABLE = "ClusterUnusable"  # type KubernetesJob, and its kubeconfig or its namespace cannot be used
     CIRCUIT_OPEN = "CircuitOpen"  # type Http, and its worker failed so often that it is left alone for a while
     NOT_RECONCILED_YET = "NotReconciledYet"  # this version has no executor of that type
     HELD = "Held"  # a Hold stops it

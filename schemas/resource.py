@@ -18,6 +18,7 @@ RENAMED_FROM = "remit.dev/renamed-from"
 RETRY_REQUESTED_AT = "remit.dev/retry-requested-at"
 RECONCILE_REQUESTED_AT = "remit.dev/reconcile-requested-at"
 RESET_REQUESTED_AT = "remit.dev/reset-requested-at"
+RELEASE_REASON = "remit.dev/release-reason"
 SIMULATED_DURATION = "remit.dev/simulate-duration"
 SIMULATED_COST = "remit.dev/simulate-cost"
 SIMULATED_FAILURES = "remit.dev/simulate-failures"
@@ -26,6 +27,7 @@ KNOWN_ANNOTATIONS = (
     RETRY_REQUESTED_AT,
     RECONCILE_REQUESTED_AT,
     RESET_REQUESTED_AT,
+    RELEASE_REASON,
     SIMULATED_DURATION,
     SIMULATED_COST,
     SIMULATED_FAILURES,

@@ -139,6 +139,36 @@ class Post(StatusModel):
     log: tuple[PostAttempt, ...] = Field((), description="The latest requests.")
 
 
+class JobPhase(StrEnum):
+    """How the Job of a run stands."""
+
+    CREATING = "Creating"  # it is being made
+    QUEUED = "Queued"  # it is suspended: its queue has no room yet, or took it back
+    WAITING = "Waiting"  # its pod does not run yet
+    RUNNING = "Running"  # its pod runs
+    DELETING = "Deleting"  # it is being deleted
+
+
+class JobOfRun(StatusModel):
+    """The Job of a cluster that a run is."""
+
+    namespace: str = Field(description="Its namespace in the cluster.")
+    name: str = Field(description="Its name: the same however often it is made.")
+    uid: str = Field("", description="Its uid in the cluster, once it is known to be there.")
+    phase: JobPhase = Field(JobPhase.CREATING, description="How it stands.")
+    tries: int = Field(0, ge=0, description="How often it was asked for.")
+    sent_at: Time | None = Field(None, description="Since when a request for it is out whose answer is not known.")
+    created_at: Time | None = Field(None, description="When the cluster was seen to have it.")
+    deadline: Time | None = Field(None, description="When Remit deletes it, or gives up waiting for its deletion.")
+    pod: str = Field("", description="Its pod, once there is one.")
+    node: str = Field("", description="Where that runs.")
+    waits_for: str = Field("", description="What keeps its pod from running.")
+    preempted: int = Field(0, ge=0, description="How often its queue took it back while it ran.")
+    ends_as: str = Field("", description="Reason that it ends with once it is gone; empty: canceled.")
+    ends_why: str = Field("", description="The same for people.")
+    log_tries: int = Field(0, ge=0, description="How often its log could not be read after its end.")
+
+
 class RunReason(StrEnum):
     """Reasons of a Run's Succeeded condition and of ``status.reason``."""
 
@@ -204,6 +234,7 @@ class RunStatus(StatusModel):
     )
     claim: Claim | None = Field(None, description="Who fetched it; for an executor of type Pull.")
     post: Post | None = Field(None, description="How it was handed over; for an executor of type Http.")
+    job: JobOfRun | None = Field(None, description="Its Job in a cluster; for an executor of type KubernetesJob.")
     seen_keys: tuple[str, ...] = Field((), description="Digests of the latest idempotency keys of its agent's writes.")
 
 

@@ -19,6 +19,7 @@ class SourceType(StrEnum):
 
     GIT = "Git"
     DIRECTORY = "Directory"
+    KUBERNETES = "Kubernetes"  # of remit.yaml only: the custom resources of the cluster
 
 
 class VerifyMode(StrEnum):
@@ -184,7 +185,7 @@ class Webhook(Model):
 class SourceSpec(Model):
     """A git repository or a directory of specs."""
 
-    type: SourceType = Field(SourceType.GIT, description="Git or Directory.")
+    type: SourceType = Field(SourceType.GIT, description="Git or Directory. Kubernetes is for remit.yaml only.")
     url: str = Field(
         min_length=1, max_length=2048, description="Local path or remote URL of the repository; the folder."
     )
@@ -209,9 +210,9 @@ class SourceSpec(Model):
     def _consistent(self) -> Self:
         if self.interval.total_seconds() < 1:
             raise ValueError("interval is at least 1s")
-        if self.type is SourceType.DIRECTORY and self.verify is not None:
-            raise ValueError("a directory has no commits to verify: use a git source")
-        if self.type is SourceType.DIRECTORY and (self.forge is not None or self.webhook is not None):
+        if self.type is not SourceType.GIT and self.verify is not None:
+            raise ValueError("only git has commits to verify: use a git source")
+        if self.type is not SourceType.GIT and (self.forge is not None or self.webhook is not None):
             raise ValueError("forge and webhook are of git sources")
         branch = self.status_writeback.branch
         if self.type is SourceType.GIT and self.ref in (branch, f"refs/heads/{branch}"):

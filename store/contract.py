@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from schemas.amounts import NOTHING as NOTHING
 from schemas.amounts import Amounts as Amounts
@@ -213,6 +213,29 @@ class Hit:
     in_title: int
 
 
+class Written(NamedTuple):
+    """An object as it is kept: the fields of Resource, JSON as canonical text ("" for None), times in microseconds."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: int
+    spec: str
+    status: str
+    created_at: int
+    labels: str
+    annotations: str
+    manager: str
+    unit: str
+    provenance: str
+    owner_uid: str
+    finalizers: str
+    deletion_at: int | None
+    ownership: str
+
+
 class Snapshot(Protocol):
     """Reads at one moment."""
 
@@ -239,6 +262,17 @@ class Snapshot(Protocol):
     ) -> list[Resource]:
         """Objects of a kind ordered by (namespace, name). Filters combine with "and"; ``states`` picks by
         ``status.state``; ``after`` continues behind (namespace, name)."""
+
+    def written(
+        self,
+        kind: str,
+        *,
+        namespace: str | None = None,
+        state: str | None = None,
+        limit: int | None = None,
+        after: tuple[str, str] | None = None,
+    ) -> list[Written]:
+        """``objects``, undecoded: for whoever hands them on as they are."""
 
     def units_of(self, keys: Iterable[Key]) -> dict[Key, str]:
         """The unit of each of these objects ("" for none), without those that are not there."""
@@ -342,6 +376,10 @@ class Transaction(Snapshot, Protocol):
     @property
     def actor(self) -> Actor:
         """Who acts; events name it."""
+
+    def mark(self, kinds: tuple[str, ...]) -> object:
+        """The very same object as in an earlier transaction only if no object of these kinds was written in between, by
+        anybody: what was worked out of them then still stands. Where the store cannot tell, another one."""
 
     def acting(self, actor: Actor) -> AbstractContextManager[None]:
         """Inside the block ``actor`` acts: one transaction may carry what several of them did."""

@@ -54,6 +54,13 @@ _TO = tuple(f"to_{name}" for name in _SUMS)
 _ALL_SUMS: dict[str, sa.BindParameter[int]] = {name: bindparam(to) for name, to in zip(_SUMS, _TO, strict=True)}
 _NEW_BALANCE = Statement(sa.insert(balances).values(account=_ACCOUNT, **_ALL_SUMS))
 _SET_BALANCE = Statement(sa.update(balances).where(balances.c.account == _ACCOUNT).values(_ALL_SUMS))
+_RESERVED = [name for name in _SUMS if name.startswith("reserved_")]
+_TO_RESERVED = tuple(f"to_{name}" for name in _RESERVED)
+_SET_RESERVED = Statement(
+    sa.update(balances)
+    .where(balances.c.account == _ACCOUNT)
+    .values({name: bindparam(to) for name, to in zip(_RESERVED, _TO_RESERVED, strict=True)})
+)
 _sums = attrgetter(*COUNTED)
 _ALL = Statement(sa.select(*_ENTRY).order_by(_e.seq).limit(bindparam("limit")))
 _OF_ACCOUNT = Statement(
@@ -126,7 +133,11 @@ class LedgerWrites(LedgerReads):
     _posted: set[str]
 
     def balance(self, account: str) -> Balance:
-        memory, account = self._session.memory, clean(account)
+        return self._balance(clean(account))
+
+    def _balance(self, account: str) -> Balance:
+        """Of a clean name."""
+        memory = self._session.memory
         known = memory.balances.get(account)
         if known is None:
             row = self._session.row(_BALANCE, {"at_account": account}, apart=True)
@@ -158,8 +169,10 @@ class LedgerWrites(LedgerReads):
         return known[key]
 
     def post(self, entry: LedgerEntry, *, fresh: bool = False) -> bool:
-        _check(entry)
-        if clean(entry.key) in self._posted:
+        amounts = _wire(entry.amounts)
+        _check(entry, amounts)
+        key = clean(entry.key)
+        if key in self._posted:
             return False
         if not fresh and self._session.row(_GET, {"key": entry.key}, apart=True) is not None:
             return False
@@ -170,13 +183,12 @@ class LedgerWrites(LedgerReads):
         row = {
             "key": entry.key,
             "kind": entry.kind.value,
-            **_wire(entry.amounts),
+            **amounts,
             "at": at,
             "reservation": entry.reservation if reserved else None,
             "note": note,
         }
         session.insert(_INSERT, row)
-        key = clean(entry.key)
         self._posted.add(key)
         session.insert_many(
             _POST, [{"account": account, "at_key": key, "place": place} for place, account in enumerate(accounts)]
@@ -219,10 +231,11 @@ class LedgerWrites(LedgerReads):
     ) -> None:  # fmt: skip
         """Add to sums of accounts, whose names are clean."""
         memory, accounts = self._session.memory, list(accounts)
+        more = spent is not None or granted is not None
         self._learn_balances(accounts)
         for account in accounts:
-            was = self.balance(account)
-            memory.unwritten.add(account)
+            was = self._balance(account)
+            memory.unwritten[account] = more or memory.unwritten.get(account, False)
             memory.balances[account] = Balance(
                 account,
                 was.spent if spent is None else was.spent + spent,
@@ -233,9 +246,14 @@ class LedgerWrites(LedgerReads):
     def write_balances(self) -> None:
         """Bring the table to what the memory says. The database refuses what is below zero."""
         memory = self._session.memory
-        written, memory.unwritten = memory.unwritten, set()
-        for account in sorted(written):
+        written, memory.unwritten = memory.unwritten, {}
+        for account, more in sorted(written.items()):
             found = memory.balances[account]
+            if not more and account in memory.accounts:
+                reserved: dict[str, Any] = dict(zip(_TO_RESERVED, _sums(found.reserved), strict=True))
+                reserved["at_account"] = account
+                self._session.update(_SET_RESERVED, reserved)
+                continue
             row: dict[str, Any] = dict(
                 zip(_TO, (*_sums(found.spent), *_sums(found.reserved), *_sums(found.granted)), strict=True)
             )
@@ -253,12 +271,12 @@ def _to_balance(account: str, row: Row) -> Balance:
 
 
 def _wire(amounts: Amounts) -> dict[str, int]:
-    return {unit: getattr(amounts, unit) for unit in COUNTED}
+    return dict(zip(COUNTED, _sums(amounts), strict=True))
 
 
-def _check(entry: LedgerEntry) -> None:
+def _check(entry: LedgerEntry, amounts: dict[str, int]) -> None:
     """Raises ValueError for an entry that means nothing. Amounts come from agents in the end."""
-    for unit, value in _wire(entry.amounts).items():
+    for unit, value in amounts.items():
         if not 0 <= value <= LARGEST:
             raise ValueError(f"ledger entry {entry.key}: {unit} is {value}, but lies between 0 and {LARGEST}")
     if entry.kind in (EntryKind.RESERVE, EntryKind.GRANT) and entry.reservation:

@@ -16,8 +16,10 @@ from schemas.base import Key
 from schemas.resource import Resource
 from store.contract import Balance, LedgerEntry, SpecRevision
 
-MOST = 2_000
+MOST = 4_000
 """Objects, or accounts, that are known at a time."""
+_ROOM = 1_000
+"""For so many there is room when a transaction begins, so that few have to write at once what they could hold back."""
 _LONGEST = 256
 _LISTS = 64
 
@@ -39,7 +41,8 @@ class Memory:
     """Objects, short lists of them, specs, balances, open reservations and timers. Not for several threads."""
 
     __slots__ = (
-        "_by_uid", "_lists", "_status", "_uids", "accounts", "balances", "reservations", "specs", "timers", "unwritten",
+        "_by_uid", "_lists", "_marks", "_status", "_uids", "accounts", "balances", "reservations", "specs", "timers",
+        "unwritten",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -47,11 +50,12 @@ class Memory:
         self._by_uid: dict[str, Resource | Later | None] = {}
         self._status = ("", 0, "")
         self._lists: dict[str, dict[Query, tuple[Resource, ...]]] = {}
+        self._marks: dict[tuple[str, ...], object] = {}
         self.balances: dict[str, Balance] = {}
         self.accounts: set[str] = set()
         """Those of ``balances`` that have a row."""
-        self.unwritten: set[str] = set()
-        """Those of ``balances`` whose row does not say the same yet."""
+        self.unwritten: dict[str, bool] = {}
+        """Those of ``balances`` whose row does not say the same yet, and whether more differs than what is reserved."""
         self.reservations: dict[str, LedgerEntry | None] = {}
         self.specs: dict[tuple[str, int], SpecRevision] = {}
         self.timers: dict[tuple[Key, str], int | None] = {}
@@ -60,20 +64,39 @@ class Memory:
     @property
     def full(self) -> bool:
         """Whether nothing more is taken in."""
-        return len(self._uids) >= MOST or len(self._by_uid) >= MOST
+        return self._beyond(MOST)
+
+    def _beyond(self, most: int) -> bool:
+        return len(self._uids) >= most or len(self._by_uid) >= most
 
     def prune(self) -> None:
-        """Between two transactions: begin anew with what has grown too large."""
-        if self.full:
-            self._uids.clear()
-            self._by_uid.clear()
-            self._lists.clear()
+        """Between two transactions: forget what was made and never read, and begin anew with what has grown too
+        large."""
+        if self._beyond(MOST - _ROOM):
+            unread = {uid for uid, known in self._by_uid.items() if not isinstance(known, Resource)}
+            self._by_uid = {uid: known for uid, known in self._by_uid.items() if uid not in unread}
+            self._uids = {key: uid for key, uid in self._uids.items() if uid and uid not in unread}
+            if self._beyond(MOST // 2):
+                self._uids.clear()
+                self._by_uid.clear()
+                self._lists.clear()
         if len(self.balances) >= MOST:
             self.balances.clear()
             self.accounts.clear()
         for known in (self.reservations, self.specs, self.timers):
             if len(known) >= MOST:
                 known.clear()
+
+    def mark(self, kinds: tuple[str, ...]) -> object:
+        """Another one after each change of an object of these kinds."""
+        found = self._marks.get(kinds)
+        if found is None:
+            found = self._marks[kinds] = object()
+        return found
+
+    def _unmark(self, kind: str) -> None:
+        for kinds in [kinds for kinds in self._marks if kind in kinds]:
+            del self._marks[kinds]
 
     def get(self, key: Key) -> Resource | Unknown | None:
         """The object of that key, None when there is none."""
@@ -115,7 +138,7 @@ class Memory:
         """An object was created; there has to be room (see ``full``). ``read`` reads what was written, and is what
         ``resource`` says."""
         self._by_uid[uid] = read
-        self._uids[resource.key] = uid
+        self._uids[resource.key] = resource.uid
         self._keep_lists(resource, read)
 
     def status_text(self, resource: Resource) -> str | None:
@@ -130,8 +153,15 @@ class Memory:
         self._uids[resource.key] = resource.uid
         self._keep_lists(resource, lambda: resource)
 
+    def forget_many(self, resources: Iterable[Resource]) -> None:
+        """``forget`` for each."""
+        if self._uids or self._by_uid or self._lists or self._marks:
+            for resource in resources:
+                self.forget(resource)
+
     def _keep_lists(self, resource: Resource, now: Later) -> None:
         """Bring the lists of its kind to what a query would find now, where that can be told from the object alone."""
+        self._unmark(resource.kind)
         lists = self._lists.get(resource.kind)
         if not lists:
             return
@@ -160,17 +190,12 @@ class Memory:
         known = self.by_uid(uid)
         return known if isinstance(known, Resource) else now()
 
-    def forget_many(self, resources: Iterable[Resource]) -> None:
-        """``forget`` for each."""
-        if self._uids or self._by_uid or self._lists:
-            for resource in resources:
-                self.forget(resource)
-
     def forget(self, resource: Resource) -> None:
         """An object, or what bears its key, changed otherwise: ask again."""
         self._uids.pop(resource.key, None)
         self._by_uid.pop(resource.uid, None)
         self._lists.pop(resource.kind, None)
+        self._unmark(resource.kind)
 
 
 def _place(resource: Resource) -> tuple[str, str]:

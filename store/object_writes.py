@@ -307,6 +307,7 @@ class ObjectWrites(RememberedObjects):
             "at_uid": current.uid,
             "at_version": current.resource_version,
         }
+        self._touch(current)
         if state == known.state:
             self._session.update(_PUT_SAME_STATE, values)
         else:

@@ -15,7 +15,7 @@ from schemas.base import Key
 from schemas.resource import Resource, canonical_json
 from store import rows
 from store.codec import bounded
-from store.contract import SpecRevision
+from store.contract import SpecRevision, Written
 from store.session import Session, Statement
 from store.tables import objects, specs
 
@@ -132,9 +132,9 @@ class ObjectReads:
     ) -> list[Resource]:
         if (states is not None and not states) or (limit is not None and limit <= 0):
             return []
+        if _is_behind(namespace, after):
+            return []
         if after is not None and namespace is not None and after[0] != namespace:
-            if after[0] > namespace:
-                return []
             after = None
         wanted = dict(labels or {})
         likely = _label_patterns(wanted)
@@ -162,6 +162,29 @@ class ObjectReads:
         if wanted:
             found = (r for r in found if all(r.labels.get(k) == v for k, v in wanted.items()))
         return list(islice(found, None if limit is None else bounded(limit)))
+
+    def written(
+        self,
+        kind: str,
+        *,
+        namespace: str | None = None,
+        state: str | None = None,
+        limit: int | None = None,
+        after: tuple[str, str] | None = None,
+    ) -> list[Written]:
+        if (limit is not None and limit <= 0) or _is_behind(namespace, after):
+            return []
+        if after is not None and namespace is not None and after[0] != namespace:
+            after = None
+        statement = _select(
+            count=False, namespace=namespace is not None, states=0 if state is None else 1, owner=False, unit=False,
+            labels=0, after=after is not None, limit=limit is not None,
+        )  # fmt: skip
+        params: dict[str, Any] = {"kind": kind, "namespace": namespace, "state0": state}
+        params["limit"] = None if limit is None else bounded(limit)
+        if after is not None:
+            params["after_namespace"], params["after_name"] = after
+        return [Written._make(row) for row in self._session.rows(statement, params)]
 
     def units_of(self, keys: Iterable[Key]) -> dict[Key, str]:
         found = {}
@@ -249,6 +272,11 @@ def _by_names(
             size = 1 << (len(chunk) - 1).bit_length()  # few sizes, so few statements to compile
             params: dict[str, Any] = {f"name{i}": chunk[min(i, len(chunk) - 1)] for i in range(size)}
             yield statement(size), params | place
+
+
+def _is_behind(namespace: str | None, after: tuple[str, str] | None) -> bool:
+    """Whether nothing of the namespace follows."""
+    return after is not None and namespace is not None and after[0] > namespace
 
 
 def _place(resource: Resource) -> tuple[str, str]:

@@ -16,6 +16,9 @@ class RememberedObjects(ObjectReads):
     """``ObjectReads`` over the memory of its session. What is held back is in the memory, so that looking for one
     object lets nothing out."""
 
+    def mark(self, kinds: tuple[str, ...]) -> object:
+        return self._session.memory.mark(kinds)
+
     def get(self, key: Key) -> Resource | None:
         memory = self._session.memory
         known = memory.get(key)

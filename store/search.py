@@ -23,12 +23,15 @@ from store.contract import Event, Hit, Op
 from store.events import EventReads
 from store.heads import Heads
 from store.objects import ObjectReads
-from store.search_text import Question, index_words, score, text_of, title_of
+from store.search_text import Question, index_words, place_word, plain_words, score, text_of, title_of, title_word
 from store.session import Session, Statement
 from store.tables import search_cursor, search_docs
 
 MOST_HITS = 100
 _CANDIDATES = 400
+_FORM = "n"
+"""Begins the digests of documents whose words are marked (``place_word``, ``title_word``); those of before begin with a
+hex digit."""
 _c = search_docs.c
 _UNSEARCHED = frozenset({"ToolCall", "UsageRecord"})
 """Kinds that nobody searches by words: there are many, and their missions and runs lead to them."""
@@ -40,6 +43,7 @@ _SET_CURSOR = Statement(
 )
 _TOP = Statement(sa.select(sa.func.coalesce(sa.func.max(_c.id), 0)))
 _DOC = Statement(sa.select(_c.id, _c.digest, _c.title_words, _c.words).where(_c.ref == bindparam("by_ref")))
+_ANY = Statement(sa.select(_c.digest).order_by(_c.id).limit(1))
 _DROP = Statement(sa.delete(search_docs).where(_c.id == bindparam("by_id")))
 _KEEP = Statement(
     sa.update(search_docs).where(_c.id == bindparam("by_id"))
@@ -73,7 +77,7 @@ class _Doc:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(f"{self.title_words}\0{self.words}".encode()).hexdigest()[:32]
+        return _FORM + hashlib.sha256(f"{self.title_words}\0{self.words}".encode()).hexdigest()[:31]
 
 
 class _Reads(ObjectReads, ChangeReads, EventReads):
@@ -90,7 +94,9 @@ def index(backend: Backend, limit: int) -> int:
     with backend.reading() as session:
         version, seq = _cursor(session)
         reads = _Reads(session)
-        if version > reads.latest_version() or 0 < version < reads.oldest_cursor():
+        oldest = session.row(_ANY)
+        older = oldest is not None and not str(oldest[0]).startswith(_FORM)
+        if older or version > reads.latest_version() or 0 < version < reads.oldest_cursor():
             forgotten, version = True, 0  # removals that it has not seen are forgotten: begin anew
             seq = 0
         else:
@@ -171,8 +177,8 @@ def _of_object(resource: Resource) -> _Doc:
         state=resource.state,
         agent=str(agent.get("name", "")) if isinstance(agent, dict) else "",
         at=to_micros(resource.created_at),
-        title_words=index_words(title),
-        words=index_words(f"{title}\n{text_of(resource)}"),
+        title_words=_in_title(title, resource.namespace),
+        words=_placed(f"{title}\n{text_of(resource)}", resource.namespace),
     )
 
 
@@ -188,9 +194,18 @@ def _of_event(event: Event) -> _Doc:
         state=event.type,
         agent=actor.removeprefix("agent:").rpartition("/")[2] if actor.startswith("agent:") else "",
         at=to_micros(event.at),
-        title_words=index_words(title),
-        words=index_words(f"{title}\n{event.reason}\n{event.message}\n{actor}"),
+        title_words=_in_title(title, event.subject.namespace),
+        words=_placed(f"{title}\n{event.reason}\n{event.message}\n{actor}", event.subject.namespace),
     )
+
+
+def _in_title(title: str, namespace: str) -> str:
+    """Words of titles stand apart from the same words of texts, so that a word that no title holds costs nothing."""
+    return " ".join([*map(title_word, index_words(title).split()), place_word(namespace)])
+
+
+def _placed(text: str, namespace: str) -> str:
+    return f"{index_words(text)} {place_word(namespace)}"
 
 
 @lru_cache(maxsize=512)
@@ -223,39 +238,53 @@ def find(backend: Backend, question: Question, limit: int) -> list[Hit]:
     found: dict[int, tuple[Any, ...]] = {}
     with backend.reading() as session:
         for column in ("title_words", "words") if question.words else ("",):
-            for row in _candidates(session, question, column):
+            if len(found) >= limit:
+                break  # every one has all the words in its title, and there are no better ones
+            # Texts that hold some of the words in their title stand before others; of one word there is no such part.
+            most = _CANDIDATES if column == "words" and len(question.words) > 1 else limit
+            for row in _candidates(session, question, column, most):
                 found.setdefault(row[0], row)
-    hits = [(score(str(row[9]).split(), question), row) for row in found.values()]
+    hits = [(score(plain_words(str(row[9])), question), row) for row in found.values()]
     hits.sort(key=lambda hit: (-hit[0], -hit[1][0]))
     return [_hit(in_title, row) for in_title, row in hits[:limit]]
 
 
-def _candidates(session: Session, question: Question, column: str) -> Sequence[tuple[Any, ...]]:
+def _candidates(session: Session, question: Question, column: str, most: int) -> Sequence[tuple[Any, ...]]:
     filters = {
         "kind": sorted(question.kinds), "agent": sorted(question.agents), "state": sorted(question.states),
         "place": sorted(question.namespaces or ()),
     }  # fmt: skip
-    params: dict[str, Any] = {"most": bounded(_CANDIDATES)}
+    params: dict[str, Any] = {"most": bounded(most)}
     for name, values in filters.items():
         params |= {f"{name}{i}": clean(value) for i, value in enumerate(values)}
     if column:
-        params["words"] = _fts(question, column) if session.dialect_name == "sqlite" else _tsquery(question)
+        params["words"] = _fts(question, column) if session.dialect_name == "sqlite" else _tsquery(question, column)
     counts = [len(values) for values in filters.values()]
     return session.rows(_select(session.dialect_name, column, *counts), params)
 
 
+def _terms(question: Question, column: str) -> tuple[str, ...]:
+    return tuple(map(title_word, question.words)) if column == "title_words" else question.words
+
+
 def _fts(question: Question, column: str) -> str:
     """In the language of FTS5; words are letters and digits, and stand in quotes."""
-    terms = [f'"{word}"' for word in question.words]
+    terms = [f'"{word}"' for word in _terms(question, column)]
     if question.last_is_begun:
         terms[-1] += " *"
+    if question.namespaces is not None:
+        places = " OR ".join(f'"{place_word(place)}"' for place in sorted(question.namespaces))
+        terms.append(f"({places})")
     return f"{column} : ({' AND '.join(terms)})"
 
 
-def _tsquery(question: Question) -> str:
-    terms = [f"'{word}'" for word in question.words]
+def _tsquery(question: Question, column: str) -> str:
+    terms = [f"'{word}'" for word in _terms(question, column)]
     if question.last_is_begun:
         terms[-1] += ":*"
+    if question.namespaces is not None:
+        places = " | ".join(f"'{place_word(place)}'" for place in sorted(question.namespaces))
+        terms.append(f"({places})")
     return " & ".join(terms)
 
 

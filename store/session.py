@@ -283,10 +283,10 @@ def _nothing_known(stamp: Stamp) -> Memory | None:
 
 def _cleaned(params: Params) -> Params:
     """Texts as every database holds them. Nearly all are so already."""
-    for value in params.values():
-        if isinstance(value, str) and not (value.isascii() and "\0" not in value):
-            return {name: clean(value) if isinstance(value, str) else value for name, value in params.items()}
-    return params
+    texts = "".join([value for value in params.values() if value.__class__ is str])
+    if texts.isascii() and "\0" not in texts:
+        return params
+    return {name: clean(value) if isinstance(value, str) else value for name, value in params.items()}
 
 
 def _execute(cursor: DBAPICursor, compiled: _Compiled, params: Params) -> None:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from api.agents import openapi
+from api.agents.authorize_lane import AuthorizeLane
 from api.agents.bodies import Bodies
 from api.agents.callers import Callers
 from api.agents.claims import CLAIM, CLAIM_VERBS, ClaimEndpoints, ClaimVerb, WorkerTokens
@@ -26,6 +27,7 @@ from api.agents.sub_agents import SubAgentWrites
 from api.agents.talk import TalkWrites
 from api.agents.tool_servers import ToolServerEndpoints
 from api.agents.wakes import POLL_S, Wakes
+from api.crowd import Crowd
 from api.hosts import HostGuard
 from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
 from controllers.gate import autonomy
@@ -73,7 +75,7 @@ def create_app(
     executor prove themselves with; ``stops`` is what stops work beside the Holds in the store; ``proposer`` works out
     what agents propose, and without it none may; ``blocking`` should have threads of its own, so that agents never wait
     for reconcilers, nor these for them. ``app.state.close()`` ends every long poll: call it when the server is to stop.
-    ``app.state.waiting()`` counts them.
+    ``app.state.waiting()`` counts them. ``app.state.lane`` is for ``HttpServer``.
     """
     limits = limits or AgentLimits()
     files = files or ArtifactFiles(state_dir)
@@ -248,10 +250,12 @@ def create_app(
         """Notices that hold now. Answers at once when there are any that neither ``ack`` nor ``cursor`` leaves out."""
         return await runs.inbox(request, run, wait, frozenset(ack), frozenset(known), cursor)
 
+    crowd, hosts = Crowd(limits.all_in_flight), tuple(hosts)
+    app.state.lane = AuthorizeLane(AUTHORIZE, decisions, callers=callers, places=places, crowd=crowd, hosts=hosts)
     # The last one added is the first one asked.
     app.add_middleware(Direct, path=AUTHORIZE, endpoint=decisions.authorize)
-    app.add_middleware(LoadLimit, most=limits.all_in_flight)
-    app.add_middleware(HostGuard, names=tuple(hosts))
+    app.add_middleware(LoadLimit, most=limits.all_in_flight, crowd=crowd)
+    app.add_middleware(HostGuard, names=hosts)
     app.add_middleware(ErrorBoundary)
     return app
 

@@ -32,8 +32,13 @@ def named_key(request: Request) -> str | None:
     return _key(given) if given else None
 
 
+def is_key(text: str) -> bool:
+    """Whether an Idempotency-Key may read so."""
+    return 1 <= len(text) <= _MOST_KEY and text.isascii() and text.isprintable()
+
+
 def _key(given: list[str]) -> str:
-    if len(given) != 1 or not 1 <= len(given[0]) <= _MOST_KEY or not given[0].isascii() or not given[0].isprintable():
+    if len(given) != 1 or not is_key(given[0]):
         raise Problem(
             400,
             "IdempotencyKeyMissing",

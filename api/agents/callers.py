@@ -73,8 +73,16 @@ class Callers:
         token = basic(request) if channel is CallChannel.INTERCEPTOR else bearer(request)
         run_uid, kind = self._run_of(token, place=True)
         if channel is None:
-            channel = CallChannel.HOOK if kind == HOOK else _named(request)
+            channel = CallChannel.HOOK if kind == HOOK else channel_named(request.headers.get("remit-channel", ""))
         return run_uid, Passage(channel=channel, placed=kind == HOOK)
+
+    def known(self, token: str) -> tuple[str, str] | None:
+        """The run and the kind of a token; None for one that nobody was given."""
+        return self._tokens.identify(token) if 0 < len(token) <= _MOST_TOKEN else None
+
+    def may_ask(self, run_uid: str) -> bool:
+        """Whether the run asks not too often; counts a request where it does."""
+        return not self._buckets.take(run_uid)
 
     def _run_of(self, token: str, *, place: bool) -> tuple[str, str]:
         known = self._tokens.identify(token)
@@ -113,9 +121,10 @@ def dead_token(why: str) -> Problem:
     return Problem(401, "TokenDead", f"this token is not valid any more: {why}", headers=CHALLENGE)
 
 
-def _named(request: Request) -> CallChannel:
+def channel_named(text: str) -> CallChannel:
+    """What the header Remit-Channel says."""
     try:
-        return CallChannel(request.headers.get("remit-channel", ""))
+        return CallChannel(text)
     except ValueError:
         return CallChannel.CLIENT
 

@@ -48,7 +48,8 @@ class DecisionEndpoints:
     ) -> None:
         self._store = store
         self._gate = gate
-        self._batches = Batches(store, gate, blocking)
+        self.batches = Batches(store, gate, blocking)
+        """Calls that are decided together."""
         self._callers = callers
         self._bodies = bodies
         self._places = places
@@ -85,18 +86,14 @@ class DecisionEndpoints:
 
     async def _decide(self, run_uid: str, asked: Asked) -> Decision:
         try:
-            return await self._batches.decide(run_uid, asked)
-        except NotFound:
-            raise dead_token("its run does not exist any more") from None
-        except Refused as refused:
-            if refused.reason != KEY_DEAD:
-                raise
-            raise dead_token(str(refused)) from None
+            return await self.batches.decide(run_uid, asked)
+        except (NotFound, Refused) as error:
+            raise error_of(error) from None
 
     async def _read(self, body: bytes, key: str | None, passage: Passage) -> Asked:
         if len(body) <= _SMALL:
-            return _asked(parse(AuthorizeMessage, body), key, passage)
-        return await self._blocking.run(lambda: _asked(parse(AuthorizeMessage, body), key, passage))
+            return asked_in(parse(AuthorizeMessage, body), key, passage)
+        return await self._blocking.run(lambda: asked_in(parse(AuthorizeMessage, body), key, passage))
 
     async def decision(self, request: Request, decision_id: str, wait_s: int) -> Response:
         """The decision; while a person is asked, as soon as there is an answer, else after ``wait_s`` seconds. Raises
@@ -150,7 +147,16 @@ class DecisionEndpoints:
         return before_it_goes_out(decision, caller.run, self._gate.stops)
 
 
-def _asked(message: AuthorizeMessage, key: str | None, passage: Passage) -> Asked:
+def error_of(error: Exception) -> Exception:
+    """What the caller is told of a call that was not decided."""
+    if isinstance(error, NotFound):
+        return dead_token("its run does not exist any more")
+    if isinstance(error, Refused) and error.reason == KEY_DEAD:
+        return dead_token(str(error))
+    return error
+
+
+def asked_in(message: AuthorizeMessage, key: str | None, passage: Passage) -> Asked:
     """The call as the gate takes it. Raises Problem (400, 422)."""
     if key is not None and message.idempotency_key not in (None, key):
         raise Problem(422, "KeysDiffer", "the header Idempotency-Key and idempotencyKey in the body differ")

@@ -17,7 +17,8 @@ def _described(**queries: str) -> dict[str, Any]:
         for name, text in {"wait": wait, **queries}.items()
     ]
     body = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
-    return {"parameters": parameters, "requestBody": body}
+    # Without a good token the answer is a denial, and still 200.
+    return {"parameters": parameters, "requestBody": body, "security": [{"runToken": []}, {}]}
 
 
 def add_hook_routes(app: FastAPI, hooks: HookEndpoints) -> None:

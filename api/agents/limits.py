@@ -79,14 +79,24 @@ class Places:
     @contextmanager
     def taken(self, run_uid: str) -> Iterator[None]:
         """Be inside for the block. Raises Problem (429)."""
-        if self._inside[run_uid] >= self._most:
+        if not self.enter(run_uid):
             raise Problem(
                 429, "TooManyAtOnce", f"{self._most} {self._what} of this run are open already", retry_after_s=1
             )
-        self._inside[run_uid] += 1
         try:
             yield
         finally:
-            self._inside[run_uid] -= 1
-            if not self._inside[run_uid]:
-                del self._inside[run_uid]
+            self.leave(run_uid)
+
+    def enter(self, run_uid: str) -> bool:
+        """Be inside until ``leave``; False when there is no place."""
+        if self._inside[run_uid] >= self._most:
+            return False
+        self._inside[run_uid] += 1
+        return True
+
+    def leave(self, run_uid: str) -> None:
+        """After ``enter``."""
+        self._inside[run_uid] -= 1
+        if not self._inside[run_uid]:
+            del self._inside[run_uid]

@@ -56,7 +56,7 @@ def write_options(verb: Verb) -> dict[str, Any]:
         "response_model": verb.receipt,
         "response_model_exclude_none": True,
         "response_description": "Carried out, now or when its Idempotency-Key was first seen.",
-        "responses": problems(*sorted(_PROBLEMS.keys() - {403, 410})),
+        "responses": problems(*sorted(_PROBLEMS.keys() - {410})),
         "openapi_extra": {
             "parameters": [_KEY],
             "requestBody": {"required": True, "content": {"application/json": {"schema": ref}}},

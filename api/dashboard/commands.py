@@ -11,6 +11,7 @@ from schemas.identity import is_name, is_namespace
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _PLAN = re.compile(r"[0-9a-f]{8,64}|sha256:[0-9a-f]{8,64}")
+_SERVER = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,200}")
 _LINE = re.compile(r"[\x20-\x7e]{1,400}")
 WHY = "--reason '...'"
 """What a person fills in before the command is run."""
@@ -19,10 +20,11 @@ WHY = "--reason '...'"
 class Commands:
     """Builds command lines. ``program`` are the words that call Remit, quoted for a shell already."""
 
-    def __init__(self, program: str = "remit") -> None:
+    def __init__(self, program: str = "remit", *, server: str = "") -> None:
         if not _LINE.fullmatch(program):
             raise ValueError("the words that call this program are one line of plain characters")
         self._program = program
+        self._server = server if _SERVER.fullmatch(server) else ""
 
     def verb(self, *words: str, key: Key | None = None, target: str = "", end: str = "") -> str:
         """``remit WORDS TARGET -n NAMESPACE END``; "" when the name of ``key`` is none that can be trusted. ``words``
@@ -46,6 +48,15 @@ class Commands:
             return ""
         where = ["-n", request.namespace] if request.namespace not in ("", DEFAULT_NAMESPACE) else []
         line = f"{self._program} {shlex.join([verb, request.name, '--digest', found[1][:12], *where])}"
+        return f"{line} {end}" if end else line
+
+    def kubectl(self, verb: str, plural: str, key: Key, *, end: str = "") -> str:
+        """``kubectl --server URL VERB PLURAL NAME -n NAMESPACE END``: it reads from the port of these pages. "" where
+        that is not known, or the name cannot be trusted."""
+        if not self._server or not _is_clean(key):
+            return ""
+        where = ["-n", key.namespace] if key.namespace else []
+        line = f"kubectl --server {self._server} {shlex.join([verb, plural, key.name, *where])}"
         return f"{line} {end}" if end else line
 
     def confirm(self, digest: str) -> str:

@@ -31,6 +31,7 @@ PAGES = {
 _REF = re.compile(r"([A-Z][A-Za-z]{1,40})/(?:([^/]+)/)?([^/]+)")
 _COMMIT = re.compile(r"@sha1:([0-9a-f]{40}|[0-9a-f]{64})$")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
+_BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}")
 _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)([A-Za-z0-9.-]+):([^:]+)")
 
 
@@ -118,6 +119,21 @@ def declared(source_url: str, origin: Provenance) -> Out | None:
     host = urlsplit(base).netloc
     middle = "/-/blob" if "gitlab" in host else "/src/commit" if _is_gitea(host) else "/blob"
     return https(origin.place, f"{base}{middle}/{commit[1]}/{path}#L{origin.line}")
+
+
+def compare(source_url: str, base: str, branch: str) -> Out | None:
+    """Where the host of a repository offers to open a pull request for a branch that stands there already. None for
+    hosts that have no such page, and for names that are none of branches."""
+    home = _repository(source_url)
+    if home is None or not (_BRANCH.fullmatch(base) and _BRANCH.fullmatch(branch)):
+        return None
+    host = urlsplit(home).netloc
+    if "gitlab" in host:
+        asked = urlencode({"merge_request[source_branch]": branch, "merge_request[target_branch]": base})
+        return https("Open a merge request", f"{home}/-/merge_requests/new?{asked}")
+    if host == "github.com" or _is_gitea(host) or "github" in host:
+        return https("Open a pull request", f"{home}/compare/{quote(base)}...{quote(branch)}?expand=1")
+    return None
 
 
 def _is_gitea(host: str) -> bool:

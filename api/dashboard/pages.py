@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from api.dashboard.facts import agents, approvals, fleet, govern, log, mission, missions, objects, plan, work
@@ -11,6 +11,8 @@ from api.dashboard.facts.view import View
 from schemas import registry
 from schemas.base import Key
 from schemas.errors import NotFound
+from schemas.identity import is_namespace
+from schemas.resource import Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,8 @@ def _any_list(view: View) -> tuple[str, Any]:
     return value.title, value
 
 
-def _run(view: View) -> tuple[str, Any]:
-    """A run by the name of its mission and its number."""
+def run_of(view: View) -> Resource:
+    """The run that the path names by its mission and its number. Raises NotFound."""
     mission = view.one("Mission")
     number = view.place.get("number", "")
     if number.isdigit() and len(number) < 9:
@@ -114,15 +116,33 @@ def _run(view: View) -> tuple[str, Any]:
 
         run = view.snapshot.get(Key("Run", mission.namespace, run_name(mission.name, int(number))))
         if run is not None:
-            value = objects.detail(view, run)
-            return value.title, value
+            return run
     raise NotFound(f"mission {mission.name} has no run {number[:20]!r}")
+
+
+def _run(view: View) -> tuple[str, Any]:
+    value = objects.detail(view, run_of(view))
+    return value.title, value
+
+
+def _org(view: View) -> tuple[str, Any]:
+    """The fleet of one tenant. Raises NotFound for a namespace that nothing is in."""
+    name = view.place.get("org", "")
+    narrowed = replace(view, query={**view.query, "ns": name})
+    known = is_namespace(name) and (
+        view.snapshot.get(Key("Tenant", "", name)) is not None
+        or any(view.snapshot.count(kind, namespace=name) for kind in ("Agent", "Mission", "Source"))
+    )
+    if not known:
+        raise NotFound(f"there is no tenant {name[:80]!r}")
+    return f"Fleet of {name}", fleet.fleet(narrowed)
 
 
 _ONE = "/{namespace}/{name}"
 
 PAGES: tuple[Page, ...] = (
     Page("/", "fleet.html", "/", _named("Fleet", fleet.fleet)),
+    Page("/o/{org}", "fleet.html", "/", _org),
     Page("/missions", "missions.html", "/missions", _named("Missions", missions.missions)),
     Page(f"/missions{_ONE}", "detail.html", "/missions", _object("Mission")),
     Page(f"/missions{_ONE}/runs/{{number}}", "detail.html", "/missions", _run),
@@ -157,6 +177,8 @@ PAGES: tuple[Page, ...] = (
     Page("/settings", "listing.html", "/settings", _titled(log.settings)),
 )
 """Every page with an address of its own. Objects of other kinds are at ``/{plural}/{namespace}/{name}``."""
+LOG_FILE = f"/missions{_ONE}/runs/{{number}}/log"
+"""The log of a run, as a file."""
 OTHERS = tuple(
     name.plural
     for name in registry.NAMES

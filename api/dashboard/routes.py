@@ -12,10 +12,11 @@ from urllib.parse import parse_qsl
 from fastapi import FastAPI, Request, Response
 
 from api.dashboard import links
+from api.dashboard.facts.columns import Columns
 from api.dashboard.facts.frame import Frame, frame
 from api.dashboard.facts.log import FOUND
 from api.dashboard.facts.view import Site, View
-from api.dashboard.pages import NAV, OTHERS, PAGES, PLAIN_GLOBAL, PLAIN_LIST, PLAIN_OBJECT, Page
+from api.dashboard.pages import LOG_FILE, NAV, OTHERS, PAGES, PLAIN_GLOBAL, PLAIN_LIST, PLAIN_OBJECT, Page, run_of
 from api.dashboard.rendering import ASSETS, HEADERS, STATIC, Rendered, Renderings, Templates, asset
 from api.read.hits import hits
 from schemas import registry
@@ -25,6 +26,8 @@ from store.contract import Store
 log = logging.getLogger(__name__)
 
 METHODS = ["GET", "HEAD"]
+KEPT = ("view", "ns", "tab", "uid", "hide", "density")
+"""Fields of a query that a filter leaves as they are."""
 _QUERY = 20
 _VALUE = 400
 _BUCKET_S = 10
@@ -73,6 +76,24 @@ class Pages:
             found = await self._blocking.run(self._unread, error)
         return _response(found, request)
 
+    async def log_file(self, request: Request) -> Response:
+        """The log of a run as a file, masked."""
+        place = {k: str(v) for k, v in request.path_params.items()}
+        try:
+            return await self._blocking.run(self._log_file, place)
+        except RemitError as error:
+            log.warning("a log could not be read: %s", error)
+            return Response("not here\n", 404, media_type="text/plain", headers=HEADERS)
+
+    def _log_file(self, place: dict[str, str]) -> Response:
+        with self._store.snapshot() as snapshot:
+            run = run_of(View(snapshot, self._now(), self._site, place=place))
+            body = self._site.log_file(snapshot, run)
+        if body is None:
+            raise NotFound(f"there is no log of {run.name} on this machine")
+        name = {"Content-Disposition": f'attachment; filename="{run.name}.log"', "Cache-Control": "no-store"}
+        return Response(body, media_type="text/plain; charset=utf-8", headers={**HEADERS, **name})
+
     async def moved(self, request: Request) -> Response:
         """The page of the object with a uid, whatever it is called now."""
         uid = str(request.path_params["uid"])[:64]
@@ -98,7 +119,8 @@ class Pages:
             "title": title,
             "page": facts,
             "path": view.path,
-            "kept": [(k, v) for k, v in view.query.items() if k in ("view", "ns", "tab", "uid")],
+            "kept": [(k, v) for k, v in view.query.items() if k in KEPT],
+            "shown": Columns.of(view),
             "current": page.nav,
             "first": [view.commands.verb("init"), view.commands.verb("run"), view.commands.verb("get", "missions")],
         }
@@ -109,7 +131,7 @@ class Pages:
         return self._templates.render(template, {**shared, **values})
 
     def _problem(self, view: View, around: Frame, status: int, problem: Problem, nav: str) -> Rendered:
-        values = {"title": problem.title, "page": problem, "current": nav}
+        values = {"title": problem.title, "page": problem, "current": nav, "shown": Columns()}
         return Rendered.of(status, self._html("problem.html", view, around, values))
 
     def _unread(self, error: RemitError) -> Rendered:
@@ -120,6 +142,7 @@ class Pages:
                 "The store does not answer", str(error), "/", "Try again", self._site.commands.verb("doctor")
             ),
             "current": "",
+            "shown": Columns(),
             "site": self._site,
             "frame": Frame(0, None, (), 0, 0, 0, 0),
             "now": self._now(),
@@ -151,6 +174,7 @@ def add_dashboard(
         app.add_api_route(path, found, methods=METHODS, include_in_schema=False)
 
     app.add_api_route(f"{STATIC}/{{name}}", _file, methods=METHODS, include_in_schema=False)
+    app.add_api_route(LOG_FILE, pages.log_file, methods=METHODS, include_in_schema=False)
     app.add_api_route("/r/{uid}", pages.moved, methods=METHODS, include_in_schema=False)
     for page in PAGES:
         put(page, page.path)

@@ -99,6 +99,11 @@ def create_read_app(
         """Counts by state, what needs a person, sources, costs of the last day, and whether the engine is well."""
         return json_response(await reader.read(lambda snapshot: summarize(snapshot, facts, clock.now())))
 
+    @app.get("/api/v1/settings", tags=["figures"], summary="The configuration in force", operation_id="settings")
+    async def settings() -> Response:
+        """Every key with its value; secrets are named and never held."""
+        return json_response({"settings": facts.settings})
+
     kube = app.state.kube = add_kube(app, reader, follower, clock)
 
     @app.get("/api/v1/events", tags=["log"], summary="Rows of the event log", operation_id="events",

@@ -12,6 +12,10 @@ from api.problems import Problem
 
 OPEN_PATHS = frozenset({"/healthz"})
 """Answered without a token: they tell nothing but that somebody is there."""
+BARE_PATHS = frozenset({"/readyz"})
+"""Answered without a token, too, but with nothing more than yes or no: whoever probes has none."""
+BARE_KEY = "remit.bare"
+"""In the scope of a request for one of BARE_PATHS that carries no token where one is wanted."""
 HEAD_KEY = "remit.head"
 """In the scope of a request that was HEAD: whoever streams ends after the headers."""
 
@@ -88,6 +92,9 @@ class TokenGuard:
             and scope["path"] not in OPEN_PATHS
             and not self._is_proven(scope)
         ):
+            if scope["path"] in BARE_PATHS:
+                await self._app({**scope, BARE_KEY: True}, receive, send)
+                return
             headers = {"WWW-Authenticate": 'Basic realm="remit", charset="UTF-8"'}
             text = "this server wants a token: send it as Authorization: Bearer, or as the password of Basic"
             await Problem(401, "Unauthorized", text, headers=headers).response()(scope, receive, send)

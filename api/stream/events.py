@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from api.read.summary import figures
 from api.stream import ceilings
 from api.stream.follower import Follower, Logged
 from api.stream.response import Streaming
+from api.stream.ring import Ring
 from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import StoreError
 from schemas.event import EventType
@@ -148,6 +149,8 @@ class EventStream:
         self._beat = 0
         self._kpi = b""
         self._kpi_wanted = 0
+        self._wave = -1
+        self._shared: dict[tuple[object, ...], tuple[int, str, bytes]] = {}
         self.clients = 0
 
     async def endpoint(self, request: Request) -> Response:
@@ -184,22 +187,25 @@ class EventStream:
                     _resync(mark, start.resync) if start.resync else _hello(mark, position)
                 )
                 while not gone.done() and not self._follower.closing.is_set():
-                    news = ring.waiter()
                     out: list[bytes] = []
-                    batch = ring.since(position)
-                    if batch is None and live:
+                    if position >= ring.floor:
+                        live = True
+                        if position < ring.head:
+                            position, mark, text = self._since(ring, position, wanted)
+                            if text:
+                                out.append(text)
+                    elif live:
                         # It was sent more than it read: what it holds is old by now.
                         newest = await self._reader.read(_newest)
                         position, mark = newest.position, newest.mark
                         out.append(_resync(mark, "this client fell behind"))
-                    elif batch is None:
-                        batch = await self._reader.read(lambda s, at=position: _rows(s, at))  # type: ignore[misc]
                     else:
-                        live = True
-                    for row in batch or ():
-                        position, mark = row.event.seq, event_id(row.event)
-                        if wanted.picks(row.event):
-                            out.append(_frame(row, mark))
+                        rows = await self._reader.read(lambda s, at=position: _rows(s, at))  # type: ignore[misc]
+                        if rows:
+                            position, mark, text = _joined(rows, wanted)
+                        if not rows or not text:
+                            continue
+                        out.append(text)
                     if wanted.kpi and live and self._kpi is not kpi:
                         kpi = self._kpi
                         out.append(kpi)
@@ -207,11 +213,10 @@ class EventStream:
                         beat = self._beat
                         out.append(f": ping\nid: {mark}\n\n".encode())
                     if out:
-                        news.cancel()
-                        yield b"".join(out)
-                    elif not live and position < ring.floor:
-                        news.cancel()  # what was read from the store was not for this client; go on reading
+                        yield out[0] if len(out) == 1 else b"".join(out)
                     else:
+                        # Nothing was awaited since the ring was looked at, so nothing came meanwhile.
+                        news = ring.waiter()
                         await news
         except StoreError:
             return  # it comes back with the id it has
@@ -219,6 +224,19 @@ class EventStream:
             gone.remove_done_callback(left)
             self.clients -= 1
             self._kpi_wanted -= wanted.kpi
+
+    def _since(self, ring: Ring[Logged], position: int, wanted: Subscription) -> tuple[int, str, bytes]:
+        """What came after a position that is in the ring. Clients of one wave that want the same share it."""
+        if self._wave != ring.head:
+            self._wave = ring.head
+            self._shared.clear()
+        key = (position, wanted.kinds, wanted.namespaces, wanted.types)
+        found = None if wanted.about else self._shared.get(key)
+        if found is None:
+            found = _joined(ring.since(position) or [], wanted)
+            if not wanted.about:
+                self._shared[key] = found
+        return found
 
     def _attend(self) -> None:
         """See to it that pulses and figures come, for as long as there are clients."""
@@ -260,6 +278,13 @@ def _frame(row: Logged, mark: str) -> bytes:
         data = json_bytes(log.to_wire(row.event))
         found = row.rendered["sse"] = b"id: " + mark.encode() + b"\nevent: log\ndata: " + data + b"\n\n"
     return found
+
+
+def _joined(rows: Sequence[Logged], wanted: Subscription) -> tuple[int, str, bytes]:
+    """Position and mark of the last of at least one row, and the frames of those that are wanted."""
+    out = [_frame(row, event_id(row.event)) for row in rows if wanted.picks(row.event)]
+    last = rows[-1].event
+    return last.seq, event_id(last), b"".join(out)
 
 
 def _hello(mark: str, seq: int) -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.read.guard import HEAD_KEY
+from api.server import DIRECT
 
 Chunks = Callable[[asyncio.Future[Any]], AsyncIterator[bytes]]
 """Given a future that is done when the reader has gone, gives what to send."""
@@ -56,17 +57,26 @@ class Streaming(Response):
             return
         gone = asyncio.ensure_future(_gone(receive))
         chunks = self._chunks(gone)
+        direct = scope.get("extensions", {}).get(DIRECT)
+        write = _through(send) if direct is None else direct().send
         try:
             async for chunk in chunks:
                 if gone.done():
                     break
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await write(chunk)
         finally:
             gone.cancel()
             close = getattr(chunks, "aclose", None)
             if close is not None:
                 await close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _through(send: Send) -> Callable[[bytes], Awaitable[None]]:
+    async def write(chunk: bytes) -> None:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    return write
 
 
 async def _gone(receive: Receive) -> None:

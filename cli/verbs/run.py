@@ -40,6 +40,9 @@ def run(
     source_ref: Annotated[str | None, typer.Option("--source-git-ref", help="Branch, tag or full ref.")] = None,
     source_path: Annotated[str | None, typer.Option("--source-git-path", help="Folder in the repository.")] = None,
     source_directory: Annotated[str | None, typer.Option("--source-directory-path", help="Folder of specs.")] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Follow namespaces of a cluster with this label.")
+    ] = None,
     quiet: common.Quiet = False,
 ) -> None:
     """Run the engine: follow the specs, dispatch missions, record what happens. Ctrl-C drains and ends it.
@@ -69,6 +72,7 @@ def run(
         ("source", "git", "ref"): source_ref,
         ("source", "git", "path"): source_path,
         ("source", "directory", "path"): source_directory,
+        ("source", "kubernetes", "shard"): shard,
     }
     project = locate(root, {keys: value for keys, value in flags.items() if value is not None})
     printer = None if quiet else Printer(sys.stdout)
@@ -105,11 +109,17 @@ async def _run(project: Project, printer: Printer | None) -> int:
             hosts=[host.strip("[]")], worker_token=engine.worker_token, files=engine.artifacts, stops=engine.stops,
             proposer=engine.proposer,
         )  # fmt: skip
-        server = HttpServer(app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close)
+        server = HttpServer(
+            app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close, lane=app.state.lane
+        )
         server.bind()
         engine.add("agent-server", server.run)
         if project.config.hook_listen is not None:
             engine.add("hook-server", _hook_server(engine, project.config.hook_listen).run)
+        if project.config.admission is not None:
+            from cli.admission import add_admission
+
+            add_admission(engine, project, threads)
         pages = _read_server(engine, project, readers)
         engine.add("read-server", pages.run)
         account = None
@@ -161,8 +171,11 @@ def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpSe
     from controllers.runs.costs import gather
 
     config = project.config
+    site = site_of(project, os.environ, __version__, engine.manager.health, engine.figures)
     facts = EngineFacts(
         health=engine.manager.health,
+        figures=engine.figures,
+        settings={setting.key: setting.value for setting in site.settings},
         used=lambda snapshot, namespace, since: gather(snapshot, namespace=namespace, since=since),
         feeds=StoreFeeds(),
         project=project.root.name,
@@ -173,7 +186,6 @@ def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpSe
         engine.store, clock=engine.clock, blocking=blocking, hosts=[host, *config.listen_hosts],
         token=_read_token(engine, project), version=__version__, engine=facts,
     )  # fmt: skip
-    site = site_of(project, os.environ, __version__, engine.manager.health)
     add_dashboard(app, engine.store, now=engine.clock.now, blocking=blocking, site=site)
     server = HttpServer(app, host.strip("[]"), int(port), setting="listen", on_stop=app.state.close)
     server.bind()

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from controllers.effects.runs import CANCEL, START, end_run
+from controllers.effects.runs import CANCEL, ELSEWHERE, START, end_run
 from controllers.runs import records
 from schemas.base import Key
-from schemas.executor import ExecutorType
 from schemas.parsed import parsed
 from schemas.resource import Resource
 from schemas.run import RunReason, RunSpec, RunState, RunStatus
@@ -55,7 +54,7 @@ def _is_offered(tx: Transaction, run: Resource) -> bool:
     """Whether workers elsewhere fetch it, or are sent it, so that it lives on no engine's machine."""
     ref = run.spec["executorRef"]
     executor = tx.get(Key("Executor", ref.get("namespace") or run.namespace, ref["name"]))
-    return executor is not None and executor.spec.get("type") in (ExecutorType.PULL, ExecutorType.HTTP)
+    return executor is not None and executor.spec.get("type") in ELSEWHERE
 
 
 def abandoned(snapshot: Snapshot, now: datetime) -> list[Resource]:

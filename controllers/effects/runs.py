@@ -41,6 +41,8 @@ from store.contract import Effect, Snapshot, Store, Transaction
 log = logging.getLogger(__name__)
 
 START, CANCEL = "StartRun", "CancelRun"
+ELSEWHERE = (ExecutorType.PULL, ExecutorType.HTTP, ExecutorType.KUBERNETES_JOB)
+"""Types whose runs live on no engine's machine."""
 _RECORD_RETRY_S = 1.0
 _ORDERS = 1_000
 _ORDER_LIFE_S = 0.5
@@ -108,8 +110,8 @@ class RunEffects:
             )
             return lambda tx: end_run(tx, uid, ending)
         await executor.start(prepared)
-        if prepared.executor_spec["type"] in (ExecutorType.PULL, ExecutorType.HTTP):
-            return None  # it is offered, or posted: it starts when a worker takes it
+        if prepared.executor_spec["type"] in ELSEWHERE:
+            return None  # it is offered, posted or made a Job: it starts when that says so
         return lambda tx: _begun(tx, uid)
 
     def prepare_in(self, tx: Transaction, effect: Effect) -> None:

@@ -14,17 +14,17 @@ from datetime import datetime
 from typing import Any
 
 from controllers.gate import call_record, leave, money, rules
+from controllers.gate.around import Around, Surroundings
 from controllers.gate.asking import Asked, Asker
 from controllers.gate.held import as_it_stands, held
 from controllers.gate.money import Money
-from controllers.gate.shown import AS_IT_IS, REDACTORS, words
+from controllers.gate.shown import AS_IT_IS, words
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.reconcilers import missions, spending
 from controllers.runs import calls
 from controllers.runs.reports import require_open
-from controllers.runs.run_record import RunRecord, agent_actor
-from decisions.policy.compiled import PolicySet
+from controllers.runs.run_record import RunRecord
 from decisions.policy.decide import decide
 from decisions.policy.facts import Barrier, Call, Circumstances, Finding, Ruling
 from schemas.approval_request import RequestState
@@ -58,6 +58,7 @@ class Gate:
         """``stops`` is what stops work beside the Holds in the store."""
         self.stops = stops
         self._rulebook = rulebook or rules.Rulebook()
+        self._surroundings = Surroundings(self._rulebook)
         self._limits = tuple(limits)
 
     @property
@@ -81,8 +82,9 @@ class Gate:
             found = call_record.decision(call, _request_of(tx, call))
             return as_it_stands(tx, record.run, found, self.stops, tx.now)
         record.came_through(asked.passage)
-        with tx.acting(agent_actor(record.run)):
-            return self._decide(tx, Asker.load(tx, record), asked, call)
+        around = self._surroundings.of(tx, record)
+        with tx.acting(around.actor):
+            return self._decide(tx, record, around, asked, call)
 
     def look(self, snapshot: Snapshot, run: Resource, decision_id: str, now: datetime) -> Decision:
         """The answer as it stands; changes nothing. Raises NotFound for what is no decision of this run."""
@@ -117,14 +119,16 @@ class Gate:
         status = ToolCallStatus.model_validate(call.status)
         passage = Passage(channel=spec.channel or CallChannel.CLIENT, placed=spec.placed)
         asked = Asked(spec.tool, spec.args, spec.idempotency_key, spec.target, spec.estimate, status.risk, passage)
-        with tx.acting(agent_actor(record.run)):
-            return self._decide(tx, Asker.load(tx, record), asked, call)
+        around = self._surroundings.of(tx, record)
+        with tx.acting(around.actor):
+            return self._decide(tx, record, around, asked, call)
 
-    def _decide(self, tx: Transaction, asker: Asker, asked: Asked, call: Resource | None) -> Decision:
-        policies = self._rulebook.of(tx, asker.agent)
-        asker = replace(asker, redactor=REDACTORS[policies.redaction])
-        cost = money.budget(tx, asker, asked)
-        ruling = self._ruling(tx, asker, asked, policies, cost)
+    def _decide(
+        self, tx: Transaction, record: RunRecord, around: Around, asked: Asked, call: Resource | None
+    ) -> Decision:
+        asker = around.asker.with_record(record)
+        cost = money.budget(tx, asker, asked, around.falls)
+        ruling = self._ruling(tx, asker, around, asked, cost)
         if asker.record.changed:
             asker.record.save()
         if ruling.verdict is Verdict.DENY:
@@ -144,21 +148,21 @@ class Gate:
         request = found.request or leave.ask(tx, asker, asked, ruling, action)
         return _asking(tx, asker, asked, call, ruling, request).decision(request)
 
-    def _ruling(self, tx: Transaction, asker: Asker, asked: Asked, policies: PolicySet, cost: Money) -> Ruling:
+    def _ruling(self, tx: Transaction, asker: Asker, around: Around, asked: Asked, cost: Money) -> Ruling:
         stopping = _stopping(asker)
         if stopping:
-            return Ruling(Verdict.DENY, Risk.RED, (stopping,), policies.names)
+            return Ruling(Verdict.DENY, Risk.RED, (stopping,), around.policies.names)
         call = Call(asked.tool, asked.args, asked.target, asked.hinted_risk)
         limit = next((b for ask in self._limits if (b := ask(tx, asker.run, call)) is not None), None)
-        around = Circumstances(
+        circumstances = Circumstances(
             tx.now,
-            mission=asker.mission_facts(),
+            mission=around.mission,
             spend=_Spend(tx, asker, asked),
-            held=held(tx, asker.run, self.stops),
+            held=held(tx, asker.run, self.stops, around.holds),
             limit=limit,
             budget=cost.barrier,
         )
-        return decide(call, asker.agent_facts(), policies, around)
+        return decide(call, around.agent, around.policies, circumstances)
 
 
 def _open_run(tx: Transaction, run_uid: str) -> RunRecord:
@@ -249,7 +253,7 @@ def _allowed(
         tx, asker, asked, call, ToolCallState.ALLOWED, ToolCallReason.ALLOWED, ruling.decisive.message,
         **_found(ruling), expires_at=None,
     )  # fmt: skip
-    money.reserve(tx, asker, answered.call, cost)
+    money.reserve(tx, asker, answered.call, cost, new=call is None)
     return answered.decision()
 
 

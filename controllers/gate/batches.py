@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from controllers.gate.asking import Asked
 from controllers.gate.authorize import Gate
 from controllers.gate.held import before_it_goes_out
-from controllers.runtime.blocking import Blocking
+from controllers.runtime.blocking import Blocking, hand_over
 from schemas.authorize import Decision
 from schemas.errors import NotFound, Refused, StoreUnavailable
 from schemas.resource import SYSTEM
 from store.contract import Store
+
+log = logging.getLogger(__name__)
 
 MOST = 64
 """Calls of one transaction: the others wait for its commit, and every other writer for all of it."""
 _ROUNDS = 3
 """Rounds of the event loop before a transaction begins: what lies ready in other connections is read, parsed, and goes
 along. Much cheaper than a transaction of its own."""
+_MANY = 8
+"""Calls that are worth two transactions."""
 Outcome = Decision | Exception
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    run_uid: str
-    asked: Asked
-    answer: asyncio.Future[Outcome]
 
 
 def decide_all(store: Store, gate: Gate, calls: Sequence[tuple[str, Asked]]) -> list[Outcome]:
@@ -65,11 +63,21 @@ def _before_they_go_out(
     ]
 
 
-async def _round() -> None:
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-    loop.call_soon(done.set_result, None)
-    await done
+class Waiting:
+    """A call that waits for its answer. Whoever does not wait any more says so with ``gone``: before its turn came it
+    is not decided."""
+
+    __slots__ = ("asked", "gone", "run_uid", "tell")
+
+    def __init__(self, run_uid: str, asked: Asked, tell: Callable[[Outcome], None]) -> None:
+        self.run_uid = run_uid
+        self.asked = asked
+        self.tell = tell
+        self.gone = False
+
+    def leave(self) -> None:
+        """Nobody waits any more."""
+        self.gone = True
 
 
 class Batches:
@@ -79,47 +87,77 @@ class Batches:
         self._store = store
         self._gate = gate
         self._blocking = blocking
-        self._waiting: list[_Waiting] = []
-        self._at_work: asyncio.Task[None] | None = None
+        self._waiting: list[Waiting] = []
+        self._at_work = False
+        self._crowded = False  # whether calls came together of late
 
     async def decide(self, run_uid: str, asked: Asked) -> Decision:
         """The answer to one call, once it is on disk. Raises what ``Gate.authorize`` raises, StoreError."""
-        mine = _Waiting(run_uid, asked, asyncio.get_running_loop().create_future())
-        self._waiting.append(mine)
-        if self._at_work is None:
-            self._at_work = asyncio.create_task(self._work(), name="gate-batches")
-        outcome = await mine.answer
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def tell(outcome: Outcome) -> None:
+            if not answer.done():
+                answer.set_result(outcome)
+
+        waiting = self.submit(run_uid, asked, tell)
+        try:
+            outcome = await answer
+        finally:
+            waiting.leave()
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    async def _work(self) -> None:
-        try:
-            while self._waiting:
-                for _ in range(_ROUNDS):
-                    await _round()
-                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-                # Whoever hung up before its turn came did not get far enough to be asked about.
-                batch = [each for each in batch if not each.answer.done()]
-                if batch:
-                    await self._answer(batch)
-        finally:
-            self._at_work = None
+    def submit(self, run_uid: str, asked: Asked, tell: Callable[[Outcome], None]) -> Waiting:
+        """The same, and ``tell`` is called later in the event loop, once, with the answer or what ``decide`` raises."""
+        mine = Waiting(run_uid, asked, tell)
+        self._waiting.append(mine)
+        if not self._at_work:
+            self._at_work = True
+            self._begin(_ROUNDS if self._crowded else 0)
+        return mine
 
-    async def _answer(self, batch: list[_Waiting]) -> None:
+    def _begin(self, rounds: int, most: int | None = None) -> None:
+        """Decide those that wait, up to ``most``; None: a half where many wait, so that from now on one half is decided
+        while the other is answered."""
+        if rounds:
+            asyncio.get_running_loop().call_soon(self._begin, rounds - 1)
+            return
+        if most is None:
+            most = min(MOST, len(self._waiting) // 2 if len(self._waiting) >= _MANY else MOST)
+        batch: list[Waiting] = []
+        while self._waiting and not batch:
+            batch, self._waiting = self._waiting[:most], self._waiting[most:]
+            batch = [each for each in batch if not each.gone]
+        if not batch:
+            self._at_work = False
+            return
+        self._crowded = len(batch) > 1
         calls = [(each.run_uid, each.asked) for each in batch]
         try:
-            outcomes = await self._blocking.run(decide_all, self._store, self._gate, calls)
-        except asyncio.CancelledError:
-            for each in [*batch, *self._waiting]:
-                each.answer.cancel()
-            self._waiting = []
-            raise
-        except Exception as error:  # noqa: BLE001 - whoever asked is told
-            for each in batch:
-                if not each.answer.done():
-                    each.answer.set_exception(error)
-            return
-        for each, outcome in zip(batch, outcomes, strict=True):
-            if not each.answer.done():
-                each.answer.set_result(outcome)
+            hand_over(
+                self._blocking,
+                partial(decide_all, self._store, self._gate, calls),
+                partial(self._answer, batch),
+            )
+        except RuntimeError:  # the threads were closed
+            stopping = StoreUnavailable("the engine is being stopped")
+            asyncio.get_running_loop().call_soon(self._answer, batch, stopping)
+
+    def _answer(self, batch: list[Waiting], outcomes: list[Outcome] | BaseException) -> None:
+        if self._waiting:  # they go into the database while those of this batch are answered and ask again
+            self._begin(0, MOST)
+        else:
+            self._at_work = False
+        found: Sequence[Outcome]
+        if isinstance(outcomes, list):
+            found = outcomes
+        else:
+            error = outcomes if isinstance(outcomes, Exception) else StoreUnavailable("the engine is being stopped")
+            found = [error] * len(batch)
+        for each, outcome in zip(batch, found, strict=True):
+            if not each.gone:
+                try:
+                    each.tell(outcome)
+                except Exception:
+                    log.exception("an answer could not be told")  # the others' can

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from controllers.gate.asking import Asked, Asker
@@ -13,7 +15,9 @@ from decisions.policy.facts import Finding
 from schemas.authorize import Decision, DecisionWord
 from schemas.conditions import find, set_condition
 from schemas.event import EventType
+from schemas.mission import Spend
 from schemas.policy import Verdict
+from schemas.quantities import format_money, format_time
 from schemas.resource import Declared, Resource
 from schemas.tool_call import ToolCallReason, ToolCallSpec, ToolCallState, ToolCallStatus
 from store.contract import Transaction
@@ -34,6 +38,7 @@ _DONE = "this call was made and its result is known: another call takes another 
 
 
 _NEW = ToolCallStatus()
+_SOME_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Answered(NamedTuple):
@@ -68,9 +73,13 @@ def answer(
 ) -> Answered:
     """Write what was decided of a call, with its event; ``call`` None makes its record. The same answer again writes
     nothing. ``by`` is what decided; its owners count the call where that is the answer, and not a person's."""
+    message = words(message, 2000, asker.redactor)
+    if call is None and request is None:
+        first, wire = _first(state, reason, message, tx.now, fields)
+        call = _create(tx, asker, asked, wire)
+        return _told(tx, asker, call, first, wire, state, reason, message, None, by, counts=True)
     old = _NEW if call is None else ToolCallStatus.model_validate(call.status)
     succeeded = False if state is ToolCallState.DENIED else None
-    message = words(message, 2000, asker.redactor)
     generation = 1 if call is None else call.generation
     conditions = set_condition(
         old.conditions, "Succeeded", succeeded, reason, message, now=tx.now, generation=generation
@@ -92,7 +101,64 @@ def answer(
         return Answered(call, new)
     wire = new.to_wire()
     call = _create(tx, asker, asked, wire) if call is None else tx.put_status(call, wire)
-    if call.status != wire:  # the store took a secret out
+    counts = _VERDICTS[state] is not old.verdict
+    return _told(tx, asker, call, new, wire, state, reason, message, request, by, counts=counts)
+
+
+def _first(
+    state: ToolCallState, reason: ToolCallReason, message: str, now: datetime, fields: Mapping[str, Any]
+) -> tuple[ToolCallStatus, dict[str, Any]]:
+    """The status of a call that is answered as it is asked, as a model and on the wire; the model's times are those of
+    another call of the same answer."""
+    status, wire = _first_like(state, reason, message, tuple(fields.items()))
+    at = _time(now)
+    wire = {**wire, "startedAt": at, "conditions": [{**wire["conditions"][0], "lastTransitionTime": at}]}
+    if state is ToolCallState.DENIED:
+        wire["endedAt"] = at
+    return status, wire
+
+
+@lru_cache(maxsize=1024)
+def _first_like(
+    state: ToolCallState, reason: ToolCallReason, message: str, fields: tuple[tuple[str, Any], ...]
+) -> tuple[ToolCallStatus, dict[str, Any]]:
+    ended = state is ToolCallState.DENIED
+    status = _NEW.model_copy(
+        update={
+            "state": state,
+            "conditions": set_condition(
+                (), "Succeeded", False if ended else None, reason, message, now=_SOME_TIME, generation=1
+            ),
+            "observed_generation": 1,
+            "verdict": _VERDICTS[state],
+            "message": message,
+            "started_at": _SOME_TIME,
+            "ended_at": _SOME_TIME if ended else None,
+            **dict(fields),
+        }
+    )
+    return status, status.to_wire()
+
+
+_time = lru_cache(maxsize=16)(format_time)
+
+
+def _told(
+    tx: Transaction,
+    asker: Asker,
+    call: Resource,
+    new: ToolCallStatus,
+    wire: dict[str, Any],
+    state: ToolCallState,
+    reason: ToolCallReason,
+    message: str,
+    request: Resource | None,
+    by: Finding | None,
+    *,
+    counts: bool,
+) -> Answered:
+    """Write the event of an answer that was written."""
+    if call.status is not wire and call.status != wire:  # the store took a secret out
         new = ToolCallStatus.model_validate(call.status)
     related = [asker.run.uid, asker.mission.uid, asker.agent.uid]
     data: dict[str, object] = {
@@ -103,7 +169,7 @@ def answer(
         "rule": new.rule,
         "risk": "" if new.risk is None else new.risk.value,
     }
-    if by is not None and by.owners and by.verdict is _VERDICTS[state] is not old.verdict:
+    if counts and by is not None and by.owners and by.verdict is _VERDICTS[state]:
         data[COUNTED_BY] = [str(owner) for owner in by.owners]
     if request is not None:
         data |= {"request": request.name, "digest": request.spec["actionDigest"]}
@@ -145,7 +211,17 @@ def spec_wire(asker: Asker, asked: Asked) -> dict[str, Any]:
     if agent.namespace != namespace:
         wire["agentRef"]["namespace"] = agent.namespace
     if asked.estimate is not None:
-        wire["estimate"] = asked.estimate.to_wire()
+        wire["estimate"] = _estimate(asked.estimate)
+    return wire
+
+
+def _estimate(spend: Spend) -> dict[str, Any]:
+    """What its ``to_wire`` gives."""
+    wire: dict[str, Any] = {
+        "inputTokens": spend.input_tokens, "outputTokens": spend.output_tokens, "source": spend.source
+    }  # fmt: skip
+    if spend.usd is not None:
+        wire["usd"] = format_money(spend.usd)
     return wire
 
 

@@ -1,11 +1,11 @@
-"""The limits that the calls of a run fall under. They follow from what is declared, and are worked out anew when any of
-it, or the window of time, is another one; what the limits hold is read with each call."""
+"""The limits that the calls of a run fall under. They follow from what is declared; what they hold is read with each
+call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -20,60 +20,31 @@ from schemas.budget import DEFAULT_RUN_USD, BudgetSpec, OnBreach, Window
 from schemas.executor import ExecutorSpec
 from schemas.parsed import parsed
 from schemas.quantities import to_micros
-from schemas.resource import Resource
 from store.contract import Transaction
-
-_MOST = 2_000
-_QUARTER = timedelta(minutes=15)
-"""Midnight, wherever it is, falls on a quarter of an hour."""
-_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class FallsUnder:
     """``standing`` are limits over accounts that other runs share, ``single`` those of the run alone; ``accounts`` is
-    where a reservation beside the run counts, ``about`` what it notes of the work."""
+    where a reservation beside the run counts, ``about`` what it notes of the work. ``binding`` are those of all that
+    may stand in the way, with their accounts; ``calls_count`` says whether any limits the number of calls, ``declared``
+    whether any is a Budget."""
 
     standing: tuple[Meter, ...]
     single: tuple[Meter, ...]
+    binding: tuple[tuple[Cap, str], ...]
+    calls_count: bool
+    declared: bool
     budgets: dict[Key, BudgetSpec]
     accounts: tuple[str, ...]
     about: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    quarter: int
-    rests_on: tuple[Resource | None, ...]
-    found: FallsUnder
-
-
-_known: dict[str, _Known] = {}
-
-
 def look(tx: Transaction, asker: Asker) -> FallsUnder | None:
-    """What holds for the run in this transaction; None where its executor is gone. What it rests on is read now, and
-    compared object by object: the store hands out the same one only while nobody wrote to it."""
-    namespace = asker.mission.namespace
+    """What holds for the run in this transaction; None where its executor is gone. Rests on mission, agent, executor,
+    tenant and Budgets, and on the quarter of the hour."""
     executor = tx.get(asker.record.spec.executor_ref.key("Executor", asker.run.namespace))
-    if executor is None:
-        return None
-    budgets = tx.objects("Budget", namespace=namespace)
-    tenant = tx.get(Key("Tenant", "", namespace))
-    rests_on = (asker.mission, asker.agent, executor, tenant, *budgets)
-    quarter = (tx.now - _ZERO) // _QUARTER
-    known = _known.get(asker.run.uid)
-    if known is not None and known.quarter == quarter and _same(known.rests_on, rests_on):
-        return known.found
-    found = _worked_out(tx, asker, parsed(ExecutorSpec, executor.spec))
-    if len(_known) >= _MOST:
-        _known.clear()
-    _known[asker.run.uid] = _Known(quarter, rests_on, found)
-    return found
-
-
-def _same(one: tuple[Resource | None, ...], other: tuple[Resource | None, ...]) -> bool:
-    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+    return None if executor is None else _worked_out(tx, asker, parsed(ExecutorSpec, executor.spec))
 
 
 def _worked_out(tx: Transaction, asker: Asker, program: ExecutorSpec) -> FallsUnder:
@@ -86,9 +57,14 @@ def _worked_out(tx: Transaction, asker: Asker, program: ExecutorSpec) -> FallsUn
         *(meter.account for meter in standing),
         calls.on_top_account(run_uid),
     )
+    single = tuple(_of_single_runs(work, budgets.items(), run_uid, tx.now))
+    limits = (*standing, *single)
     return FallsUnder(
         standing,
-        tuple(_of_single_runs(work, budgets.items(), run_uid, tx.now)),
+        single,
+        tuple((meter.cap, meter.account) for meter in limits if meter.on_breach is not OnBreach.WARN),
+        any(meter.cap.tool_calls is not None for meter in limits),
+        any(meter.budget is not None for meter in standing),
         budgets,
         tuple(dict.fromkeys(accounts)),
         counting.about(work),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from controllers.holds import effective
-from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.runs import inbox
 from decisions.holds import Held, HoldFacts, held_by
@@ -17,10 +16,13 @@ from schemas.tool_call import ToolCallReason
 from store.contract import Snapshot, Transaction
 
 
-def held(tx: Transaction, run: Resource, stops: Stops = other.NONE) -> Held | None:
-    """The strictest Hold in force on the run's mission, agent, executor, project or goal, its tenant, or everything;
-    None when there is none. ESTOP files are looked for now, under the write lock, and become Holds."""
-    return inbox.strictest_on(tx, run, effective.taken_in(tx, stops), tx.now)
+def held(tx: Transaction, run: Resource, stops: Stops, holds: Sequence[HoldFacts]) -> Held | None:
+    """The strictest of ``holds``, which are those of the store, in force on the run's mission, agent, executor, project
+    or goal, its tenant, or everything; None when there is none. ESTOP files are looked for now, under the write lock,
+    and become Holds."""
+    if stops.everywhere():
+        holds = effective.taken_in(tx, stops)
+    return inbox.strictest_on(tx, run, holds, tx.now) if holds else None
 
 
 def as_it_stands(snapshot: Snapshot, run: Resource, decision: Decision, stops: Stops, now: datetime) -> Decision:

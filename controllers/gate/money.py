@@ -13,8 +13,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from controllers.gate import falls_under
 from controllers.gate.asking import Asked, Asker
+from controllers.gate.falls_under import FallsUnder
 from controllers.reconcilers import spending
 from controllers.runs import calls
 from controllers.runs.settlement import reservation_key
@@ -45,48 +45,38 @@ class Money:
     note: dict[str, Any] = field(default_factory=dict)
 
 
-def budget(tx: Transaction, asker: Asker, asked: Asked) -> Money:
-    """What the call comes to, as the ledger stands in this transaction."""
+def budget(tx: Transaction, asker: Asker, asked: Asked, falls: FallsUnder | None) -> Money:
+    """What the call comes to, as the ledger stands in this transaction. ``falls`` None: its executor is gone."""
     want, run_uid = _wanted(asked), asker.run.uid
     entry = tx.open_reservation(reservation_key(run_uid))
     reserved = NOTHING if entry is None else entry.amounts
-    falls = falls_under.look(tx, asker)
     if falls is None:
         barrier = Barrier(Verdict.DENY, "the run's executor is gone: nothing says what it may cost", "its executor")
         return Money(barrier)
     standing = falls.standing
-    spending.count_in_all(tx, standing, falls.budgets)
-    limits = (*standing, *falls.single)
-    inside = _only(want, (unit for unit in _UNITS if getattr(reserved, unit)))
-    beside = {unit for unit in _UNITS if getattr(want, unit) and not getattr(reserved, unit)}
-    if all(meter.cap.tool_calls is None for meter in limits):
-        beside.discard("tool_calls")  # nobody limits them: the run counts them
-    on_top = _only(want, beside)
+    if falls.declared:
+        spending.count_in_all(tx, standing, falls.budgets)
+    inside, on_top = _split(want, reserved)
+    if not falls.calls_count and on_top.tool_calls:  # nobody limits them: the run counts them
+        on_top = Amounts(on_top.usd_micros, on_top.tokens, 0, on_top.wall_ms)
     breaches = [*_beyond_reserved(tx, asker, reserved, inside)]
-    if not all(
-        m.on_breach is OnBreach.WARN or meters.fits(m.cap, spending.reading(tx, m.account), on_top) for m in limits
-    ):
-        breaches += [*_breached(tx, limits, on_top), *_overdrawn(tx, standing)]
-    worst = max(breaches, key=_hardness, default=None)
-    return Money(
-        None if worst is None else _barrier(worst),
-        inside,
-        on_top,
-        falls.accounts,
-        None if worst is None else worst.meter.span.end,
-        {"for": falls.about},
-    )
+    if not all(meters.fits(cap, tx.balance(account), on_top) for cap, account in falls.binding):
+        breaches += [*_breached(tx, (*standing, *falls.single), on_top), *_overdrawn(tx, standing)]
+    if not breaches:
+        return Money(None, inside, on_top, falls.accounts, None, {"for": falls.about})
+    worst = max(breaches, key=_hardness)
+    return Money(_barrier(worst), inside, on_top, falls.accounts, worst.meter.span.end, {"for": falls.about})
 
 
-def reserve(tx: Transaction, asker: Asker, call: Resource, money: Money) -> None:
-    """Post what the call may use, in the transaction that allows it."""
+def reserve(tx: Transaction, asker: Asker, call: Resource, money: Money, *, new: bool = False) -> None:
+    """Post what the call may use, in the transaction that allows it. ``new``: which made its record, too."""
     note = {"call": call.name, "run": asker.run.name, **money.note}
     if money.on_top != NOTHING:
         key = calls.on_top_key(call.uid)
-        tx.post(LedgerEntry(key, EntryKind.RESERVE, money.accounts, money.on_top, tx.now, note=note))
+        tx.post(LedgerEntry(key, EntryKind.RESERVE, money.accounts, money.on_top, tx.now, note=note), fresh=new)
     if money.inside != NOTHING:
         key, accounts = calls.inside_key(call.uid), (calls.inside_account(asker.run.uid),)
-        tx.post(LedgerEntry(key, EntryKind.RESERVE, accounts, money.inside, tx.now, note=note))
+        tx.post(LedgerEntry(key, EntryKind.RESERVE, accounts, money.inside, tx.now, note=note), fresh=new)
 
 
 def _wanted(asked: Asked) -> Amounts:
@@ -95,8 +85,13 @@ def _wanted(asked: Asked) -> Amounts:
     return Amounts(usd_micros=usd, tokens=estimate.input_tokens + estimate.output_tokens, tool_calls=1)
 
 
-def _only(amounts: Amounts, units: Iterable[str]) -> Amounts:
-    return Amounts(**{unit: getattr(amounts, unit) for unit in units})
+def _split(want: Amounts, reserved: Amounts) -> tuple[Amounts, Amounts]:
+    """What is taken out of the reservation, which holds units of that sort, and what goes beside it."""
+    if reserved == NOTHING:
+        return NOTHING, want
+    inside = {unit: getattr(want, unit) for unit in _UNITS if getattr(reserved, unit)}
+    beside = {unit: getattr(want, unit) for unit in _UNITS if not getattr(reserved, unit)}
+    return Amounts(**inside), Amounts(**beside)
 
 
 def _beyond_reserved(tx: Transaction, asker: Asker, reserved: Amounts, want: Amounts) -> Iterable[Breach]:
@@ -114,10 +109,6 @@ def _beyond_reserved(tx: Transaction, asker: Asker, reserved: Amounts, want: Amo
     breach = meters.room(meter, Reading(spent, held, NOTHING), want)
     if breach is not None:
         yield breach
-
-
-def _fits(tx: Transaction, meter: Meter, want: Amounts) -> bool:
-    return meter.on_breach is OnBreach.WARN or meters.fits(meter.cap, spending.reading(tx, meter.account), want)
 
 
 def _breached(tx: Transaction, limits: Iterable[Meter], want: Amounts) -> Iterable[Breach]:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from controllers.runs import text
-from decisions.fields import masked
+from decisions.fields import masked_whole
 from schemas.policy import Redaction
 from schemas.redaction import OFF, Redactor
 
@@ -18,9 +18,9 @@ AS_IT_IS = REDACTORS[Redaction.OFF]
 
 def redacted(args: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
     """Arguments without what looks like a credential, by the name or the form of it."""
-    if redactor.level == OFF:
+    if redactor.level == OFF or not args:
         return args
-    found: dict[str, Any] = redactor.json(masked(args))
+    found: dict[str, Any] = redactor.json(masked_whole(args))
     return found
 
 

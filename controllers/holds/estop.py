@@ -7,7 +7,7 @@ An e-stop (a Hold with a scope and mode Stop) ends with a reason, and with the v
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from schemas.base import DEFAULT_NAMESPACE, Key, ObjectRef
 from schemas.errors import Refused
@@ -91,22 +91,16 @@ def release(tx: Transaction, hold: Resource, reason: str, part: Released | None 
     and nothing else happens. Raises Refused when a source declares the Hold, or a reason is missing."""
     spec = HoldSpec.model_validate(hold.spec)
     if hold.unit:
-        place_ = hold.provenance.place if hold.provenance else "a source"
-        raise Refused(f"{hold.key.short} is declared at {place_}: take it out there, by a commit", reason="Declared")
+        raise Refused(f"{hold.key.short} is declared {_taken_out(hold)}", reason="Declared")
     if spec.is_estop and not reason.strip():
         raise Refused(f"{hold.key.short} is an e-stop: its release needs --reason", reason="ReasonMissing")
     whole = part is None
     merged = None if part is None else merge(spec.released, part)
     if spec.is_estop:
-        needed = quorum(tx, hold)
-        if needed > 1:
-            mark = "" if merged is None else digest(merged.to_wire())
-            missing = needed - len(_voices(tx, hold, mark) | {tx.actor.subject})
-            hold = _note_voice(tx, hold, reason, mark)
-            if missing > 0:
-                message = f"by {tx.actor}: {reason}; {missing} more of {needed}"
-                tx.event(EventType.RELEASE_ASKED, hold, reason="Quorum", message=message)
-                return Answer(hold, missing, needed)
+        asked = ask(tx, hold, reason, part)
+        if asked.missing:
+            return asked
+        hold = asked.hold
     if whole:
         tx.event(EventType.HOLD_RELEASED, hold, reason="Released", message=reason or "released")
         tx.remove(hold)
@@ -125,6 +119,38 @@ def release(tx: Transaction, hold: Resource, reason: str, part: Released | None 
         data={"released": merged.to_wire()},
     )
     return Answer(hold)
+
+
+def ask(tx: Transaction, hold: Resource, reason: str, part: Released | None = None) -> Answer:
+    """Note the voice of whoever acts for the end of an e-stop, or of a part of it, where more than one is needed."""
+    needed = quorum(tx, hold)
+    if needed < 2:
+        return Answer(hold)
+    lacking = missing(tx, hold, tx.actor.subject, part, tx.now)
+    hold = _note_voice(tx, hold, reason, _mark(HoldSpec.model_validate(hold.spec), part))
+    if lacking:
+        message = f"by {tx.actor}: {reason}; {lacking} more of {needed}"
+        tx.event(EventType.RELEASE_ASKED, hold, reason="Quorum", message=message)
+    return Answer(hold, lacking, needed)
+
+
+def _taken_out(hold: Resource) -> str:
+    """Where a source declares it, and how it is ended there."""
+    if hold.provenance is None:
+        return "by a source: take it out there, by a commit"
+    if hold.provenance.revision.startswith("kubernetes@"):
+        return f"in the cluster: kubectl delete hold {hold.name} -n {hold.namespace}"
+    return f"at {hold.provenance.place}: take it out there, by a commit"
+
+
+def missing(snapshot: Snapshot, hold: Resource, subject: str, part: Released | None, now: datetime) -> int:
+    """How many more people have to ask for the end of an e-stop, or of a part of it, when ``subject`` does."""
+    mark = _mark(HoldSpec.model_validate(hold.spec), part)
+    return max(0, quorum(snapshot, hold) - len(_voices(hold, mark, now) | {subject}))
+
+
+def _mark(spec: HoldSpec, part: Released | None) -> str:
+    return "" if part is None else digest(merge(spec.released, part).to_wire())
 
 
 def merge(old: Released | None, more: Released) -> Released:
@@ -160,10 +186,10 @@ def quorum(snapshot: Snapshot, hold: Resource) -> int:
     return max((rule.quorum for rule in rules if rule is not None), default=1)
 
 
-def _voices(tx: Transaction, hold: Resource, mark: str) -> set[str]:
+def _voices(hold: Resource, mark: str, now: datetime) -> set[str]:
     """Who asked for the same before, not too long ago."""
     voices = HoldStatus.model_validate(hold.status).voices
-    return {v.subject for v in voices if v.part == mark and tx.now - v.at < VOICE_LIFE}
+    return {v.subject for v in voices if v.part == mark and now - v.at < VOICE_LIFE}
 
 
 def _note_voice(tx: Transaction, hold: Resource, reason: str, mark: str) -> Resource:

@@ -67,7 +67,7 @@ def _facts(tx: Transaction, agent: Resource) -> decisions.AgentFacts:
     ready, message = _executor_ready(executor)
     found = decisions.standing(agent.generation, status, tx.now)
     runs = facts.active_runs(tx, agent)
-    command = executor.spec.get("command") if executor is not None else None
+    command = (executor.spec.get("command") or executor.spec.get("kubernetesJob")) if executor is not None else None
     reports = command is None or command.get("outputFormat") == OutputFormat.REMIT
     used_share, fullest = spending.fullest(tx, agent)
     if fullest is not None and fullest.budget is None:
@@ -133,7 +133,10 @@ def _executor_ready(executor: Resource | None) -> tuple[bool | None, str]:
 
 
 def _speaks(run: Resource) -> bool:
-    """Whether signs of life are to be expected. A worker behind HTTP may give none; who gave one gives more."""
+    """Whether signs of life are to be expected. A worker behind HTTP may give none; who gave one gives more. A Job that
+    its queue took back gives none until it goes on."""
+    if (run.status.get("job") or {}).get("waitsFor"):
+        return False
     posted = run.status.get("post") is not None
     return not posted or run.status.get("lastHeartbeatTime") != run.status.get("startedAt")
 

@@ -306,10 +306,17 @@ def _run_facts(tx: Transaction, mission: Resource, status: MissionStatus) -> Run
         artifacts=run.artifacts,
         spend=run.spend,
         active=run.state not in ENDED,
-        waits_for=run.post.waits_for if run.post is not None and run.state not in ENDED else "",
+        waits_for=_waits_for(run),
         waits_until=run.post.waits_until if run.post is not None else None,
         asked=run.reason == RunReason.AWAITING_APPROVAL and _asked(tx, resource),
     )
+
+
+def _waits_for(run: RunStatus) -> str:
+    """The executor that an open run waits for."""
+    if run.state in ENDED:
+        return ""
+    return (run.post.waits_for if run.post is not None else "") or (run.job.waits_for if run.job is not None else "")
 
 
 def _asked(tx: Transaction, run: Resource) -> bool:

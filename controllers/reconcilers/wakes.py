@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from controllers.effects import posts
+from controllers.effects import jobs, posts
 from controllers.reconcilers import dispatcher, pools, sub_agents, tenancy
 from controllers.reconcilers.standings import Standings
 from controllers.runtime.workqueue import Priority
@@ -96,6 +96,8 @@ class Wakes:
         for run in snapshot.objects("Run", states=ACTIVE_STATES):
             if run.status.get("post"):
                 yield posts.timer_key(run), Priority.RESYNC
+            if run.status.get("job"):
+                yield jobs.timer_key(run), Priority.RESYNC
         for kind in sorted(kinds, key=lambda k: (k != "Hold", k != "ApprovalDecision", k)):
             for resource in snapshot.objects(kind):
                 self._learn(resource)

@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 from controllers.runs.companions import end_companions
 from controllers.runs.text import MESSAGE, line
@@ -104,8 +105,13 @@ def find(snapshot: Snapshot, run_uid: str, decision_id: str) -> Resource:
 
 def key_of(run: Resource, key: str) -> Key:
     """Where the call of a run with this idempotency key is recorded."""
-    mark = hashlib.sha256(f"{run.uid}\n{key}".encode()).hexdigest()[:16]
-    return Key("ToolCall", run.namespace, f"{run.name[:230].rstrip('-.')}-{mark}")
+    return _key_of(run.uid, run.namespace, run.name, key)
+
+
+@lru_cache(maxsize=512)
+def _key_of(run_uid: str, namespace: str, run: str, key: str) -> Key:
+    mark = hashlib.sha256(f"{run_uid}\n{key}".encode()).hexdigest()[:16]
+    return Key("ToolCall", namespace, f"{run[:230].rstrip('-.')}-{mark}")
 
 
 def find_open(tx: Transaction, run: Resource, key: str | None, tool: str, args_digest: str | None) -> Resource | None:

@@ -212,8 +212,7 @@ def _output_format(snapshot: Snapshot, record: RunRecord) -> OutputFormat:
     """How the run's output is read. Remit, the format without any, when the executor is gone."""
     executor = snapshot.get(record.spec.executor_ref.key("Executor", record.run.namespace))
     pinned = None if executor is None else snapshot.spec_at(executor.uid, record.spec.executor_generation)
-    command = None if pinned is None else parsed(ExecutorSpec, pinned.spec).program
-    return OutputFormat.REMIT if command is None else command.output_format
+    return OutputFormat.REMIT if pinned is None else parsed(ExecutorSpec, pinned.spec).output_format
 
 
 def _take_output(

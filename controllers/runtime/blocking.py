@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
@@ -57,6 +58,23 @@ class ThreadBlocking:
                 answer.exception()  # seen: what the work raised gives way to the cancellation
             raise
 
+    def hand(self, work: Callable[[], T], then: Callable[[T | BaseException], None]) -> None:
+        """Run ``work`` in a thread and call ``then`` with its result, or with what it raised, in the running event
+        loop: no task waits, and the loop wakes up once. Nobody can cancel it. RuntimeError after `close`."""
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+
+        def job() -> None:
+            found: T | BaseException
+            try:
+                found = context.run(work)
+            except BaseException as error:  # noqa: BLE001 - whoever waits is told
+                found = error
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(then, found)
+
+        self._pool.submit(job)
+
     def close(self, *, wait: bool = True) -> None:
         """Refuse new work and drop what has not begun. With `wait`, block until running work has ended. A process
         whose work never ends leaves with `os._exit`: the interpreter waits for pool threads at its end."""
@@ -77,3 +95,25 @@ class InlineBlocking:
         if self._before is not None:
             await self._before()
         return _call(contextvars.copy_context(), work, *args, **kwargs)
+
+
+def hand_over(blocking: Blocking, work: Callable[[], T], then: Callable[[T | BaseException], None]) -> None:
+    """``ThreadBlocking.hand`` for any of them: elsewhere a task waits. ``then`` is never called at once."""
+    if isinstance(blocking, ThreadBlocking):
+        blocking.hand(work, then)
+        return
+
+    async def wait() -> None:
+        try:
+            found: T | BaseException = await blocking.run(work)
+        except BaseException as error:  # noqa: BLE001 - whoever waits is told
+            found = error
+        then(found)
+
+    task = asyncio.create_task(wait(), name="handed-over")
+    _handed.add(task)
+    task.add_done_callback(_handed.discard)
+
+
+_handed: set[asyncio.Task[None]] = set()
+"""Nobody else holds them, and the event loop forgets what nobody holds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.conditions import set_condition
+from schemas.conditions import find, set_condition
 from schemas.confirmation import ConfirmationReason, ConfirmationStatus
 from schemas.errors import Conflict
 from schemas.event import EventType
@@ -11,10 +11,14 @@ from store.contract import Snapshot, Transaction
 
 
 def open_confirmations(snapshot: Snapshot) -> dict[str, Resource]:
-    """Confirmations that were not used yet, by the digest they release."""
+    """Confirmations that were not used yet, by the digest they release. One that proves nobody releases nothing."""
     found = {}
     for resource in snapshot.objects("Confirmation"):
-        if ConfirmationStatus.model_validate(resource.status).used_at is None and resource.deletion_at is None:
+        status = ConfirmationStatus.model_validate(resource.status)
+        judged = find(status.conditions, "Succeeded")
+        if judged is not None and judged.reason == ConfirmationReason.IDENTITY_UNPROVEN:
+            continue
+        if status.used_at is None and resource.deletion_at is None:
             found[str(resource.spec["planDigest"])] = resource
     return found
 

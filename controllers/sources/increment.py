@@ -99,6 +99,8 @@ def narrow(
     version where there is one. Raises SourceUnreadable when a blob cannot be read."""
     if len(delta.changed) > MOST or any(posixpath.basename(c.entry.path) in MARKERS for c in delta.changed):
         return None
+    if tree is not None and tree.apart and tree.folders != frozenset(known.units):
+        return None
     if not _prompts_stand(known, delta, tree, reader):
         return None
     before = _declared_before(delta.changed, cache)

@@ -14,14 +14,19 @@ from schemas.errors import SourceUnreadable
 from schemas.resource import Resource
 from schemas.source import SourceReason, SourceSpec, SourceType
 
+CONFIGURED = Key("Source", DEFAULT_NAMESPACE, "default")
+"""The source of ``remit.yaml``."""
+
 
 class Readers:
     """Readers of this process. ``project`` is where relative paths start; remote repositories are mirrored below
     ``cache``. Thread-safe."""
 
-    def __init__(self, project: Path, cache: Path) -> None:
+    def __init__(self, project: Path, cache: Path, cluster: SourceReader | None = None) -> None:
+        """``cluster`` reads the one source of type Kubernetes, where the engine has it."""
         self._project = project
         self._cache = cache
+        self._cluster = cluster
         self._lock = threading.Lock()
         self._open: dict[str, tuple[SourceSpec, SourceReader]] = {}
 
@@ -32,7 +37,10 @@ class Readers:
             if known is not None and known[0] == spec:
                 return known[1]
             require_remote(source.key, spec)
-            reader = make_reader(spec, self._project, self._cache)
+            if spec.type is SourceType.KUBERNETES and self._cluster is not None and source.key == CONFIGURED:
+                reader = self._cluster
+            else:
+                reader = make_reader(spec, self._project, self._cache)
             self._open[source.uid] = (spec, reader)
         if known is not None:
             known[1].close()
@@ -52,6 +60,8 @@ def require_remote(source: Key, spec: SourceSpec) -> None:
     SourceUnreadable with AddressRefused."""
     if source.namespace == DEFAULT_NAMESPACE:
         return
+    if spec.type is SourceType.KUBERNETES:
+        return  # refused by name below: there is one cluster
     protocols = git_address.parse_address(spec.url).protocols.split(":")
     if spec.type is SourceType.DIRECTORY or not {"https", "ssh"}.issuperset(protocols):
         raise SourceUnreadable(
@@ -63,6 +73,11 @@ def require_remote(source: Key, spec: SourceSpec) -> None:
 
 def make_reader(spec: SourceSpec, project: Path, cache: Path) -> SourceReader:
     """A new reader for a spec. Raises SourceUnreadable when its address is refused."""
+    if spec.type is SourceType.KUBERNETES:
+        raise SourceUnreadable(
+            "a cluster is read by the source of remit.yaml only: source: {kubernetes: {}}",
+            reason=SourceReason.ADDRESS_REFUSED,
+        )
     if spec.type is SourceType.DIRECTORY:
         return DirectoryReader(project / spec.url)
     trusted = None if spec.verify is None else git_trust.files(spec.verify, project)

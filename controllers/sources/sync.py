@@ -14,7 +14,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controllers.runtime.result import DONE, RequeueAfter, Result
-from controllers.sources import collector, confirming, increment, listed, planning, provenance, saying
+from controllers.sources import (
+    apart,
+    collector,
+    confirming,
+    increment,
+    kubernetes_acts,
+    listed,
+    planning,
+    provenance,
+    saying,
+)
 from controllers.sources.apply import Applied, apply
 from controllers.sources.checked import Checked, recall, record
 from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit, compiler_version
@@ -63,6 +73,8 @@ class _Outcome:
     status: UnitStatus
     applied: Applied = field(default_factory=Applied)
     resting: bool = False
+    faults: tuple[Diagnostic, ...] = ()
+    """What only the live objects told, where nothing of the unit was applied because of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +274,14 @@ class SourceSync:
         confirmed: dict[str, Resource], trust: Trust | None, signer: str,
     ) -> tuple[list[_Outcome], list[tuple[UnitFiles, CompiledUnit]]]:  # fmt: skip
         files = split(tree)
-        compiled = [
-            (f, compile_unit(source_id(source.key), f, tree, reader, self._cache, signer=signer)) for f in files
-        ]
+        compile_ = functools.partial(
+            compile_unit, source_id(source.key), tree=tree, reader=reader, cache=self._cache, signer=signer
+        )
+        compiled = [(f, compile_(f)) for f in files]
+        left = {f.path: apart.leave_out(f, unit, compile_, waits=False)
+                for f, unit in compiled if tree.apart and unit.diagnostics}  # fmt: skip
+        whole = compiled
+        compiled = [(left[f.path].files, left[f.path].unit) if f.path in left else (f, unit) for f, unit in compiled]
         good = [unit for _, unit in compiled if not unit.diagnostics]
         failed = [f for f, unit in compiled if unit.diagnostics]
         with self._store.snapshot() as snapshot:
@@ -274,20 +291,38 @@ class SourceSync:
         for file, unit in compiled:
             old = before.get(file.path, UnitStatus(path=file.path))
             problems = [*unit.diagnostics, *clashes.get(file.path, ())]
+            without = left.get(file.path)
+            if tree.apart and problems:
+                without = apart.leave_out(file, replace(unit, diagnostics=tuple(problems)), compile_, without)
+                file, unit, problems = without.files, without.unit, [*without.unit.diagnostics]
             if problems:
                 failure = self._unit_failed(source, old, tree.revision, problems)
                 failure.resting = not unit.diagnostics  # what is another's today may be nobody's at the next look
                 outcomes.append(failure)
             else:
                 elsewhere = frozenset(k for other in good if other is not unit for k in other.by_key)
-                outcomes.append(self._apply(source, spec, old, tree, unit, failed, reader, confirmed, elsewhere, trust))
+                while True:
+                    keep = elsewhere if without is None else elsewhere | without.keys
+                    outcome = self._apply(source, spec, old, tree, unit, failed, reader, confirmed, keep, trust)
+                    if not (tree.apart and outcome.faults):
+                        break
+                    without = apart.leave_out(file, replace(unit, diagnostics=outcome.faults), compile_, without)
+                    if without.unit.diagnostics:
+                        break
+                    file, unit = without.files, without.unit
+                if without is not None and not outcome.faults:
+                    outcome.resting = outcome.resting or without.waits
+                    said = self._unit_failed(source, old, tree.revision, without.problems).status
+                    kept = {"reason": said.reason, "message": said.message, "errors": said.errors}
+                    outcome.status = outcome.status.model_copy(update=kept)
+                outcomes.append(outcome)
         gone = [u for path, u in before.items() if path not in {f.path for f in files} and u.objects]
         for old in gone:
             empty = CompiledUnit(old.path, (), ())
             elsewhere = frozenset(k for other in good for k in other.by_key)
             outcomes.append(self._apply(source, spec, old, tree, empty, failed, reader, confirmed, elsewhere, trust))
         paths = {f.path for f in files}
-        return [o for o in outcomes if o.status.path in paths or o.status.objects], compiled
+        return [o for o in outcomes if o.status.path in paths or o.status.objects], whole
 
     def _apply(
         self, source: Resource, spec: SourceSpec, old: UnitStatus, tree: Version, unit: CompiledUnit,
@@ -302,26 +337,29 @@ class SourceSync:
             with self._store.snapshot() as snapshot:
                 keep = elsewhere | planning.may_have_moved(snapshot, name, unit, failed, reader)
                 planned = planning.plan_unit(snapshot, name, unit, tree.revision, spec, keep=keep, whole=whole)
+                proven = kubernetes_acts.prove(snapshot, planned.plan, planned.declared, planned.live, self._now())
             if planned.faults:
                 failure = self._unit_failed(source, old, tree.revision, planned.faults)
-                failure.resting = True
+                failure.resting, failure.faults = True, planned.faults
                 return failure
             plan = planned.plan
             blocked = plan.blocked(lambda digest: digest in confirmed)
             pending = [g for g in plan.guards if any(e.key in blocked for e in g.entries)]
             resting = planning.resting(planned, self._now())
-            blocked |= resting
+            blocked |= resting | proven.withheld.keys()
             if not plan.entries and not plan.relocations:
                 count = plan.inventory if whole else old.objects
                 return self._unit_done(source, old, tree, Applied(), (), count)
             statuses = provenance.act_statuses(reader, trust, tree, plan, planned.declared, self._now())
+            statuses |= proven.statuses
             actor = Actor(ActorKind.SYSTEM, f"source:{name}", spec.type)
             try:
                 with self._store.transaction(actor) as tx:
                     applied = apply(
-                        tx, plan, planned.declared, planned.live, manager=f"git/{name}", blocked=blocked,
+                        tx, plan, proven.declared, planned.live, manager=f"git/{name}", blocked=blocked,
                         statuses=statuses,
                     )  # fmt: skip
+                    kubernetes_acts.refuse(tx, proven.withheld)
                     for digest in {plan.digest, *(g.digest for g in plan.guards)} & confirmed.keys():
                         confirming.use(tx, confirmed[digest])
                     if applied.total:

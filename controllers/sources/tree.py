@@ -83,7 +83,8 @@ class Entry:
 class Version:
     """One consistent state of a source, by name.
 
-    ``revision`` is ``<ref>@sha1:<hex>`` (``sha256`` in such a repository) or ``dir@sha256:<hex>``. ``commit`` is the
+    ``revision`` is ``<ref>@sha1:<hex>`` (``sha256`` in such a repository), ``dir@sha256:<hex>`` or
+    ``kubernetes@rv:<resourceVersion>``. ``commit`` is the
     commit's id and ``tree_id`` that of the tree at the source path (equal tree_id, equal entries); for a directory
     both are the hex digest of the listing.
     """
@@ -108,12 +109,15 @@ class Tree(Version):
 
     ``entries`` are sorted by the bytes of their path, without duplicates. ``problems`` are sorted; each names a file
     that is not in ``entries`` or that clashes with one that is. ``extent`` is None where the next listing cannot be
-    told from the folders that differ alone.
+    told from the folders that differ alone. ``folders`` are those that are units whatever they hold. ``apart`` says
+    that each entry stands for itself, as objects of a cluster do: one that is wrong keeps no other from its place.
     """
 
     entries: tuple[Entry, ...]
     problems: tuple[Diagnostic, ...]
     extent: Extent | None = None
+    folders: frozenset[str] = frozenset()
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,17 +37,24 @@ class _Building:
 
 
 def split(tree: Tree) -> list[UnitFiles]:
-    """The units of a tree, by path; the root unit is always there."""
-    folders = {posixpath.dirname(e.path) for e in tree.entries if posixpath.basename(e.path) in MARKERS}
-    # A damaged or linked-away marker still marks its folder: otherwise its objects would fall to the root unit.
-    folders |= {posixpath.dirname(p.path) for p in tree.problems if posixpath.basename(p.path) in MARKERS}
-    folders.discard("")
-    units: dict[str, _Building] = {ROOT: _Building(), **{f: _Building() for f in sorted(folders)}}
+    """The units of a tree, by path; the root unit is always there, but where every entry has a folder."""
+    folders = set(tree.folders) or _marked(tree)
+    units: dict[str, _Building] = {f: _Building() for f in sorted(folders)}
+    if not tree.apart:
+        units[ROOT] = _Building()
     for entry in tree.entries:
         units[unit_of(entry.path, folders)].entries.append(entry)
     for problem in tree.problems:
         units[unit_of(problem.path, folders)].problems.append(problem)
     return [UnitFiles(path, tuple(b.entries), tuple(b.problems)) for path, b in sorted(units.items())]
+
+
+def _marked(tree: Tree) -> set[str]:
+    folders = {posixpath.dirname(e.path) for e in tree.entries if posixpath.basename(e.path) in MARKERS}
+    # A damaged or linked-away marker still marks its folder: otherwise its objects would fall to the root unit.
+    folders |= {posixpath.dirname(p.path) for p in tree.problems if posixpath.basename(p.path) in MARKERS}
+    folders.discard("")
+    return folders
 
 
 def unit_of(path: str, folders: Iterable[str]) -> str:

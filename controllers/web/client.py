@@ -22,10 +22,18 @@ _CONNECT_S = 10.0
 class HttpClient:
     """Sends requests. Belongs to one event loop; keeps no connection."""
 
-    def __init__(self, monotonic: Callable[[], float], *, resolver: Resolve = addresses.resolve) -> None:
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        *,
+        resolver: Resolve = addresses.resolve,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """``tls`` says which certificates count, and which one is shown; None: those that the machine trusts, and
+        none."""
         self._monotonic = monotonic
         self._resolver = resolver
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
 
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limits: Limits

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from tests.bench import backlog, engine, gate, holds, hooks, ledger, mcp, queue, replay, sources, whole
+from tests.bench import (
+    backlog,
+    engine,
+    gate,
+    holds,
+    hooks,
+    ledger,
+    mcp,
+    queue,
+    reading,
+    replay,
+    searching,
+    sources,
+    streams,
+    whole,
+)
 from tests.bench.measure import Bench
 
 BENCHES = (
@@ -53,6 +68,18 @@ BENCHES = (
           replay.replay),
     Bench("mcp-call", "a tool call through the MCP proxy, median", "the same call of the same server directly", 10,
           mcp.p50),
+    Bench("stream-cpu", "an event to a client of the stream, 200 clients", "sse-starlette on the same server", 0.15,
+          streams.cpu_200),
+    Bench("stream-cpu-1000", "the same, 1,000 clients", "sse-starlette on the same server", 0.15, streams.cpu_1000),
+    Bench("stream-p99", "p99 of an event to 200 clients, in ms", "nothing: an absolute bound", 100, streams.late_200),
+    Bench("stream-p99-1000", "the same, 1,000 clients", "nothing: an absolute bound", 100, streams.late_1000),
+    Bench("stream-memory", "memory of a client of the stream, in KiB", "nothing: an absolute bound", 30,
+          streams.memory),
+    Bench("stream-stuck", "200 clients beside 200 that never read", "200 clients alone", 1.2, streams.stuck),
+    Bench("list", "a list of 10,000 missions as JSON", "one SELECT, decoded and encoded", 3, reading.listing),
+    Bench("search", "the newest of 1M messages with a common word, in one tenant, SQLite", "FTS5, of all messages", 2,
+          searching.in_sqlite),
+    Bench("search-pg", "the same, PostgreSQL", "GIN, of all messages", 2, searching.in_postgres),
     Bench("chain-verify", "verifying the hash chain", "reading rows and hashing them", 0.5, engine.chain_verify,
           at_least=True),
     Bench("memory", "10,000 objects in memory", "the same as plain dicts", 2, engine.memory),

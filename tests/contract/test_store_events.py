@@ -57,6 +57,24 @@ def test_an_event_is_read_back_whole(store: Store, clock: SettableClock) -> None
     assert second.prev_hash == first.hash
 
 
+def test_one_event_about_each_of_many_is_what_as_many_events_are(store: Store) -> None:
+    said = [{"place": "a.yaml:1"}, {}, {"related": "other", "said": "half \ud800"}]
+    with store.transaction(ALICE) as tx:
+        made = tx.create_many([mission(name) for name in ("a", "b", "c")])
+        tx.event_each("Created", zip(made, said, strict=True), reason="Declared", message="declared")
+        for each, data in zip(made, said, strict=True):
+            tx.event("Created", each, reason="Declared", message="declared", data=data)
+        tx.event_each("Created", [], reason="Declared", message="declared")
+    with store.snapshot() as snapshot:
+        events = snapshot.events()
+        assert len(events) == 6
+        told = [(e.at, e.type, e.subject, e.subject_uid, e.actor, e.reason, e.message, e.data) for e in events]
+        assert told[:3] == told[3:]
+        assert [e.hash for e in events] == [contract_hash(e) for e in events]
+        assert [e.seq for e in snapshot.events(subject_uid="other")] == [3, 6]
+        assert events[2].data["said"] == "half \ufffd"
+
+
 def test_the_hash_is_the_one_that_the_contract_gives(store: Store) -> None:
     texts = ["", "plain", '"\\/\b\f\n\r\t\x01\x7f', "ünï \u2028\u2029 \U0001f600", "nul \0 half \ud800"]
     with store.transaction(ALICE) as tx:

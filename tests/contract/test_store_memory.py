@@ -218,3 +218,55 @@ def test_lists_are_what_the_database_would_find_after_every_write(store: Store) 
         assert found is not None
         tx.remove(tx.put_spec(found, Declared("Mission", "default", "c", {"title": "moved"})))
     agree()
+
+
+def test_a_mark_is_another_one_after_every_write_of_its_kinds_by_anybody(harness: Harness) -> None:
+    ours, theirs = harness.open(), harness.open()
+    kinds = ("Hold", "Mission")
+
+    def mark(store: Store) -> object:
+        with store.transaction(ALICE) as tx:
+            return tx.mark(kinds)
+
+    seen = [mark(ours)]
+
+    def moved() -> bool:
+        seen.append(mark(ours))
+        return all(seen[-1] is not other for other in seen[:-1])
+
+    with ours.transaction(ALICE) as tx:
+        made(tx)
+        assert tx.mark(kinds) is not seen[-1], "within a transaction, too"
+    assert moved()
+    move(ours, "Planned")
+    assert moved()
+    with theirs.transaction(ALICE) as tx:
+        tx.create(Declared("Hold", "default", "stop", {}))
+    assert moved()
+    with ours.transaction(ALICE) as tx:
+        hold = tx.get(Key("Hold", "default", "stop"))
+        assert hold is not None
+        tx.put_spec(hold, Declared("Hold", "default", "stop", {"reason": "r"}))
+    assert moved()
+    with ours.transaction(ALICE) as tx:
+        hold = tx.get(Key("Hold", "default", "stop"))
+        assert hold is not None
+        tx.remove(hold)
+    assert moved()
+    with abandoned(ours) as tx:
+        made(tx, "b")
+    assert moved()
+
+
+def test_a_memory_that_grew_forgets_first_what_was_made_and_never_read(store: Store) -> None:
+    with store.transaction(ALICE) as tx:
+        made(tx)
+        for number in range(MOST - 500):
+            made(tx, f"m{number}")
+    with store.transaction(ALICE) as tx:
+        found = tx.get(Key("Mission", "default", "m7"))
+        assert found is not None
+        assert tx.get_by_uid(found.uid) == found
+        assert tx.get(Key("Mission", "default", "none")) is None
+        with pytest.raises(AlreadyExists):
+            made(tx, "m8")

@@ -131,9 +131,44 @@ def test_generation_grows_and_the_spec_is_kept_only_when_the_canonical_spec_diff
             (2, True, "cli/x", later),
         ]
         assert kept[1].spec["a"] is True
-        assert kept[1].provenance == provenance(7)
-        assert snapshot.spec_at(first.uid, 2) == kept[1]
+        assert [s.provenance for s in kept] == [None, provenance(7)]
+        assert [snapshot.spec_at(first.uid, number) for number in (1, 2)] == kept
         assert snapshot.spec_at(first.uid, 3) is None
+
+
+def test_the_first_spec_is_known_from_the_start_and_stays_when_its_object_goes(
+    store: Store, clock: SettableClock
+) -> None:
+    with store.transaction(ALICE) as tx:
+        made = tx.create(mission(a=1, provenance=provenance(3)), manager="git/specs")
+        (many,) = tx.create_many([mission("b", a=2)], manager="git/specs")
+        first = tx.spec_at(made.uid, 1)
+        assert first is not None
+        assert (first.spec, first.provenance, first.manager, first.recorded_at) == (
+            {"a": 1}, provenance(3), "git/specs", START,
+        )  # fmt: skip
+        assert tx.spec_at(many.uid, 1) == tx.specs(many.uid)[0]
+        assert tx.spec_at(many.uid, 2) is None
+    clock.tick(60)
+    with store.transaction(ALICE) as tx:
+        moved = tx.put_spec(made, mission(a=1, provenance=provenance(7)), manager="cli/x")
+        assert tx.specs(made.uid) == [first]
+        tx.remove(tx.put_status(moved, {"state": "Done"}))
+        tx.remove(many)
+    with store.snapshot() as snapshot:
+        assert snapshot.specs(made.uid) == [snapshot.spec_at(made.uid, 1)] == [first]
+        assert [s.spec for s in snapshot.specs(many.uid)] == [{"a": 2}]
+
+
+def test_a_unit_tells_how_many_objects_of_each_kind_it_has(store: Store) -> None:
+    with store.transaction(ALICE) as tx:
+        tx.create_many([mission("a"), mission("b"), mission("c", kind="Agent")], unit="u")
+        tx.create(mission("d"))
+        assert tx.unit_counts("u") == {"Agent": 1, "Mission": 2}
+        assert tx.unit_counts("v") == tx.unit_counts("") == {}
+        assert tx.unit_keys("") == tx.list_unit("") == []
+        assert [r.name for r in tx.objects("Mission", unit="")] == ["d"]
+        assert [r.name for r in tx.objects("Mission", owner_uid="")] == ["a", "b", "d"]
 
 
 def test_manager_and_unit_change_with_the_spec_only_when_given(store: Store) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.resource import Declared
 from store.contract import Store
 from store.search_text import Question, fold, question_of, snippet
+from store.session import Statement
 from tests.fakes.stores import ALICE, SettableClock
 
 HOSTILE = ['"', "a OR", "NEAR(", "title_words : x", "a* ^b", "' :*", "%", "\\", "kind:", "a' | b", "x\0y"]
@@ -124,3 +126,13 @@ def test_a_snippet_says_where_the_words_stand(text: str, piece: str) -> None:
 
 def test_folding_keeps_letters_and_digits() -> None:
     assert fold("Éa1") == "ea1"
+
+
+def test_an_index_of_before_is_made_anew(store: Store) -> None:
+    declare(store, "a", description="old words")
+    indexed(store)
+    with store._backend.writing() as session:  # type: ignore[attr-defined]
+        session.run(Statement(sa.text("UPDATE search_docs SET digest = '0'")))
+    assert store.index_search(100) > 0
+    assert names(store, "old") == ["a"]
+    assert store.index_search(100) == 0

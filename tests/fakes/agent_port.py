@@ -129,7 +129,9 @@ async def serving(
         worker_token=worker_token,
         proposer=proposer,
     )
-    server = HttpServer(app, "127.0.0.1", 0, setting="agentListen", on_stop=app.state.close, **served)
+    server = HttpServer(
+        app, "127.0.0.1", 0, setting="agentListen", on_stop=app.state.close, lane=app.state.lane, **served
+    )
     server.bind()
     life = Lifecycle()
     task = asyncio.create_task(server.run(life))

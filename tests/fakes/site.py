@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 from fastapi import FastAPI
 
+from api.dashboard.commands import Commands
 from api.dashboard.facts.view import Log, Setting, Site
 from api.dashboard.routes import add_dashboard
 from api.read.app import create_read_app
@@ -21,13 +22,16 @@ from controllers.runtime.blocking import InlineBlocking, ThreadBlocking
 from store.contract import Store
 from tests.fakes.read_api import StoreClock, facts, read_app
 
+BASE = "http://127.0.0.1:8420"
 SITE = Site(
     environment="acme",
     version="0.0.0",
     settings=(Setting("listen", "127.0.0.1:8420", "default"),),
+    commands=Commands(server=BASE),
+    figures=lambda: {"queue_objects_ready": 3.0},
+    log_file=lambda _, run: f"{run.name} begins\nreads docs\n".encode(),
     log_of=lambda _, run: Log((f"{run.name} begins", "reads docs", "handed in"), cut=True),
 )
-BASE = "http://127.0.0.1:8420"
 VOID = frozenset({"meta", "link", "input", "br", "hr", "img", "area", "base", "col", "embed", "source", "track", "wbr"})
 
 

@@ -201,13 +201,16 @@ def _agent(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
+_POD_TEMPLATE = {"spec": {"containers": [{"name": "agent", "image": "agent:1"}]}}
+
+
 def _executor(spec: dict[str, Any]) -> dict[str, Any]:
     blocks = {
         "Command": ("command", {"argv": ["true"]}),
         "Http": ("http", {"url": "http://worker.example/runs"}),
         "OpenClaw": ("openClaw", {"url": "ws://127.0.0.1:18789"}),
         "A2A": ("a2a", {"url": "https://agent.example"}),
-        "KubernetesJob": ("kubernetesJob", {"podTemplate": {"spec": {}}}),
+        "KubernetesJob": ("kubernetesJob", {"podTemplate": _POD_TEMPLATE}),
         "Pull": ("pull", {}),
     }
     wanted, smallest = blocks[spec["type"]]
@@ -217,6 +220,9 @@ def _executor(spec: dict[str, Any]) -> dict[str, Any]:
     _drop(command, "hook", "resume")
     if command.get("resumeArgs"):
         command["resumeArgs"] = ["--resume", "{session}"]
+    if "kubernetesJob" in spec:
+        spec["kubernetesJob"]["podTemplate"] = _POD_TEMPLATE
+        spec["kubernetesJob"].setdefault("kubeconfig", {"env": "KUBECONFIG_TEXT"})
     if "http" in spec:
         spec["http"]["url"] = "https://worker.example/runs"
         _drop(spec["http"], "cancel", "headers")

@@ -95,20 +95,28 @@ class World:
     """Whether what follows from a pass, or from the end of a run, is done in the same transaction."""
     stops: Stops = stops.NONE
     """What stops work beside the Holds in the store."""
+    unit: str = "."
+    """The unit of what belongs to no tenant."""
 
     def __post_init__(self) -> None:
         self.harness = BACKENDS[self.backend](self.folder)
         self.clock: SettableClock = self.harness.clock
         self.store: Store = self.harness.open()
         self.repo = Repo(self.folder / "specs")
-        self.spec = SourceSpec(url=str(self.folder / "specs"))
+        self.spec = self._make_spec()
         self.readers: Readers | None = None
         self._restart()
+
+    def _make_spec(self) -> SourceSpec:
+        return SourceSpec(url=str(self.folder / "specs"))
+
+    def _make_readers(self) -> Readers:
+        return Readers(self.folder, self.folder / "mirrors")
 
     def _restart(self) -> None:
         if self.readers is not None:
             self.readers.close()  # the processes of a dead engine die with it
-        self.readers = Readers(self.folder, self.folder / "mirrors")
+        self.readers = self._make_readers()
         self.sync_now = SourceSync(self.store, self.readers, cache=self.store, now=self.clock, jitter=lambda: 1.0)
         ready = ReadyMissions()
         standings = Standings()

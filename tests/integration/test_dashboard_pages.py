@@ -6,6 +6,7 @@ import gzip
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -211,7 +212,7 @@ def test_hostile_text_never_becomes_a_part_of_a_command(hostile_answers: dict[st
     for path, answer in hostile_answers.items():
         for command in re.findall(r"data-command>([^<]*)<", answer.text):
             seen += 1
-            assert re.fullmatch(r"remit [a-zA-Z0-9 /.:_-]+((&#39;)\.\.\.(&#39;))?", command), (path, command)
+            assert re.fullmatch(r"(remit|kubectl) [a-zA-Z0-9 /.:_-]+((&#39;)\.\.\.(&#39;))?", command), (path, command)
     assert seen > 50
 
 
@@ -348,7 +349,7 @@ def test_lists_go_on_where_they_ended(tmp_path: Path) -> None:
     for _ in range(3):
         html = ask(app, [path])[path].text
         seen += re.findall(r'href="/missions/default/(m-\d+)"', html)
-        following = re.search(r'href="([^"]*after=[^"]*)"', html)
+        following = re.search(r'class="more"><a href="([^"]*after=[^"]*)"', html)
         path = following[1].replace("&amp;", "&") if following else ""
     assert path == ""
     assert sorted(set(seen)) == [f"m-{i:03}" for i in range(230)]
@@ -470,3 +471,68 @@ def test_the_script_and_the_style_come_from_nowhere_else() -> None:
 def test_the_environment_stands_loud_where_mistakes_cost(shop: Shop) -> None:
     app = site_app(shop.store, shop.clock, replace(SITE, environment="production"))
     assert 'class="env loud"' in ask(app, ["/"])["/"].text
+
+
+def test_columns_can_be_left_out_and_rows_given_room_by_the_address(shop: Shop) -> None:
+    path = "/missions?view=table&hide=agent,cost&density=cozy"
+    page = Page(ask(shop.app, [path])[path].text)
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", page.html)
+    assert heads == ["State", "Mission", "Waits for", "Attempts", "Changed"]
+    rows = re.findall(r"<tr id=.*?</tr>", page.html, re.DOTALL)
+    assert {row.count("<td") for row in rows} == {5}
+    assert page.all("html")[0].attributes["class"] == "cozy"
+    assert any("hide=cost" in link and "agent" not in link.partition("hide=")[2] for link in page.links)
+
+
+def test_the_board_stands_apart_by_agent_and_shows_the_same_cards(shop: Shop) -> None:
+    found = ask(shop.app, ["/missions", "/missions?lanes=agent", "/missions?lanes=goal"])
+    cards = {path: sorted(i for i in Page(a.text).ids if i.startswith("card-")) for path, a in found.items()}
+    assert len(cards["/missions"]) > 10
+    assert cards["/missions"] == cards["/missions?lanes=agent"] == cards["/missions?lanes=goal"]
+    groups = [i for i in Page(found["/missions?lanes=agent"].text).ids if re.fullmatch(r"group-\w+", i)]
+    assert len(groups) > 2
+
+
+def test_the_log_of_a_run_and_of_everything_can_be_taken_along(shop: Shop) -> None:
+    run = "/missions/default/backfill-costs/runs/1"
+    found = ask(shop.app, [run, f"{run}/log", "/missions/default/backfill-costs/runs/99/log", "/events?ns=default"])
+    assert f"{run}/log" in Page(found[run].text).links
+    log = found[f"{run}/log"]
+    assert log.text == "backfill-costs-1 begins\nreads docs\n"
+    assert log.headers["content-disposition"] == 'attachment; filename="backfill-costs-1.log"'
+    assert found["/missions/default/backfill-costs/runs/99/log"].status_code == 404
+    files = [link for link in Page(found["/events?ns=default"].text).links if "export" in link]
+    assert files == [f"/api/v1/events/export?format={form}&namespace=default" for form in ("csv", "jsonl")]
+    assert ask(shop.app, files[:1])[files[0]].text.startswith("seq,at,type")
+
+
+def test_kubectl_is_offered_where_it_can_read(answers: dict[str, httpx2.Response]) -> None:
+    text = Page(answers["/missions/default/apply-dns"].text).text
+    assert "kubectl --server http://127.0.0.1:8420 describe missions apply-dns -n default" in text
+    assert "kubectl" not in Page(answers["/"].text).text
+
+
+def test_a_tenant_has_a_page_with_its_own_figures(shop: Shop) -> None:
+    found = ask(shop.app, ["/o/default", "/o/none", "/o/%3Cscript%3E", "/"])
+    assert [found[p].status_code for p in ("/o/default", "/o/none", "/o/%3Cscript%3E")] == [200, 404, 404]
+    page = Page(found["/o/default"].text)
+    assert "Fleet of default" in page.text
+    assert "/missions?view=table&state=Blocked&ns=default" in page.links
+    with shop.store.transaction(SYSTEM) as tx:
+        agent = tx.create(Declared("Agent", "elsewhere", "lonely", {}))
+    other = Page(ask(shop.app, ["/o/elsewhere"])["/o/elsewhere"].text)
+    assert re.search(r"Needs you\s*0", other.text)
+    assert "of 1" in other.text
+    with shop.store.transaction(SYSTEM) as tx:
+        tx.remove(agent)
+
+
+def test_clocks_that_disagree_are_told(shop: Shop) -> None:
+    path = "/settings"
+    assert "Clocks disagree" not in ask(shop.app, [path])[path].text
+    late = site_app(shop.store, lambda: shop.clock() - timedelta(hours=2))
+    assert "Clocks disagree" in ask(late, [path])[path].text
+
+
+def test_settings_tell_how_the_process_is(answers: dict[str, httpx2.Response]) -> None:
+    assert "Queue objects ready" in answers["/settings"].text

@@ -79,6 +79,13 @@ async def test_with_a_token_only_healthz_answers_without_it(world: World) -> Non
             assert (await client.get("/api/v1/summary", headers={"Authorization": value})).status_code == 200
 
 
+async def test_who_probes_without_a_token_learns_only_whether_it_is_ready(world: World) -> None:
+    async with asking(app_of(world, token=TOKEN)) as client:
+        assert (await client.get("/readyz")).json() == {"ready": True}
+        with_token = await client.get("/readyz", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert "components" in with_token.json()
+
+
 async def test_every_answer_carries_the_headers_of_safety(world: World) -> None:
     async with asking(app_of(world, token=TOKEN)) as client:
         for path in ("/healthz", "/nothing", "/api/v1/summary"):

@@ -18,7 +18,7 @@ from schemas.errors import StoreLocked, StoreUnavailable
 from store import migrate, revision
 from store.sqlite import SqliteBackend
 from store.tables import APPEND_ONLY, metadata
-from tests.fakes.stores import ALICE, SqliteHarness, apart_from_search, step, steps_in
+from tests.fakes.stores import ALICE, SqliteHarness, apart_from_search, mission, step, steps_in
 
 
 @pytest.fixture
@@ -198,6 +198,23 @@ def test_the_upgrade_command_does_the_same_and_the_way_back_works(harness: Sqlit
     harness.open().close()
     assert migrate.downgrade(harness.url, "0001", now=harness.clock) == "0001"
     assert migrate.upgrade(harness.url, "9000", now=harness.clock) == "9000"
+
+
+def test_a_way_back_keeps_every_first_spec_in_the_table_where_older_versions_look(harness: SqliteHarness) -> None:
+    with harness.open().transaction(ALICE) as tx:
+        made = tx.create(mission(a=1))
+        tx.put_spec(tx.create(mission("b", a=1)), mission("b", a=2))
+    harness.close()
+    migrate.downgrade(harness.url, "0003", now=harness.clock)
+    with closing(sqlite3.connect(harness.path)) as connection:
+        kept = connection.execute("SELECT generation, spec FROM specs ORDER BY spec, generation").fetchall()
+        assert kept == [(1, '{"a":1}'), (1, '{"a":1}'), (2, '{"a":2}')]
+    migrate.upgrade(harness.url, now=harness.clock)
+    with harness.open().transaction(ALICE) as tx:
+        found = tx.get(made.key)
+        assert found is not None
+        tx.put_spec(found, mission(a=3))
+        assert [s.spec for s in tx.specs(made.uid)] == [{"a": 1}, {"a": 3}]
 
 
 @pytest.mark.parametrize("trouble", ['op.execute("SELECT nonsense FROM nowhere")', 'raise RuntimeError("a bug")'])

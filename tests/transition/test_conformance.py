@@ -175,7 +175,7 @@ def test_06_a_mass_deletion_waits_for_its_own_confirmation(world: World, count: 
     world.act("Confirmation", "right", {"planDigest": plan.digest})
     assert world.find("Mission", "m0") is None
     assert world.reason("Confirmation", "right", "Succeeded") == "True/Used"
-    assert world.source.units[0].reason is SourceReason.SYNCED
+    assert all(unit.reason is SourceReason.SYNCED for unit in world.source.units)
 
 
 def test_06_a_few_deletions_need_no_confirmation(world: World) -> None:
@@ -217,12 +217,12 @@ def test_08_a_prune_that_fails_midway_leaves_no_orphan(world: World, monkeypatch
         world.sync()
     monkeypatch.undo()
     with world.store.snapshot() as snapshot:
-        assert len(snapshot.list_unit("default:.")) == 30, "one transaction: all or nothing"
+        assert len(snapshot.list_unit(f"default:{world.unit}")) == 30, "one transaction: all or nothing"
     for _ in range(3):
         world.pending.clear()
         world.sync()
     with world.store.snapshot() as snapshot:
-        assert len(snapshot.list_unit("default:.")) == 27
+        assert len(snapshot.list_unit(f"default:{world.unit}")) == 27
     assert all(world.find("Mission", f"m{i}") is None for i in range(3))
 
 

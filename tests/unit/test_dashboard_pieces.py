@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import re
 import shlex
 import threading
 import unicodedata
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
@@ -218,3 +222,68 @@ def test_a_rendering_that_failed_is_made_again() -> None:
     with pytest.raises(LookupError, match="not now"):
         kept.get(("a",), fail)
     assert kept.get(("a",), lambda: Rendered.of(200, b"x")).status == 200
+
+
+@pytest.mark.parametrize(("source", "found"), [
+    ("https://github.com/acme/specs.git", "https://github.com/acme/specs/compare/main...remit/p-1?expand=1"),
+    ("git@codeberg.org:acme/specs", "https://codeberg.org/acme/specs/compare/main...remit/p-1?expand=1"),
+    ("https://gitlab.acme.dev/a/b", "https://gitlab.acme.dev/a/b/-/merge_requests/new?"
+     "merge_request%5Bsource_branch%5D=remit%2Fp-1&merge_request%5Btarget_branch%5D=main"),
+    ("/srv/specs", None), ("https://git.acme.dev/a", None),
+])  # fmt: skip
+def test_a_pushed_branch_is_one_click_from_a_pull_request(source: str, found: str | None) -> None:
+    out = links.compare(source, "main", "remit/p-1")
+    assert (out and out.href) == found
+    assert links.compare(source, "main", "x y") is None
+    assert links.compare(source, "--upload-pack", "b") is None
+
+
+# Machado, Oliveira, Fernandes 2009: what eyes without one sort of cones see, in linear sRGB, at full severity.
+EYES = {
+    "all": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    "no red": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "no green": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "no blue": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+
+
+def _oklab(linear: Sequence[float]) -> tuple[float, ...]:
+    lms = ((0.4122214708, 0.5363325363, 0.0514459929), (0.2119034982, 0.6806995451, 0.1073969566),
+           (0.0883024619, 0.2817188376, 0.6299787005))  # fmt: skip
+    lab = ((0.2104542553, 0.7936177850, -0.0040720468), (1.9779984951, -2.4285922050, 0.4505937099),
+           (0.0259040371, 0.7827717662, -0.8086757660))  # fmt: skip
+    return _by(lab, [max(0.0, v) ** (1 / 3) for v in _by(lms, linear)])
+
+
+def _by(matrix: Sequence[Sequence[float]], vector: Sequence[float]) -> tuple[float, ...]:
+    return tuple(sum(a * b for a, b in zip(row, vector, strict=True)) for row in matrix)
+
+
+def _linear(colour: str) -> list[float]:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+
+
+@pytest.mark.parametrize(("scheme", "least"), [(0, 0.07), (1, 0.10)])
+@pytest.mark.parametrize("eyes", EYES)
+def test_states_stay_apart_for_eyes_that_see_fewer_colours(scheme: int, least: float, eyes: str) -> None:
+    css = asset("dashboard.css").decode()
+    tones = {t.value: re.findall(rf"--{t.value}:light-dark\((#\w{{6}}),(#\w{{6}})\)", css)[0][scheme] for t in Tone}
+    seen = {name: _oklab([min(1.0, max(0.0, v)) for v in _by(EYES[eyes], _linear(c))]) for name, c in tones.items()}
+    near = {(a, b): math.dist(seen[a], seen[b]) for a, b in itertools.combinations(seen, 2)}
+    assert {pair: round(d, 3) for pair, d in near.items() if round(d, 2) < least} == {}
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_states_can_be_read_on_every_surface(scheme: int) -> None:
+    css = asset("dashboard.css").decode()
+
+    def luminance(colour: str) -> float:
+        r, g, b = _linear(colour)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    for tone in Tone:
+        ink = luminance(re.findall(rf"--{tone.value}:light-dark\((#\w{{6}}),(#\w{{6}})\)", css)[0][scheme])
+        for surface in (("#ffffff", "#0e1116"), ("#f6f7f9", "#161b22")):
+            ground = luminance(surface[scheme])
+            assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) >= 4.5, (tone, surface)

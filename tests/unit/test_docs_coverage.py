@@ -57,11 +57,14 @@ def test_every_annotation_that_the_engine_knows_is_explained() -> None:
 # Configuration.
 
 
+_SECTIONS = ("source", "source.git", "source.directory", "source.kubernetes", "secrets", "standup")
+
+
 def _keys(model: type, prefix: str = "") -> dict[str, object]:
     found: dict[str, object] = {}
     for name, field in model.model_fields.items():  # type: ignore[attr-defined]
         path = prefix + (field.alias or name)
-        inner = _choices(path) if path in ("source", "source.git", "source.directory", "secrets", "standup") else None
+        inner = _choices(path) if path in _SECTIONS else None
         if inner is None:
             default = field.get_default(call_default_factory=True)
             found[path] = default
@@ -71,11 +74,12 @@ def _keys(model: type, prefix: str = "") -> dict[str, object]:
 
 
 def _choices(path: str) -> type:
-    from schemas.config import DirectorySource, GitSource
+    from schemas.config import DirectorySource, GitSource, KubernetesSource
     from schemas.secrets_config import SecretsConfig
     from schemas.standup import Standup
 
     sections: dict[str, type] = {"source": SourceChoice, "source.git": GitSource, "source.directory": DirectorySource}
+    sections["source.kubernetes"] = KubernetesSource
     return {**sections, "secrets": SecretsConfig, "standup": Standup}[path]
 
 
@@ -127,7 +131,7 @@ def test_the_readme_names_the_kinds_that_are_acted_on() -> None:
     text = page("README.md").section("What this version does")
     match = re.search(r"These kinds are acted on:([^.]*)\.", text.replace("\n", " "))
     assert match is not None
-    shown = set(re.findall(r"[A-Z][A-Za-z]+", match[1].replace("of type Command, Http and Pull", "")))
+    shown = set(re.findall(r"[A-Z][A-Za-z]+", match[1].replace("of type Command, Http, Pull and KubernetesJob", "")))
     assert shown == acted
     intents = [n.kind for n in registry.NAMES if n.object_class is ObjectClass.INTENT and n.kind not in acted]
     assert _missing(intents, text) == []

@@ -16,7 +16,18 @@ from tests.fakes.pages import Block, pages
 BLOCKS = [block for page in pages() for block in page.blocks]
 YAML = [block for block in BLOCKS if block.info == "yaml"]
 FRAGMENTS = [block for block in BLOCKS if block.info == "yaml fragment"]
-INFOS = {"", "sh", "console", "text", "yaml", "yaml fragment", "yaml workflow", "yaml cases", "python"}
+INFOS = {
+    "",
+    "sh",
+    "console",
+    "text",
+    "yaml",
+    "yaml fragment",
+    "yaml workflow",
+    "yaml cases",
+    "yaml kubernetes",
+    "python",
+}
 
 
 def _documents(block: Block) -> list[object]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from controllers.runtime.blocking import Blocking, InlineBlocking, ThreadBlocking
+from controllers.runtime.blocking import Blocking, InlineBlocking, ThreadBlocking, hand_over
 from tests.fakes.clock import VirtualClock
 
 pytestmark = pytest.mark.asyncio
@@ -157,3 +157,23 @@ async def test_a_simulation_can_let_others_run_before_each_piece_of_work() -> No
     both = asyncio.gather(slow.run(order.append, "slow"), quick.run(order.append, "quick"))
     await clock.run(both)
     assert order == ["quick", "slow"]
+
+
+async def test_what_is_handed_over_comes_back_into_the_event_loop_with_its_result_or_its_error(
+    blocking: Blocking,
+) -> None:
+    loop = asyncio.get_running_loop()
+    found: asyncio.Queue[object] = asyncio.Queue()
+
+    def fail() -> int:
+        raise ValueError("no")
+
+    def then(outcome: object) -> None:
+        assert asyncio.get_running_loop() is loop
+        found.put_nowait(outcome)
+
+    hand_over(blocking, lambda: 7, then)
+    assert found.empty(), "never at once"
+    assert await found.get() == 7
+    hand_over(blocking, fail, then)
+    assert isinstance(await found.get(), ValueError)

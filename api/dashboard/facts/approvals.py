@@ -24,8 +24,11 @@ from api.dashboard.facts.shapes import (
     columns,
 )
 from api.dashboard.facts.view import View
+from api.dashboard.links import Out
 from api.dashboard.text import block, moment, words
 from schemas.approval_request import RequestState
+from schemas.base import Key
+from schemas.identity import is_name
 from schemas.resource import Resource
 
 _TABS = ("pending", "decided")
@@ -98,7 +101,7 @@ def answer_acts(view: View, request: Resource) -> list[Acts]:
     deny = commands.answer("deny", request.key, digest, end="--reason '...'")
     if kind == "Change":
         made = request.status.get("proposal") or {}
-        out = links.https("Review and merge it", made.get("pullRequest"))
+        out = links.https("Review and merge it", made.get("pullRequest")) or _ready(view, request)
         note = "" if out else "Merge its branch to accept it; nobody approves it from here."
         return acts("Decide", Act(out=out), Act(note=note), Act(deny, label="Turn it down"))
     found = [Act(commands.answer("approve", request.key, digest), label="Accept exactly this")]
@@ -110,6 +113,19 @@ def answer_acts(view: View, request: Resource) -> list[Acts]:
         found.append(Act(commands.answer("approve", request.key, digest, end="--for 8h"),
                          label="Allow the same for 8 hours"))  # fmt: skip
     return acts("Decide", *found)
+
+
+def _ready(view: View, request: Resource) -> Out | None:
+    """The page that opens a pull request for the branch, once that is pushed."""
+    action, made = request.spec.get("action") or {}, request.status.get("proposal") or {}
+    if not made.get("commit") or made.get("closed"):
+        return None
+    name = str(action.get("source") or "default").rpartition("/")[2]
+    source = view.snapshot.get(Key("Source", "default", name)) if is_name(name) else None
+    if source is None:
+        return None
+    base = str(source.spec.get("branch") or "main")
+    return links.compare(str(source.spec.get("url", "")), base, str(action.get("branch", "")))
 
 
 @objects.more("ApprovalRequest")

@@ -82,43 +82,49 @@ def fleet(view: View) -> Fleet:
     shown = needs.items[:_NEEDS]
     return Fleet(
         _tiles(view, needs, by_state, burned),
-        tuple(_phase(s, n) for s, n in by_state.items()),
+        tuple(_phase(view, s, n) for s, n in by_state.items()),
         Needs(needs.approvals, needs.blocked, needs.plans, shown),
         max(0, needs.total - len(shown)),
         _goals(view),
         _done(view, burned),
         tuple(line(e) for e in snapshot.events(types=_TOLD, namespace=view.namespace, limit=EVENTS, newest_first=True)),
-        not any(by_state.values()) and not snapshot.count("Agent"),
+        not any(by_state.values()) and not snapshot.count("Agent", namespace=view.namespace),
     )
 
 
-def _phase(state: MissionState, count: int) -> Phase:
-    return Phase(marks.state("Mission", state), count, links.query("/missions", {"view": "table", "state": state}))
+def _phase(view: View, state: MissionState, count: int) -> Phase:
+    return Phase(marks.state("Mission", state), count, _table(view, state))
+
+
+def _table(view: View, state: str) -> str:
+    """The missions in a state, as narrowed as the page is."""
+    return links.query("/missions", {"view": "table", "state": state, "ns": view.namespace or ""})
 
 
 def _tiles(view: View, needs: Needs, by_state: dict[MissionState, int], burned: spending.Burn) -> tuple[Tile, ...]:
-    snapshot = view.snapshot
+    snapshot, place = view.snapshot, view.namespace
     drift = failed = 0
     for source in snapshot.objects("Source", limit=waiting.SOURCES):
         units = source.status.get("units", ())
         drift += sum(1 for u in units if u.get("revision") != u.get("appliedRevision") or u.get("errors"))
     since = view.now - timedelta(hours=24)
-    moved = snapshot.events(types=[EventType.TRANSITIONED], since=since, limit=_TRANSITIONS, newest_first=True)
+    moved = snapshot.events(types=[EventType.TRANSITIONED], since=since, namespace=place,
+                            limit=_TRANSITIONS, newest_first=True)  # fmt: skip
     failed = sum(1 for e in moved if e.data.get("to") == "Failed")
-    agents = snapshot.objects("Agent", limit=_AGENTS)
+    agents = snapshot.objects("Agent", namespace=place, limit=_AGENTS)
     up = sum(1 for a in agents if marks.ready(a.status).tone is Tone.GOOD)
-    budgets = [(spending.share(b) or 0.0, b) for b in snapshot.objects("Budget", limit=_AGENTS)]
+    budgets = [(spending.share(b) or 0.0, b) for b in snapshot.objects("Budget", namespace=place, limit=_AGENTS)]
     tightest = max(budgets, key=lambda found: found[0], default=None)
     bar = spending.bar(tightest[1]) if tightest else None
-    running = snapshot.count("Run", states=[RunState.RUNNING])
+    running = snapshot.count("Run", namespace=place, states=[RunState.RUNNING])
     blocked = by_state[MissionState.BLOCKED]
     warn = Mark("ask", "waits for you", Tone.WARN)
     return (
         Tile("Needs you", f"{needs.total:,}", "/approvals", warn, needs.total > 0,
              note=f"{needs.approvals} to answer" if needs.approvals else ""),
-        Tile("Blocked", f"{blocked:,}", "/missions?view=table&state=Blocked", marks.state("Mission", "Blocked"),
+        Tile("Blocked", f"{blocked:,}", _table(view, "Blocked"), marks.state("Mission", "Blocked"),
              blocked > 0),
-        Tile("Failed, 24 h", f"{failed:,}", "/missions?view=table&state=Failed", marks.state("Mission", "Failed"),
+        Tile("Failed, 24 h", f"{failed:,}", _table(view, "Failed"), marks.state("Mission", "Failed"),
              failed > 0),
         Tile("Out of sync", f"{drift:,}", "/sync", Mark("drift", "out of sync", Tone.WARN), drift > 0),
         Tile("Running", f"{running:,}", "/missions?view=timeline", marks.state("Run", "Running")),

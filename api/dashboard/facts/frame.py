@@ -22,6 +22,8 @@ TOLD = (
 """What people are told of."""
 BANNERS = 2
 """Banners that are shown; the others are counted."""
+SKEW_S = 30.0
+"""An event may be so far ahead of the clock before that is told."""
 _LOOKED_AT = 50
 _BUDGET_SHARE = 0.9
 _BANNER_ALERTS = ("Critical", "High")
@@ -70,7 +72,7 @@ def frame(view: View) -> Frame:
     snapshot = view.snapshot
     sources = snapshot.objects("Source", limit=waiting.SOURCES)
     found = sorted(
-        [*_holds(view), *_alerts(view), *_budgets(view), *_sources(view, sources), *_engine(view)],
+        [*_holds(view), *_alerts(view), *_budgets(view), *_sources(view, sources), *_engine(view), *_clock(view)],
         key=lambda b: (-b.weight, -(b.since.timestamp() if b.since else 0.0), b.id),
     )
     last = snapshot.events(limit=1, newest_first=True)
@@ -108,6 +110,17 @@ def _engine(view: View) -> list[Banner]:
         title = f"{part.name} does not do its work"
         found.append(Banner(f"banner-part-{part.name}", mark, title, part.problem, part.since, "/sync", "", 90))
     return found
+
+
+def _clock(view: View) -> list[Banner]:
+    """The log is ahead of this clock: one of the machines that write to it has another time."""
+    last = view.snapshot.events(limit=1, newest_first=True)
+    ahead = (last[0].at - view.now).total_seconds() if last else 0.0
+    if ahead <= SKEW_S:
+        return []
+    text = f"the newest event is {int(ahead):,} s ahead of the clock of this engine: set the clocks by NTP"
+    mark = Mark("clock", "clock", Tone.WARN)
+    return [Banner("banner-clock", mark, "Clocks disagree", text, None, "/events", "", 65)]
 
 
 def _holds(view: View) -> list[Banner]:

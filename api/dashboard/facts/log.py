@@ -9,7 +9,7 @@ from api.dashboard import links, marks
 from api.dashboard.facts import fleet, objects
 from api.dashboard.facts.frame import TOLD
 from api.dashboard.facts.shapes import Act as ActOf
-from api.dashboard.facts.shapes import Cell, Choice, Empty, Listing, Row, Table, acts, cells, columns
+from api.dashboard.facts.shapes import Cell, Choice, Empty, Listing, Row, Tab, Table, acts, cells, columns
 from api.dashboard.facts.view import PAGE, View
 from api.dashboard.text import moment, sentence, who, words
 from schemas import registry
@@ -59,7 +59,12 @@ def events(view: View) -> Listing:
         Choice("q", "Text", query.get("q", "")[:200]),
     )
     export = acts("Take it along", ActOf(view.commands.verb("events", end="-o json")))
-    return Listing("Event log", (table,), choices=choices, acts=tuple(export))
+    asked = {"types": type_, "namespace": view.namespace or "", "uid": uid}
+    files = tuple(
+        Tab(text, links.query("/api/v1/events/export", {"format": form, **asked}), False)
+        for text, form in (("CSV", "csv"), ("JSON lines", "jsonl"))
+    )
+    return Listing("Event log", (table,), choices=choices, acts=tuple(export), files=files)
 
 
 def _all(event: Event) -> str:
@@ -129,6 +134,10 @@ def settings(view: View) -> Listing:
         for n in registry.NAMES
         if n.kind not in ("Event", "Timer", "Effect")
     )  # fmt: skip
+    figures = tuple(
+        Row(f"figure-{name}", cells(Cell(sentence(name.replace("_", " "))), Cell(f"{value:,.10g}")))
+        for name, value in view.site.figures().items()
+    )
     first = acts(
         "Change it", ActOf(note="Edit remit.yaml, or set REMIT_* or a flag; then start the engine again."),
         ActOf(view.commands.verb("doctor"), label="Look for what is wrong"),
@@ -139,6 +148,13 @@ def settings(view: View) -> Listing:
         "Settings",
         (
             Table("settings", columns("Setting*", "Value", "From~"), rows, none, title="Configuration in force"),
+            Table(
+                "figures",
+                columns("Figure*", "Now#"),
+                figures,
+                Empty("This engine leads no queues now."),
+                title="The process now",
+            ),
             Table("kinds", columns("Kind*", "Objects#", "Class~"), kinds, Empty(""), title="What the store holds"),
         ),
         lead=f"{version}. Nothing here can be changed from this page.",

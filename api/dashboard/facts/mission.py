@@ -364,7 +364,8 @@ def _log(view: View, run: Resource) -> list[Text]:
         return []
     body, hidden = block("\n".join(found.lines), 200_000)
     note = "the end of it" if found.cut else ""
-    return [Text("log", "Log", body, hidden, numbered=True, anchored=True, note=note)]
+    return [Text("log", "Log", body, hidden, numbered=True, anchored=True, note=note,
+                 file=f"{run_href(run)}/log")]  # fmt: skip
 
 
 @objects.more("ToolCall")

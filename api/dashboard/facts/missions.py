@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from api.dashboard import links, marks, timelines
@@ -24,6 +25,9 @@ COLUMNS = (
     (MissionState.BLOCKED,), (MissionState.REVIEW,), CLOSED,
 )  # fmt: skip
 VIEWS = ("board", "table", "timeline")
+SWIMLANES = ("agent", "goal")
+_GROUPS = 20
+"""Swimlanes that are shown; the rest share one."""
 _STATES = tuple(s.value for s in MissionState)
 _LANES = 60
 
@@ -44,6 +48,7 @@ class Card:
     mark: Mark
     drift: bool
     closed: bool
+    goal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,18 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """One swimlane: the columns of the board for one agent or goal."""
+
+    id: str
+    title: str
+    count: int
+    lanes: tuple[Lane, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Missions:
-    """The page: ``lanes`` for the board, else ``table``, else ``chart``."""
+    """The page: ``lanes`` for the board, or ``groups`` of them; else ``table``, else ``chart``."""
 
     view: str
     tabs: tuple[Tab, ...]
@@ -72,13 +87,14 @@ class Missions:
     table: Table | None = None
     chart: Chart | None = None
     note: str = ""
+    groups: tuple[Group, ...] = ()
 
 
 def missions(view: View) -> Missions:
     """Read the page that was asked for."""
     which = view.wanted("view", VIEWS) or "board"
     total = view.snapshot.count("Mission", namespace=view.namespace)
-    kept = {k: v for k, v in view.query.items() if k in ("ns", "agent", "goal", "state")}
+    kept = {k: v for k, v in view.query.items() if k in ("ns", "agent", "goal", "state", "lanes")}
     tabs = tuple(Tab(sentence(v), links.query("/missions", {**kept, "view": v}), v == which) for v in VIEWS)
     choices = _choices(view, which)
     filtered = bool(view.name("agent") or view.name("goal"))
@@ -87,7 +103,34 @@ def missions(view: View) -> Missions:
         return Missions(which, tabs, choices, total, table=_table(view), note=note)
     if which == "timeline":
         return Missions(which, tabs, choices, total, chart=_timeline(view))
-    return Missions(which, tabs, choices, total, lanes=tuple(_lane(view, c) for c in COLUMNS), note=note)
+    lanes = tuple(_lane(view, c) for c in COLUMNS)
+    by = view.wanted("lanes", SWIMLANES)
+    if not by:
+        return Missions(which, tabs, choices, total, lanes=lanes, note=note)
+    if any(lane.more for lane in lanes):
+        note = f"{note} Of each state the first {CARDS} are shown.".strip()
+    return Missions(which, tabs, choices, total, note=note, groups=_groups(lanes, by))
+
+
+def _groups(lanes: tuple[Lane, ...], by: str) -> tuple[Group, ...]:
+    """The same cards, apart by agent or goal: those with most work first."""
+    counts: Counter[str] = Counter(getattr(c, by) for lane in lanes for c in lane.cards if not c.closed)
+    for card_ in (c for lane in lanes for c in lane.cards):
+        counts.setdefault(getattr(card_, by), 0)
+    names = [name for name, _ in sorted(counts.items(), key=lambda item: (not item[0], -item[1], item[0]))]
+    shown, rest = names[:_GROUPS], frozenset(names[_GROUPS:])
+    found = [_group(lanes, by, frozenset({name}), name or ("nobody" if by == "agent" else "no goal")) for name in shown]
+    return (*found, *([_group(lanes, by, rest, f"{len(rest)} others")] if rest else ()))
+
+
+def _group(lanes: tuple[Lane, ...], by: str, names: frozenset[str], title: str) -> Group:
+    slug = f"group-{title.replace(' ', '-')}"
+    own = tuple(
+        replace(lane, id=f"{slug}-{lane.id}", cards=cards_, count=len(cards_), more=0)
+        for lane in lanes
+        for cards_ in [tuple(c for c in lane.cards if getattr(c, by) in names)]
+    )
+    return Group(slug, title, sum(lane.count for lane in own), own)
 
 
 def _choices(view: View, which: str) -> tuple[Choice, ...]:
@@ -97,6 +140,9 @@ def _choices(view: View, which: str) -> tuple[Choice, ...]:
         Choice("agent", "Agent", view.name("agent"), tuple((a, a) for a in dict.fromkeys(agents))),
         Choice("goal", "Goal", view.name("goal"), tuple((g, g) for g in dict.fromkeys(goals))),
     ]
+    if which == "board":
+        by = tuple((v, f"by {v}") for v in SWIMLANES)
+        found.append(Choice("lanes", "Lanes", view.wanted("lanes", SWIMLANES), by))
     if which == "table":
         states = tuple((s, sentence(s)) for s in _STATES)
         found.append(Choice("state", "State", view.wanted("state", _STATES), states))
@@ -158,6 +204,7 @@ def card(view: View, mission: Resource) -> Card:
         state,
         outdated(mission),
         closed,
+        str((mission.spec.get("goalRef") or {}).get("name") or ""),
     )
 
 

@@ -209,6 +209,10 @@ def general_acts(view: View, resource: Resource) -> list[Acts]:
     if info.object_class.value == "Intent":
         terminal.append(Act(commands.verb("timeline", key=key)))
     found += acts("From a terminal", *terminal)
+    if not info.own_table:
+        look = Act(commands.kubectl("describe", info.plural, key), label="What it is")
+        whole_ = Act(commands.kubectl("get", info.plural, key, end="-o yaml"), label="All of it")
+        found += acts("With kubectl, which only reads here", look, whole_, folded=True)
     return found
 
 

@@ -94,7 +94,7 @@ class Fact:
 @dataclass(frozen=True, slots=True)
 class Text:
     """A text of several lines, shown as it is. ``hidden`` characters are not shown. ``numbered`` lines have numbers,
-    ``anchored`` ones addresses too, ``#L1``."""
+    ``anchored`` ones addresses too, ``#L1``. ``file`` is where more of it can be loaded down."""
 
     id: str
     title: str
@@ -104,6 +104,7 @@ class Text:
     numbered: bool = False
     anchored: bool = False
     note: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +119,17 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Acts:
-    """A group of the Act panel."""
+    """A group of the Act panel; ``folded`` until somebody opens it."""
 
     title: str
     acts: tuple[Act, ...]
+    folded: bool = False
 
 
-def acts(title: str, *found: Act) -> list[Acts]:
+def acts(title: str, *found: Act, folded: bool = False) -> list[Acts]:
     """The group, without what could not be built; nothing when nothing is left."""
     kept = tuple(a for a in found if a.command or a.out is not None or a.note)
-    return [Acts(title, kept)] if kept else []
+    return [Acts(title, kept, folded)] if kept else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ class Tab:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page of tables, charts and texts."""
+    """A page of tables, charts and texts. ``files`` hold the same, to be kept."""
 
     title: str
     parts: tuple[Table | Text | Chart, ...]
@@ -201,6 +203,7 @@ class Listing:
     tabs: tuple[Tab, ...] = ()
     acts: tuple[Acts, ...] = ()
     tiles: tuple[Tile, ...] = field(default=())
+    files: tuple[Tab, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from api.dashboard.commands import Commands
+from api.read.engine import Health
 from schemas.base import Key
 from schemas.errors import NotFound
 from schemas.identity import is_name, is_namespace
@@ -29,34 +30,6 @@ class Setting:
     origin: str = ""
 
 
-class Component(Protocol):
-    """A part of the engine and how it fares (``controllers.runtime.lifecycle.ComponentHealth``)."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def state(self) -> str:
-        """Where it stands, a word such as Ready."""
-
-    @property
-    def since(self) -> datetime:
-        """Since when."""
-
-    @property
-    def restarts(self) -> int:
-        """How often it crashed."""
-
-    @property
-    def problem(self) -> str:
-        """What is wrong, "" for nothing; without secrets."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether it does its work."""
-
-
 @dataclass(frozen=True, slots=True)
 class Log:
     """The end of what a program wrote, masked. ``cut``: there is more before it."""
@@ -68,8 +41,8 @@ class Log:
 @dataclass(frozen=True, slots=True)
 class Site:
     """What the pages need to know beside the store. ``environment`` stands loud in the header where it is set.
-    ``log_of`` gives the end of a run's log, or None where there is none on this machine; ``health`` tells how the
-    parts of the engine fare."""
+    ``log_of`` gives the end of a run's log, or None where there is none on this machine, ``log_file`` as much of it as
+    is worth a download; ``health`` tells how the parts of the engine fare, ``figures`` how long its queues are."""
 
     title: str = "Remit"
     environment: str = ""
@@ -77,7 +50,9 @@ class Site:
     commands: Commands = field(default_factory=Commands)
     settings: Sequence[Setting] = ()
     log_of: Callable[[Snapshot, Resource], Log | None] = lambda _, __: None
-    health: Callable[[], Sequence[Component]] = tuple
+    log_file: Callable[[Snapshot, Resource], bytes | None] = lambda _, __: None
+    health: Callable[[], Sequence[Health]] = tuple
+    figures: Callable[[], dict[str, float]] = dict
 
     @property
     def loud(self) -> bool:

@@ -50,23 +50,25 @@ class Needs:
         return self.approvals + self.blocked + self.plans
 
 
-def counts(snapshot: Snapshot, sources: list[Resource]) -> tuple[int, int, int]:
-    """Pending requests, blocked missions, plans held by a guard."""
+def counts(
+    snapshot: Snapshot, sources: list[Resource], namespace: str | None = None
+) -> tuple[int, int, int]:  # fmt: skip
+    """Pending requests, blocked missions, plans held by a guard; of a namespace, or of all."""
     return (
-        snapshot.count("ApprovalRequest", states=["Pending"]),
-        snapshot.count("Mission", states=[MissionState.BLOCKED]),
+        snapshot.count("ApprovalRequest", namespace=namespace, states=["Pending"]),
+        snapshot.count("Mission", namespace=namespace, states=[MissionState.BLOCKED]),
         sum(len(u.get("pending", ())) for s in sources for u in s.status.get("units", ())),
     )
 
 
 def needs(view: View, *, limit: int = PAGE) -> Needs:
-    """Everything that waits for a person, at most ``limit`` of each sort told in full."""
-    snapshot = view.snapshot
-    sources = snapshot.objects("Source", limit=SOURCES)
-    approvals, blocked, plans = counts(snapshot, sources)
-    requests = snapshot.objects("ApprovalRequest", states=["Pending"], limit=limit)
+    """Everything that waits for a person where the page looks, at most ``limit`` of each sort told in full."""
+    snapshot, place = view.snapshot, view.namespace
+    sources = snapshot.objects("Source", namespace=place, limit=SOURCES)
+    approvals, blocked, plans = counts(snapshot, sources, place)
+    requests = snapshot.objects("ApprovalRequest", namespace=place, states=["Pending"], limit=limit)
     items = sorted((request_need(view, r) for r in requests), key=lambda n: (n.until or view.now, n.id))
-    stuck = snapshot.objects("Mission", states=[MissionState.BLOCKED], limit=limit)
+    stuck = snapshot.objects("Mission", namespace=place, states=[MissionState.BLOCKED], limit=limit)
     items += [_blocked(view, m) for m in stuck]
     items += [n for s in sources for n in _plans(view, s)]
     return Needs(approvals, blocked, plans, tuple(items))

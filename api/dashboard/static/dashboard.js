@@ -138,11 +138,14 @@ const stale = () => {
 /* One stream for all tabs of this browser: one of them leads, the others listen. */
 const channel = window.BroadcastChannel ? new BroadcastChannel("remit:" + location.host) : null;
 let source = null;
+/* What stands around every page, whatever it is narrowed to. */
+const AROUND = ["ApprovalRequest", "Alert", "Hold", "Budget", "Source"];
 const hear = (message) => {
   if (message.type === "state") { live = message.live; if (live && root.classList.contains("stale")) soon(); show(); return; }
   if (message.type === "who") { if (source) tell({ type: "state", live }); return; }
   if (message.type === "hello" && message.seq === Number(root.dataset.seq)) return;
   if (message.type === "resync") { tag = ""; if (!paused) { soon(); return; } }
+  if (message.type === "log" && root.dataset.ns && message.ns && message.ns !== root.dataset.ns && !message.stuck && !AROUND.includes(message.kind)) return;
   if (paused) { missed += 1; show(); return; }
   soon();
 };
@@ -153,7 +156,10 @@ const lead = () => new Promise(() => {
   source.addEventListener("open", () => both({ type: "state", live: true }));
   source.addEventListener("error", () => both({ type: "state", live: false }));
   source.addEventListener("hello", (event) => both({ type: "hello", seq: JSON.parse(event.data).seq }));
-  source.addEventListener("log", () => both({ type: "log" }));
+  source.addEventListener("log", (event) => {
+    const row = JSON.parse(event.data), on = row.involvedObject || {}, moved = row.remit?.data || {};
+    both({ type: "log", kind: on.kind, ns: on.namespace, stuck: moved.to === "Blocked" || moved.from === "Blocked" });
+  });
   source.addEventListener("resync", () => both({ type: "resync" }));
 });
 const follow = () => {

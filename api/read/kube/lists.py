@@ -80,7 +80,8 @@ def _number(given: QueryParams, name: str) -> int:
     return int(text)
 
 
-def _token(version: int, after: tuple[str, str]) -> str:
+def token_after(version: int, after: tuple[str, str]) -> str:
+    """The token of the page that follows the object (namespace, name)."""
     return base64.urlsafe_b64encode(json.dumps([1, version, *after]).encode()).decode()
 
 
@@ -94,13 +95,18 @@ def _continued(token: str) -> tuple[int, tuple[str, str]]:
     return version, (namespace, name)
 
 
-def page(snapshot: Snapshot, info: KindInfo, namespace: str | None, query: Query) -> Page:
-    """One page. Pages of one list are each read when they are asked for: an object that changes meanwhile shows as it
-    is then. Raises StatusProblem (410) when the token is older than what the store remembers."""
+def continued(snapshot: Snapshot, query: Query) -> int:
+    """The version that a page is of. Raises StatusProblem (410) when the token is older than what the store knows."""
     latest = snapshot.latest_version()
     if query.after is not None and not snapshot.oldest_cursor() <= query.version <= latest:
         raise expired("the continue token")
-    version = query.version or latest
+    return query.version or latest
+
+
+def page(snapshot: Snapshot, info: KindInfo, namespace: str | None, query: Query) -> Page:
+    """One page. Pages of one list are each read when they are asked for: an object that changes meanwhile shows as it
+    is then. Raises StatusProblem (410) when the token is older than what the store remembers."""
+    version = continued(snapshot, query)
     items: list[dict[str, Any]] = []
     after = query.after
     while True:
@@ -115,7 +121,7 @@ def page(snapshot: Snapshot, info: KindInfo, namespace: str | None, query: Query
         after = (found[-1].namespace, found[-1].name)
         if query.limit and len(items) >= query.limit:
             more = _find(snapshot, info, namespace, query, 1, after)
-            return Page(items, version, _token(version, after) if more else "")
+            return Page(items, version, token_after(version, after) if more else "")
 
 
 def _find(

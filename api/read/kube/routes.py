@@ -15,9 +15,10 @@ from api.read.answers import Reader, json_response
 from api.read.engine import Clock
 from api.read.kube import discovery, openapi
 from api.read.kube.lists import matches, page, query_of
-from api.read.kube.shape import Wanted, as_list, as_one, document, wanted_of
+from api.read.kube.shape import Form, Wanted, as_list, as_one, document, wanted_of
 from api.read.kube.status import StatusProblem, not_found
 from api.read.kube.watch import LogWatch, Watch
+from api.read.kube.written import is_plain, list_text
 from api.stream.follower import Follower
 from api.stream.response import Streaming
 from schemas import registry
@@ -52,6 +53,8 @@ class KubeRoutes:
             return self._watch(Watch(info, namespace, query, wanted, self._reader, self._follower, self._clock))
 
         def read(snapshot: Snapshot) -> Response:
+            if wanted.form is Form.OBJECT and is_plain(query):
+                return Response(list_text(snapshot, info, namespace, query), media_type="application/json")
             found = page(snapshot, info, namespace, query)
             meta: dict[str, Any] = {"resourceVersion": str(found.version)}
             if found.more:

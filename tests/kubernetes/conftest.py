@@ -1,0 +1,44 @@
+"""One cluster for all tests of a session, a namespace for each."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.kubernetes_project import ClusterProject, Place, place
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The cluster."""
+    with place(tmp_path_factory.mktemp("kube")) as found:
+        yield found
+
+
+@pytest.fixture
+def make_project(kube: Place, tmp_path: Path) -> Iterator[Callable[..., ClusterProject]]:
+    """Makes projects that follow a namespace of their own, unless one is named."""
+    made: list[ClusterProject] = []
+
+    def make(namespace: str = "", **options: Any) -> ClusterProject:
+        name = namespace or f"t{next(_NUMBERS)}-{secrets.token_hex(3)}"
+        found = ClusterProject(tmp_path / f"p{len(made)}", kube, name, make=not namespace, **options)
+        made.append(found)
+        return found
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def project(make_project: Callable[..., ClusterProject]) -> ClusterProject:
+    """One project in a namespace of its own."""
+    return make_project()

@@ -1,0 +1,180 @@
+"""Runs as Jobs, before a real API server: a real engine with no more rights than the how-to page gives it, and what
+comes of missions that go well, fail, are canceled, or whose engine is killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.fleet import PROGRAMS, agent, document, together
+from tests.fakes import kubelet as kubelets
+from tests.fakes.engine_process import Project, until
+from tests.fakes.kubelet import Kubelet, kubelet
+from tests.fakes.kubernetes import ROOT, Cluster, kube_apiserver
+from tests.fakes.secrets import private
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+TOKEN = "token-of-the-engine-of-a-test"
+SPACE = "agents"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    users = {TOKEN: ("remit-jobs",)}
+    with kube_apiserver(tmp_path_factory.mktemp("cluster"), users, kubelets.FLAGS) as made:
+        made.kubectl("create", "namespace", SPACE)
+        made.kubectl("apply", "-f", "-", stdin=rights())
+        yield made
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> Iterator[Kubelet]:
+    with kubelet(cluster) as made:
+        yield made
+        cluster.kubectl("delete", "jobs", "--all", "-n", SPACE, "--wait=false")
+        kubelets.until_gone(made)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    made = Project(tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def rights() -> str:
+    """What the how-to page says that the engine needs."""
+    page = (ROOT / "docs" / "howto" / "run-agents-as-jobs.md").read_text()
+    (block,) = [b.partition("```")[0] for b in page.split("```yaml kubernetes\n")[1:] if "kind: Role\n" in b]
+    return block
+
+
+def kubeconfig(cluster: Cluster) -> str:
+    """One that holds everything itself, as the executor wants it."""
+    return cluster.kubectl("config", "view", "--flatten", "--raw", token=TOKEN)
+
+
+def fleet(project: Project, cluster: Cluster, **job: Any) -> str:
+    """An executor of Jobs, and an agent of it whose program is a process here."""
+    private(project.root / "kubeconfig", kubeconfig(cluster))
+    program = [sys.executable, "-P", str(PROGRAMS / "pod.py")]
+    environment = [{"name": "PYTHONPATH", "value": project.environment.get("PYTHONPATH", "")}]
+    container = {"name": "agent", "image": "any:1", "command": program, "env": environment}
+    block = {
+        "kubeconfig": {"file": "kubeconfig"}, "namespace": SPACE, "pollInterval": "200ms",
+        "podTemplate": {"spec": {"containers": [container]}}, **job,
+    }  # fmt: skip
+    spec = {"type": "KubernetesJob", "kubernetesJob": block}
+    return together(
+        document("Executor", "pods", spec),
+        document("Executor", "hasty", {**spec, "timeout": "3s"}),
+        agent("indexer", "pods", places=8),
+        agent("hasty", "hasty"),
+    )
+
+
+def mission(project: Project, name: str, do: str, **spec: Any) -> str:
+    given = {"effects": str(project.effects), "do": do}
+    fields = {"title": f"do {name}", "agentRef": {"name": "indexer"}, "review": "None", "input": given, **spec}
+    return document("Mission", name, fields)
+
+
+def ends(project: Project, run: str, state: str) -> dict[str, Any]:
+    """The status of a run, once it is in this state."""
+
+    def there() -> dict[str, Any] | None:
+        found = project.find("Run", run)
+        return found.status if found is not None and found.state == state else None
+
+    def shown() -> object:
+        found = project.find("Run", run)
+        return f"{run} to be {state}: {json.dumps(found.status if found else None, indent=1)}"
+
+    return until(there, shown)
+
+
+def starts(project: Project, name: str) -> list[str]:
+    path = project.effects / name
+    return path.read_text().split() if path.exists() else []
+
+
+def test_missions_run_as_jobs_and_each_end_is_told_for_what_it_is(
+    project: Project, cluster: Cluster, node: Kubelet
+) -> None:
+    names = {"good": "done", "bad": "exit", "fat": "memory", "slow": "sleep", "unwanted": "sleep"}
+    once = {"retry": {"maxAttempts": 1}}
+    missions = [mission(project, name, do, **once) for name, do in names.items() if name != "slow"]
+    missions.append(mission(project, "slow", "sleep", agentRef={"name": "hasty"}, **once))
+    project.commit({"fleet.yaml": fleet(project, cluster), "missions.yaml": together(*missions)})
+    project.engine()
+
+    good = ends(project, "good-1", "Succeeded")
+    assert good["deliverable"]["text"] == "indexed"
+    assert good["spend"]["usd"] == "0.25"
+    assert good["job"]["namespace"] == SPACE
+    project.comes_to("good", "Done")
+    bad = ends(project, "bad-1", "Failed")
+    assert (bad["reason"], bad["exitCode"]) == ("NonZeroExit", 3)
+    fat = ends(project, "fat-1", "Failed")
+    assert (fat["reason"], fat["message"]) == ("Killed", "out of memory (OOMKilled)")
+    assert ends(project, "slow-1", "TimedOut")["reason"] == "DeadlineExceeded"
+
+    until(lambda: starts(project, "unwanted"), "the pod to run")
+    project.commit(
+        {"missions.yaml": together(*missions).replace('"do unwanted"', '"do it not"\n  desiredState: Canceled')}
+    )
+    canceled = ends(project, "unwanted-1", "Canceled")
+    assert "its Job is gone" in canceled["message"] or "stopped on request" in canceled["message"]
+    assert "unwanted" not in {job["metadata"]["labels"]["remit.dev/mission"] for job in node.jobs()}
+
+    printed = project.good("logs", "run/bad-1")
+    assert "working on do bad" in printed
+    assert "rmt_run_" not in printed
+    pods = cluster.kubectl("get", "jobs,pods", "-n", SPACE, "-o", "yaml")
+    assert "rmt_run_" not in pods
+    until(lambda: not node.secrets(SPACE), "the Secrets to go")
+    left = {job["metadata"]["labels"]["remit.dev/mission"]: job["spec"] for job in node.jobs()}
+    assert left["good"]["ttlSecondsAfterFinished"] == 3600
+    assert left["good"]["backoffLimit"] == 0
+
+
+def test_an_engine_that_is_killed_between_the_request_and_its_record_makes_no_second_job(
+    project: Project, cluster: Cluster, node: Kubelet
+) -> None:
+    names = [f"m{number}" for number in range(4)]
+    node.held.update(names)
+    missions = together(*(mission(project, name, "done") for name in names))
+    project.commit({"fleet.yaml": fleet(project, cluster, ttlSecondsAfterFinished=0), "missions.yaml": missions})
+    for number in range(1, 5):
+        engine = project.engine()
+        until(lambda wanted=number: len(node.jobs()) >= wanted, "a Job")
+        engine.kill()
+    made = {job["metadata"]["labels"]["remit.dev/mission"]: job["metadata"]["uid"] for job in node.jobs()}
+    engine = project.engine()
+    until(lambda: len(node.jobs()) == len(names), "every Job")
+    node.held.clear()
+    for name in names:
+        project.comes_to(name, "Done")
+        assert len(starts(project, name)) == 1
+        job = project.get("Run", f"{name}-1").status["job"]
+        assert made.get(name, job["uid"]) == job["uid"]
+    until(lambda: not node.jobs(), "the Jobs to go at once")
+    assert not node.secrets(SPACE)
+    assert engine.stop(signal.SIGTERM) == 0
+
+
+def test_the_role_of_the_howto_lets_nobody_read_what_is_not_of_a_job(cluster: Cluster) -> None:
+    allowed = yaml.safe_load(rights().split("---")[0])["rules"]
+    verbs = {resource: set(rule["verbs"]) for rule in allowed for resource in rule["resources"]}
+    assert "list" not in verbs["secrets"]
+    assert "create" not in verbs["pods"]
+    assert "no" in cluster.kubectl("auth", "can-i", "list", "secrets", "-n", SPACE, token=TOKEN, check=False)
