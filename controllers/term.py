@@ -87,6 +87,10 @@ WATCH_RETRY_S = 2.0
 """How often a local repository that is not there is looked for, to be watched once it is."""
 HINT_EVERY_S = 2.0
 """Hints of a forge make a source be looked at no more often than this."""
+FIRST_LOOK_S = 2.0
+FIRST_WORK_S = 0.5
+"""At the start, every mission is looked at once the source was looked at, or after so long, and a moment more: what the
+look brings goes ahead of them."""
 CHANGES = 5_000
 """Changes that are read in one go."""
 TALLY_S = 5.0
@@ -147,6 +151,8 @@ class Term:
         self._notices = Notices(store)
         self._hinted: dict[Key, float] = {}
         self._changed = asyncio.Event()
+        self._looked = asyncio.Event()
+        """The source of the configuration was looked at."""
         ready = dispatcher.ReadyMissions()
         standings = Standings()
         self._wakes = Wakes(ready, standings)
@@ -174,7 +180,8 @@ class Term:
                              recall=self._recalled, several=self, most=MOST)  # fmt: skip
         sources = Controller("sources", self._reconcile_source, queue=self.sources, clock=self.clock, workers=2,
                              timeout_s=None)  # fmt: skip
-        resync = Resync(self.objects, self._list, clock=self.clock, random=self.random)
+        resync = Resync(self.objects, self._list, clock=self.clock, random=self.random, hold=self._first_work,
+                        later=lambda key: key.kind == "Mission")  # fmt: skip
         timers = Periodic(self._fire_timers, clock=self.clock, random=self.random, interval_s=TIMERS_S)
         manager.add("changes", self._pump)
         manager.add("resync", resync.run)
@@ -236,6 +243,13 @@ class Term:
             if key.kind == "Source":
                 self.sources.add(key, Priority.RESYNC, fresh=False)
         return [(key, priority) for key, priority in found if key.kind != "Source"]
+
+    async def _first_work(self, stopping: asyncio.Event) -> None:
+        """Wait until the source was looked at, and what it brought is under way. Missions that wait for an agent are
+        known by now, and work on others is woken by what changes."""
+        if self._source is not None:
+            await wait_for_any(self.clock, FIRST_LOOK_S, self._looked, stopping)
+        await wait_for_any(self.clock, FIRST_WORK_S, stopping)
 
     async def _pump(self, life: Lifecycle) -> None:
         """Turn what was committed, by this process or another, into keys."""
@@ -350,7 +364,11 @@ class Term:
                 self.objects.add(key)
 
     async def _reconcile_source(self, key: Key) -> Result:
-        return await self.blocking.run(self._look_at, key)
+        try:
+            return await self.blocking.run(self._look_at, key)
+        finally:
+            if key == DEFAULT_SOURCE:
+                self._looked.set()
 
     def _look_at(self, key: Key) -> Result:
         result = self._sync(key)

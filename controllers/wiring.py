@@ -31,6 +31,7 @@ from controllers.effects.calendars import CalendarEffects
 from controllers.effects.exports import EXPORT, ExportEffects
 from controllers.effects.http_runs import HttpRuns
 from controllers.effects.job_runs import JobRuns
+from controllers.effects.job_sweep import JobSweep
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
@@ -86,6 +87,8 @@ log = logging.getLogger(__name__)
 ENGINE = Key("Engine", "", "engine")
 HOUSEKEEPING_S = 3600.0
 RELEARN_S = 30.0
+SWEEP_S = 300.0
+"""How often it is looked whether a cluster has Jobs that no run has."""
 LEAST_SECRET = 8
 RUNS_AT_ONCE = 32
 """Starts, or cancels, of runs that are under way at a time."""
@@ -257,7 +260,8 @@ class Engine:
             client = HttpClient(self.clock.monotonic, tls=access.tls)
             return ApiServer(access, namespace, client, self.blocking)
 
-        self._job_runs = JobRuns(
+        self._job_sweep = JobSweep(self.store, accesses=self._accesses, reach=reach, blocking=self.blocking)
+        runs = JobRuns(
             self.store,
             context,
             accesses=self._accesses,
@@ -268,7 +272,6 @@ class Engine:
             clock=self.clock,
             random=self.random,
         )
-        runs = self._job_runs
         return EffectRunner(
             "job-runs",
             self.store,
@@ -409,6 +412,7 @@ class Engine:
             manager.add(runner.name, runner.run)
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
         manager.add("housekeeping", self._housekeeping)
+        manager.add("job-sweep", self._sweep_jobs)
         manager.add("secrets", self._recall_secrets)
         manager.add("search-index", SearchIndex(self.store, clock=self.clock, blocking=self.blocking).run)
         try:
@@ -651,6 +655,13 @@ class Engine:
         await self._command.open()
         life.ready()
         await life.stopping.wait()
+
+    async def _sweep_jobs(self, life: Lifecycle) -> None:
+        """Delete Jobs that no open run has, every now and then."""
+        life.ready()
+        while not await wait_for_any(self.clock, SWEEP_S, life.stopping):
+            with contextlib.suppress(StoreError):
+                await self._job_sweep.sweep()
 
     async def _recall_secrets(self, life: Lifecycle) -> None:
         """Learn again the secrets of programs that an earlier life started: they are still to be taken out of what

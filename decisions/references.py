@@ -51,13 +51,13 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 def _walk(node: Mapping[str, Any] | Iterable[Any], path: tuple[str | int, ...], namespace: str,
           found: list[Reference]) -> None:  # fmt: skip
-    if not isinstance(node, dict | Mapping):
+    if type(node) is not dict and not isinstance(node, Mapping):
         for index, item in enumerate(node):
             if isinstance(item, dict | Mapping | list | tuple):
                 _walk(item, (*path, index), namespace, found)
         return
     for name, value in node.items():
-        if type(value) in _PLAIN or name in _FREE_FORM:
+        if type(value) in _PLAIN or not value or name in _FREE_FORM:
             continue
         if name in _REF_FIELDS and isinstance(value, dict | Mapping):
             found.append(Reference((*path, name), _target(_REF_FIELDS[name], value, namespace)))

@@ -9,23 +9,11 @@ from pydantic import Field, StringConstraints, model_validator
 from schemas.base import Model, Name, Namespace
 from schemas.secrets_config import FilePath
 
-ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 ListenAddress = Annotated[
     str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$", max_length=300)
 ]
 ServerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]+$", max_length=253)]
 ClusterUser = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$", max_length=500)]
-
-
-class ClusterAccess(Model):
-    """How the engine reaches the API server: as the service account of its pod, unless it says otherwise."""
-
-    address: str = Field(
-        "https://kubernetes.default.svc", pattern=r"^https://[^\s\x00-\x1f]+$", max_length=2048,
-        description="Where it is.",
-    )  # fmt: skip
-    token_file: FilePath = Field(f"{ACCOUNT}/token", description="File with the token; read anew each time.")
-    ca_file: FilePath = Field(f"{ACCOUNT}/ca.crt", description="Certificates to trust.")
 
 
 class Registration(Model):
@@ -36,7 +24,6 @@ class Registration(Model):
         "remit-admission", description="Secret with the certificate that the engine makes; none with certificateFile."
     )
     namespace: Namespace | None = Field(None, description="Namespace of the Secret; that of the pod when absent.")
-    cluster: ClusterAccess = Field(default_factory=ClusterAccess, description="How the API server is reached.")
 
 
 class AdmissionConfig(Model):

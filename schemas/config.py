@@ -150,7 +150,7 @@ class Config(Model):
         None, description="The token that readers carry; needed by every profile but Workstation."
     )
     listen_hosts: tuple[HostName, ...] = Field(
-        (), max_length=100, description="Names that the read API is asked by, beside its address and loopback ones."
+        (), max_length=100, description="Names that both ports are asked by, beside their addresses and loopback ones."
     )
     agent_listen: Address = Field("127.0.0.1:8421", description="Agent protocol; agents get it as REMIT_URL.")
     estop_file: str | None = Field(

@@ -264,7 +264,9 @@ class KubernetesJob(Model):
     )
     output_format: OutputFormat = Field(OutputFormat.REMIT, description="How the log of its pod is read.")
     max_output: Int = Field(10_485_760, ge=1024, le=33_554_432, description="Bytes kept of that log.")
-    poll_interval: PositiveDuration = Field("5s", description="How often the cluster is asked how it stands.")  # type: ignore[assignment]
+    poll_interval: PositiveDuration = Field(
+        "5s", description="How often the cluster is asked how it stands; up to six times that for what takes long."
+    )  # type: ignore[assignment]
     start_grace: PositiveDuration = Field("2m", description="So long an image may fail to be pulled.")  # type: ignore[assignment]
     backoff_limit: Int = Field(0, ge=0, le=0, description="Always 0: what failed is the mission's to retry.")
     ttl_seconds_after_finished: Int = Field(

@@ -152,6 +152,7 @@ class ObjectWrites(RememberedObjects):
         """Insert an object as it was elsewhere, with every spec it had; it gets a resource_version of this store."""
         version = self._heads.next_version()
         self._session.insert(_INSERT, rows.from_resource(replace(resource, resource_version=version)))
+        self._session.memory.forget(resource)
         self.restore_specs(revisions)
 
     def restore_specs(self, revisions: Sequence[SpecRevision]) -> None:

@@ -177,7 +177,7 @@ class ObjectReads:
         if after is not None and namespace is not None and after[0] != namespace:
             after = None
         statement = _select(
-            count=False, namespace=namespace is not None, states=0 if state is None else 1, owner=False, unit=False,
+            count=False, namespace=namespace is not None, states=0 if state is None else 1, owner=None, unit=None,
             labels=0, after=after is not None, limit=limit is not None,
         )  # fmt: skip
         params: dict[str, Any] = {"kind": kind, "namespace": namespace, "state0": state}

@@ -82,7 +82,7 @@ def to_resource(row: Row) -> Resource:
         unit,
         to_provenance(provenance),
         owner_uid,
-        () if finalizers == "[]" else tuple(load(finalizers)),
+        _finalizers(finalizers),
         maybe_moment(deletion_at),
         to_ownership(ownership),
     )
@@ -143,6 +143,12 @@ def created(resource: Resource, declared: Declared, created_at: int, status: str
         status,
         _declared_ownership(declared),
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _finalizers(text: str) -> tuple[str, ...]:
+    """There are few sets of them."""
+    return tuple(load(text))
 
 
 @functools.lru_cache(maxsize=64)

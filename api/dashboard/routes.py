@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import parse_qsl
@@ -104,8 +104,9 @@ class Pages:
         with self._store.snapshot() as snapshot:
             last = snapshot.events(limit=1, newest_first=True)
             moment = (snapshot.latest_version(), last[0].seq if last else 0, int(now.timestamp()) // _BUCKET_S)
-            find = lambda words: hits(self._store, words, FOUND)  # noqa: E731
-            view = View(snapshot, now, self._site, path, query, place, find)
+            asked = View(snapshot, now, self._site, path, query, place)
+            find = lambda words: hits(self._store, words, FOUND, namespace=asked.namespace)  # noqa: E731
+            view = replace(asked, find=find)
             key = (page.path, path, tuple(sorted(query.items())), *moment)
             return self._renderings.get(key, lambda: self._made(page, view))
 
@@ -190,8 +191,6 @@ def _fixed(page: Page, plural: str) -> Page:
     read = page.read
 
     def found(view: View) -> tuple[str, Any]:
-        from dataclasses import replace
-
         return read(replace(view, place={**view.place, "plural": plural}))
 
     return Page(f"/{plural}", page.template, page.nav, found)

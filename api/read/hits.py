@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from decisions.fields import masked
@@ -10,9 +11,13 @@ from store.contract import Hit, Snapshot, Store
 from store.search_text import Question, question_of, snippet, text_of, title_of
 
 
-def hits(store: Store, text: str, limit: int) -> list[dict[str, Any]]:
-    """What was found, the best first. Blocks. Raises StoreError."""
+def hits(store: Store, text: str, limit: int, *, namespace: str | None = None) -> list[dict[str, Any]]:
+    """What was found, the best first; with ``namespace`` only there, whatever ``ns:`` in the text says. Blocks. Raises
+    StoreError."""
     question = question_of(text)
+    if namespace is not None:
+        allowed = frozenset({namespace})
+        question = replace(question, namespaces=allowed & (question.namespaces or allowed))
     if not question.asks:
         return []
     found = store.search(question, limit=limit)

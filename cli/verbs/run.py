@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from cli import common, haste
 from cli.failures import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from api.late import Made
     from api.server import HttpServer
     from cli.printer import Printer
     from cli.project import Project
@@ -94,6 +98,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
     from controllers.wiring import Engine, Place
 
     stop = asyncio.Event()
+    leave_cluster: Callable[[], None] | None = None
     host, _, port = project.config.agent_listen.rpartition(":")
     engine = Engine(
         project.config,
@@ -106,8 +111,8 @@ async def _run(project: Project, printer: Printer | None) -> int:
     try:
         app = create_app(
             engine.store, engine.tokens, clock=engine.clock, blocking=threads, state_dir=project.state,
-            hosts=[host.strip("[]")], worker_token=engine.worker_token, files=engine.artifacts, stops=engine.stops,
-            proposer=engine.proposer,
+            hosts=[host.strip("[]"), *project.config.listen_hosts], worker_token=engine.worker_token,
+            files=engine.artifacts, stops=engine.stops, proposer=engine.proposer,
         )  # fmt: skip
         server = HttpServer(
             app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close, lane=app.state.lane
@@ -119,7 +124,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
         if project.config.admission is not None:
             from cli.admission import add_admission
 
-            add_admission(engine, project, threads)
+            leave_cluster = add_admission(engine, project, threads)
         pages = _read_server(engine, project, readers)
         engine.add("read-server", pages.run)
         account = None
@@ -140,6 +145,8 @@ async def _run(project: Project, printer: Printer | None) -> int:
         threads.close(wait=False)
         readers.close(wait=False)
         engine.close()
+        if leave_cluster is not None:
+            leave_cluster()
 
 
 def _hook_server(engine: Engine, address: str) -> HttpServer:
@@ -161,10 +168,30 @@ def _hook_server(engine: Engine, address: str) -> HttpServer:
 def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpServer:
     """The port that people and their tools read from. Raises Stalled when it cannot be taken, Failure when it would be
     open to others without a token."""
+    from api.late import LateApp
+    from api.server import HttpServer
+
+    token = _read_token(engine, project)
+    app = LateApp(
+        lambda: _read_app(engine, project, blocking, token), load=_load_pages, clock=engine.clock, blocking=blocking
+    )
+    host, _, port = project.config.listen.rpartition(":")
+    server = HttpServer(app, host.strip("[]"), int(port), setting="listen", on_stop=app.close)
+    server.bind()
+    return server
+
+
+def _load_pages() -> None:
+    """Import what _read_app does."""
+    for name in ("api.dashboard.routes", "api.read.app", "cli.feeds", "cli.site", "controllers.runs.costs"):
+        importlib.import_module(name)
+
+
+def _read_app(engine: Engine, project: Project, blocking: Blocking, token: str | None) -> Made:
+    """The read API and the dashboard."""
     from api.dashboard.routes import add_dashboard
     from api.read.app import create_read_app
     from api.read.engine import EngineFacts
-    from api.server import HttpServer
     from cli.feeds import StoreFeeds
     from cli.site import site_of
     from cli.version import __version__
@@ -181,15 +208,13 @@ def _read_server(engine: Engine, project: Project, blocking: Blocking) -> HttpSe
         project=project.root.name,
         profile=config.profile.value,
     )
-    host, _, port = config.listen.rpartition(":")
+    host = config.listen.rpartition(":")[0]
     app = create_read_app(
-        engine.store, clock=engine.clock, blocking=blocking, hosts=[host, *config.listen_hosts],
-        token=_read_token(engine, project), version=__version__, engine=facts,
+        engine.store, clock=engine.clock, blocking=blocking, hosts=[host, *config.listen_hosts], token=token,
+        version=__version__, engine=facts,
     )  # fmt: skip
     add_dashboard(app, engine.store, now=engine.clock.now, blocking=blocking, site=site)
-    server = HttpServer(app, host.strip("[]"), int(port), setting="listen", on_stop=app.state.close)
-    server.bind()
-    return server
+    return app
 
 
 def _read_token(engine: Engine, project: Project) -> str | None:

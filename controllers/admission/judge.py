@@ -14,6 +14,7 @@ from typing import Any
 from controllers.holds import effective, estop
 from controllers.reconcilers import consent
 from controllers.sources import kubernetes_acts as acts
+from controllers.sources import kubernetes_objects
 from controllers.sources.compile import compile_blob
 from controllers.sources.kubernetes_acts import Admission
 from decisions.approvals import Answer, rule
@@ -76,22 +77,30 @@ class Judge:
             info = registry.by_kind(kind)
         except UnknownName:
             raise Denial(f"this engine knows no kind {kind[:80]!r}", "Invalid", _INVALID) from None
+        if request.user_info.username == self._engine_user:
+            return  # what it shows of its own in the cluster; read by nobody, and proving nobody
         leaves = request.operation is Operation.DELETE or _ends(request.object)
         if info.object_class is ObjectClass.RECORD:
-            if not leaves and request.user_info.username != self._engine_user and _differ(request):
+            if not leaves and _differ(request):
                 text = f"{kind} is a record: the engine writes it and nobody declares it"
                 raise Denial(text, "Forbidden")
             return
         if request.operation is Operation.DELETE:
-            if kind == "Hold" and request.user_info.username != self._engine_user:
+            if kind == "Hold":
                 self._act(request, _valid(request.old_object))
             return
         if leaves or not _differ(request):
             return
         declared = _valid(request.object)
         _check_as_written(request)
-        if kind in acts.ACTS | acts.AUTHORED and request.user_info.username != self._engine_user:
-            self._act(request, declared)  # what the engine shows of its own in the cluster proves nobody
+        if kubernetes_objects.is_made(request.object or {}):
+            raise Denial(
+                f"{declared.key.short} has the label {kubernetes_objects.MADE_BY}: it shows what the engine made, and"
+                " nothing that is written there counts",
+                "Forbidden",
+            )
+        if kind in acts.ACTS | acts.AUTHORED:
+            self._act(request, declared)
 
     def _act(self, request: AdmissionRequest, declared: Declared) -> None:
         subject = subject_of(request.user_info.username)

@@ -14,6 +14,7 @@ from controllers.admission.certificate import Pair
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 from controllers.runtime.lifecycle import Lifecycle
+from controllers.web.kubernetes import Api
 from schemas.admission_config import AdmissionConfig
 from schemas.errors import Retry
 
@@ -27,14 +28,20 @@ CLIENT_CONFIG = "admission-client-config.json"
 class Port:
     """``context`` shows the current certificate. ``open`` has to be called before it is served."""
 
-    def __init__(self, config: AdmissionConfig, *, project: Path, keys: Path, clock: Clock, blocking: Blocking) -> None:
-        """``project`` is where relative files start; ``keys`` is the folder for what is made."""
+    def __init__(
+        self, config: AdmissionConfig, *, project: Path, keys: Path, clock: Clock, blocking: Blocking,
+        api: Api | None = None, namespace: str = "",
+    ) -> None:  # fmt: skip
+        """``project`` is where relative files start; ``keys`` is the folder for what is made. ``api`` is where it is
+        registered, if that is wanted, and ``namespace`` that of the engine."""
         self.context: ssl.SSLContext = certificate.context()
         self._config = config
         self._project = project
         self._keys = keys
         self._clock = clock
         self._blocking = blocking
+        self._api = api
+        self._namespace = namespace
         self._pair: Pair | None = None
         self._former: Pair | None = None
 
@@ -62,12 +69,10 @@ class Port:
                 wait_s = error.after or LOOK_S
 
     def _look(self, url: str) -> None:
-        cluster = None
-        wanted = self._config.registration
-        if wanted is not None:
-            cluster = registration.Cluster(wanted.cluster, self._project)
-        if cluster is not None and wanted is not None and wanted.secret and self._config.certificate_file is None:
-            self._show(registration.shared_pair(cluster, wanted, self._config.hosts, self._clock.now))
+        wanted, api = self._config.registration, self._api
+        if wanted is not None and api is not None and wanted.secret and self._config.certificate_file is None:
+            namespace = wanted.namespace or self._namespace
+            self._show(registration.shared_pair(api, namespace, wanted, self._config.hosts, self._clock.now))
         else:
             try:
                 self._show(self._local())
@@ -78,8 +83,8 @@ class Port:
         (self._keys / CLIENT_CONFIG).write_text(
             json.dumps(registration.client_config(pair, f"{url}/admit/{pair.path}"), indent=1) + "\n", "ascii"
         )
-        if cluster is not None and wanted is not None:
-            registration.register(cluster, wanted, pair, f"/admit/{pair.path}")
+        if wanted is not None and api is not None:
+            registration.register(api, wanted, pair, f"/admit/{pair.path}")
 
     def _local(self) -> Pair:
         config = self._config

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -33,7 +33,7 @@ from schemas.errors import StoreUnavailable
 from schemas.executor import KubernetesJob, OutputFormat
 from schemas.resource import SYSTEM
 from schemas.run import JobPhase, RunReason, RunState
-from store.contract import Effect, Snapshot, Store, Transaction
+from store.contract import Effect, Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +42,13 @@ IN_FLIGHT_S = 0.5
 LOG_TRIES = 10
 """So often the log of a pod that ended is asked for; then what it says is lost."""
 TIDY_TRIES = 20
+SLOWEST = 6
+"""Times ``pollInterval`` that lie between two looks at most."""
 LARGEST_LOG = 32 * 1024 * 1024
 _TAIL = 1024 * 1024
 _TAIL_LINES = 2_000
 _PAUSES = Backoff(0.5, 30.0, jitter=0.2)
 _DELETIONS = Backoff(0.2, 10.0, jitter=0.2)
-
-Owner = Callable[[Snapshot, str, str], Mapping[str, Any] | None]
-"""``(snapshot, mission uid, namespace of the cluster)``: owner reference of the object that a Job goes with; None where
-there is none in that cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,6 @@ class JobRuns:
         blocking: Blocking,
         clock: Clock,
         random: Random,
-        owner: Owner | None = None,
     ) -> None:
         """``state`` is the engine's state directory: logs are kept below it as those of programs are."""
         self._store = store
@@ -90,7 +87,6 @@ class JobRuns:
         self._blocking = blocking
         self._clock = clock
         self._random = random
-        self._owner = owner
 
     # Making.
 
@@ -100,11 +96,11 @@ class JobRuns:
         try:
             ready = await self._blocking.run(self._prepare, uid)
         except SecretMissing as missing:
-            return self._cannot(uid, RunReason.SECRET_NOT_FOUND, str(missing))
+            return await self._cannot(uid, RunReason.SECRET_NOT_FOUND, str(missing))
         except SecretUnavailable as passing:
             return Again(passing.after or SECRET_RETRY_S, str(passing))
         except (ClusterProblem, document.TooLarge) as problem:
-            return self._cannot(uid, RunReason.START_FAILED, str(problem))
+            return await self._cannot(uid, RunReason.START_FAILED, str(problem))
         if ready is None:
             return None
         begun = await self._blocking.run(self._begin, uid, ready.namespace)
@@ -166,7 +162,7 @@ class JobRuns:
             return Answer(Said.UNSURE, f"the {kind} {name} came and went")
         if found.done and not _is_ours(found, uid):
             return Answer(Said.REFUSED, f"there is a {kind} {name} already, and it is not of this run: delete it")
-        if found.done and _metadata(found.document).get("deletionTimestamp"):
+        if found.done and document.metadata_of(found.document).get("deletionTimestamp"):
             return Answer(Said.BUSY, f"the {kind} {name} is being deleted")
         return found
 
@@ -180,9 +176,10 @@ class JobRuns:
             order = order_of(snapshot, found.run, self._context)
             label = jobs.store_of(snapshot)
             namespace = found.job.namespace or self._accesses.namespace(found.executor.namespace, found.declared)
+            mission = snapshot.get_by_uid(found.spec.mission_uid)
             owner = None
-            if self._owner is not None and found.declared.kubeconfig is None:
-                owner = self._owner(snapshot, found.spec.mission_uid, namespace)
+            if mission is not None and found.declared.kubeconfig is None:
+                owner = document.owner_of(mission, namespace)
         made = document.documents(order, namespace=namespace, name=found.job.name, store=label, owner=owner)
         access = self._access(found)
         return _Ready(order, self._reach(access, namespace), namespace, made)
@@ -191,18 +188,17 @@ class JobRuns:
         with self._store.transaction(SYSTEM) as tx:
             return jobs.begin(tx, uid, namespace, self._context.stops)
 
-    def _cannot(self, uid: str, reason: RunReason, why: str) -> Commit:
-        """End a run whose Job cannot be asked for: where an earlier request may have made it, nobody knows."""
-
-        def commit(tx: Transaction) -> None:
-            found = jobs.find(tx, uid)
-            if found is not None and found.job.sent_at is not None:
-                jobs.end(tx, uid, jobs.lost(found, why))
-                return
-            ending = records.Ending(state=RunState.FAILED, reason=reason, message=why, retryable=False)
-            end_run(tx, uid, ending)
-
-        return commit
+    async def _cannot(self, uid: str, reason: RunReason, why: str) -> Commit | Again | None:
+        """End a run whose Job cannot be asked for. Where an earlier request may have made it, it is waited for what the
+        cluster says of it."""
+        found = await self._blocking.run(self._find, uid)
+        if found is None:
+            return None
+        if found.job.sent_at is not None:
+            waits = functools.partial(jobs.not_made, run_uid=uid, why=why, certain=False, ending=None)
+            return Again(SECRET_RETRY_S, why, waits)
+        ending = records.Ending(state=RunState.FAILED, reason=reason, message=why, retryable=False)
+        return functools.partial(end_run, uid=uid, ending=ending)
 
     # Watching.
 
@@ -212,7 +208,7 @@ class JobRuns:
         found = await self._blocking.run(self._find, uid)
         if found is None or found.job.phase is JobPhase.DELETING:
             return None
-        interval_s = found.declared.poll_interval.total_seconds()
+        interval_s = self._interval_s(found)
         cluster, why = await self._cluster(found)
         if cluster is None:
             return self._later(uid, interval_s, Answer(Said.BUSY, why))
@@ -224,6 +220,12 @@ class JobRuns:
         if seen.exit is not None:
             return await self._over(cluster, found, seen, seen.exit)
         return Again(interval_s, seen.why, functools.partial(jobs.progress, run_uid=uid, seen=seen))
+
+    def _interval_s(self, found: jobs.Carried) -> float:
+        """Seconds until the next look: what has gone on for long is looked at less often."""
+        least = found.declared.poll_interval.total_seconds()
+        age_s = (self._clock.now() - (found.job.created_at or self._clock.now())).total_seconds()
+        return min(max(least, age_s / 60), SLOWEST * least)
 
     def _later(self, uid: str, interval_s: float, answer: Answer) -> Again:
         pause_s = max(interval_s * self._random.uniform(1.0, 1.5), answer.after_s or 0.0)
@@ -268,9 +270,10 @@ class JobRuns:
     ) -> tuple[bytes | None, str]:
         """The log of the agent's container, of one beyond the bound its beginning and its end; None when it cannot be
         read now, and why."""
-        if not exit_.container or not seen.pod:
+        if not exit_.container:
             return b"", ""
-        # What is cut from the middle is counted, so one byte more is asked for than is kept.
+        if not seen.pod:
+            return (None if exit_.record.exit_code == 0 else b""), "its pod is gone"
         most = min(LARGEST_LOG, max(4 * declared.max_output, _TAIL))
         answer = await cluster.log(seen.pod, exit_.container, limit=most)
         if not answer.done:
@@ -321,9 +324,11 @@ class JobRuns:
         seen = await self._look(cluster, found)
         if isinstance(seen, Answer):
             if seen.said is Said.MISSING:
-                await cluster.delete("Secret", found.job.name)
+                await self._drop_secret(cluster, found.job.name, uid)
                 return functools.partial(jobs.gone, run_uid=uid)
             return self._later(uid, _DELETIONS.delay(effect.tries, self._random), seen)
+        if seen.started_at is not None and not found.started:
+            return Again(0.0, "it runs", functools.partial(jobs.saw_start, run_uid=uid, seen=seen))
         if seen.exit is not None and not found.job.ends_as:  # it was over before it was stopped
             return await self._over(cluster, found, seen, seen.exit)
         if seen.phase is not JobPhase.DELETING:
@@ -354,10 +359,10 @@ class JobRuns:
         except (SecretMissing, SecretUnavailable, ClusterProblem) as problem:
             return self._tidy_later(effect, str(problem))
         cluster = self._reach(access, namespace)
-        answer = await cluster.delete("Secret", name)
-        if answer.done or answer.said is Said.MISSING:
+        answer = await self._drop_secret(cluster, name, str(effect.payload["runUid"]))
+        if uid and (answer.done or answer.said is Said.MISSING):
             ttl = int(effect.payload["ttl"])
-            if not uid or not ttl:
+            if not ttl:
                 answer = await cluster.delete("Job", name, uid)
             else:
                 wanted = {"metadata": {"uid": uid}, "spec": {"ttlSecondsAfterFinished": ttl}}
@@ -367,6 +372,13 @@ class JobRuns:
         if answer.said is Said.REFUSED:
             log.warning("the Job %s/%s of a run that ended is left as it is: %s", namespace, name, answer.why)
         return None
+
+    async def _drop_secret(self, cluster: Cluster, name: str, run_uid: str) -> Answer:
+        """Remove the Secret of a run, unless what has its name is not of it."""
+        found = await cluster.get("Secret", name)
+        if not found.done or not _is_ours(found, run_uid):
+            return found
+        return await cluster.delete("Secret", name, found.uid)
 
     def _tidy_later(self, effect: Effect, why: str, after_s: float | None = None) -> Again | None:
         if effect.tries >= TIDY_TRIES:
@@ -419,15 +431,10 @@ def _cut(text: bytes, most: int) -> tuple[bytes, int]:
 
 
 def _is_ours(answer: Answer, run_uid: str) -> bool:
-    labels = _metadata(answer.document).get("labels")
+    labels = document.metadata_of(answer.document).get("labels")
     return isinstance(labels, Mapping) and labels.get(document.RUN_LABEL) == run_uid
 
 
-def _metadata(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    metadata = found.get("metadata")
-    return metadata if isinstance(metadata, Mapping) else {}
-
-
 def _owners(found: Mapping[str, Any]) -> set[str]:
-    references = _metadata(found).get("ownerReferences")
+    references = document.metadata_of(found).get("ownerReferences")
     return {str(r.get("uid")) for r in references if isinstance(r, Mapping)} if isinstance(references, list) else set()

@@ -124,7 +124,7 @@ def not_made(tx: Transaction, run_uid: str, why: str, *, certain: bool, ending: 
     if found is None:
         return
     if ending is not None:
-        _end(tx, run_uid, ending)
+        end(tx, run_uid, ending)
         return
     update: dict[str, Any] = {"waits_for": str(found.executor)}
     if certain:
@@ -184,6 +184,12 @@ def progress(tx: Transaction, run_uid: str, seen: Seen) -> None:
     _tell(tx, found, job, why, RunReason.PENDING if waits else RunReason.STARTED, alive=resumed)
 
 
+def saw_start(tx: Transaction, run_uid: str, seen: Seen) -> None:
+    """Its pod runs, or ran, although nobody looked before it was to be stopped."""
+    if find(tx, run_uid) is not None:
+        records.mark_started(tx, run_uid, seen.started_at)
+
+
 def unheard(tx: Transaction, run_uid: str, why: str) -> None:
     """Tell that the cluster does not answer. What the Job does meanwhile, nobody knows: the run goes on."""
     found = find(tx, run_uid)
@@ -200,7 +206,8 @@ def withdraw(tx: Transaction, run_uid: str) -> None:
     if not found.job.uid and found.job.sent_at is None and found.job.phase is JobPhase.CREATING:
         tx.drop_effect(f"job/{run_uid}")
         text = f"no Job was made for it: {found.status.cancel_reason}".removesuffix(": ")
-        _end(tx, run_uid, records.Ending(state=RunState.CANCELED, reason=RunReason.CANCELED, message=text))
+        ending = records.Ending(state=RunState.CANCELED, reason=RunReason.CANCELED, message=text)
+        (end if found.job.tries else _end)(tx, run_uid, ending)
         return
     stop(tx, found, None, "")
 
@@ -234,8 +241,8 @@ def gone(tx: Transaction, run_uid: str) -> None:
     if not job.ends_as:
         text = "stopped on request: its Job is gone" if found.started else "canceled before its pod ran"
         ending = records.Ending(state=RunState.CANCELED, reason=RunReason.CANCELED, message=text, ended_at=tx.now)
-    elif job.ends_as == RunReason.DEADLINE_EXCEEDED and found.started:
-        text = job.ends_why
+    elif job.ends_as == RunReason.DEADLINE_EXCEEDED and (found.started or job.node):
+        text = job.ends_why  # where it had a node, it may have run between two looks
         ending = records.Ending(
             state=RunState.TIMED_OUT, reason=RunReason.DEADLINE_EXCEEDED, message=text, ended_at=tx.now
         )
@@ -245,7 +252,7 @@ def gone(tx: Transaction, run_uid: str) -> None:
 
 
 def end(tx: Transaction, run_uid: str, ending: records.Ending) -> None:
-    """End a run whose Job is over, and have the Job left to the cluster."""
+    """End a run whose Job is over or was not made; its Secret goes, and the Job is left to the cluster."""
     found = find(tx, run_uid)
     if found is None:
         return
@@ -306,11 +313,13 @@ def watch(tx: Transaction, key: Key) -> Result:
     if not job.uid and job.sent_at is None:
         tx.drop_effect(f"job/{found.run.uid}")
         text = "its time was over before the cluster took its Job"
-        _end(tx, found.run.uid, records.Ending(state=RunState.FAILED, reason=RunReason.START_FAILED, message=text))
+        end(tx, found.run.uid, records.Ending(state=RunState.FAILED, reason=RunReason.START_FAILED, message=text))
         return DONE
     if job.phase is not JobPhase.DELETING:
         text = (
-            "stopped at its deadline: its Job was deleted" if found.started else "its time was over before its pod ran"
+            "stopped at its deadline: its Job was deleted"
+            if found.started or job.node
+            else "its time was over before its pod ran"
         )
         stop(tx, found, RunReason.DEADLINE_EXCEEDED, text)
         return _wake(tx, key, tx.now + STOP_WAIT)

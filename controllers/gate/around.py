@@ -15,6 +15,8 @@ from controllers.runs.run_record import RunRecord, agent_actor
 from decisions.holds import HoldFacts
 from decisions.policy.compiled import PolicySet
 from decisions.policy.facts import AgentFacts, MissionFacts
+from schemas.agent import AgentSpec
+from schemas.redaction import Redactor
 from schemas.resource import Actor, Resource
 from schemas.run import RunSpec
 from store.contract import Transaction
@@ -30,20 +32,25 @@ _ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 class Around:
     """What stands for every call of a run. ``falls`` None: its executor is gone."""
 
-    asker: Asker
+    mission: Resource
+    agent: Resource
+    agent_spec: AgentSpec
+    redactor: Redactor
     policies: PolicySet
-    agent: AgentFacts
-    mission: MissionFacts
+    agent_facts: AgentFacts
+    mission_facts: MissionFacts
     holds: tuple[HoldFacts, ...]
     falls: FallsUnder | None
     actor: Actor
+
+    def asker(self, record: RunRecord) -> Asker:
+        """Who asks, with the record of the run as it is now."""
+        return Asker(record, self.mission, self.agent, self.agent_spec, self.redactor)
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     run_spec: RunSpec
-    mission: Resource
-    agent: Resource
     mark: object
     quarter: int
     around: Around
@@ -58,8 +65,7 @@ class Surroundings:
 
     def of(self, tx: Transaction, record: RunRecord) -> Around:
         """As things stand in this transaction. What was worked out before still stands while the store hands out the
-        very same mission and agent and nothing else that it rests on was written. Its ``asker.record`` may be another
-        one of the same run. Raises Refused (NobodyAsks)."""
+        very same mission and agent and nothing else that it rests on was written. Raises Refused (NobodyAsks)."""
         known = self._known.get(record.run.uid)
         quarter = (tx.now - _ZERO) // _QUARTER
         if (
@@ -67,25 +73,24 @@ class Surroundings:
             and known.run_spec is record.spec
             and known.quarter == quarter
             and known.mark is tx.mark(_RESTS_ON)
-            and known.mission is tx.get_by_uid(record.spec.mission_uid)
-            and known.agent is tx.get_by_uid(record.spec.agent_uid)
+            and known.around.mission is tx.get_by_uid(record.spec.mission_uid)
+            and known.around.agent is tx.get_by_uid(record.spec.agent_uid)
         ):
             return known.around
         around = self._look(tx, record)
         if len(self._known) >= _MOST:
             self._known.clear()
-        asker = around.asker
-        self._known[record.run.uid] = _Known(
-            record.spec, asker.mission, asker.agent, tx.mark(_RESTS_ON), quarter, around
-        )
+        self._known[record.run.uid] = _Known(record.spec, tx.mark(_RESTS_ON), quarter, around)
         return around
 
     def _look(self, tx: Transaction, record: RunRecord) -> Around:
         asker = Asker.load(tx, record)
         policies = self._rulebook.of(tx, asker.agent)
-        asker = asker.redacted_by(REDACTORS[policies.redaction])
         return Around(
-            asker,
+            asker.mission,
+            asker.agent,
+            asker.agent_spec,
+            REDACTORS[policies.redaction],
             policies,
             asker.agent_facts(),
             asker.mission_facts(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from controllers.gate.shown import STANDARD
@@ -71,14 +71,6 @@ class Asker:
             gone = "mission" if mission is None else "agent"
             raise Refused(f"the {gone} of run {record.run.name} is gone; nothing is allowed", reason="NobodyAsks")
         return cls(record, mission, agent, parsed(AgentSpec, agent.spec))
-
-    def redacted_by(self, redactor: Redactor) -> Asker:
-        """The same, kept with another redactor."""
-        return replace(self, redactor=redactor)
-
-    def with_record(self, record: RunRecord) -> Asker:
-        """The same, for the record of its run as it is now."""
-        return Asker(record, self.mission, self.agent, self.agent_spec, self.redactor)
 
     def agent_facts(self) -> facts.AgentFacts:
         """The agent as policies see it. Level and tools take effect at once, also on a run that works already."""

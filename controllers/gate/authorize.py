@@ -126,7 +126,7 @@ class Gate:
     def _decide(
         self, tx: Transaction, record: RunRecord, around: Around, asked: Asked, call: Resource | None
     ) -> Decision:
-        asker = around.asker.with_record(record)
+        asker = around.asker(record)
         cost = money.budget(tx, asker, asked, around.falls)
         ruling = self._ruling(tx, asker, around, asked, cost)
         if asker.record.changed:
@@ -156,13 +156,13 @@ class Gate:
         limit = next((b for ask in self._limits if (b := ask(tx, asker.run, call)) is not None), None)
         circumstances = Circumstances(
             tx.now,
-            mission=around.mission,
+            mission=around.mission_facts,
             spend=_Spend(tx, asker, asked),
             held=held(tx, asker.run, self.stops, around.holds),
             limit=limit,
             budget=cost.barrier,
         )
-        return decide(call, around.agent, around.policies, circumstances)
+        return decide(call, around.agent_facts, around.policies, circumstances)
 
 
 def _open_run(tx: Transaction, run_uid: str) -> RunRecord:

@@ -6,6 +6,7 @@ what a defect, a lost notification or a jump of the wall clock made the engine m
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from random import Random
@@ -30,6 +31,9 @@ class Resync(Generic[K]):
     cold start of thousands; then every `interval_s` seconds in random order, spread evenly over the share
     `spread` of the interval, so that insurance never comes as a burst.
 
+    At the start, keys for which `later` holds are added only when `hold(stopping)` has returned: thousands that rest
+    let the first work go ahead of them. A key that is wanted meanwhile is added by whoever wants it.
+
     `list_keys` gives (key, priority) pairs, RESYNC for all but the few that cannot wait. Later rounds use RESYNC for
     all: what is urgent was added when it happened. Reminders only: a key in backoff or parked is left alone.
     """
@@ -43,6 +47,8 @@ class Resync(Generic[K]):
         random: Random,
         interval_s: float = INTERVAL_S,
         spread: float = SPREAD,
+        later: Callable[[K], bool] = lambda key: False,
+        hold: Callable[[asyncio.Event], Awaitable[object]] | None = None,
     ) -> None:
         if interval_s <= 0 or not 0 <= spread <= 1:
             raise ValueError("a resync needs a positive interval and a spread between 0 and 1")
@@ -52,17 +58,27 @@ class Resync(Generic[K]):
         self._random = random
         self._interval_s = interval_s
         self._spread_s = interval_s * spread
+        self._later = later
+        self._hold = hold
         self.rounds = 0
 
     async def run(self, life: Lifecycle) -> None:
         """A component (`lifecycle.Run`); ready once the first listing is in the queue. What `list_keys` raises ends
         it; its manager starts it again, which lists at once."""
         # All in one turn of the loop: no worker takes a key before the queue knows which one is urgent.
+        waiting = []
         for key, priority in await self._list_keys():
-            self._queue.add(key, priority, fresh=False)
-        self.rounds += 1
+            if self._hold is not None and priority is Priority.RESYNC and self._later(key):
+                waiting.append(key)
+            else:
+                self._queue.add(key, priority, fresh=False)
         life.ready()
         start = self._clock.monotonic()
+        if self._hold is not None and waiting:
+            await self._hold(life.stopping)
+            for key in waiting:
+                self._queue.add(key, Priority.RESYNC, fresh=False)
+        self.rounds += 1
         # From start to start; a machine that slept through several rounds makes up for one.
         while not await wait_for_any(self._clock, start + self._interval_s - self._clock.monotonic(), life.stopping):
             start = self._clock.monotonic()

@@ -155,12 +155,14 @@ def author_of(snapshot: Snapshot, declared: Declared) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """What admissions make of one plan: ``declared`` with authors, the first statuses of acts, and the changes of
-    Holds that are not to be made, with the reason."""
+    """What admissions make of one plan: ``declared`` with authors, the first statuses of acts, the changes of Holds
+    that are not to be made, with the reason, and those that somebody is proven to have made: no guard holds them
+    back, as whoever released a Hold meant it."""
 
     declared: Mapping[Key, Declared]
     statuses: Mapping[Key, dict[str, Any]]
     withheld: Mapping[Key, str]
+    meant: frozenset[Key] = frozenset()
 
 
 def prove(
@@ -181,7 +183,9 @@ def prove(
         if want is not None and want.provenance is not None and entry.key.kind in AUTHORED:
             signed = replace(want.provenance, signer=author_of(snapshot, want))
             authors[entry.key] = replace(want, provenance=signed)
-    return Proven(authors, first_statuses(snapshot, new, now), withheld(snapshot, changes))
+    held = withheld(snapshot, changes)
+    meant = frozenset(hold.key for hold, _ in changes) - held.keys()
+    return Proven(authors, first_statuses(snapshot, new, now), held, meant)
 
 
 def first_statuses(snapshot: Snapshot, new: Iterable[Declared], now: datetime) -> dict[Key, dict[str, Any]]:

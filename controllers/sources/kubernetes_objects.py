@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from controllers.sources.tree import Entry
@@ -35,7 +35,7 @@ _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff
 @dataclass(frozen=True, slots=True)
 class Known:
     """One object as it was last read. ``blob`` names the uid, the generation and the content: equal blobs, equal
-    content. ``version`` is its resourceVersion; ``manager`` whoever wrote its spec last, as managedFields tell."""
+    content. ``version`` is its resourceVersion."""
 
     key: Key
     uid: str
@@ -45,8 +45,6 @@ class Known:
     content: bytes
     finalizers: tuple[str, ...] = ()
     deleting: bool = False
-    manager: str = ""
-    owners: tuple[dict[str, Any], ...] = field(default=(), compare=False)
 
     @property
     def path(self) -> str:
@@ -102,8 +100,6 @@ def known(document: Mapping[str, Any], kind: str) -> Known:
         content,
         tuple(str(each) for each in meta.get("finalizers") or ()),
         bool(meta.get("deletionTimestamp")),
-        _manager(meta),
-        tuple(dict(each) for each in meta.get("ownerReferences") or ()),
     )
 
 
@@ -127,13 +123,3 @@ def _is_ours(annotation: str) -> bool:
     """Annotations with the prefix of another tool are that tool's."""
     prefix, slash, _ = annotation.rpartition("/")
     return not slash or prefix == API_GROUP
-
-
-def _manager(meta: Mapping[str, Any]) -> str:
-    """Who wrote the spec last."""
-    found = [
-        (str(each.get("time") or ""), str(each.get("manager") or ""))
-        for each in meta.get("managedFields") or ()
-        if isinstance(each, dict) and not each.get("subresource") and "f:spec" in (each.get("fieldsV1") or {})
-    ]
-    return max(found)[1] if found else ""

@@ -343,7 +343,7 @@ class SourceSync:
                 failure.resting, failure.faults = True, planned.faults
                 return failure
             plan = planned.plan
-            blocked = plan.blocked(lambda digest: digest in confirmed)
+            blocked = plan.blocked(lambda digest: digest in confirmed) - proven.meant
             pending = [g for g in plan.guards if any(e.key in blocked for e in g.entries)]
             resting = planning.resting(planned, self._now())
             blocked |= resting | proven.withheld.keys()

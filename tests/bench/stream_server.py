@@ -17,24 +17,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from api.read.answers import json_bytes
-from api.read.app import create_read_app
 from api.read.log import to_wire
+from api.server import HttpServer
 from api.stream.events import PATH
 from controllers.runtime.blocking import ThreadBlocking
 from controllers.runtime.clock import SystemClock
+from controllers.runtime.lifecycle import Lifecycle
 from schemas.base import Key
 from schemas.event import EventType
 from schemas.resource import SYSTEM
-from store import open_store
 from store.contract import Event
-from tests.bench.gate import serving
 
 OTHERS = 10
 """One event in so many is of another namespace."""
@@ -51,6 +49,9 @@ class Ours:
     writes, which is no part of the stream."""
 
     def __init__(self, folder: Path) -> None:
+        from api.read.app import create_read_app  # the floor does without it
+        from store import open_store
+
         url, ids = f"sqlite:///{folder / 'remit.db'}", itertools.count(1)
         self.store = open_store(url, now=SystemClock().now, new_id=lambda: f"id-{next(ids):06d}", create=True)
         self._blocking = ThreadBlocking(4)
@@ -60,6 +61,10 @@ class Ours:
     @property
     def clients(self) -> int:
         return int(self.app.state.stream.clients)
+
+    def let_go(self) -> None:
+        """End every stream."""
+        self.app.state.close()
 
     def close(self) -> None:
         """Let go of the store."""
@@ -88,10 +93,15 @@ class Floor:
     def clients(self) -> int:
         return len(self._queues)
 
+    def let_go(self) -> None:
+        """Nobody waits."""
+
     def close(self) -> None:
         """Nothing is left."""
 
     async def _stream(self, _: Request) -> Response:
+        from sse_starlette import EventSourceResponse, ServerSentEvent
+
         self._loop = asyncio.get_running_loop()
         queue: asyncio.Queue[tuple[int, str]] = asyncio.Queue(_QUEUE)
         self._queues.add(queue)
@@ -137,22 +147,35 @@ def _memory_kib() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
+async def _serve(side: Ours | Floor) -> None:
+    """Until the input ends."""
+    server, life, loop = (
+        HttpServer(side.app, "127.0.0.1", 0, on_stop=side.let_go),
+        Lifecycle(),
+        asyncio.get_running_loop(),
+    )
+    server.bind()
+    work = asyncio.create_task(server.run(life))
+    await life.is_ready.wait()
+    print(json.dumps({"port": server.port}), flush=True)
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        match line.split():
+            case ["figures"]:
+                spent = time.process_time() - side.elsewhere_s
+                print(json.dumps({"cpu": spent, "memory": _memory_kib(), "clients": side.clients}), flush=True)
+            case ["go", count, rate]:
+                await loop.run_in_executor(None, _go, side, int(count), float(rate))
+                print("{}", flush=True)
+    life.stopping.set()
+    await work
+
+
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve one side, ours or the floor."""
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # the floor writes on to clients that have left
     kind, folder = sys.argv[1:]
     side = Ours(Path(folder)) if kind == "ours" else Floor()
-    with serving(side.app) as port:
-        print(json.dumps({"port": port}), flush=True)
-        for line in sys.stdin:
-            match line.split():
-                case ["figures"]:
-                    spent = time.process_time() - side.elsewhere_s
-                    found = {"cpu": spent, "memory": _memory_kib(), "clients": side.clients}
-                    print(json.dumps(found), flush=True)
-                case ["go", count, rate]:
-                    _go(side, int(count), float(rate))
-                    print("{}", flush=True)
+    asyncio.run(_serve(side))
     side.close()
 
 

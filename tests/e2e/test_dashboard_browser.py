@@ -48,14 +48,6 @@ REPEATED = [
     [".card:nth-child(n+3)"],
     [".cmd:nth-of-type(n+4)"],
 ]
-PAINTS = """() => {
-    // From the moment a change stands in the page until the frame that shows it.
-    window.painted = [];
-    new MutationObserver(() => {
-        const at = performance.now();
-        requestAnimationFrame(() => setTimeout(() => window.painted.push(performance.now() - at)));
-    }).observe(document.getElementById("page"), { childList: true, subtree: true });
-}"""
 AXE_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -368,13 +360,3 @@ def test_a_page_of_one_tenant_lets_the_others_be(stage: Stage, context: BrowserC
     )
     page.evaluate("() => new Promise(done => setTimeout(done, 900))")
     assert len(asked) == seen
-
-
-def test_an_event_is_painted_soon_after_it_was_committed(stage: Stage, context: BrowserContext) -> None:
-    """Measured for people, not judged: a busy machine is slow. Every event has to be painted, and the time is there."""
-    page = stage.live(context, "/missions?ns=default")
-    page.evaluate(PAINTS)
-    name = stage.happen("Is painted")
-    expect(page.locator(f"a[href='/missions/default/{name}']")).to_be_visible(timeout=PATIENCE_MS)
-    page.wait_for_function("window.painted.length > 0")
-    assert page.evaluate("window.painted.every(ms => ms >= 0)")

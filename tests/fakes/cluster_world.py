@@ -25,19 +25,26 @@ class ClusterWorld(World):
 
     def __post_init__(self) -> None:
         self.unit = "default"
-        self.api = FakeApi()
+        self.api = self._make_api()
         self.files: dict[str, set[Place]] = {}
         self.deaf = False
         self.elapsed_s = 0.0
-        self.api.listeners.append(self._hear)
+        if isinstance(self.api, FakeApi):
+            self.api.listeners.append(self._hear)
         self.threads = concurrent.futures.ThreadPoolExecutor(1)
         super().__post_init__()
+
+    def _make_api(self) -> Any:
+        return FakeApi()
+
+    def _scope(self) -> Scope:
+        return Scope()
 
     def _make_spec(self) -> SourceSpec:
         return KubernetesSource().to_spec()
 
     def _make_readers(self) -> Readers:
-        self.reader = KubernetesReader(self.api, Scope(), monotonic=lambda: self.elapsed_s)
+        self.reader = KubernetesReader(self.api, self._scope(), monotonic=lambda: self.elapsed_s)
         return Readers(self.folder, self.folder / "mirrors", self.reader)
 
     def _restart(self) -> None:

@@ -16,6 +16,7 @@ from controllers.dispatch.jobs.access import Access, Accesses
 from controllers.dispatch.jobs.cluster import Answer, Cluster, Said
 from controllers.effects import jobs
 from controllers.effects.job_runs import JobRuns
+from controllers.effects.job_sweep import JobSweep
 from controllers.effects.runner import Again
 from controllers.effects.runs import CANCEL, START, RunContext
 from controllers.reconcilers.executors import Probe
@@ -205,6 +206,12 @@ class JobWorld(World):
             blocking=InlineBlocking(),
             clock=cast(Clock, _Now(self.clock)),
             random=Random(1),
+        )
+        self.sweep = JobSweep(
+            self.store,
+            accesses=accesses,
+            reach=lambda access, namespace: cast(Cluster, self.cluster),
+            blocking=InlineBlocking(),
         )
         (self.folder / "state").mkdir(exist_ok=True)
         self._handlers: dict[str, Callable[[Effect], Any]] = {

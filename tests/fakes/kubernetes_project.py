@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,10 @@ from controllers.web.kubernetes import Cluster, connect
 from tests.fakes import kubernetes
 from tests.fakes.engine_process import Project, until
 
+ENGINE_ACCOUNT = "system:serviceaccount:remit-system:remit"
+"""Who the engine is where manifests/install was applied."""
+_ENGINE_TOKEN = "engine-token"
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -25,6 +31,10 @@ class Place:
     kubeconfig: Path
     program: Path
     servers: kubernetes.Servers | None = None
+
+    def engine_kubeconfig(self) -> Path:
+        """That of an engine with the rights of its service account; where the cluster is not ours, with all of them."""
+        return self.kubeconfig if self.servers is None else self.servers.cluster.kubeconfig(_ENGINE_TOKEN)
 
     def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> str:
         """What kubectl prints, errors included."""
@@ -47,8 +57,21 @@ def place(folder: Path) -> Iterator[Place]:
         found.kubectl("apply", "--server-side", "--force-conflicts", "--validate=false", "-k", definitions)
         yield found
         return
-    with kubernetes.cluster(folder) as servers:
+    with kubernetes.cluster(folder, {_ENGINE_TOKEN: (ENGINE_ACCOUNT, "system:serviceaccounts")}) as servers:
         yield Place(servers.cluster.kubeconfig(), servers.cluster.programs / "kubectl", servers)
+
+
+_shared: list[Place] = []
+
+
+def shared() -> Place:
+    """One cluster for this process, until its end."""
+    if not _shared:
+        stack = contextlib.ExitStack()
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="remit-kube-"))
+        _shared.append(stack.enter_context(place(Path(folder))))
+        atexit.register(stack.close)
+    return _shared[0]
 
 
 class ClusterProject(Project):
@@ -64,7 +87,7 @@ class ClusterProject(Project):
         self.kubeconfig = kubeconfig or place.kubeconfig
         if make:
             place.kubectl("create", "namespace", namespace)
-        source = {"namespaces": [namespace], "probeInterval": "2s", **(config or {})}
+        source = {"namespaces": [namespace], **(config or {})}
         document = {
             "source": {"kubernetes": source},
             "agentListen": f"127.0.0.1:{self.port}",

@@ -50,9 +50,13 @@ class SwallowingLine:
         while not self._closed:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()  # nobody is there
+                continue
             self._open |= {client, server}
             self._start(self._forward, client, server)
             self._start(self._forward, server, client)

@@ -7,7 +7,7 @@ import base64
 import json
 import ssl
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from controllers.admission.port import CLIENT_CONFIG, Port
 from controllers.runtime.blocking import ThreadBlocking
 from controllers.runtime.clock import SystemClock
 from controllers.runtime.lifecycle import Lifecycle
+from controllers.web.kubernetes import ClusterFault
 from schemas.admission import AdmissionRequest, answered
-from schemas.admission_config import AdmissionConfig, ClusterAccess, Registration
+from schemas.admission_config import AdmissionConfig, Registration
 from schemas.errors import Retry
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -129,17 +130,21 @@ class ApiServer:
         self.conflicts = 0
         self.writes = 0
 
-    def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    def ask(
+        self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: Any = None,
+        kind: str = "application/json", timeout_s: float = 1.0,
+    ) -> dict[str, Any]:  # fmt: skip
         if path not in self.objects:
-            return 404, {}
+            raise ClusterFault("not found", status=404)
         if method == "PUT":
             if self.conflicts:
                 self.conflicts -= 1
-                return 409, {}
-            assert body is not None
+                raise ClusterFault("conflict", status=409)
             self.writes += 1
             self.objects[path] = json.loads(json.dumps(body))
-        return 200, json.loads(json.dumps(self.objects[path]))
+        found = json.loads(json.dumps(self.objects[path]))
+        assert isinstance(found, dict)
+        return found
 
 
 SECRET = "/api/v1/namespaces/remit-system/secrets/remit-admission"
@@ -147,33 +152,25 @@ WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfiguration
 
 
 def test_engines_of_one_store_share_a_certificate_and_register_it_once() -> None:
-    server, config = ApiServer(), Registration(namespace="remit-system")
-    cluster: Any = server
+    server, config, place = ApiServer(), Registration(), "remit-system"
     with pytest.raises(Retry, match=r"get the Secret remit-system/remit-admission: there is none"):
-        registration.shared_pair(cluster, config, HOSTS, lambda: NOW)
+        registration.shared_pair(server, place, config, HOSTS, lambda: NOW)
     server.objects[SECRET] = {"kind": "Secret", "metadata": {"resourceVersion": "1"}}
     server.objects[WEBHOOKS] = {
         "webhooks": [{"name": "a", "clientConfig": {"service": {"name": "s"}}},
                      {"name": "b", "clientConfig": {"url": "https://127.0.0.1:8443/old"}}],
     }  # fmt: skip
     server.conflicts = 1
-    pair = registration.shared_pair(cluster, config, HOSTS, lambda: NOW)
-    assert registration.shared_pair(cluster, config, HOSTS, lambda: NOW) == pair
-    assert registration.register(cluster, config, pair, "/admit/x")
-    assert not registration.register(cluster, config, pair, "/admit/x")
+    pair = registration.shared_pair(server, place, config, HOSTS, lambda: NOW)
+    assert registration.shared_pair(server, place, config, HOSTS, lambda: NOW) == pair
+    assert registration.register(server, config, pair, "/admit/x")
+    assert not registration.register(server, config, pair, "/admit/x")
     assert server.writes == 2
     first, second = (each["clientConfig"] for each in server.objects[WEBHOOKS]["webhooks"])
     assert (first["service"]["path"], second["url"]) == ("/admit/x", "https://127.0.0.1:8443/admit/x")
     assert base64.b64decode(first["caBundle"]) == pair.certificate
     late = NOW + certificate.LIFE
-    assert registration.shared_pair(cluster, config, HOSTS, lambda: late) != pair
-
-
-def test_a_cluster_that_cannot_be_asked_is_tried_again(tmp_path: Path) -> None:
-    access = ClusterAccess(address="https://127.0.0.1:1", token_file="token", ca_file="ca.crt")
-    with pytest.raises(Retry, match=r"admission\.registration\.cluster"):
-        registration.Cluster(access, tmp_path).send("GET", "/")
-    (tmp_path / "token").write_text("t")
-    (tmp_path / "ca.crt").write_bytes(certificate.make(HOSTS, NOW).certificate)
-    with pytest.raises(Retry, match="does not answer: ConnectError"):
-        registration.Cluster(access, tmp_path).send("GET", "/")
+    assert registration.shared_pair(server, place, config, HOSTS, lambda: late) != pair
+    server.conflicts = 9
+    with pytest.raises(Retry, match="is being written by others"):
+        registration.register(server, config, pair, "/admit/y")

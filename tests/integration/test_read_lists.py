@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,9 +37,9 @@ SPECS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    harness = SqliteHarness(tmp_path)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    harness = SqliteHarness(tmp_path_factory.mktemp("lists"))
     store = harness.open()
     number = 0
     with store.transaction(ALICE) as tx:
@@ -114,7 +113,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(value=st.dictionaries(texts, values, max_size=4))
 def test_where_nothing_may_hide_masking_changes_nothing(value: dict[str, Any]) -> None:
     if not fields.may_hide(canonical_json(value)):

@@ -162,6 +162,10 @@ async def test_search_gives_pieces_of_text_with_the_places_of_the_words(world: W
         events = (await client.get("/api/v1/search", params={"q": "kind:event dispatched"})).json()["hits"]
         assert events[0]["seq"]
         assert "Dispatched" in events[0]["title"]["text"]
+        narrow = {"q": "kind:mission do one ns:elsewhere", "namespace": "default"}
+        assert (await client.get("/api/v1/search", params=narrow)).json()["hits"] == []
+        narrow = {"q": "kind:mission do one", "namespace": "default"}
+        assert (await client.get("/api/v1/search", params=narrow)).json()["hits"] == found
         assert (await client.get("/api/v1/search", params={"q": "x" * 501})).status_code == 422
 
 

@@ -15,17 +15,20 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope, Send
 
 from api.read.answers import Reader
 from api.read.kube.lists import query_of
 from api.read.kube.shape import Form, Wanted, document
 from api.read.kube.watch import Watch
+from api.server import HttpServer
 from api.stream.events import EventStream, Subscription, subscription_of
 from api.stream.follower import Follower
 from api.stream.response import Streaming
 from api.stream.ring import Ring
 from controllers.runtime.blocking import InlineBlocking
 from controllers.runtime.clock import SystemClock
+from controllers.runtime.lifecycle import Lifecycle
 from schemas import registry
 from schemas.base import Key
 from schemas.event import EventType
@@ -351,3 +354,41 @@ async def test_a_watch_tells_what_joins_and_what_leaves_its_selection(scene: Sce
         assert await told() == ("DELETED", "second")
         gone.set_result(None)
         assert [line async for line in lines] == []
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_pieces_arrive_whole_by_either_version_of_http(version: str) -> None:
+    pieces = [b"one\n", b"", b"x" * 200_000, b"last\n"]
+
+    async def chunks(_: asyncio.Future[Any]) -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await Streaming(lambda gone: chunks(gone), media_type="text/plain")(scope, receive, send)
+            return
+        for step in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{step}.complete"})
+
+    server, life = HttpServer(answer, "127.0.0.1", 0), Lifecycle()
+    server.bind()
+    task = asyncio.create_task(server.run(life))
+    await asyncio.wait_for(life.is_ready.wait(), LONG_S)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(f"GET / HTTP/{version}\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+    got = await asyncio.wait_for(reader.read(), LONG_S)
+    writer.close()
+    life.stopping.set()
+    await asyncio.wait_for(task, LONG_S)
+    head, _, body = got.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" in head.lower():
+        whole = b""
+        while body:
+            size, _, body = body.partition(b"\r\n")
+            whole, body = whole + body[: int(size, 16)], body[int(size, 16) + 2 :]
+            if int(size, 16) == 0:
+                break
+        body = whole
+    assert body == b"".join(pieces)

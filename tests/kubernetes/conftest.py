@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.kubernetes_project import ClusterProject, Place, place
+from tests.fakes.kubernetes_project import ClusterProject, Place, shared
 
 _NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The cluster."""
-    with place(tmp_path_factory.mktemp("kube")) as found:
-        yield found
+def kube() -> Place:
+    """The cluster. The benches that need one have the same."""
+    return shared()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ VIOLATIONS = {
     "only controllers.sources.git* import GitPython": ("controllers/dispatch/planted.py", "import git"),
     "only api imports FastAPI": ("controllers/effects/planted.py", "import fastapi"),
     "only api.mcp speaks MCP": ("controllers/effects/planted.py", "import mcp_types"),
-    "only the Kubernetes adapters import kopf": ("controllers/effects/planted.py", "import kopf"),
+    "only the watch of a cluster imports kopf": ("controllers/effects/planted.py", "import kopf"),
     "the supervisor stands on the standard library": (
         "controllers/dispatch/supervision/planted.py",
         "import schemas.base",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from tests.fakes.job_world import BROKEN, DOWN, JobWorld, executor
 from tests.fakes.world import agent, mission
 
 TEXT = "outputFormat: Text"
+SELDOM = f"{TEXT}, pollInterval: 30s"
 ON_SQLITE = pytest.mark.parametrize("backend", ["sqlite"])
 """For what does not depend on the database."""
 
@@ -132,6 +135,7 @@ def test_a_job_that_its_queue_takes_back_waits_and_goes_on(world: JobWorld) -> N
     assert run(world).state == RunState.SUCCEEDED
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("kind", ["Secret", "Job"])
 @pytest.mark.parametrize("arrived", [True, False])
 def test_an_engine_that_dies_while_it_makes_them_makes_nothing_twice(world: JobWorld, kind: str, arrived: bool) -> None:
@@ -176,6 +180,7 @@ def test_what_the_cluster_refuses_is_not_asked_again(world: JobWorld) -> None:
     begin(world)
     assert ended(world) == (RunState.FAILED, RunReason.START_FAILED)
     assert run(world).status["retryable"] is False
+    assert not world.cluster.objects, "its Secret goes, too"
 
 
 @ON_SQLITE
@@ -254,9 +259,9 @@ def test_a_job_that_somebody_deletes_is_a_worker_that_is_lost(world: JobWorld) -
 
 @ON_SQLITE
 def test_a_silent_cluster_says_nothing_of_a_run_until_its_deadline(world: JobWorld) -> None:
-    begin(world, TEXT, more="  timeout: 10m\n")
+    begin(world, SELDOM, more="  timeout: 10m\n")
     world.cluster.runs()
-    world.advance(6)
+    world.advance(31)
     world.cluster.put_off("get Job", *[DOWN] * 10_000)
     world.advance(500)
     assert run(world).state == RunState.RUNNING
@@ -267,19 +272,19 @@ def test_a_silent_cluster_says_nothing_of_a_run_until_its_deadline(world: JobWor
 
 @ON_SQLITE
 def test_a_deadline_that_the_cluster_keeps_is_a_timeout(world: JobWorld) -> None:
-    begin(world, TEXT, more="  timeout: 10m\n", retry="{maxAttempts: 1}")
+    begin(world, SELDOM, more="  timeout: 10m\n", retry="{maxAttempts: 1}")
     assert world.cluster.job["spec"]["activeDeadlineSeconds"] == 600
     world.cluster.runs()
     world.advance(600)
     world.cluster.objects.pop(("Pod", world.cluster.job["metadata"]["name"]))
     world.cluster.finishes("Failed", "DeadlineExceeded")
-    world.advance(6)
+    world.advance(181)
     assert ended(world) == (RunState.TIMED_OUT, RunReason.DEADLINE_EXCEEDED)
 
 
 @ON_SQLITE
 def test_a_deadline_that_the_cluster_forgets_is_kept_by_remit(world: JobWorld) -> None:
-    begin(world, TEXT, more="  timeout: 10m\n")
+    begin(world, SELDOM, more="  timeout: 10m\n")
     world.cluster.runs()
     world.advance(700)
     assert world.cluster.job["metadata"]["deletionTimestamp"]
@@ -329,3 +334,47 @@ def test_a_job_that_is_to_go_at_once_is_deleted(world: JobWorld) -> None:
     world.advance(10)
     assert run(world).state == RunState.SUCCEEDED
     assert world.cluster.job["metadata"]["deletionTimestamp"]
+
+
+@ON_SQLITE
+def test_jobs_that_no_open_run_has_are_swept_and_told(world: JobWorld) -> None:
+    begin(world, TEXT)
+    world.cluster.runs()
+    world.advance(6)
+    assert asyncio.run(world.sweep.sweep()) == 0
+    other = {**world.cluster.job, "metadata": {**world.cluster.job["metadata"], "name": "other", "uid": "uid-9"}}
+    other["metadata"]["labels"] = {**other["metadata"]["labels"], "remit.dev/run": "a-run-of-a-lost-backup"}
+    world.cluster.objects["Job", "other"] = other
+    foreign = copy.deepcopy(other)
+    foreign["metadata"] |= {"name": "foreign", "labels": {**other["metadata"]["labels"], "remit.dev/store": "theirs"}}
+    world.cluster.objects["Job", "foreign"] = foreign
+    assert asyncio.run(world.sweep.sweep()) == 1
+    assert other["metadata"]["deletionTimestamp"]
+    assert "deletionTimestamp" not in foreign["metadata"]
+    assert [e.reason for e in world.events("JobChanged", subject="local")] == ["Swept"]
+    world.cluster.put_off("jobs", DOWN)
+    assert asyncio.run(world.sweep.sweep()) == 0
+
+
+@ON_SQLITE
+def test_a_job_that_outlives_its_run_is_swept(world: JobWorld) -> None:
+    begin(world, TEXT)
+    world.cluster.runs()
+    world.advance(6)
+    world.cluster.put_off("get Job", *[DOWN] * 1000)
+    cancel(world)
+    world.advance(CANCEL_DEADLINE.total_seconds() + 30)
+    assert ended(world)[0] == RunState.UNKNOWN
+    assert "deletionTimestamp" not in world.cluster.job["metadata"]
+    assert asyncio.run(world.sweep.sweep()) == 1
+    assert world.cluster.job["metadata"]["deletionTimestamp"]
+
+
+@ON_SQLITE
+def test_an_answer_whose_pod_is_gone_does_not_count_and_is_not_repeated(world: JobWorld) -> None:
+    begin(world, TEXT)
+    world.cluster.finishes("Complete")
+    world.advance(600)
+    assert ended(world) == (RunState.FAILED, RunReason.OUTPUT_INVALID)
+    assert run(world).status["retryable"] is False
+    assert "its pod is gone" in run(world).status["message"]

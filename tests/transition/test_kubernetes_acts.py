@@ -276,6 +276,15 @@ def test_records_are_written_by_the_engine_alone(cluster: AdmittedCluster) -> No
     assert cluster.ask("DELETE", None, run, "system:serviceaccount:kube-system:namespace-controller") == ""
 
 
+def test_nobody_passes_off_what_they_write_as_made_by_the_engine(cluster: AdmittedCluster) -> None:
+    request = Office(cluster.world).ask()
+    wanted = decision(request)
+    wanted["metadata"]["labels"] = {"remit.dev/made-by": "remit"}
+    assert "nothing that is written there counts" in cluster.apply(wanted)
+    assert cluster.apply(wanted, "system:serviceaccount:remit:engine", brought=False) == ""
+    assert cluster.world.events("ActAdmitted") == []
+
+
 def test_a_user_who_cannot_be_named_does_nothing(cluster: AdmittedCluster) -> None:
     request = Office(cluster.world).ask()
     assert "cannot stand in a record" in cluster.apply(decision(request), "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from controllers.dispatch.executor import RunOrder
-from controllers.dispatch.jobs.document import TooLarge, documents, job_name, label_value, owned_by
+from controllers.dispatch.jobs.document import TooLarge, documents, job_name, label_value, owned_by, owner_of
 from schemas.executor import ExecutorSpec
+from schemas.resource import Provenance, Resource
 
 GOLDEN = Path(__file__).parent / "golden" / "job.json"
 UID = "01a1ff94-3ac1-7656-a371-94e7a87de69c"
@@ -111,6 +113,21 @@ def test_names_follow_from_the_run_and_fit_everywhere() -> None:
 def test_a_secret_goes_with_its_job() -> None:
     job = {"metadata": {"name": "j", "uid": "u"}}
     assert owned_by(job) == [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u"}]
+
+
+def test_a_mission_of_the_same_namespace_of_the_cluster_owns_its_job() -> None:
+    uid = "6f0f3c7e-0000-4000-8000-0123456789ab"
+
+    def mission(namespace: str, blob: str) -> Resource:
+        came = Provenance("default/default", "specs", "42", "agents/mission/m", 1, blob)
+        return Resource(
+            "Mission", namespace, "m", "m-1", 1, 1, {}, {}, datetime(2026, 1, 1, tzinfo=UTC), provenance=came
+        )
+
+    owner = {"apiVersion": "remit.dev/v1alpha1", "kind": "Mission", "name": "m", "uid": uid}
+    assert owner_of(mission("agents", f"{uid}.3.0123abcd"), "agents") == owner
+    assert owner_of(mission("acme", f"{uid}.3.0123abcd"), "agents") is None
+    assert owner_of(mission("agents", "8951530aa8f30b2c0b11d2d0a0d5b1f1b9fbd4a7"), "agents") is None
 
 
 def container(**more: Any) -> dict[str, Any]:

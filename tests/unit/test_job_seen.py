@@ -95,11 +95,11 @@ def test_a_job_without_a_pod_is_lost_or_was_never_begun() -> None:
     assert outcome(gone, OutputFormat.REMIT, b"", "r").state is RunState.LOST
     late = look(job(("Failed", "DeadlineExceeded"))).exit
     assert late is not None
-    told = outcome(late, OutputFormat.REMIT, b"", "r")
+    assert outcome(late, OutputFormat.REMIT, b"", "r").state is RunState.TIMED_OUT, "its pod may have run unseen"
+    waits = look(job(("Failed", "DeadlineExceeded")), pod()).exit
+    assert waits is not None
+    told = outcome(waits, OutputFormat.REMIT, b"", "r")
     assert (told.state, told.reason) == (RunState.FAILED, RunReason.START_FAILED)
-    began = look(job(("Failed", "DeadlineExceeded")), started=True).exit
-    assert began is not None
-    assert outcome(began, OutputFormat.REMIT, b"", "r").state is RunState.TIMED_OUT
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from controllers.runtime.clock import wait_for_any
 from controllers.runtime.lifecycle import Lifecycle
 from controllers.runtime.periodic import Periodic
 from controllers.runtime.resync import Resync
@@ -135,6 +136,36 @@ async def test_at_the_start_every_key_comes_at_once_with_the_urgent_ones_first()
     assert [key for key, _ in store.arrivals[:2]] == ["e-stop", "key-0"]
     assert len(store.arrivals) == 1_000
     await store.end()
+
+
+@pytest.mark.parametrize("stop", [False, True])
+async def test_at_the_start_what_may_come_later_waits_for_the_first_work(stop: bool) -> None:
+    clock, life = VirtualClock(), Lifecycle()
+    queue: WorkQueue[str] = WorkQueue(clock, random.Random(0))
+
+    async def hold(stopping: asyncio.Event) -> None:
+        await wait_for_any(clock, 5, stopping)
+
+    async def list_keys() -> Iterable[tuple[str, Priority]]:
+        return [("m-1", Priority.RESYNC), ("agent", Priority.RESYNC), ("m-stop", Priority.URGENT)]
+
+    resync = Resync(queue, list_keys, clock=clock, random=random.Random(0), hold=hold,
+                    later=lambda key: key.startswith("m-"))  # fmt: skip
+    task = asyncio.create_task(resync.run(life))
+    await clock.advance(4)
+    assert life.is_ready.is_set()
+    assert (queue.due_in("m-stop"), queue.due_in("agent"), queue.due_in("m-1")) == (0.0, 0.0, None)
+    if stop:
+        life.stopping.set()
+        await clock.run(task)
+        assert clock.elapsed == 4
+    else:
+        await clock.advance(2)
+        assert queue.due_in("m-1") == 0.0
+        await clock.advance(900)
+        assert resync.rounds == 2
+        life.stopping.set()
+        await clock.run(task)
 
 
 async def test_full_rounds_start_every_ten_minutes_and_are_spread_over_half_the_time() -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 from controllers.dispatch.environment import session_of
 from controllers.dispatch.executor import RunOrder
+from schemas.base import API_VERSION
 from schemas.executor import ExecutorSpec, KubernetesJob
 from schemas.pod_template import RUN_FOLDER, RUN_VOLUME
-from schemas.resource import canonical_json
+from schemas.resource import Resource, canonical_json
 
 RUN_LABEL = "remit.dev/run"
 """Uid of the run: what makes a Job ours."""
@@ -26,6 +27,8 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 MISSION_FILE = "mission.json"
 LARGEST_MISSION = 900_000
 """Bytes: a Secret has at most 1 MiB."""
+_IN_CLUSTER = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9]{1,19}\.[0-9a-f]{1,64}")
+"""Provenance of an object that was read from a cluster: uid, generation and digest."""
 _NO_NAME = re.compile(r"[^a-z0-9-]+")
 _NO_VALUE = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -103,6 +106,16 @@ def documents(
     return Documents(secret, job)
 
 
+def owner_of(mission: Resource, namespace: str) -> dict[str, Any] | None:
+    """The owner reference of a mission that was read from the cluster itself; None for any other, and where it is in
+    another namespace than the Job, as nothing is owned across those."""
+    blob = mission.provenance.blob if mission.provenance is not None else ""
+    found = _IN_CLUSTER.fullmatch(blob)
+    if found is None or mission.namespace != namespace:
+        return None
+    return {"apiVersion": API_VERSION, "kind": mission.kind, "name": mission.name, "uid": found[1]}
+
+
 def deadline_s(spec: ExecutorSpec, order_s: float | None) -> int:
     """Seconds that the pod may take, whole ones."""
     timeout_s = spec.timeout.total_seconds()
@@ -118,6 +131,12 @@ def owned_by(job: Mapping[str, Any]) -> list[dict[str, Any]]:
         "uid": job["metadata"]["uid"],
     }
     return [reference]
+
+
+def metadata_of(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata of an object as a cluster shows it; empty when there is none."""
+    metadata = found.get("metadata")
+    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def label_value(text: str) -> str:

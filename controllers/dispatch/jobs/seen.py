@@ -117,12 +117,14 @@ def _exit(
     code = ended.get("exitCode")
     pod_reason = _text(_part(pod, "status"), "reason")
     if reason == "DeadlineExceeded" or pod_reason == "DeadlineExceeded":
-        if not ended and not started:
+        state = _part(_status(pod, container), "state")
+        if pod and not (started or ended or _part(state, "running")):
             why = f"its time was over before its pod ran: {_waiting(pod, {})[0]}"
             return Exit(replace(base, error=ExitError(RunReason.START_FAILED.value, why)))
-        return Exit(replace(base, timed_out=True), said=said, container=container)
+        # Its pod is mostly gone by now: that it was not seen to run does not mean that it did not.
+        return Exit(replace(base, timed_out=True), said=said, container=container if pod else "")
     if good and not isinstance(code, int):
-        code = 0
+        code = 0  # its pod is gone already, and it is said to have ended well
     if not good and (pod_reason in _TAKEN or _disrupted(pod)):
         why = _text(_part(pod, "status"), "message")
         return Exit(
