@@ -95,7 +95,7 @@ def test_what_a_schedule_makes_stands_beside_it_and_is_no_declaration(world: Clu
     schedule = (
         "apiVersion: remit.dev/v1alpha1\nkind: Schedule\nmetadata: {name: hourly}\n"
         'spec: {schedule: "0 * * * *", missionTemplate: '
-        '{spec: {title: Look, agentRef: {name: worker}, review: None}}}\n'
+        "{spec: {title: Look, agentRef: {name: worker}, review: None}}}\n"
     )
     world.commit({"fleet.yaml": executor() + "---\n" + agent(), "s.yaml": schedule})
     world.sync()
