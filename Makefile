@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-agents check verify generate lock bench soak screenshots docs clean
+.PHONY: help install run test test-agents check verify generate lock lock-peers bench bench-peers soak screenshots docs clean
 
 help: ## print what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-11s %s\n", $$1, $$2}'
@@ -49,6 +49,17 @@ lock: install ## resolve the dependencies again into requirements.lock, and thos
 
 bench: install ## run the benchmarks of tests/bench (ratios, never part of the tests); JSON=file writes them there
 	@$(BIN)/python -m tests.bench $(if $(JSON),--json "$(JSON)")
+
+bench-peers: install .peers/.installed ## compare the work engine with other queues (they are kept in .peers); PEERS="huey dbos" picks some
+	@$(BIN)/python -m tests.bench.peers $(PEERS)
+
+.peers/.installed: tests/bench/peers/requirements.lock
+	@test -x .peers/bin/python || $(PYTHON) -m venv --without-pip .peers
+	@$(BIN)/uv pip sync --quiet --require-hashes --python .peers/bin/python tests/bench/peers/requirements.lock
+	@touch .peers/.installed
+
+lock-peers: install ## resolve the queues that bench-peers compares with again
+	@$(BIN)/uv pip compile tests/bench/peers/requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o tests/bench/peers/requirements.lock
 
 test-agents: install ## try real coding agents from npm before the gate (they are kept in .agents)
 	@$(BIN)/python -m tests.agents

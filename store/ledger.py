@@ -40,9 +40,12 @@ _POST = Statement(
     sa.insert(ledger_postings).from_select(
         ("account", "seq", "place"),
         sa.select(bindparam("account", type_=TEXT), _e.seq, bindparam("place", type_=BIGINT)).where(_e.key == _AT),
-    )
+    ),
+    later=True,
 )
-_OPEN = Statement(sa.insert(reservations).from_select(("seq", "key"), sa.select(_e.seq, _e.key).where(_e.key == _AT)))
+_OPEN = Statement(
+    sa.insert(reservations).from_select(("seq", "key"), sa.select(_e.seq, _e.key).where(_e.key == _AT)), later=True
+)
 _END = Statement(sa.delete(reservations).where(_r.key == bindparam("at_key")))
 _ENDED_BY = Statement(sa.select(_e.key).where(_e.reservation == bindparam("key")))
 _ACCOUNT: sa.BindParameter[str] = bindparam("at_account")

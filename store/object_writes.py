@@ -301,6 +301,7 @@ class ObjectWrites(RememberedObjects):
         if known is None or known.resource_version != current.resource_version:
             raise self._conflict(current)
         version = self._heads.next_version()
+        self._touch(current)
         values = {
             "status": status,
             "resource_version": version,

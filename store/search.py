@@ -139,6 +139,7 @@ def _write(session: Session, docs: list[_Doc], gone: list[str], *, afresh: bool)
     top = session.row(_TOP)
     assert top is not None
     next_id = int(top[0])
+    added: list[dict[str, Any]] = []
     for ref in gone:
         _remove(session, session.row(_DOC, {"by_ref": ref}))
     for doc in docs:
@@ -150,10 +151,10 @@ def _write(session: Session, docs: list[_Doc], gone: list[str], *, afresh: bool)
             continue
         _remove(session, old)
         next_id += 1
-        values = {name: getattr(doc, name) for name in _Doc.__slots__}
-        session.run(_ADD, {"id": next_id, "digest": doc.digest, **values})
-        if session.dialect_name == "sqlite":
-            session.run(_FTS_ADD, {"id": next_id, "title_words": doc.title_words, "words": doc.words})
+        added.append({"id": next_id, "digest": doc.digest, **{name: getattr(doc, name) for name in _Doc.__slots__}})
+    session.run_many(_ADD, added)
+    if session.dialect_name == "sqlite":
+        session.run_many(_FTS_ADD, [{name: doc[name] for name in ("id", "title_words", "words")} for doc in added])
 
 
 def _remove(session: Session, old: tuple[Any, ...] | None) -> None:

@@ -62,12 +62,14 @@ class _Compiled:
 
 
 class Statement:
-    """A Core statement that is built once. Its parameters are ``sqlalchemy.bindparam`` of the names given to run."""
+    """A Core statement that is built once. Its parameters are ``sqlalchemy.bindparam`` of the names given to run.
+    ``later`` is for an insert that reads what others insert: held back together, it goes out after them."""
 
-    __slots__ = ("_clause", "_compiled")
+    __slots__ = ("_clause", "_compiled", "later")
 
-    def __init__(self, clause: sa.Executable) -> None:
+    def __init__(self, clause: sa.Executable, *, later: bool = False) -> None:
         self._clause = clause
+        self.later = later
         self._compiled: dict[str, _Compiled] = {}
 
     def compiled(self, dialect: sa.Dialect) -> _Compiled:
@@ -173,13 +175,12 @@ class Session:
             return
         inserts, updates = self._inserts, self._updates
         self._inserts, self._updates, self._held = {}, [], 0
-        for statement, rows in inserts.items():
-            self.run_many(statement, rows)
-        for statement, rows in updates:
+        held = [*sorted(inserts.items(), key=lambda each: each[0].later), *updates]
+        for statement, rows in held:
             touched = self.run_many(statement, rows)
             if touched != len(rows):
                 self.failed = StoreUnavailable(
-                    f"{touched} of {len(rows)} rows were there to be changed: somebody else writes to this database"
+                    f"{touched} of {len(rows)} rows were there to be written: somebody else writes to this database"
                     " without its lock. Run `remit db check`"
                 )
                 self.memory = Memory()

@@ -163,6 +163,63 @@ def test_an_account_that_came_back_to_nothing_counts_on(store: Store) -> None:
         assert snapshot.balance(ACCOUNT).reserved == Amounts(7)
 
 
+def test_what_is_held_back_goes_out_in_an_order_that_loses_nothing(store: Store) -> None:
+    """More rows than are held back at a time, so that what belongs together is cut apart anywhere."""
+    for first in range(3):
+        with store.transaction(ALICE) as tx:
+            for number in range(first):
+                made(tx, f"shift-{first}-{number}")
+            for number in range(150):
+                made(tx, f"m-{first}-{number}")
+                tx.post(reserve(f"r-{first}-{number}", 1), fresh=True)
+                subject = Key("Mission", "default", f"m-{first}-{number}")
+                tx.enqueue("StartRun", f"e-{first}-{number}", subject, {}, fresh=True)
+    with store.snapshot() as snapshot:
+        assert len(snapshot.open_reservations()) == 450
+        assert all(entry.accounts == (ACCOUNT,) for entry in snapshot.ledger())
+        assert snapshot.balance(ACCOUNT).reserved == Amounts(450)
+        assert len(snapshot.effects()) == 450
+
+
+def test_lists_are_what_the_database_would_find_after_every_write(store: Store) -> None:
+    def lists(snapshot: Any) -> list[list[str]]:
+        queries: tuple[dict[str, Any], ...] = (
+            {"states": ["Inbox"]}, {"states": ["Inbox", "Done"]}, {"namespace": "default"}, {"namespace": "other"},
+            {"owner_uid": "o"}, {"owner_uid": "o", "states": ["Done"]}, {"labels": {"a": "b"}}, {},
+        )  # fmt: skip
+        return [[f"{m.name}={m.state}@{m.resource_version}" for m in snapshot.objects("Mission", **q)] for q in queries]
+
+    def agree() -> None:
+        with store.transaction(ALICE) as tx:
+            remembered = lists(tx)
+        with store.snapshot() as snapshot:
+            assert remembered == lists(snapshot)
+
+    agree()
+    with store.transaction(ALICE) as tx:
+        lists(tx)
+        tx.create(Declared("Mission", "default", "b", {}, {"a": "b"}), status={"state": "Inbox"}, owner_uid="o")
+        first = lists(tx)
+        tx.create(Declared("Mission", "default", "a", {}), status={"state": "Done"})
+        tx.create(Declared("Mission", "other", "a", {}), status={"state": "Inbox"}, owner_uid="o")
+        assert lists(tx) != first
+    agree()
+    for name, state in (("b", "Done"), ("a", "Inbox"), ("b", "Inbox"), ("b", "Lost")):
+        with store.transaction(ALICE) as tx:
+            lists(tx)
+            found = tx.get(Key("Mission", "default", name))
+            assert found is not None
+            tx.put_status(found, {"state": state})
+            lists(tx)
+        agree()
+    with store.transaction(ALICE) as tx:
+        lists(tx)
+        found = tx.get(Key("Mission", "default", "b"))
+        assert found is not None
+        tx.remove(tx.put_spec(found, Declared("Mission", "default", "c", {"title": "moved"})))
+    agree()
+
+
 def test_a_mark_is_another_one_after_every_write_of_its_kinds_by_anybody(harness: Harness) -> None:
     ours, theirs = harness.open(), harness.open()
     kinds = ("Hold", "Mission")
