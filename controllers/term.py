@@ -160,7 +160,7 @@ class Term:
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self._reconcilers = make_reconcilers(probe, ready, stops, standings, channels)
-        self._passes = Passes(store, self._reconcilers, ready, claim=claim, later=self._again)
+        self._passes = Passes(store, self._reconcilers, ready, stops=stops, claim=claim, later=self._again)
         self._loop = asyncio.get_running_loop()
         self._recall = Recall()
         self._sync = SourceSync(
@@ -482,7 +482,7 @@ def make_reconcilers(
         "Goal": goals.Goals(counted, stops),
         "Hold": holds.reconcile,
         jobs.KIND: jobs.watch,
-        "Mission": functools.partial(missions.reconcile, crowd=ready),
+        "Mission": functools.partial(missions.reconcile, crowd=ready, stops=stops),
         "Policy": policies.reconcile,
         posts.KIND: posts.watch,
         "Project": projects.Projects(counted, stops),

@@ -45,7 +45,7 @@ ELSEWHERE = (ExecutorType.PULL, ExecutorType.HTTP, ExecutorType.KUBERNETES_JOB)
 """Types whose runs live on no engine's machine."""
 _RECORD_RETRY_S = 1.0
 _ORDERS = 1_000
-_ORDER_LIFE_S = 0.5
+_ORDER_LIFE_S = 0.1
 _OUTCOMES = 64
 """Outcomes that are booked at a time."""
 _GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.AWAITING_FOLLOW_UP, RunReason.PROVIDER_OVERLOADED)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from controllers.holds import effective
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.reconcilers import alarming, alerts, breaches, consent, containing, extensions, facts, leaves, writing
 from controllers.runs import records
 from controllers.runs.companions import end_companions
@@ -36,16 +38,19 @@ CEILING_S = 60.0
 """How soon a mission above the ceiling of its tenant is looked at again at the latest; room wakes it at once."""
 
 
-def reconcile(tx: Transaction, key: Key, crowd: facts.Crowd | None = None) -> Result:
-    """One pass over a mission. ``crowd`` is who waits already."""
+def reconcile(tx: Transaction, key: Key, crowd: facts.Crowd | None = None, stops: Stops = other.NONE) -> Result:
+    """One pass over a mission. ``crowd`` is who waits already; ``stops`` is what stops work beside the Holds in the
+    store, of which files become Holds where they end a run."""
     mission = tx.get(key)
     if mission is None:
         return writing.gone(tx, key)
-    found = facts.mission_facts(tx, mission, effective.holds(tx), crowd)
+    committed = stops.committed
+    found = facts.mission_facts(tx, mission, [*effective.holds(tx), *committed], crowd)
     _tell_breach(tx, mission, found)
     result = carry_out(tx, mission, decisions.decide(found, tx.now))
-    # What the crowd said is nothing that the store knows: the pass is not one to recall.
-    return RequeueAfter(CEILING_S) if found.ceiling is not None and isinstance(result, Done) else result
+    # What the crowd and a commit said is nothing that the store knows: the pass is not one to recall.
+    beside = found.ceiling is not None or bool(committed)
+    return RequeueAfter(CEILING_S) if beside and isinstance(result, Done) else result
 
 
 def _tell_breach(tx: Transaction, mission: Resource, found: MissionFacts) -> None:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+from controllers.holds import effective
+from controllers.holds import stops as other
+from controllers.holds.stops import Stops
 from controllers.reconcilers import dispatcher
 from controllers.reconcilers.ready import ReadyMissions
 from controllers.runtime.recall import Memory, Watched
@@ -46,8 +49,9 @@ def actor_of(kind: str) -> Actor:
 class Passes:
     """Makes the passes of one engine. Thread-safe as the store is.
 
-    ``claim`` takes the effects of runs that were ordered; ``later`` is told, after the commit, of passes that were made
-    along with others and want to be made again by themselves.
+    ``stops`` is what stops work beside the Holds in the store; ``claim`` takes the effects of runs that were ordered;
+    ``later`` is told, after the commit, of passes that were made along with others and want to be made again by
+    themselves.
     """
 
     def __init__(
@@ -56,12 +60,14 @@ class Passes:
         reconcilers: Mapping[str, Reconciler],
         ready: ReadyMissions,
         *,
+        stops: Stops = other.NONE,
         claim: Claim | None = None,
         later: Callable[[Key, Result], object] = lambda key, result: None,
     ) -> None:
         self._store = store
         self._reconcilers = reconcilers
         self._ready = ready
+        self._stops = stops
         self._claim = claim
         self._later = later
 
@@ -96,10 +102,11 @@ class Passes:
         """Adds its passes to ``made``."""
         before = set(made).union(asked)
         places = dict.fromkeys(asked)
-        for key in tx.touched():
-            run = tx.get(key) if key.kind == "Run" else None
-            if run is None or run.state not in ENDED:
-                continue
+        ended = [run for run in self._runs(tx) if run.state in ENDED]
+        if ended:
+            # What an ESTOP file ended is blocked by its Hold, also where nobody had the time to make that.
+            effective.taken_in(tx, self._stops)
+        for run in ended:
             mission = tx.get_by_uid(run.owner_uid)
             if mission is not None and mission.key not in made:
                 made[mission.key] = self._made(tx, mission.key)
@@ -123,6 +130,11 @@ class Passes:
                 self._later(key, result)
 
         return then
+
+    @staticmethod
+    def _runs(tx: Transaction) -> list[Resource]:
+        found = [tx.get(key) for key in tx.touched() if key.kind == "Run"]
+        return [run for run in found if run is not None]
 
     def _made(self, tx: Transaction, key: Key) -> Pass:
         reconciler = self._reconcilers[key.kind]

@@ -122,7 +122,7 @@ class World:
         standings = Standings()
         self.wakes = Wakes(ready, standings)
         self.reconcilers = make_reconcilers(self._probe, ready, self.stops, standings)
-        self._passes = Passes(self.store, self.reconcilers, ready, later=self._later)
+        self._passes = Passes(self.store, self.reconcilers, ready, stops=self.stops, later=self._later)
         with self.store.transaction(SYSTEM) as tx:
             ensure_source(tx, self.spec)
             tx.release_claims()
