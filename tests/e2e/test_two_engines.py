@@ -63,6 +63,8 @@ def test_two_engines_that_are_killed_at_random_lose_nothing_and_do_nothing_twice
     first.settles()
     check(first, seed)
     for engine in engines.values():
+        joined = f"engine {engine.pid} "
+        until(lambda j=joined: any(e.message.startswith(j) for e in first.events("EngineStarted")), joined)
         assert engine.stop() == 0
     first.is_sound()
     for project in pair:
