@@ -289,7 +289,7 @@ def _schedule(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _source(spec: dict[str, Any]) -> dict[str, Any]:
-    if spec.get("type") == "Directory":
+    if spec.get("type", "Git") != "Git":
         _drop(spec, "verify", "forge", "webhook")
     written = spec.get("statusWriteback", {})
     _drop(written, "maxWait", "quietPeriod")
