@@ -16,7 +16,7 @@ HARSH = Faults(
     deaths=0.2, storms=timedelta(minutes=40), storm=timedelta(minutes=30), jumps=timedelta(hours=2),
     kills=timedelta(minutes=30),
 )  # fmt: skip
-LATE = replace(ASSUMED, answer_after=timedelta(hours=50))
+LATE = replace(ASSUMED, answer_after=timedelta(hours=64))
 """People answer after the reminder."""
 
 
@@ -40,7 +40,7 @@ def test_whatever_happens_every_mission_ends_or_says_why_and_a_seed_can_be_repla
 
 
 def test_people_are_reminded_once_over_all_that() -> None:
-    week = once(2, hours=50, agents=1, a_day=4)
+    week = once(2, hours=66, agents=1, a_day=4)
     assert week.problems == []
     assert week.reminders > 0
-    assert week.summaries == 2
+    assert week.summaries == 3
