@@ -161,7 +161,7 @@ class Term:
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self._reconcilers = make_reconcilers(probe, ready, stops, standings, channels)
         self._passes = Passes(store, self._reconcilers, ready, stops=stops, claim=claim, later=self._again)
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._recall = Recall()
         self._sync = SourceSync(
             store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
@@ -175,7 +175,8 @@ class Term:
             ensure_source(tx, self._source)
 
     def add_to(self, manager: Manager) -> None:
-        """Add its components."""
+        """Add its components. In the event loop that they run in."""
+        self._loop = asyncio.get_running_loop()
         objects = Controller("objects", self._reconcile, queue=self.objects, clock=self.clock, workers=4,
                              recall=self._recalled, several=self, most=MOST)  # fmt: skip
         sources = Controller("sources", self._reconcile_source, queue=self.sources, clock=self.clock, workers=2,
@@ -335,7 +336,7 @@ class Term:
 
     def _again(self, key: Key, result: Result) -> None:
         """From a thread: a pass that was made along with others asks to be made again."""
-        if isinstance(result, RequeueAfter):
+        if isinstance(result, RequeueAfter) and self._loop is not None:
             self._loop.call_soon_threadsafe(self.objects.add_after, key, result.seconds)
 
     async def _reconcile(self, key: Key) -> Result:

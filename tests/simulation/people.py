@@ -176,7 +176,10 @@ class People:
         return f"commit: assign {wish.name} to {wish.agent}"
 
     def _ask_again(self) -> str:
-        wish = self._pick()
+        with self.store.snapshot() as snapshot:
+            over = {m.name for m in snapshot.objects("Mission", states=["Failed", "Blocked", "Done"])}
+        able = [self.wishes[name] for name in sorted(over & self.wishes.keys())]
+        wish = self._random.choice(able) if able and self._random.random() < 0.7 else self._pick()
         if wish is None:
             return self._add()
         wish.retry = f"t{self._number()}"
