@@ -131,9 +131,8 @@ class Term:
         beside: Sequence[tuple[str, Run]] = (),
     ) -> None:
         """``source`` is that of the configuration; ``status`` writes the status branches, ``beside`` are further
-        components that only the leader has, ``follow`` looks at what was
-        proposed to a source, ``runners`` carry out what
-        only the leader may; ``woken`` is called with the types of effects that wait, ``gone`` when the store was
+        components that only the leader has, ``follow`` looks at what was proposed to a source, ``runners`` carry out
+        what only the leader may; ``woken`` is called with the types of effects that wait, ``gone`` when the store was
         removed; ``claim`` takes the effects of runs that are ordered."""
         self.store = store
         self.clock = clock

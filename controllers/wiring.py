@@ -612,38 +612,25 @@ class Engine:
 
     async def _lead_alone(self, ends: asyncio.Event) -> None:
         """One term of acting over a store that no other engine has."""
-        term = self._make_term(self.store)
-
-        def begin() -> None:
-            with term.store.transaction(SYSTEM) as tx:
-                term.begin(tx)
-                tx.event(EventType.ENGINE_LEADS, ENGINE, reason="Elected", message="it holds the Lease of the cluster")
-
-        await self.blocking.run(begin)
-        manager = Manager(self.clock, self.random)
-        term.add_to(manager)
-        self._term = term
-        self._together.lead(term.store, term.follow)
-        try:
-            await manager.run(ends, drain_s=TERM_DRAIN_S)
-        finally:
-            self._together.lead(None)
-            self._term = None
+        await self._act(self.store, "it holds the Lease of the cluster", ends)
 
     async def _lead(self, fence: Fence, ends: asyncio.Event) -> None:
         """One term of leading the engines on a shared store."""
-        term = self._make_term(FencedStore(self._raw, fence))
+        await self._act(FencedStore(self._raw, fence), f"{self._home} leads", ends)
+
+    async def _act(self, store: Store, why: str, ends: asyncio.Event) -> None:
+        term = self._make_term(store)
 
         def begin() -> None:
-            with term.store.transaction(SYSTEM) as tx:
+            with store.transaction(SYSTEM) as tx:
                 term.begin(tx)
-                tx.event(EventType.ENGINE_LEADS, ENGINE, reason="Elected", message=f"{self._home} leads")
+                tx.event(EventType.ENGINE_LEADS, ENGINE, reason="Elected", message=why)
 
         await self.blocking.run(begin)
         manager = Manager(self.clock, self.random)
         term.add_to(manager)
         self._term = term
-        self._together.lead(term.store, term.follow)
+        self._together.lead(store, term.follow)
         try:
             await manager.run(ends, drain_s=TERM_DRAIN_S)
         finally:

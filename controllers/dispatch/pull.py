@@ -6,13 +6,12 @@ recorded, is in ``effects.claims``; here is what the engine asks of any executor
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from controllers.dispatch.environment import SecretMissing, SecretSource
-from controllers.dispatch.executor import EndedRun, RunOrder
+from controllers.dispatch.stored import StoredRuns
 from controllers.runtime.blocking import Blocking
 from schemas.base import DEFAULT_NAMESPACE
 from schemas.executor import Capabilities, ExecutorSpec, OutputFormat
@@ -22,14 +21,13 @@ SHORTEST_TOKEN = 20
 """Characters of a worker token; one that is shorter could be guessed."""
 
 
-class PullExecutor:
-    """See ``executor.Executor``. ``withdraw`` ends a run that is to stop unless a worker holds it, in one transaction
-    of its own."""
+class PullExecutor(StoredRuns):
+    """See ``executor.Executor``. ``withdraw`` ends a run that is to stop unless a worker holds it, who is told by each
+    answer to its renewals."""
 
     def __init__(self, blocking: Blocking, *, secrets: SecretSource, withdraw: Callable[[str], None]) -> None:
-        self._blocking = blocking
+        super().__init__(blocking, withdraw=withdraw)
         self._secrets = secrets
-        self._withdraw = withdraw
 
     def capabilities(self, executor_spec: Mapping[str, Any]) -> Capabilities:
         """See ``Executor.capabilities``. Output comes with each renewal; without a declared program nobody knows what
@@ -38,28 +36,6 @@ class PullExecutor:
         program = spec.program
         priced = program is not None and program.output_format not in (OutputFormat.TEXT, OutputFormat.CODEX_JSONL)
         return Capabilities(cancel=True, streaming=True, cost_reporting=priced, resume=spec.resumes)
-
-    async def open(self) -> None:
-        """See ``Executor.open``. What is open stands in the store."""
-
-    async def start(self, order: RunOrder) -> None:
-        """See ``Executor.start``. The run is offered already."""
-
-    async def cancel(self, run_uid: str, grace_s: float) -> None:
-        """See ``Executor.cancel``. The worker is told by each answer to its renewals until the run ended."""
-        await self._blocking.run(self._withdraw, run_uid)
-
-    async def outcomes(self) -> AsyncIterator[EndedRun]:
-        """See ``Executor.outcomes``. There are none: a worker's report is recorded before it is answered."""
-        never: asyncio.Queue[EndedRun] = asyncio.Queue()
-        while True:
-            yield await never.get()
-
-    async def acknowledge(self, run_uid: str) -> None:
-        """See ``Executor.acknowledge``."""
-
-    async def close(self) -> None:
-        """See ``Executor.close``."""
 
     def check(self, executor_spec: Mapping[str, Any], project_root: Path, namespace: str = DEFAULT_NAMESPACE) -> None:
         """Raise SecretMissing where ``token`` would, as far as it can be told without asking a service."""

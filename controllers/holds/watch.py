@@ -100,16 +100,17 @@ class FileWatch:
     async def _adopt(self, files: list[HoldFacts]) -> None:
         pause_s = KEEP_S
         try:
-            await self._blocking.run(self._make, files)
+            await self._blocking.run(self._make)
         except StoreError as error:
             log.warning("an ESTOP file stands; its Hold cannot be written yet: %s", error)
             pause_s = AGAIN_S
         due = self._clock.monotonic() + pause_s
         self._due |= dict.fromkeys((f.key for f in files), due)
 
-    def _make(self, files: list[HoldFacts]) -> None:
+    def _make(self) -> None:
         with self._store.transaction(ACTOR) as tx:
-            effective.adopt(tx, files)
+            # Looked for again: a release that came first took the file away, and nobody would release the Hold again.
+            effective.adopt(tx, self._stops.of_files())
 
 
 class SourceWatch:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 
@@ -60,7 +61,18 @@ def place(document: dict[str, Any]) -> str:
 
 
 def put(server: Extensions, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    return server.send("POST", f"{place(document)}?fieldValidation=Strict", document)
+    """What the server says of it, once it says something: a busy one does not serve a definition at once, or is short
+    of time."""
+    ends = time.monotonic() + 120
+    while True:
+        try:
+            status, answer = server.send("POST", f"{place(document)}?fieldValidation=Strict", document)
+        except httpx2.TransportError as error:
+            status, answer = 503, {"message": repr(error)}
+        if status not in (404, 429) and status < 500:
+            return status, answer
+        assert time.monotonic() < ends, (document, status, answer)
+        pause()
 
 
 def test_todays_server_takes_every_definition_as_structural(extensions: Extensions) -> None:

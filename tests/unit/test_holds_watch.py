@@ -110,6 +110,19 @@ async def test_a_file_of_a_tenant_stops_the_programs_of_that_tenant(tmp_path: Pa
     assert programs.told == [frozenset({"acme"})]
 
 
+async def test_a_file_that_a_release_took_away_before_its_hold_was_written_leaves_none(
+    tmp_path: Path, store: Sulky
+) -> None:
+    clock = VirtualClock()
+    file = StopFile(tmp_path / "ESTOP", "here")
+    file.path.touch()
+    watch = FileWatch(store, Stops(file), Programs(), clock=clock, blocking=InlineBlocking())  # type: ignore[arg-type]
+    await watch.look()  # the Hold is written beside it, later
+    file.remove()
+    await clock.advance(1)
+    assert holds(store) == []
+
+
 async def test_the_reach_of_holds_is_that_of_whole_stops() -> None:
     assert reach([facts(), facts("t", "acme", scope="Tenant")]) is None
     assert reach([facts("t", "acme", scope="Tenant")]) == {"acme"}

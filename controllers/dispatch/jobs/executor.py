@@ -5,28 +5,25 @@ Here is what the engine asks of any executor; see the package for where the rest
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from controllers.dispatch.executor import EndedRun, RunOrder
 from controllers.dispatch.jobs.access import Accesses
+from controllers.dispatch.stored import StoredRuns
 from controllers.runtime.blocking import Blocking
 from schemas.base import DEFAULT_NAMESPACE
 from schemas.executor import Capabilities, ExecutorSpec, KubernetesJob, OutputFormat
 
 
-class KubernetesJobExecutor:
-    """See ``executor.Executor``. ``offer`` has a Job made, ``withdraw`` ends the run or has its Job deleted; each in
-    one transaction of its own, and idempotent by the run's uid."""
+class KubernetesJobExecutor(StoredRuns):
+    """See ``executor.Executor``. ``offer`` has a Job made, ``withdraw`` ends the run or has its Job deleted.
+    How long its pod takes to stop is declared in the pod template."""
 
     def __init__(
         self, blocking: Blocking, accesses: Accesses, *, offer: Callable[[str], None], withdraw: Callable[[str], None]
     ) -> None:
-        self._blocking = blocking
+        super().__init__(blocking, offer=offer, withdraw=withdraw)
         self._accesses = accesses
-        self._offer = offer
-        self._withdraw = withdraw
 
     def capabilities(self, executor_spec: Mapping[str, Any]) -> Capabilities:
         """See ``Executor.capabilities``."""
@@ -34,29 +31,6 @@ class KubernetesJobExecutor:
         priced = spec.output_format not in (OutputFormat.TEXT, OutputFormat.CODEX_JSONL)
         reports = spec.output_format is OutputFormat.REMIT
         return Capabilities(cancel=True, cost_reporting=priced, resume=spec.resumes, approvals=reports)
-
-    async def open(self) -> None:
-        """See ``Executor.open``: runs are in the store."""
-
-    async def start(self, order: RunOrder) -> None:
-        """See ``Executor.start``. The outbox makes it."""
-        await self._blocking.run(self._offer, order.run_uid)
-
-    async def cancel(self, run_uid: str, grace_s: float) -> None:
-        """See ``Executor.cancel``. How long its pod takes to stop is declared in the pod template."""
-        await self._blocking.run(self._withdraw, run_uid)
-
-    async def outcomes(self) -> AsyncIterator[EndedRun]:
-        """See ``Executor.outcomes``: none come this way."""
-        never: asyncio.Queue[EndedRun] = asyncio.Queue()
-        while True:
-            yield await never.get()
-
-    async def acknowledge(self, run_uid: str) -> None:
-        """See ``Executor.acknowledge``."""
-
-    async def close(self) -> None:
-        """See ``Executor.close``."""
 
     def check(self, executor_spec: Mapping[str, Any], namespace: str = DEFAULT_NAMESPACE) -> str:
         """What would keep any run with this spec, declared in ``namespace``, from being started; "" when nothing is
