@@ -21,7 +21,7 @@ from controllers.calendars.services import asking
 from controllers.cluster import Cluster
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import SecretMissing, SecretUnavailable
-from controllers.dispatch.http import HttpExecutor
+from controllers.dispatch.http import POSTED, HttpExecutor
 from controllers.dispatch.jobs.access import Access, Accesses
 from controllers.dispatch.jobs.cluster import ApiServer
 from controllers.dispatch.jobs.executor import KubernetesJobExecutor
@@ -198,7 +198,7 @@ class Engine:
             {
                 ExecutorType.COMMAND: self._command,
                 ExecutorType.PULL: self._pull,
-                ExecutorType.HTTP: self._http,
+                **dict.fromkeys(POSTED, self._http),
                 ExecutorType.KUBERNETES_JOB: self._jobs,
             },
             context,
@@ -305,7 +305,7 @@ class Engine:
         """What this engine can do with an executor."""
         if spec.type is ExecutorType.PULL:
             return self._probe_pull(spec, namespace)
-        if spec.type is ExecutorType.HTTP:
+        if spec.type in POSTED:
             return self._probe_http(spec, namespace)
         if spec.type is ExecutorType.KUBERNETES_JOB:
             return self._probe_job(spec, namespace)

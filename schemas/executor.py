@@ -199,23 +199,14 @@ def _braced(path: str) -> list[str]:
     )
 
 
-class HttpWorker(Model):
-    """A worker behind HTTP."""
+class HttpService(Model):
+    """What is reached over HTTP."""
 
-    url: HttpUrl = Field(description="Where runs are posted.")
+    url: HttpUrl = Field(description="Its address.")
     auth: ValueFrom | None = Field(None, description="Bearer token for it.")
-    headers: tuple[HttpHeader, ...] = Field((), max_length=32, description="Headers of every request to it.")
-    signature: ValueFrom | None = Field(
-        None, description="Secret that requests are signed with: HMAC-SHA256 in the header Remit-Signature."
-    )
-    result: HttpResult = Field(HttpResult.CALLBACK, description="Callback or Poll.")
     poll_interval: PositiveDuration = Field("5s", description="How often the result is asked for.")  # type: ignore[assignment]
     answer_timeout: PositiveDuration = Field("30s", description="Longest wait for an answer to one request.")  # type: ignore[assignment]
     max_answer: Int = Field(1_048_576, ge=1024, le=67_108_864, description="Most bytes of one answer.")
-    idempotent: Bool = Field(
-        False, description="Whether it does the work once however often a run is posted with the same Idempotency-Key."
-    )
-    cancel: HttpCancel | None = Field(None, description="How it is told to stop; without it nobody tells it.")
     allow_private: Bool = Field(False, description="Whether the address may be private or loopback.")
 
     @model_validator(mode="after")
@@ -225,6 +216,21 @@ class HttpWorker(Model):
         if "#" in self.url:
             raise ValueError("url has a fragment, which no server gets to see")
         return self
+
+
+class HttpWorker(HttpService):
+    """A worker behind HTTP."""
+
+    url: HttpUrl = Field(description="Where runs are posted.")
+    headers: tuple[HttpHeader, ...] = Field((), max_length=32, description="Headers of every request to it.")
+    signature: ValueFrom | None = Field(
+        None, description="Secret that requests are signed with: HMAC-SHA256 in the header Remit-Signature."
+    )
+    result: HttpResult = Field(HttpResult.CALLBACK, description="Callback or Poll.")
+    idempotent: Bool = Field(
+        False, description="Whether it does the work once however often a run is posted with the same Idempotency-Key."
+    )
+    cancel: HttpCancel | None = Field(None, description="How it is told to stop; without it nobody tells it.")
 
 
 class OpenClaw(Model):
@@ -238,12 +244,11 @@ class OpenClaw(Model):
     thinking: str | None = Field(None, max_length=32, description="Thinking level handed to it.")
 
 
-class A2A(Model):
-    """An A2A service."""
+class A2A(HttpService):
+    """An A2A service (protocol 1.0, JSON-RPC): each run is one task of it."""
 
-    url: HttpUrl = Field(description="Where its agent card is found.")
-    auth: ValueFrom | None = Field(None, description="Bearer token for it.")
-    skill: str | None = Field(None, max_length=200, description="Skill to ask for.")
+    url: HttpUrl = Field(description="Its agent card, or the host that has it at /.well-known/agent-card.json.")
+    skill: str | None = Field(None, max_length=200, description="Skill that its card has to list, by id.")
 
 
 class KubernetesJob(Model):
@@ -393,9 +398,9 @@ class ExecutorReason(StrEnum):
     WORKING_DIR_NOT_FOUND = "WorkingDirNotFound"  # workingDir does not exist or leaves the project
     SECRET_NOT_FOUND = "SecretNotFound"  # a valueFrom names nothing # noqa: S105
     NO_WORKERS = "NoWorkers"  # type Pull, and no worker has asked for runs of late
-    ADDRESS_REFUSED = "AddressRefused"  # type Http, and its address may not be reached as declared
+    ADDRESS_REFUSED = "AddressRefused"  # type Http or A2A, and its address may not be reached as declared
     CLUSTER_UNUSABLE = "ClusterUnusable"  # type KubernetesJob, and its kubeconfig or its namespace cannot be used
-    CIRCUIT_OPEN = "CircuitOpen"  # type Http, and its worker failed so often that it is left alone for a while
+    CIRCUIT_OPEN = "CircuitOpen"  # type Http or A2A, and its worker failed so often that it is left alone for a while
     NOT_RECONCILED_YET = "NotReconciledYet"  # this version has no executor of that type
     HELD = "Held"  # a Hold stops it
     LAST_GOOD_SERVES = "LastGoodServes"  # the declared generation is not healthy; the last good one serves

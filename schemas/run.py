@@ -133,6 +133,7 @@ class Post(StatusModel):
     accepted_at: Time | None = Field(None, description="When the worker took it.")
     deadline: Time | None = Field(None, description="When its worker is told to stop.")
     status_url: str = Field("", description="Where its result is asked for.")
+    task: str = Field("", max_length=1024, description="What an A2A service calls it.")
     overdue: bool = Field(False, description="Whether its time is over.")
     waits_for: str = Field("", description="What keeps it from being posted.")
     waits_until: Time | None = Field(None, description="Until when.")

@@ -1,7 +1,7 @@
-"""The Http executor: runs are posted to a worker elsewhere, through the outbox.
+"""Executors of type Http and A2A: runs are posted to a service elsewhere, through the outbox.
 
-What is sent is in ``http_worker``, how in ``controllers.web.client``; what the store makes of the answers is in
-``effects.posts``. Here is what the engine asks of any executor.
+What is sent is in ``http_worker`` and ``a2a_service``, how in ``controllers.web.client``; what the store makes of the
+answers is in ``effects.posts``. Here is what the engine asks of any executor.
 """
 
 from __future__ import annotations
@@ -11,13 +11,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from controllers.dispatch.a2a_service import A2aDialect
+from controllers.dispatch.dialect import Dialect
 from controllers.dispatch.environment import SecretSource
-from controllers.dispatch.http_worker import worker_of
+from controllers.dispatch.http_worker import WorkerDialect
 from controllers.dispatch.stored import StoredRuns
 from controllers.runtime.blocking import Blocking
 from controllers.web import addresses
 from schemas.base import DEFAULT_NAMESPACE
-from schemas.executor import Capabilities, HttpResult
+from schemas.executor import Capabilities, ExecutorSpec, ExecutorType
+
+POSTED = (ExecutorType.HTTP, ExecutorType.A2A)
+"""Types whose runs are posted."""
+
+
+def dialect_of(spec: ExecutorSpec) -> Dialect | None:
+    """How what it names is spoken to; None for the types whose runs are not posted."""
+    if spec.http is not None:
+        return WorkerDialect(spec.http)
+    return A2aDialect(spec.a2a) if spec.a2a is not None else None
 
 
 class HttpExecutor(StoredRuns):
@@ -35,25 +47,29 @@ class HttpExecutor(StoredRuns):
         self._secrets = secrets
 
     def capabilities(self, executor_spec: Mapping[str, Any]) -> Capabilities:
-        """See ``Executor.capabilities``. A worker that calls back can ask for leave."""
-        _, worker = worker_of(executor_spec)
-        calls_back = worker.result is HttpResult.CALLBACK
-        return Capabilities(cancel=worker.cancel is not None, cost_reporting=True, approvals=calls_back)
+        """See ``Executor.capabilities``."""
+        return _dialect(executor_spec).capabilities
 
     def check(self, executor_spec: Mapping[str, Any], project_root: Path, namespace: str = DEFAULT_NAMESPACE) -> str:
         """What would keep any run with this spec, declared in ``namespace``, from being posted; "" when nothing is
         known to. Asks no service. Raises SecretMissing."""
-        _, worker = worker_of(executor_spec)
+        dialect = _dialect(executor_spec)
         granted = self._secrets.of(namespace)
-        references = [worker.auth, worker.signature, *(header.value_from for header in worker.headers)]
-        for reference in references:
-            if reference is not None:
-                granted.check(reference, project_root)
+        for reference in dialect.references:
+            granted.check(reference, project_root)
+        service = dialect.service
         try:
-            parts = urlsplit(worker.url)
+            parts = urlsplit(service.url)
             host, _ = parts.hostname or "", parts.port
         except ValueError:
-            return f"spec.http.url cannot be read: {worker.url[:200]!r}"
+            return f"its url cannot be read: {service.url[:200]!r}"
         if not host:
-            return "spec.http.url names no host"
-        return addresses.literal_problem(host, allow_private=worker.allow_private)
+            return "its url names no host"
+        return addresses.literal_problem(host, allow_private=service.allow_private)
+
+
+def _dialect(executor_spec: Mapping[str, Any]) -> Dialect:
+    found = dialect_of(ExecutorSpec.model_validate(executor_spec))
+    if found is None:
+        raise ValueError("runs of that type are not posted")
+    return found

@@ -1,25 +1,15 @@
-"""PostRun, PollRun and StopPost: the requests to workers behind HTTP. What the store makes of them is in ``posts``."""
+"""PostRun, PollRun and StopPost: the requests to workers behind HTTP and to A2A services. What the store makes of them
+is in ``posts``."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+from controllers.dispatch.dialect import Dialect, Heard, Meaning, Request, limits_of
 from controllers.dispatch.environment import SecretMissing, SecretSource, SecretUnavailable
-from controllers.dispatch.executor import RunOrder
-from controllers.dispatch.http_worker import (
-    Heard,
-    Meaning,
-    cancel_request,
-    headers,
-    limits_of,
-    read_poll,
-    read_start,
-    request_body,
-)
-from controllers.dispatch.http_worker import stopped as confirmed
 from controllers.effects import posts
 from controllers.effects.runner import Again, Commit
 from controllers.effects.runs import RunContext, end_run, order_of
@@ -47,11 +37,12 @@ _STOP_PAUSES = Backoff(initial_s=1.0, maximum_s=30.0)
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A run that may be posted, and what with."""
+    """How a run is posted. ``first`` is asked before, to learn where."""
 
-    order: RunOrder
-    body: bytes
+    start: Request
     headers: dict[str, str]
+    first: Request | None
+    first_headers: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +54,7 @@ class _Kept:
 
 
 class HttpRuns:
-    """Handlers of the outbox for runs of Http executors."""
+    """Handlers of the outbox for runs that are posted."""
 
     def __init__(
         self,
@@ -109,14 +100,16 @@ class HttpRuns:
             wait_s = (begun.at - self._clock.now()).total_seconds()
             # Who else waits for the trial is to go on soon after it has ended well.
             return Again(min(max(wait_s, 0.05), LOOK_AGAIN_S), "its circuit breaker is open")
-        worker = begun.worker
-        reply = await self._client.send("POST", worker.url, ready.headers, ready.body, limits_of(worker))
-        heard = read_start(reply, worker)
+        dialect = begun.dialect
+        request, reply, heard = await self._post(dialect, ready)
+        if heard.stuck:
+            # Best effort: the run ends here, whatever the service makes of it.
+            await self._tell(dialect, begun, heard)
         kept = await self._blocking.run(self._keep, uid, heard)
         tries, retry = begun.post.tries, begun.executor_spec.retry
-        ends, pause_s = self._judge(heard, tries, retry, idempotent=worker.idempotent, safe=begun.safe)
+        ends, pause_s = self._judge(heard, tries, retry, idempotent=dialect.idempotent, safe=begun.safe)
         commit = functools.partial(
-            posts.book, run_uid=uid, reply=reply, heard=heard, url=worker.url, ending=ends,
+            posts.book, run_uid=uid, reply=reply, heard=heard, request=request, ending=ends,
             deliverable=kept.artifact, problem=kept.problem,
         )  # fmt: skip
         return commit if pause_s is None else Again(pause_s, heard.why, commit)
@@ -129,10 +122,27 @@ class HttpRuns:
             if found is None:
                 return None
             order = order_of(snapshot, found.run, self._context)
-        body = request_body(order, found.key)
+        dialect = found.dialect
         granted = self._granted(order.executor_namespace or order.namespace, order.namespace)
-        made = headers(found.worker, granted, self._project, run=uid, key=found.key, body=body, now=self._clock.now())
-        return _Ready(order, body, made)
+
+        def made(body: bytes) -> dict[str, str]:
+            now = self._clock.now()
+            return dialect.headers(granted, self._project, run=uid, key=found.key, body=body, now=now)
+
+        start, first = dialect.start(order, found.key, dialect.service.url), dialect.find()
+        return _Ready(start, made(start.body), first, made(first.body) if first is not None else {})
+
+    async def _post(self, dialect: Dialect, ready: _Ready) -> tuple[Request, Reply, Heard]:
+        """Send it; what was sent last, how that went, and what it means."""
+        limits, start = limits_of(dialect.service), ready.start
+        if ready.first is not None:
+            reply = await self._client.send(ready.first.method, ready.first.url, ready.first_headers, None, limits)
+            place = dialect.read_find(reply)
+            if isinstance(place, Heard):
+                return ready.first, reply, place
+            start = replace(start, url=place)
+        reply = await self._client.send(start.method, start.url, ready.headers, start.body, limits)
+        return start, reply, dialect.read_start(reply, start.url)
 
     def _begin(self, uid: str) -> posts.Posted | posts.Until | None:
         with self._store.transaction(SYSTEM) as tx:
@@ -165,22 +175,28 @@ class HttpRuns:
         """Ask for the result of the run of a PollRun effect, over and over until there is one."""
         uid = str(effect.payload["runUid"])
         found = await self._blocking.run(self._find, uid)
-        if found is None or not found.post.status_url or found.status.report is not None:
+        if found is None or found.status.report is not None:
             return None
-        reply = await self._ask("GET", found, found.post.status_url)
-        heard = read_poll(reply, found.worker)
-        interval_s = found.worker.poll_interval.total_seconds()
+        dialect = found.dialect
+        request = dialect.poll(found.post)
+        if request is None:
+            return None
+        reply = await self._ask(found, request)
+        heard = dialect.read_poll(reply)
+        interval_s = dialect.service.poll_interval.total_seconds()
         if heard.meaning is Meaning.BUSY:
             return Again(max(interval_s, heard.after_s or 0.0), heard.why)
         if heard.meaning is Meaning.RUNNING:
             return Again(interval_s, "", functools.partial(posts.progress, run_uid=uid, heard=heard))
         kept = await self._blocking.run(self._keep, uid, heard)
+        if heard.stuck:
+            await self._tell(dialect, found, heard)
 
         def commit(tx: Transaction) -> None:
             run = posts.find(tx, uid)
             if run is None:
                 return
-            posts.note(tx, run.run, run.spec, "GET", found.post.status_url, reply, heard.problem)
+            posts.note(tx, run.run, run.spec, request, reply, heard.problem)
             if heard.meaning is Meaning.UNKNOWN:
                 posts.lose(tx, run, heard.why)
             else:
@@ -198,21 +214,21 @@ class HttpRuns:
             return None
         if found.post.sent_at is not None:
             return Again(IN_FLIGHT_S, "it is being posted")  # told now, the worker might get it afterwards
-        request = cancel_request(found.worker, uid, found.post.key)
+        request = found.dialect.cancel(uid, found.post)
         if request is None:
             return None
-        method, url = request
-        reply = await self._ask(method, found, url)
+        reply = await self._ask(found, request)
+        confirmed = found.dialect.stopped(reply)
 
         def commit(tx: Transaction) -> None:
             run = posts.find(tx, uid)
             if run is None:
                 return
-            posts.note(tx, run.run, run.spec, method, url, reply, "" if confirmed(reply) else "not confirmed")
-            if confirmed(reply):
+            posts.note(tx, run.run, run.spec, request, reply, "" if confirmed else "not confirmed")
+            if confirmed:
                 posts.stopped(tx, uid)
 
-        if confirmed(reply):
+        if confirmed:
             return commit
         told = max(1, found.post.requests - found.post.tries + 1)
         return Again(_STOP_PAUSES.delay(min(told, 10), self._random), "not confirmed", commit)
@@ -223,16 +239,25 @@ class HttpRuns:
         with self._store.snapshot() as snapshot:
             return posts.find(snapshot, uid)
 
-    async def _ask(self, method: str, found: posts.Posted, url: str) -> Reply:
-        run, worker = found.run, found.worker
+    async def _ask(self, found: posts.Posted, request: Request) -> Reply:
+        run, dialect = found.run, found.dialect
         try:
             made = await self._blocking.run(
-                headers, worker, self._granted(found.executor.namespace, run.namespace), self._project,
-                run=run.uid, key=found.post.key, body=b"", now=self._clock.now(),
+                dialect.headers, self._granted(found.executor.namespace, run.namespace), self._project,
+                run=run.uid, key=found.post.key, body=request.body, now=self._clock.now(),
             )  # fmt: skip
         except (SecretMissing, SecretUnavailable) as error:
             return Reply(Fate.NOT_SENT, 0, str(error))
-        return await self._client.send(method, url, made, None, limits_of(worker))
+        return await self._client.send(
+            request.method, request.url, made, request.body or None, limits_of(dialect.service)
+        )
+
+    async def _tell(self, dialect: Dialect, found: posts.Posted, heard: Heard) -> None:
+        """Tell a service that its run is over here."""
+        known = {"task": heard.task, "status_url": heard.status_url or found.post.status_url}
+        request = dialect.cancel(found.run.uid, found.post.model_copy(update=known))
+        if request is not None:
+            await self._ask(found, request)
 
     def _keep(self, uid: str, heard: Heard) -> _Kept:
         """Keep the deliverable of an answer, and check it. Idempotent; blocks."""

@@ -1,4 +1,5 @@
-"""Runs that are posted to a worker behind HTTP: what the store knows of each, and how it comes to its end.
+"""Runs that are posted to a worker behind HTTP, or to an A2A service: what the store knows of each, and how it comes to
+its end.
 
 A run is posted by the effect ``post/<run uid>``, its result is asked for by ``poll/<run uid>``, its worker told to stop
 by ``stop/<run uid>``; any engine on the store may carry them out. Before a request leaves, the run says that it is out
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from controllers.dispatch.http_worker import Heard, Meaning, cancel_request, idempotency_key, without_secrets, worker_of
+from controllers.dispatch.dialect import Dialect, Heard, Meaning, Request, idempotency_key, without_secrets
+from controllers.dispatch.http import dialect_of
 from controllers.effects.runs import end_run
 from controllers.holds.stops import Stops
 from controllers.runs import inbox, records, reports
@@ -27,7 +29,7 @@ from decisions import circuit as circuits
 from schemas.base import Key
 from schemas.errors import Refused
 from schemas.event import EventType
-from schemas.executor import Circuit, ExecutorSpec, ExecutorStatus, HttpResult, HttpWorker
+from schemas.executor import Circuit, ExecutorSpec, ExecutorStatus
 from schemas.hold import HoldMode
 from schemas.mission import Artifact, Spend
 from schemas.resource import Resource
@@ -55,7 +57,7 @@ class Posted:
     spec: RunSpec
     executor: Key
     executor_spec: ExecutorSpec
-    worker: HttpWorker
+    dialect: Dialect
     safe: bool
     """Whether its mission says that repeating the work is safe."""
 
@@ -93,12 +95,15 @@ def find(snapshot: Snapshot, run_uid: str) -> Posted | None:
     key = spec.executor_ref.key("Executor", run.namespace)
     executor = snapshot.get(key)
     version = None if executor is None else snapshot.spec_at(executor.uid, spec.executor_generation)
-    if version is None or (version.spec.get("http") or None) is None:
+    if version is None:
         return None
-    executor_spec, worker = worker_of(version.spec)
+    executor_spec = ExecutorSpec.model_validate(version.spec)
+    dialect = dialect_of(executor_spec)
+    if dialect is None:
+        return None
     pinned = snapshot.spec_at(spec.mission_uid, spec.mission_generation)
     safe = pinned is not None and bool(pinned.spec.get("retry", {}).get("idempotent"))
-    return Posted(run, RunStatus.model_validate(run.status), spec, key, executor_spec, worker, safe)
+    return Posted(run, RunStatus.model_validate(run.status), spec, key, executor_spec, dialect, safe)
 
 
 def begin(tx: Transaction, run_uid: str, stops: Stops) -> Posted | Until | None:
@@ -111,7 +116,7 @@ def begin(tx: Transaction, run_uid: str, stops: Stops) -> Posted | Until | None:
     held = inbox.held(tx, found.run, tx.now, stops)
     halted = found.status.cancel_requested_at is not None or (held is not None and held.mode is HoldMode.STOP)
     if post.sent_at is not None:  # by a life of the engine that did not get to see the answer
-        if not found.worker.idempotent:
+        if not found.dialect.idempotent:
             lose(tx, found, "the engine ended while the run was posted")
             return None
         if halted:
@@ -139,7 +144,7 @@ def begin(tx: Transaction, run_uid: str, stops: Stops) -> Posted | Until | None:
 
 
 def book(
-    tx: Transaction, run_uid: str, reply: Reply, heard: Heard, *, url: str, ending: records.Ending | None,
+    tx: Transaction, run_uid: str, reply: Reply, heard: Heard, *, request: Request, ending: records.Ending | None,
     deliverable: Artifact | None, problem: str,
 ) -> None:  # fmt: skip
     """Take in how posting a run went. ``ending`` ends it; None leaves it open, to be posted again or to be worked on.
@@ -149,7 +154,7 @@ def book(
         return
     spec = RunSpec.model_validate(run.spec)
     _learn(tx, run, spec, heard)
-    note(tx, run, spec, "POST", url, reply, heard.problem)
+    note(tx, run, spec, request, reply, heard.problem)
     found = find(tx, run_uid)
     if found is None:
         return
@@ -158,14 +163,14 @@ def book(
     if heard.meaning in (Meaning.BUSY, Meaning.DOWN, Meaning.TURNED_DOWN) or (uncertain and ending is not None):
         _put(tx, found.run, post.model_copy(update={"sent_at": None}))
     elif not uncertain:
-        taken = {"sent_at": None, "accepted_at": tx.now, "status_url": heard.status_url}
+        taken = {"sent_at": None, "accepted_at": tx.now, "status_url": heard.status_url, "task": heard.task}
         _put(tx, found.run, post.model_copy(update=taken))
         records.mark_started(tx, run_uid, sent_at)
     if ending is not None:
         _end(tx, run_uid, ending)
     elif heard.meaning is Meaning.RUNNING:
-        if found.worker.result is HttpResult.POLL and heard.status_url:
-            due = tx.now + found.worker.poll_interval
+        if found.dialect.polled and heard.status_url:
+            due = tx.now + found.dialect.service.poll_interval
             tx.enqueue(POLL, f"poll/{run_uid}", run.key, {"runUid": run_uid}, due_at=due)
         if found.status.cancel_requested_at is not None:
             stop(tx, found.run)
@@ -287,7 +292,7 @@ def watch(tx: Transaction, key: Key) -> Result:
         ending = records.Ending(state=RunState.SUCCEEDED, reason=RunReason.COMPLETED, ended_at=tx.now)
         _end(tx, found.run.uid, ending)
         return DONE
-    told = cancel_request(found.worker, found.run.uid, post.key) is not None
+    told = found.dialect.cancel(found.run.uid, post) is not None
     if tx.now < deadline:
         return _wake(tx, key, deadline)
     if post.sent_at is None and post.accepted_at is None:
@@ -300,7 +305,7 @@ def watch(tx: Transaction, key: Key) -> Result:
         return _wake(tx, key, deadline + STOP_WAIT)
     if told and tx.now < deadline + STOP_WAIT:
         return _wake(tx, key, deadline + STOP_WAIT)
-    what = "it did not confirm that it stopped" if told else "spec.http.cancel names no way to stop it"
+    what = "it did not confirm that it stopped" if told else "it cannot be told to (type Http: spec.http.cancel)"
     text = f"no result at its deadline, and {what}"
     ending = records.Ending(
         state=RunState.UNKNOWN, reason=RunReason.MAY_STILL_BE_RUNNING, message=text, retryable=False
@@ -309,9 +314,9 @@ def watch(tx: Transaction, key: Key) -> Result:
     return DONE
 
 
-def note(tx: Transaction, run: Resource, spec: RunSpec, method: str, url: str, reply: Reply, problem: str) -> None:
+def note(tx: Transaction, run: Resource, spec: RunSpec, request: Request, reply: Reply, problem: str) -> None:
     """Keep one request in the log: in the events, and, as long as the run is open, on it."""
-    shown, error = without_secrets(url), line(reply.error or problem, MESSAGE)
+    method, shown, error = request.method, without_secrets(request.url), line(reply.error or problem, MESSAGE)
     data: dict[str, Any] = {"method": method, "url": shown, "latencyMs": reply.latency_ms}
     if reply.status is not None:
         data["status"] = reply.status
@@ -365,7 +370,7 @@ def _admitted(tx: Transaction, found: Posted) -> datetime | None:
     if executor is None:
         return None
     known = ExecutorStatus.model_validate(executor.status).circuit or Circuit()
-    trial_for = found.worker.answer_timeout + TRIAL_MARGIN
+    trial_for = found.dialect.service.answer_timeout + TRIAL_MARGIN
     circuit, wait = circuits.admit(known, found.run.uid, tx.now, trial_for)
     put_circuit(tx, executor, circuit)
     return wait

@@ -41,7 +41,7 @@ from store.contract import Effect, Snapshot, Store, Transaction
 log = logging.getLogger(__name__)
 
 START, CANCEL = "StartRun", "CancelRun"
-ELSEWHERE = (ExecutorType.PULL, ExecutorType.HTTP, ExecutorType.KUBERNETES_JOB)
+ELSEWHERE = (ExecutorType.PULL, ExecutorType.HTTP, ExecutorType.A2A, ExecutorType.KUBERNETES_JOB)
 """Types whose runs live on no engine's machine."""
 _RECORD_RETRY_S = 1.0
 _ORDERS = 1_000

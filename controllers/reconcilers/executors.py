@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from controllers.dispatch.http import POSTED
 from controllers.effects import posts
 from controllers.reconcilers import writing
 from controllers.runtime.result import DONE, Result
@@ -150,9 +151,10 @@ def _circuit(
     known = status.circuit
     if known is None:
         return executor, status
-    circuit = circuits.half_open(known, tx.now) if spec.type is ExecutorType.HTTP else Circuit()
+    posted = spec.type in POSTED
+    circuit = circuits.half_open(known, tx.now) if posted else Circuit()
     executor = posts.put_circuit(tx, executor, circuit)
-    return executor, status.model_copy(update={"circuit": circuit if spec.type is ExecutorType.HTTP else None})
+    return executor, status.model_copy(update={"circuit": circuit if posted else None})
 
 
 def _left_alone(status: ExecutorStatus, probe: Probe, next_look: datetime | None) -> tuple[Probe, datetime | None]:
