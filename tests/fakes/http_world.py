@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, cast
 
 from controllers.dispatch.environment import LocalSecrets
+from controllers.dispatch.http import POSTED
 from controllers.effects import posts
 from controllers.effects.http_runs import HttpRuns
 from controllers.effects.runner import Again
@@ -22,7 +23,7 @@ from controllers.runtime.blocking import InlineBlocking
 from controllers.runtime.clock import Clock
 from controllers.web.client import HttpClient
 from controllers.web.reply import Fate, Limits, Reply
-from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
+from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec
 from schemas.resource import SYSTEM
 from store.contract import Effect
 from tests.fakes.world import World
@@ -95,7 +96,7 @@ class HttpWorld(World):
         }  # fmt: skip
 
     def _probe(self, spec: ExecutorSpec, namespace: str) -> Probe:
-        if spec.type is ExecutorType.HTTP:
+        if spec.type in POSTED:
             return Probe(ExecutorReason.RECONCILED, "", Capabilities(cancel=True))
         return super()._probe(spec, namespace)
 
