@@ -131,7 +131,9 @@ def test_the_readme_names_the_kinds_that_are_acted_on() -> None:
     text = page("README.md").section("What this version does")
     match = re.search(r"These kinds are acted on:([^.]*)\.", text.replace("\n", " "))
     assert match is not None
-    shown = set(re.findall(r"[A-Z][A-Za-z]+", match[1].replace("of type Command, Http, Pull and KubernetesJob", "")))
+    shown = set(
+        re.findall(r"[A-Z][A-Za-z]+", match[1].replace("of type Command, Http, A2A, Pull and KubernetesJob", ""))
+    )
     assert shown == acted
     intents = [n.kind for n in registry.NAMES if n.object_class is ObjectClass.INTENT and n.kind not in acted]
     assert _missing(intents, text) == []
