@@ -72,7 +72,7 @@ soak: install ## play SEEDS=N seeds of the simulation; let a fleet work for DAYS
 	@$(BIN)/python -m tests.simulation.soak --seeds $(SEEDS)
 	@$(BIN)/python -m tests.simulation.week --days $(DAYS)
 	@REMIT_NEW_EXAMPLES=1 $(BIN)/python -m pytest tests/property -q -p no:cacheprovider
-	@REMIT_TEST_MISSIONS=$(MISSIONS) $(BIN)/python -m pytest tests/e2e/test_two_engines.py -q -p no:cacheprovider
+	@REMIT_TEST_PLAIN=1 REMIT_TEST_MISSIONS=$(MISSIONS) $(BIN)/python -m pytest tests/e2e/test_two_engines.py -q -p no:cacheprovider
 
 screenshots: install ## take the pictures of the dashboard in docs/images (needs Chromium)
 	@$(BIN)/python -m tests.fakes.pictures docs/images

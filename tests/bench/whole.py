@@ -39,7 +39,7 @@ def _started(starts: Path) -> list[float]:
 @contextmanager
 def _project() -> Iterator[tuple[Project, Path]]:
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
-        project = Project(Path(folder))
+        project = Project(Path(folder), plain=True)
         said, sys.stdout = sys.stdout, nowhere  # what engines said is of interest to tests only
         try:
             yield project, project.effects / "starts"

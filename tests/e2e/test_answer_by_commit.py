@@ -9,7 +9,7 @@ import sys
 
 from schemas.resource import Resource
 from tests.e2e.fleet import PROGRAMS, agent, executor, mission, together
-from tests.fakes.engine_process import REMIT, Project, pause, until
+from tests.fakes.engine_process import Project, pause, until
 from tests.fakes.signing import Signer, allowed, commit, needs_ssh, sign_with, ssh_signer
 
 pytestmark = needs_ssh
@@ -87,11 +87,8 @@ def test_a_command_that_is_killed_over_and_over_gives_one_leave_or_none(project:
     chance = random.Random(20261121)
     words = ("approve", f"approval/{request.name}", "--via", "git", "--no-wait")
     for number in range(KILLS):
-        made = subprocess.Popen(
-            [str(REMIT), *words], cwd=project.root, env=project.environment,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        pause(chance.uniform(0.3, 1.6))
+        made = project.start(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        pause(chance.uniform(0.0, 0.6))
         made.kill()
         made.wait()
         if number == KILLS // 2:

@@ -48,6 +48,7 @@ def commit(project: Project, message: str = "change") -> None:
 
 
 def test_the_demo_runs_asks_and_continues_where_it_stopped(demo: Project) -> None:
+    demo.plain = True
     try:
         engine = start(demo)
         _two_turns(demo, engine)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 from collections import Counter
 
 from schemas.run import RunState
 from tests.e2e.fleet import PROGRAMS, agent, document, mission, together
-from tests.fakes.engine_process import REMIT, Engine, Project, until
+from tests.fakes.engine_process import Engine, Project, until
 from tests.fakes.secrets import private
 
 RETRY = {"maxAttempts": 3, "backoff": {"initial": "0.1s"}}
@@ -40,15 +39,7 @@ def worker(project: Project, name: str, *flags: str, url: str = "", token: str =
         "--token-file", str(project.root / f"{name}.token"), "--state", str(project.root / "elsewhere" / name), *flags,
     ]  # fmt: skip
     with out.open("ab") as out_file, err.open("ab") as err_file:
-        process = subprocess.Popen(
-            [str(REMIT), "worker", *arguments],
-            cwd=project.root,
-            env={**project.environment, "ONLY_HERE": "of this machine"},
-            stdin=subprocess.DEVNULL,
-            stdout=out_file,
-            stderr=err_file,
-            start_new_session=True,
-        )
+        process = project.start("worker", *arguments, stdout=out_file, stderr=err_file, ONLY_HERE="of this machine")
     made = Engine(process, out, err)
     project.engines.append(made)
     return made

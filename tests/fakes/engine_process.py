@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from schemas.resource import Resource
 from schemas.run import ENDED, RunState
 from store import open_store
 from store.contract import Event, Snapshot, Store
+from tests.fakes import forking
 from tests.fakes.ports import free_port as free_port
 from tests.fakes.repos import Repo
 
@@ -37,6 +39,9 @@ BIN = Path(sys.executable).parent
 REMIT = BIN / "remit"
 SLOW = 180.0
 """Longest wait for what takes a second on an idle machine: a test that is green never waits it out."""
+LOOKING = 9
+"""Pause after a look, in looks: a tenth of a processor goes into looking."""
+LONGEST_PAUSE = 1.0
 
 
 def pause(seconds: float) -> None:
@@ -45,14 +50,22 @@ def pause(seconds: float) -> None:
 
 
 def until(fact: Callable[[], T], what: str | Callable[[], object], seconds: float = SLOW, every_s: float = 0.02) -> T:
-    """The first truthy value of ``fact()``; fails naming ``what`` (asked then) when there is none in time."""
+    """The first truthy value of ``fact()``; fails naming ``what`` (asked then) when there is none in time. The dearer a
+    look, the longer the pause after it: looking leaves the processor to what is looked at."""
     ends = time.monotonic() + seconds
     while True:
+        began = _spent_s()
         value = fact()
         if value:
             return value
         assert time.monotonic() < ends, f"waited {seconds:g} s in vain for {what() if callable(what) else what}"
-        pause(every_s)
+        pause(max(every_s, min(LOOKING * (_spent_s() - began), LONGEST_PAUSE)))
+
+
+def _spent_s() -> float:
+    """Processor time of this process and of the children that ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def processes_of(folder: Path) -> dict[int, str]:
@@ -82,7 +95,7 @@ class Ended:
 class Engine:
     """One `remit run`. Its output lies in files beside the project."""
 
-    def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
+    def __init__(self, process: forking.Process, out: Path, err: Path) -> None:
         self.process = process
         self._out = out
         self._err = err
@@ -136,12 +149,15 @@ class Engine:
 class Project:
     """A project with specs in a git repository, on ports of its own. ``root`` is the folder; programs may leave what
     they do in ``effects``, which lies outside. ``store`` is the URL of a store on a server; ``beside`` is a project
-    whose repository and effects this one shares, as an engine on another machine would."""
+    whose repository and effects this one shares, as an engine on another machine would. Commands are forked (see
+    ``forking``); ``plain``: the installed one is started, for what is about starting."""
 
     def __init__(
-        self, folder: Path, *, make: bool = True, interval: str = "60s", store: str = "", beside: Project | None = None
-    ) -> None:
+        self, folder: Path, *, make: bool = True, interval: str = "60s", store: str = "",
+        beside: Project | None = None, plain: bool = False,
+    ) -> None:  # fmt: skip
         self.folder = folder
+        self.plain = plain
         self.root = folder / "project"
         self.effects = folder / "effects" if beside is None else beside.effects
         self.store_url = store
@@ -173,42 +189,40 @@ class Project:
 
     # Processes.
 
-    def engine(
-        self, *flags: str, ready: bool = True, stdout: Any = None, remit: Sequence[str] = (str(REMIT),)
-    ) -> Engine:
+    def engine(self, *flags: str, ready: bool = True, stdout: Any = None, remit: Sequence[str] = ()) -> Engine:
         """Start a `remit run`; ``ready`` waits until it works; ``remit`` stands for the command itself."""
         number = next(self._numbers)
         out, err = self.folder / f"engine-{number}.out", self.folder / f"engine-{number}.err"
         out.touch()
         with out.open("ab") as out_file, err.open("ab") as err_file:
-            process = subprocess.Popen(
-                [*remit, "run", *flags],
-                cwd=self.root,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out_file if stdout is None else stdout,
-                stderr=err_file,
-                start_new_session=True,
-            )
+            process: forking.Process
+            if remit:
+                process = subprocess.Popen(
+                    [*remit, "run", *flags],
+                    cwd=self.root,
+                    env=self.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out_file if stdout is None else stdout,
+                    stderr=err_file,
+                    start_new_session=True,
+                )
+            else:
+                process = self.start("run", *flags, stdout=out_file if stdout is None else stdout, stderr=err_file)
         engine = Engine(process, out, err)
         self.engines.append(engine)
         if ready:
             engine.says("agents report to")
         return engine
 
+    def start(self, *arguments: str, stdout: Any, stderr: Any, **environment: str) -> forking.Process:
+        """Start a command; ``environment`` goes beside the project's own."""
+        given = {**self.environment, **environment}
+        return forking.start(arguments, given, self.root, stdout=stdout, stderr=stderr, plain=self.plain)
+
     def remit(self, *arguments: str, stdin: str = "", seconds: float = SLOW) -> Ended:
         """Run a command to its end."""
-        done = subprocess.run(
-            [str(REMIT), *arguments],
-            cwd=self.root,
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        given = self.environment
+        return Ended(*forking.run(arguments, given, self.root, stdin=stdin, seconds=seconds, plain=self.plain))
 
     def good(self, *arguments: str, **options: Any) -> str:
         """Run a command that has to succeed; what it printed."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.fakes import forking
+from tests.fakes.engine_process import SLOW
 from tests.fakes.shell import configure
 from tests.fakes.world import World, agent, executor, mission
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +30,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ask(folder: Path, line: str) -> tuple[list[str], str, int]:
     """(words, standard error, exit code) of bash asking to complete the last word of a line."""
     words = line.split(" ")
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.argv[0] = 'remit'; from cli.main import main; main()"],
-        cwd=folder,
-        env={
-            **{k: v for k, v in os.environ.items() if not k.startswith("REMIT_")},
-            "PYTHONPATH": str(ROOT),
-            "_REMIT_COMPLETE": "complete_bash",
-            "COMP_WORDS": line,
-            "COMP_CWORD": str(len(words) - 1),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.stdout.split(), done.stderr, done.returncode
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("REMIT_")},
+        "_REMIT_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    code, out, err = forking.run([], environment, folder, seconds=SLOW)
+    return out.split(), err, code
 
 
 @pytest.mark.parametrize(
