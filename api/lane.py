@@ -13,12 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import h11
-from starlette.responses import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+AUTHORIZE = "/agent/v1/authorize"
+"""The path of that request."""
 MOST_HEAD = 4 * 1024
 MOST_BODY = 16 * 1024
 """Bytes that are read and checked in less time than a thread takes to begin."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import TypeAlias
-
-from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from typing import TYPE_CHECKING, TypeAlias
 
 from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock, wait_for_any
 
-Made: TypeAlias = FastAPI
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import Receive, Scope, Send
+
+    from api.lane import Answer, Lane
+
+    Made: TypeAlias = FastAPI
 QUIET_S = 5.0
 """A start that goes on with work is left alone for this long, unless somebody asks."""
 
@@ -37,8 +40,17 @@ class LateApp:
 
     def close(self) -> None:
         """What the application does when its server is to stop (``app.state.close``)."""
-        if self._made is not None and self._made.done() and not self._made.cancelled() and not self._made.exception():
-            self._made.result().state.close()
+        made = self.made
+        if made is not None:
+            made.state.close()
+
+    @property
+    def made(self) -> Made | None:
+        """The application, once it is there."""
+        made = self._made
+        if made is None or not made.done() or made.cancelled() or made.exception() is not None:
+            return None
+        return made.result()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -77,6 +89,25 @@ class LateApp:
             made.exception()  # seen, also where nobody waits for it
             raise
         made.set_result(app)
+
+
+class LateLane:
+    """The lane (``app.state.lane``) of an application that is made late: until it is there, all goes the ordinary
+    way, which has it made. ``path`` is that of its requests."""
+
+    def __init__(self, app: LateApp, path: str) -> None:
+        self.line = f"POST {path} HTTP/1.1".encode("ascii")
+        self._app = app
+
+    def take(
+        self, headers: Mapping[bytes, bytes], body: bytes, answer: Callable[[Answer], None]
+    ) -> Callable[[], None] | None:
+        """See ``Lane.take``."""
+        made = self._app.made
+        if made is None:
+            return None
+        lane: Lane = made.state.lane
+        return lane.take(headers, body, answer)
 
 
 async def _told(receive: Receive, ends: asyncio.Event) -> None:

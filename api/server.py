@@ -10,14 +10,16 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import uvicorn
-from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 from api.lane import Lane, LaneProtocol
 from schemas.errors import Stalled
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Scope
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +200,7 @@ class _TimedH11(LaneProtocol):
         cycle = self.cycle
         if cycle is not None and not cycle.response_started and cycle.scope["http_version"] == "1.1":
             # Its task was made just now and has not begun.
-            scope: Scope = cast(Scope, cycle.scope)
+            scope: Scope = cast("Scope", cycle.scope)
             scope["extensions"] = {DIRECT: functools.partial(DirectBody, cycle)}
 
     def connection_lost(self, exc: Exception | None) -> None:

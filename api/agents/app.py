@@ -29,6 +29,7 @@ from api.agents.tool_servers import ToolServerEndpoints
 from api.agents.wakes import POLL_S, Wakes
 from api.crowd import Crowd
 from api.hosts import HostGuard
+from api.lane import AUTHORIZE
 from api.problems import ErrorBoundary, Problem, on_http_exception, on_problem
 from controllers.gate import autonomy
 from controllers.gate.authorize import Gate
@@ -46,7 +47,6 @@ from schemas.protocol import Inbox, ProposedMissions, SubAgents
 from schemas.tool_listing import ServerView
 from store.contract import Store
 
-AUTHORIZE = "/agent/v1/authorize"
 _ABOUT = (
     "What an agent reports about the run it works on, and what it is asked. A program that Remit starts finds the"
     " address in REMIT_URL, its run in REMIT_RUN and its token in REMIT_TOKEN."

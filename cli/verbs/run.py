@@ -90,8 +90,6 @@ def run(
 
 
 async def _run(project: Project, printer: Printer | None) -> int:
-    from api.agents.app import create_app
-    from api.server import HttpServer
     from cli.account import Account
     from controllers.runtime.blocking import ThreadBlocking
     from controllers.runtime.signals import drain_on_signal
@@ -99,7 +97,6 @@ async def _run(project: Project, printer: Printer | None) -> int:
 
     stop = asyncio.Event()
     leave_cluster: Callable[[], None] | None = None
-    host, _, port = project.config.agent_listen.rpartition(":")
     engine = Engine(
         project.config,
         Place(project.root, project.state),
@@ -109,15 +106,7 @@ async def _run(project: Project, printer: Printer | None) -> int:
     threads = ThreadBlocking(4, name="remit-agents")
     readers = ThreadBlocking(4, name="remit-readers")
     try:
-        app = create_app(
-            engine.store, engine.tokens, clock=engine.clock, blocking=threads, state_dir=project.state,
-            hosts=[host.strip("[]"), *project.config.listen_hosts], worker_token=engine.worker_token,
-            files=engine.artifacts, stops=engine.stops, proposer=engine.proposer,
-        )  # fmt: skip
-        server = HttpServer(
-            app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.state.close, lane=app.state.lane
-        )
-        server.bind()
+        server = _agent_server(engine, project, threads)
         engine.add("agent-server", server.run)
         if project.config.hook_listen is not None:
             engine.add("hook-server", _hook_server(engine, project.config.hook_listen).run)
@@ -147,6 +136,37 @@ async def _run(project: Project, printer: Printer | None) -> int:
         engine.close()
         if leave_cluster is not None:
             leave_cluster()
+
+
+def _agent_server(engine: Engine, project: Project, blocking: Blocking) -> HttpServer:
+    """The port of the agent protocol. Raises Stalled when it cannot be taken."""
+    from api.lane import AUTHORIZE
+    from api.late import LateApp, LateLane
+    from api.server import HttpServer
+
+    host, _, port = project.config.agent_listen.rpartition(":")
+    app = LateApp(
+        lambda: _agent_app(engine, project, blocking),
+        load=lambda: importlib.import_module("api.agents.app"),
+        clock=engine.clock,
+        blocking=blocking,
+    )
+    lane = LateLane(app, AUTHORIZE)
+    server = HttpServer(app, host.strip("[]"), int(port), setting="agentListen", on_stop=app.close, lane=lane)
+    server.bind()
+    return server
+
+
+def _agent_app(engine: Engine, project: Project, blocking: Blocking) -> Made:
+    """The agent protocol."""
+    from api.agents.app import create_app
+
+    host = project.config.agent_listen.rpartition(":")[0]
+    return create_app(
+        engine.store, engine.tokens, clock=engine.clock, blocking=blocking, state_dir=project.state,
+        hosts=[host.strip("[]"), *project.config.listen_hosts], worker_token=engine.worker_token,
+        files=engine.artifacts, stops=engine.stops, proposer=engine.proposer,
+    )  # fmt: skip
 
 
 def _hook_server(engine: Engine, address: str) -> HttpServer:
