@@ -44,7 +44,9 @@ _KEEP_NAME = Statement(
         ),
     )
 )
-_RESTORE_NAME = Statement(sa.insert(former_names).values({column.name: bindparam(column.name) for column in former_names.c}))
+_RESTORE_NAME = Statement(
+    sa.insert(former_names).values({column.name: bindparam(column.name) for column in former_names.c})
+)
 _DELETE = Statement(sa.delete(objects).where(*_AT_VERSION))
 _BURY = Statement(sa.insert(tombstones).values({column.name: bindparam(column.name) for column in tombstones.c}))
 
@@ -329,7 +331,6 @@ class ObjectWrites(RememberedObjects):
             "at_uid": current.uid,
             "at_version": current.resource_version,
         }
-        self._touch(current)
         if state == known.state:
             self._session.update(_PUT_SAME_STATE, values)
         else:
