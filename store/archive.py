@@ -181,6 +181,7 @@ def load(store: Store, archive: Iterable[str]) -> Contents:
         if tx.latest_version() or tx.events(limit=1):
             raise Refused("the store is not empty: an archive is brought into a new one", reason="NotEmpty")
         pending: list[tuple[Resource, list[SpecRevision]]] = []
+        named: set[tuple[str, Key]] = set()
         for line in archive:
             text = line.rstrip("\n")
             found = _parsed(text)
@@ -203,7 +204,10 @@ def load(store: Store, archive: Iterable[str]) -> Contents:
             else:
                 _restore(tx, pending)
                 _take(tx, what, found, pending)
+                if what == "event" and found["subjectUid"]:
+                    named.add((found["subjectUid"], Key(*found["subject"])))
         _restore(tx, pending)
+        tx.restore_names(sorted(named))
         if not ended:
             raise Refused("the archive is cut short: its last line is missing", reason="BadArchive")
     return Contents(tenant, dict(counts))

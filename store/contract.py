@@ -326,7 +326,8 @@ class Snapshot(Protocol):
         limit: int = 1000,
         newest_first: bool = False,
     ) -> list[Event]:
-        """Rows of the log by ``seq``. ``subject_uid`` also finds events that name it in ``data.related``."""
+        """Rows of the log by ``seq``. ``subject_uid`` is that of an object that is or was in the store; it also finds
+        events that name it in ``data.related``."""
 
     def waiting_effects(self, now: datetime) -> frozenset[str]:
         """The types of the effects that are Pending and due by then, as far as the 256 that are due longest tell."""

@@ -18,7 +18,7 @@ from store.codec import Mask, bounded, clean, dump, from_micros, load_object, to
 from store.contract import ChainReport, Event
 from store.heads import Heads
 from store.session import Row, Session, Statement
-from store.tables import event_related, events
+from store.tables import event_related, events, former_names, objects
 
 _c = events.c
 _COLUMNS = tuple(events.columns)
@@ -30,6 +30,15 @@ _WALK = Statement(sa.select(*_COLUMNS).where(_c.seq > bindparam("after")).order_
 _BATCH = 5_000
 
 
+def _about(names: sa.Table) -> sa.Select[tuple[int]]:
+    """The events about a uid under the keys that ``names`` has for it."""
+    n, e = names.c, events.alias("about").c
+    return sa.select(e.seq).where(
+        n.uid == bindparam("uid"), e.subject_name == n.name, e.subject_kind == n.kind,
+        e.subject_namespace == n.namespace, e.subject_uid == n.uid,
+    )  # fmt: skip
+
+
 @lru_cache(maxsize=256)
 def _select(
     *, before: bool, uid: bool, subject: bool, types: int, namespace: bool, since: bool, newest_first: bool
@@ -39,9 +48,8 @@ def _select(
     if before:
         clause = clause.where(_c.seq < bindparam("before"))
     if uid:
-        about = sa.select(_c.seq).where(_c.subject_uid == bindparam("uid"))
         related = sa.select(event_related.c.seq).where(event_related.c.uid == bindparam("uid"))
-        clause = clause.where(_c.seq.in_(sa.union(about, related)))
+        clause = clause.where(_c.seq.in_(sa.union(_about(objects), _about(former_names), related)))
     if subject:
         clause = clause.where(
             _c.subject_name == bindparam("name"),

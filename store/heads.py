@@ -66,12 +66,17 @@ class Heads:
     @classmethod
     def read(cls, session: Session, *, lock: bool = False) -> Heads:
         """The row; with ``lock`` no other transaction writes until this one ends."""
+        known = session.memory.heads if lock else None
+        if known is not None:  # nobody else wrote since the transaction that left it, and nobody will before the end
+            return cls(*known)
         row = session.row(_LOCK if lock else _READ)
         if row is None:
             raise StoreUnavailable(LOST)
         if lock and row[4]:
             session.stamp = (row[4], row[0], row[1])
             session.memory = session.recall(session.stamp) or session.memory
+        elif lock:
+            session.memory.heads = (row[0], row[1], row[2], row[3])
         return cls(*row[:4])
 
     def next_version(self) -> int:
@@ -89,6 +94,7 @@ class Heads:
         }
         if session.stamp is None:
             session.run(_WRITE, values)
+            session.memory.heads = (self.resource_version, self.event_seq, self.event_hash, self.pruned_version)
             return
         row = session.row(_WRITE_STAMPED, values)
         if row is None:

@@ -41,8 +41,8 @@ class Memory:
     """Objects, short lists of them, specs, balances, open reservations and timers. Not for several threads."""
 
     __slots__ = (
-        "_by_uid", "_lists", "_marks", "_status", "_uids", "accounts", "balances", "reservations", "specs", "timers",
-        "unwritten",
+        "_by_uid", "_lists", "_marks", "_status", "_uids", "accounts", "balances", "heads", "reservations", "specs",
+        "timers", "unwritten",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -51,6 +51,8 @@ class Memory:
         self._status = ("", 0, "")
         self._lists: dict[str, dict[Query, tuple[Resource, ...]]] = {}
         self._marks: dict[tuple[str, ...], object] = {}
+        self.heads: tuple[int, int, str, int] | None = None
+        """The row of heads as it stands, in the order of its columns; None when nobody knows."""
         self.balances: dict[str, Balance] = {}
         self.accounts: set[str] = set()
         """Those of ``balances`` that have a row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -25,7 +25,7 @@ from store.memory import UNKNOWN
 from store.objects import FIRST_SPEC
 from store.remembered import RememberedObjects
 from store.session import Statement
-from store.tables import objects, specs, tombstones
+from store.tables import former_names, objects, specs, tombstones
 
 _c = objects.c
 _AT_VERSION = (_c.uid == bindparam("at_uid"), _c.resource_version == bindparam("at_version"))
@@ -35,6 +35,18 @@ _VERSION = Statement(sa.select(_c.resource_version).where(_c.uid == bindparam("u
 _INSERT = Statement(sa.insert(objects).values({column.name: bindparam(column.name) for column in _c}))
 _KEEP_SPEC = Statement(sa.insert(specs).values({column.name: bindparam(column.name) for column in specs.c}))
 _KEEP_FIRST = Statement(sa.insert(specs).from_select([column.name for column in rows.SPEC_COLUMNS], FIRST_SPEC))
+_KEEP_NAME = Statement(
+    sa.insert(former_names).from_select(
+        [column.name for column in former_names.c],
+        sa.select(*(_c[column.name] for column in former_names.c)).where(
+            _c.uid == bindparam("uid"),
+            ~sa.exists().where(*(column == _c[column.name] for column in former_names.c)),
+        ),
+    )
+)
+_RESTORE_NAME = Statement(
+    sa.insert(former_names).values({column.name: bindparam(column.name) for column in former_names.c})
+)
 _DELETE = Statement(sa.delete(objects).where(*_AT_VERSION))
 _BURY = Statement(sa.insert(tombstones).values({column.name: bindparam(column.name) for column in tombstones.c}))
 
@@ -160,6 +172,11 @@ class ObjectWrites(RememberedObjects):
         for revision in revisions:
             self._session.insert(_KEEP_SPEC, rows.from_spec_revision(revision))
 
+    def restore_names(self, names: Iterable[tuple[str, Key]]) -> None:
+        """Insert the keys that objects (by uid) had elsewhere, each once."""
+        for uid, key in names:
+            self._session.insert(_RESTORE_NAME, {"uid": uid, **key._asdict()})
+
     def _masked(self, declared: Declared, manager: str) -> Declared:
         """Records, and what a controller makes, hold what agents and programs said; what people declare is kept as they
         wrote it."""
@@ -192,6 +209,7 @@ class ObjectWrites(RememberedObjects):
             return current
         if wanted.key != current.key:
             self._refuse_taken(wanted.key)
+            self._keep_name(current)
         self._keep_first(current)
         row = rows.from_resource(wanted)
         version = self._swap(_PUT_SPEC, current, {name: row[name] for name in _DECLARED_COLUMNS})
@@ -238,8 +256,13 @@ class ObjectWrites(RememberedObjects):
         if current.generation == 1:
             self._session.run(_KEEP_FIRST, {"uid": current.uid})
 
+    def _keep_name(self, current: Resource) -> None:
+        """Keep the key of an object that is about to lose it, for those who ask the log about its uid."""
+        self._session.run(_KEEP_NAME, {"uid": current.uid})
+
     def remove(self, current: Resource) -> None:
         self._keep_first(current)
+        self._keep_name(current)
         if not self._session.run(_DELETE, {"at_uid": current.uid, "at_version": current.resource_version}):
             raise self._conflict(current)
         self._session.memory.forget(current)
@@ -308,7 +331,6 @@ class ObjectWrites(RememberedObjects):
             "at_uid": current.uid,
             "at_version": current.resource_version,
         }
-        self._touch(current)
         if state == known.state:
             self._session.update(_PUT_SAME_STATE, values)
         else:

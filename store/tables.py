@@ -132,10 +132,21 @@ events = sa.Table(
     _text("data"),
     _text("prev_hash"),
     _text("hash"),
-    sa.Index(None, "subject_uid"),
     sa.Index(None, "subject_name", "subject_kind", "subject_namespace"),
 )
-"""The append-only log; see ``chain`` for what is hashed. Triggers refuse UPDATE, DELETE and overwriting a row."""
+"""The append-only log; see ``chain`` for what is hashed. Triggers refuse UPDATE, DELETE and overwriting a row. What is
+about a uid is found by the names that its object has and had."""
+
+former_names = sa.Table(
+    "former_names",
+    metadata,
+    _text("uid", primary_key=True),
+    _text("kind", primary_key=True),
+    _text("namespace", primary_key=True),
+    _text("name", primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""The keys that objects had which are gone, or bear another one now. Never forgotten, as the log is not."""
 
 event_related = sa.Table(
     "event_related",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from schemas.errors import StoreUnavailable
 
@@ -23,17 +21,15 @@ class Turn:
         self._holder: int | None = None
         self._waiting: deque[tuple[threading.Lock, int]] = deque()
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
+    def taken(self) -> Turn:
         """Hold it for the block. Raises StoreUnavailable when it is not free within ``wait_s``, RuntimeError when this
         thread holds it already: a transaction inside a transaction would wait for itself."""
-        self._acquire()
-        try:
-            yield
-        finally:
-            self._release()
+        return self
 
-    def _acquire(self) -> None:
+    def __exit__(self, *_: object) -> None:
+        self._release()
+
+    def __enter__(self) -> None:
         me = threading.get_ident()
         with self._mutex:
             if self._holder is None:

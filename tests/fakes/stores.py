@@ -65,6 +65,7 @@ class Harness(Protocol):
     """One database of one backend, fresh for a test."""
 
     clock: SettableClock
+    url: str
 
     def open(self) -> Store:
         """A store on the database, created at the first call; later calls open it again, as another process would."""

@@ -109,6 +109,8 @@ def test_a_tenant_comes_back_whole_from_its_archive(shell: Shell, tmp_path: Path
         ]
         gone = next(e.subject_uid for e in here.events() if e.subject.name == "gone")
         assert there.specs(gone) == here.specs(gone)
+        told = [e.message for e in here.events(subject_uid=gone) if e.subject.namespace == "default"]
+        assert [e.message for e in there.events(subject_uid=gone)] == told != []
     harness.close()
     assert "not empty" in shell("export", "import", str(file), "--into", f"sqlite:///{tmp_path}/other.db", code=2)
 
