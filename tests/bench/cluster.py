@@ -189,5 +189,5 @@ def many_missions(scale: float) -> Measured:
             made.close()
     finally:
         cluster.close()
-    return Measured(writes / count, f"{writes:,} writes", "one for each",
-                    f"{count:,} missions settled after {settled:.3g} s, shown after {took:.3g} s, {held / 1e6:.3g} MB")  # fmt: skip
+    note = f"{count:,} missions settled after {settled:.3g} s, shown after {took:.3g} s, {held / 1e6:.3g} MB"
+    return Measured(writes / count, f"{writes:,} writes", "one for each", note)
