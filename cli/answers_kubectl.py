@@ -33,14 +33,14 @@ def answer(reply: answers.Reply, namespace: str) -> None:
         "metadata": {"generateName": f"{request.name[:200]}-{reply.verdict.lower()}-", "namespace": request.namespace},
         "spec": spec.to_wire(),
     }
-    made = _json("create", "-f", "-", "-o", "json", stdin=json.dumps(document))
+    made = ask("create", "-f", "-", "-o", "json", stdin=json.dumps(document))
     name = str(made["metadata"]["name"])
     print(safe(f"{reply.verdict}: {request.spec['title']} (as your user of the cluster)"))
     if reply.no_wait:
         return
     place = (f"approvaldecision.remit.dev/{name}", "-n", request.namespace)
-    _kubectl("wait", _JUDGED, "--timeout=10s", *place, check=False)
-    decision = _json("get", *place, "-o", "json")
+    kubectl("wait", _JUDGED, "--timeout=10s", *place, check=False)
+    decision = ask("get", *place, "-o", "json")
     conditions = (decision.get("status") or {}).get("conditions") or ()
     judged = next((c for c in conditions if c["type"] == "Succeeded" and c["status"] != "Unknown"), None)
     answers.say_judged(judged, request)
@@ -51,7 +51,7 @@ def _request(target: str, namespace: str) -> Resource:
     slash = "/" in target
     key = common.key_named(target if slash else f"approval/{target}", namespace)
     if key.kind == "ApprovalRequest":
-        found = _json(
+        found = ask(
             "get", "approvalrequest.remit.dev", key.name, "-n", key.namespace, "-o", "json", "--ignore-not-found"
         )
         if found or slash:
@@ -59,7 +59,7 @@ def _request(target: str, namespace: str) -> Resource:
                 raise Failure(f"there is no {key.short} in the cluster", hint=f"kubectl get approvals -n {namespace}")
             return _resource(found)
         key = common.key_named(f"mission/{target}", namespace)
-    listed = _json("get", "approvalrequests.remit.dev", "-n", key.namespace, "-o", "json")["items"]
+    listed = ask("get", "approvalrequests.remit.dev", "-n", key.namespace, "-o", "json")["items"]
     asked = [each for each in map(_resource, listed) if each.spec.get("subject") == str(key)]
     waiting = [each for each in asked if each.state == "Pending"]
     if len(waiting) > 1:
@@ -96,14 +96,16 @@ def _resource(document: dict[str, Any]) -> Resource:
     )
 
 
-def _json(*words: str, stdin: str = "") -> dict[str, Any]:
-    text = _kubectl(*words, stdin=stdin)
+def ask(*words: str, stdin: str = "") -> dict[str, Any]:
+    """The document that kubectl prints; {} for nothing. Raises Failure."""
+    text = kubectl(*words, stdin=stdin)
     found = json.loads(text) if text.strip() else {}
     assert isinstance(found, dict)
     return found
 
 
-def _kubectl(*words: str, stdin: str = "", check: bool = True) -> str:
+def kubectl(*words: str, stdin: str = "", check: bool = True) -> str:
+    """What kubectl prints. Raises Failure, with what the API server says."""
     try:
         done = subprocess.run(
             ["kubectl", *words], input=stdin, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False

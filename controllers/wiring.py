@@ -30,8 +30,10 @@ from controllers.effects import claims, homes, jobs, posts
 from controllers.effects.calendars import CalendarEffects
 from controllers.effects.exports import EXPORT, ExportEffects
 from controllers.effects.http_runs import HttpRuns
-from controllers.effects.job_runs import JobRuns
+from controllers.effects.job_logs import JobLogs
+from controllers.effects.job_runs import JobRuns, Listening
 from controllers.effects.job_sweep import JobSweep
+from controllers.effects.job_watch import JobWatch
 from controllers.effects.runner import EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
@@ -261,6 +263,13 @@ class Engine:
             return ApiServer(access, namespace, client, self.blocking)
 
         self._job_sweep = JobSweep(self.store, accesses=self._accesses, reach=reach, blocking=self.blocking)
+        self._job_watch = JobWatch(
+            self.store, reach=reach, blocking=self.blocking, clock=self.clock, random=self.random
+        )
+        self._job_logs = JobLogs(
+            self.store, known=self._known.values, runs=self.place.state / "runs", blocking=self.blocking,
+            clock=self.clock, random=self.random,
+        )  # fmt: skip
         runs = JobRuns(
             self.store,
             context,
@@ -271,6 +280,7 @@ class Engine:
             blocking=self.blocking,
             clock=self.clock,
             random=self.random,
+            listening=Listening(self._job_watch, self._job_logs, reach),
         )
         return EffectRunner(
             "job-runs",
@@ -413,6 +423,7 @@ class Engine:
         manager.add("outcomes", functools.partial(self._effects.collect, executor=self._command))
         manager.add("housekeeping", self._housekeeping)
         manager.add("job-sweep", self._sweep_jobs)
+        manager.add("job-watch", self._job_watch.run)
         manager.add("secrets", self._recall_secrets)
         manager.add("search-index", SearchIndex(self.store, clock=self.clock, blocking=self.blocking).run)
         try:
@@ -424,6 +435,7 @@ class Engine:
             await self.blocking.run(self._stopped)
         await self._command.retire()
         await self._command.close()
+        await self._job_logs.close()
         if self._gone is not None:
             raise self._gone
         return report

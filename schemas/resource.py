@@ -19,6 +19,7 @@ RETRY_REQUESTED_AT = "remit.dev/retry-requested-at"
 RECONCILE_REQUESTED_AT = "remit.dev/reconcile-requested-at"
 RESET_REQUESTED_AT = "remit.dev/reset-requested-at"
 RELEASE_REASON = "remit.dev/release-reason"
+RELEASE_PART = "remit.dev/release-part"
 SIMULATED_DURATION = "remit.dev/simulate-duration"
 SIMULATED_COST = "remit.dev/simulate-cost"
 SIMULATED_FAILURES = "remit.dev/simulate-failures"
@@ -28,6 +29,7 @@ KNOWN_ANNOTATIONS = (
     RECONCILE_REQUESTED_AT,
     RESET_REQUESTED_AT,
     RELEASE_REASON,
+    RELEASE_PART,
     SIMULATED_DURATION,
     SIMULATED_COST,
     SIMULATED_FAILURES,

@@ -491,6 +491,9 @@ class Transaction(Snapshot, Protocol):
         """Give every Claimed effect (of these types) back, due as before; returns how many. For an engine that starts
         and knows whoever claimed them to be dead. Their old tokens are void."""
 
+    def hasten_effect(self, key: str) -> bool:
+        """Make a Pending effect due now, if it is not; False when it is claimed, has ended, or is not there."""
+
     def drop_effect(self, key: str) -> bool:
         """Withdraw a Pending effect (marked Dead, "withdrawn"); False when it is claimed or ended already."""
 

@@ -88,6 +88,11 @@ _HAND_OVER = Statement(
     .where(*_OWN)
     .values(type=bindparam("to_type"), state=EffectState.PENDING.value, token=_c.token + 1, **_ENDED)
 )
+_HASTEN = Statement(
+    sa.update(effects)
+    .where(_c.key == bindparam("at_key"), _c.state == sa.literal(EffectState.PENDING.value))
+    .values(due_at=bindparam("due_at"))
+)
 _DROP = Statement(
     sa.update(effects)
     .where(_c.key == bindparam("at_key"), _c.state == sa.literal(EffectState.PENDING.value))
@@ -294,6 +299,17 @@ class OutboxWrites(OutboxReads):
         if types is not None and not types:
             return 0
         return self._session.run(_release(len(types or ())), {f"type{i}": t for i, t in enumerate(types or ())})
+
+    def hasten_effect(self, key: str) -> bool:
+        effect = self.effect(key)
+        if effect is None or effect.state is not EffectState.PENDING:
+            return False
+        if to_micros(effect.due_at) <= self._now:
+            return True
+        if not self._session.run(_HASTEN, {"at_key": key, "due_at": self._now}):
+            return False  # claimed meanwhile, by another process
+        self._woken.add(effect.type)
+        return True
 
     def drop_effect(self, key: str) -> bool:
         return self._session.run(_DROP, {"at_key": key, "done_at": self._now}) > 0

@@ -78,7 +78,7 @@ def estop(
         raise Failure(f"remit estop knows one word, release; not {words[0][:40]!r}", hint="remit estop --help")
     _check(reason, tenant, bool(words))
     if words:
-        _release(context, tenant, reason, _part(words[1:], percent, namespace))
+        _release(context, tenant, reason, part_of(words[1:], percent, namespace))
     elif percent:
         raise Failure("--percent goes with the release: remit estop release --percent 25 --reason WHY")
     else:
@@ -326,7 +326,7 @@ def _nothing(snapshot: Snapshot, tenant: str, declared: list[Resource], everywhe
     return Failure(f"no e-stop{f' of tenant {tenant}' if tenant else ''} stands", hint="remit get holds -A")
 
 
-def _part(targets: list[str], percent: int, namespace: str) -> Released | None:
+def part_of(targets: list[str], percent: int, namespace: str) -> Released | None:
     """What the words name; None for all of it."""
     from schemas.base import ObjectRef
     from schemas.hold import Released

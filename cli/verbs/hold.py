@@ -11,7 +11,7 @@ from cli.failures import Failure
 from schemas.base import DEFAULT_NAMESPACE, Key, is_name
 
 if TYPE_CHECKING:
-    from schemas.hold import HoldMode
+    from schemas.hold import HoldMode, HoldSpec
     from store.contract import Snapshot
 
 _WAIT_S = 10.0
@@ -52,29 +52,17 @@ def hold(
       remit hold agent/links --quarantine -r "it asked for keys"
       remit hold --all --mode Stop -r incident
     """
-    from datetime import timedelta
-
     from cli.project import me
     from controllers.holds.effective import facts_of
-    from controllers.runtime.clock import SystemClock
     from schemas.event import EventType
-    from schemas.hold import HoldScope, HoldSpec, HoldStatus
-    from schemas.quantities import format_time
+    from schemas.hold import HoldStatus
     from schemas.resource import Declared, digest
 
-    if not reason.strip():
-        raise Failure("a Hold needs --reason: whoever meets it wants to know why")
+    spec = spec_of(
+        targets or [], reason, mode=mode, duration=duration, selector=selector, everything=everything,
+        everywhere=everywhere, quarantine=quarantine, namespace=namespace,
+    )  # fmt: skip
     actor = me()
-    body: dict[str, Any] = {"mode": _mode("Stop" if quarantine else mode), "reason": reason}
-    if quarantine:
-        body["quarantine"] = True
-    if duration is not None:
-        body["until"] = format_time(SystemClock().now() + timedelta(seconds=common.seconds_of(duration)))
-    if everywhere or everything:
-        body["scope"] = HoldScope.GLOBAL if everywhere else HoldScope.TENANT
-    else:
-        body["selector"] = _hold_selector(targets or [], selector, namespace)
-    spec = HoldSpec.model_validate(body)
     if everywhere:
         namespace = DEFAULT_NAMESPACE  # where everybody looks for what concerns everybody
     wanted = name or f"hold-{digest({**spec.to_wire(), 'by': actor.subject})[7:15]}"
@@ -93,6 +81,31 @@ def hold(
         matched = common.wait_until(store, _WAIT_S, lambda s: _matched(s, placed.key))
     count = f"holds {matched['matched']} object(s)" if matched else "takes effect when the engine starts"
     print(f"{placed.key.short} {count}; release: {facts_of(placed).remedy}")
+
+
+def spec_of(
+    targets: list[str], reason: str, *, mode: str, duration: str | None, selector: str | None, everything: bool,
+    everywhere: bool, quarantine: bool, namespace: str,
+) -> HoldSpec:  # fmt: skip
+    """The Hold that these words mean. Raises Failure."""
+    from datetime import timedelta
+
+    from controllers.runtime.clock import SystemClock
+    from schemas.hold import HoldScope, HoldSpec
+    from schemas.quantities import format_time
+
+    if not reason.strip():
+        raise Failure("a Hold needs --reason: whoever meets it wants to know why")
+    body: dict[str, Any] = {"mode": _mode("Stop" if quarantine else mode), "reason": reason}
+    if quarantine:
+        body["quarantine"] = True
+    if duration is not None:
+        body["until"] = format_time(SystemClock().now() + timedelta(seconds=common.seconds_of(duration)))
+    if everywhere or everything:
+        body["scope"] = HoldScope.GLOBAL if everywhere else HoldScope.TENANT
+    else:
+        body["selector"] = _hold_selector(targets, selector, namespace)
+    return HoldSpec.model_validate(body)
 
 
 def _matched(snapshot: Snapshot, key: Key) -> dict[str, Any] | None:

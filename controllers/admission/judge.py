@@ -14,7 +14,7 @@ from typing import Any
 from controllers.holds import effective, estop
 from controllers.reconcilers import consent
 from controllers.sources import kubernetes_acts as acts
-from controllers.sources import kubernetes_objects
+from controllers.sources import kubernetes_objects, kubernetes_voices
 from controllers.sources.compile import compile_blob
 from controllers.sources.kubernetes_acts import Admission
 from decisions.approvals import Answer, rule
@@ -27,7 +27,7 @@ from schemas.errors import Refused, StoreError, UnknownName
 from schemas.event import EventType
 from schemas.hold import HoldScope, HoldSpec
 from schemas.kind import ObjectClass
-from schemas.resource import RELEASE_REASON, Declared
+from schemas.resource import RELEASE_PART, RELEASE_REASON, Declared
 from store.contract import Snapshot, Store, Transaction
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -121,6 +121,7 @@ class Judge:
             request=request.uid,
             groups=request.user_info.groups,
             user_uid=request.user_info.uid,
+            voice=kubernetes_voices.mark_of(declared.annotations) if declared.kind == "Hold" else "",
         )
         if request.dry_run:
             with self._store.snapshot() as snapshot:
@@ -130,9 +131,7 @@ class Judge:
             denial = _denial(tx, admission, declared)
             if denial is None:
                 acts.record(tx, admission)
-            elif declared.kind == "Hold" and admission.operation != acts.CREATE:
-                _note_voice(tx, admission, declared)
-            else:
+            elif denial.reason != "Quorum":  # who asks too early is told, and has done nothing
                 _log(tx, admission, denial)
         if denial is not None:
             raise denial
@@ -203,6 +202,7 @@ def _may_hold(snapshot: Snapshot, admission: Admission, declared: Declared, now:
         return  # nothing of it is in force
     old = HoldSpec.model_validate(hold.spec)
     if admission.operation == acts.UPDATE and hold.spec_hash == declared.spec_hash:
+        _check_voice(declared)
         return
     try:
         part = None if admission.operation == acts.DELETE else acts.released_part(hold, declared.spec)
@@ -219,22 +219,18 @@ def _may_hold(snapshot: Snapshot, admission: Admission, declared: Declared, now:
         raise Denial(f"{hold.key.short} is an e-stop: its release needs a reason: {how}", "ReasonMissing")
     missing = estop.missing(snapshot, hold, admission.subject, part, now)
     if missing:
-        text = f"recorded, but {missing} more person(s) have to ask for the same"
-        raise Denial(text, "Quorum")
+        how = f"kubectl annotate --overwrite hold {hold.name} -n {hold.namespace} {RELEASE_REASON}=WHY"
+        if part is not None:
+            how += f" {RELEASE_PART}='{json.dumps(part.to_wire())}'"
+        raise Denial(f"{missing} more person(s) have to ask for the same first, each by {how}", "Quorum")
 
 
-def _note_voice(tx: Transaction, admission: Admission, declared: Declared) -> None:
-    """A voice for the release of an e-stop that needs more of them. Whatever else was denied leaves it as it is."""
-    hold = tx.get(declared.key)
-    reason = declared.annotations.get(RELEASE_REASON, "")
-    if hold is None or not (reason.strip() and acts.in_cluster(hold) and HoldSpec.model_validate(hold.spec).is_estop):
-        return
+def _check_voice(declared: Declared) -> None:
+    """Raises Denial for a voice that speaks of no part of anything."""
     try:
-        part = None if admission.operation == acts.DELETE else acts.released_part(hold, declared.spec)
-    except Refused:
-        return
-    if estop.missing(tx, hold, admission.subject, part, tx.now):
-        estop.ask(tx, hold, reason, part)
+        kubernetes_voices.part_of(declared.annotations)
+    except Refused as error:
+        raise Denial(str(error), error.reason, _INVALID) from None
 
 
 def _log(tx: Transaction, admission: Admission, denial: Denial) -> None:

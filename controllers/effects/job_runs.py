@@ -21,6 +21,9 @@ from controllers.dispatch.jobs.document import Documents
 from controllers.dispatch.jobs.seen import Exit, Seen, outcome, read
 from controllers.dispatch.supervision.records import check_run_id, gap_line
 from controllers.effects import jobs
+from controllers.effects.job_logs import JobLogs, Voice
+from controllers.effects.job_watch import JobWatch
+from controllers.effects.job_watch import Reach as Listen
 from controllers.effects.runner import Again, Commit
 from controllers.effects.runs import RunContext, end_run, order_of
 from controllers.runs import records
@@ -44,11 +47,22 @@ LOG_TRIES = 10
 TIDY_TRIES = 20
 SLOWEST = 6
 """Times ``pollInterval`` that lie between two looks at most."""
+HEARD_S = 60.0
+"""Seconds between two looks at what goes on for long, where a watch tells what happens."""
 LARGEST_LOG = 32 * 1024 * 1024
 _TAIL = 1024 * 1024
 _TAIL_LINES = 2_000
 _PAUSES = Backoff(0.5, 30.0, jitter=0.2)
 _DELETIONS = Backoff(0.2, 10.0, jitter=0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What hears of Jobs between two looks, and follows what their pods say."""
+
+    watch: JobWatch
+    logs: JobLogs
+    reach: Listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +90,10 @@ class JobRuns:
         blocking: Blocking,
         clock: Clock,
         random: Random,
+        listening: Listening | None = None,
     ) -> None:
-        """``state`` is the engine's state directory: logs are kept below it as those of programs are."""
+        """``state`` is the engine's state directory: logs are kept below it as those of programs are. Without
+        ``listening`` everything is found out by looking."""
         self._store = store
         self._context = context
         self._accesses = accesses
@@ -87,6 +103,7 @@ class JobRuns:
         self._blocking = blocking
         self._clock = clock
         self._random = random
+        self._listening = listening
 
     # Making.
 
@@ -212,13 +229,18 @@ class JobRuns:
         cluster, why = await self._cluster(found)
         if cluster is None:
             return self._later(uid, interval_s, Answer(Said.BUSY, why))
+        heard = await self._listen(found)
         seen = await self._look(cluster, found)
         if isinstance(seen, Answer):
             if seen.said is Said.MISSING:
+                await self._fall_silent(uid)
                 return functools.partial(jobs.gone, run_uid=uid)
             return self._later(uid, interval_s, seen)
         if seen.exit is not None:
             return await self._over(cluster, found, seen, seen.exit)
+        if heard and seen.phase is not JobPhase.WAITING:  # how long it waits for its pod counts
+            interval_s = max(interval_s, HEARD_S)
+        await self._follow(found, seen)
         return Again(interval_s, seen.why, functools.partial(jobs.progress, run_uid=uid, seen=seen))
 
     def _interval_s(self, found: jobs.Carried) -> float:
@@ -226,6 +248,29 @@ class JobRuns:
         least = found.declared.poll_interval.total_seconds()
         age_s = (self._clock.now() - (found.job.created_at or self._clock.now())).total_seconds()
         return min(max(least, age_s / 60), SLOWEST * least)
+
+    async def _listen(self, found: jobs.Carried) -> bool:
+        """Have what happens where its Job is told; whether it is told by now, ahead of the look that comes."""
+        if self._listening is None:
+            return False
+        with contextlib.suppress(SecretMissing, SecretUnavailable, ClusterProblem):
+            access = await self._blocking.run(self._access, found)
+            self._listening.watch.attend(access, found.job.namespace)
+            return self._listening.watch.hears(access, found.job.namespace)
+        return False
+
+    async def _follow(self, found: jobs.Carried, seen: Seen) -> None:
+        """Follow what its pod says, while it runs."""
+        if self._listening is None or seen.phase is not JobPhase.RUNNING or not seen.pod:
+            return
+        with contextlib.suppress(SecretMissing, SecretUnavailable, ClusterProblem):
+            streams = self._listening.reach(await self._blocking.run(self._access, found), found.job.namespace)
+            voice = Voice(streams, seen.pod, seen.container, found.declared.max_output // 2)
+            self._listening.logs.follow(found.run.uid, voice)
+
+    async def _fall_silent(self, run_uid: str) -> None:
+        if self._listening is not None:
+            await self._listening.logs.stop(run_uid)
 
     def _later(self, uid: str, interval_s: float, answer: Answer) -> Again:
         pause_s = max(interval_s * self._random.uniform(1.0, 1.5), answer.after_s or 0.0)
@@ -252,6 +297,7 @@ class JobRuns:
         if text is None and found.job.log_tries < LOG_TRIES:
             pause_s = _PAUSES.delay(found.job.log_tries + 1, self._random)
             return Again(pause_s, why, functools.partial(jobs.read_in_vain, run_uid=uid))
+        await self._fall_silent(uid)
         kept, missing = await self._blocking.run(self._keep, found, text or b"")
         size = len(text or b"")
         record = replace(exit_.record, run=uid, stdout_bytes=size, stdout_dropped=missing)
@@ -321,9 +367,11 @@ class JobRuns:
         cluster, why = await self._cluster(found)
         if cluster is None:
             return self._later(uid, SECRET_RETRY_S, Answer(Said.BUSY, why))
+        await self._listen(found)
         seen = await self._look(cluster, found)
         if isinstance(seen, Answer):
             if seen.said is Said.MISSING:
+                await self._fall_silent(uid)
                 await self._drop_secret(cluster, found.job.name, uid)
                 return functools.partial(jobs.gone, run_uid=uid)
             return self._later(uid, _DELETIONS.delay(effect.tries, self._random), seen)
@@ -344,6 +392,7 @@ class JobRuns:
             return
         answer = await cluster.log(seen.pod, seen.container, limit=LARGEST_LOG)
         if answer.done:
+            await self._fall_silent(found.run.uid)
             with contextlib.suppress(StoreUnavailable):
                 await self._blocking.run(self._keep, found, answer.data)
 

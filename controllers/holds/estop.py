@@ -121,16 +121,19 @@ def release(tx: Transaction, hold: Resource, reason: str, part: Released | None 
     return Answer(hold)
 
 
-def ask(tx: Transaction, hold: Resource, reason: str, part: Released | None = None) -> Answer:
-    """Note the voice of whoever acts for the end of an e-stop, or of a part of it, where more than one is needed."""
-    needed = quorum(tx, hold)
+def ask(
+    tx: Transaction, hold: Resource, reason: str, part: Released | None = None, *, actor: Actor | None = None
+) -> Answer:
+    """Note the voice of ``actor``, whoever acts when None, for the end of an e-stop, or of a part of it, where more
+    than one is needed."""
+    needed, actor = quorum(tx, hold), actor or tx.actor
     if needed < 2:
         return Answer(hold)
-    lacking = missing(tx, hold, tx.actor.subject, part, tx.now)
-    hold = _note_voice(tx, hold, reason, _mark(HoldSpec.model_validate(hold.spec), part))
+    lacking = missing(tx, hold, actor.subject, part, tx.now)
+    hold = _note_voice(tx, hold, actor, reason, _mark(HoldSpec.model_validate(hold.spec), part))
     if lacking:
-        message = f"by {tx.actor}: {reason}; {lacking} more of {needed}"
-        tx.event(EventType.RELEASE_ASKED, hold, reason="Quorum", message=message)
+        message = f"by {actor}: {reason}; {lacking} more of {needed}"
+        tx.event(EventType.RELEASE_ASKED, hold, reason="Quorum", message=message, actor=actor)
     return Answer(hold, lacking, needed)
 
 
@@ -192,11 +195,9 @@ def _voices(hold: Resource, mark: str, now: datetime) -> set[str]:
     return {v.subject for v in voices if v.part == mark and now - v.at < VOICE_LIFE}
 
 
-def _note_voice(tx: Transaction, hold: Resource, reason: str, mark: str) -> Resource:
+def _note_voice(tx: Transaction, hold: Resource, actor: Actor, reason: str, mark: str) -> Resource:
     status = HoldStatus.model_validate(hold.status)
-    voice = ReleaseVoice(
-        subject=tx.actor.subject, transport=tx.actor.transport, at=tx.now, reason=reason[:2000], part=mark
-    )
+    voice = ReleaseVoice(subject=actor.subject, transport=actor.transport, at=tx.now, reason=reason[:2000], part=mark)
     others = [v for v in status.voices if (v.subject, v.part) != (voice.subject, voice.part)]
     kept = [v for v in others if tx.now - v.at < VOICE_LIFE]
     return tx.put_status(hold, status.model_copy(update={"voices": (*kept, voice)}).to_wire())

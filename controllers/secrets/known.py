@@ -43,6 +43,11 @@ class KnownSecrets:
                     values.popitem(last=False)
                 self._redactors[namespace] = Redactor(tuple(values), OFF)
 
+    def values(self, namespace: str) -> tuple[str, ...]:
+        """The values that are known in a namespace."""
+        with self._lock:
+            return tuple(self._values.get(namespace, ()))
+
     def mask(self, value: Any, namespace: str) -> Any:
         """A JSON value without the values that are known in a namespace."""
         redactor = self._redactors.get(namespace)

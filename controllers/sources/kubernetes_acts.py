@@ -58,6 +58,8 @@ class Admission:
     request: str
     groups: tuple[str, ...] = ()
     user_uid: str = ""
+    voice: str = ""
+    """Of a Hold: what its reason to be released tells apart, see ``kubernetes_voices``."""
 
     @property
     def actor(self) -> Actor:
@@ -73,7 +75,7 @@ class Admission:
 def record(tx: Transaction, admission: Admission) -> bool:
     """Write it down; False where the same question was written down before. The log keeps it, whatever comes of the
     object."""
-    if any(known.request == admission.request for known in _recorded(tx, admission.key, admission.uid)):
+    if any(known.request == admission.request for known in recorded(tx, admission.key, admission.uid)):
         return False
     tx.event(
         EventType.ACT_ADMITTED,
@@ -88,13 +90,15 @@ def record(tx: Transaction, admission: Admission) -> bool:
             "request": admission.request,
             "groups": list(admission.groups[:_MOST_GROUPS]),
             "userUid": admission.user_uid,
+            **({"voice": admission.voice} if admission.voice else {}),
         },
         actor=admission.actor,
     )
     return True
 
 
-def _recorded(snapshot: Snapshot, key: Key, uid: str) -> list[Admission]:
+def recorded(snapshot: Snapshot, key: Key, uid: str) -> list[Admission]:
+    """What was written down about one object, the newest first."""
     if not uid:
         return []
     rows = snapshot.events(
@@ -110,6 +114,7 @@ def _recorded(snapshot: Snapshot, key: Key, uid: str) -> list[Admission]:
             request=row.data["request"],
             groups=tuple(row.data["groups"]),
             user_uid=row.data["userUid"],
+            voice=row.data.get("voice", ""),
         )
         for row in rows
         if row.subject == key and row.data.get("uid") == uid
@@ -131,7 +136,7 @@ class AdmittedUser:
         # later that another one made it was said by somebody else than the cluster.
         seen = [
             known
-            for known in _recorded(self._snapshot, evidence.key, uid)
+            for known in recorded(self._snapshot, evidence.key, uid)
             if known.operation == CREATE and known.digest == evidence.spec_hash
         ]
         if not seen:
@@ -146,7 +151,7 @@ def author_of(snapshot: Snapshot, declared: Declared) -> str:
     """The user who gave an object of AUTHORED its spec, as ``schemas.resource.Provenance.signer`` wants it; "" when the
     engine was not asked about it, or a service account did it."""
     found = [
-        known for known in _recorded(snapshot, declared.key, cluster_uid(declared.provenance))
+        known for known in recorded(snapshot, declared.key, cluster_uid(declared.provenance))
         if known.digest == declared.spec_hash
     ]  # fmt: skip
     subject = found[0].subject if found else ""
@@ -234,6 +239,11 @@ def plain(document: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(metadata, Mapping):
         made["metadata"] = {key: metadata[key] for key in kept if metadata.get(key) is not None}
     return made
+
+
+def of_cluster(revision: str) -> bool:
+    """Whether a revision is one of a cluster."""
+    return revision.startswith(_CLUSTER)
 
 
 def in_cluster(hold: Resource) -> bool:

@@ -20,6 +20,7 @@ from controllers.sources import (
     confirming,
     increment,
     kubernetes_acts,
+    kubernetes_voices,
     listed,
     planning,
     provenance,
@@ -360,6 +361,7 @@ class SourceSync:
                         statuses=statuses,
                     )  # fmt: skip
                     kubernetes_acts.refuse(tx, proven.withheld)
+                    kubernetes_voices.hear(tx, plan, planned.declared, planned.live)
                     for digest in {plan.digest, *(g.digest for g in plan.guards)} & confirmed.keys():
                         confirming.use(tx, confirmed[digest])
                     if applied.total:

@@ -5,9 +5,11 @@ bound on the answer. Nothing of the surroundings goes along: no proxy, no cookie
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx2
@@ -17,6 +19,19 @@ from controllers.web.addresses import AddressRefused, Resolve
 from controllers.web.reply import Fate, Limits, Reply
 
 _CONNECT_S = 10.0
+
+
+class StreamBroken(Exception):
+    """An answer that was read as it came did not come, or broke off. The message says what is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The head of an answer, and its body as it comes. ``chunks`` raises StreamBroken."""
+
+    status: int
+    chunks: AsyncIterator[bytes]
+    retry_after_s: float | None = None
 
 
 class HttpClient:
@@ -76,22 +91,67 @@ class HttpClient:
             # Its text may hold the address and what was sent: the kind of fault is enough.
             return over(Fate.UNCERTAIN, f"the connection broke: {type(error).__name__}")
 
+    @contextlib.asynccontextmanager
+    async def open(
+        self, url: str, headers: Mapping[str, str], *, silent_s: float, allow_private: bool
+    ) -> AsyncIterator[Opened]:
+        """GET, and the answer as it comes, for as long as it comes: it is over when ``silent_s`` pass without a byte.
+        Whoever reads it bounds it. Raises StreamBroken."""
+        parts = urlsplit(url)
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                answer = await self._reached(url, headers, silent_s, allow_private=allow_private, stack=stack)
+            except AddressRefused as refused:
+                raise StreamBroken(str(refused)) from refused
+            except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+                raise StreamBroken(f"no connection to {parts.hostname}: {type(error).__name__}") from error
+            yield Opened(answer.status_code, _chunks(answer), _seconds(answer.headers.get("retry-after", "")))
+
+    async def _reached(
+        self, url: str, headers: Mapping[str, str], silent_s: float, *, allow_private: bool,
+        stack: contextlib.AsyncExitStack,
+    ) -> httpx2.Response:  # fmt: skip
+        """The answer of the first address that is there; ``stack`` closes it."""
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        reachable = await addresses.allowed(
+            parts.hostname or "", port, allow_private=allow_private, resolver=self._resolver
+        )
+        for address in reachable[:-1]:
+            with contextlib.suppress(httpx2.ConnectError, httpx2.ConnectTimeout):
+                return await self._at(address, url, headers, silent_s, stack)
+        return await self._at(reachable[-1], url, headers, silent_s, stack)
+
+    async def _at(
+        self, address: str, url: str, headers: Mapping[str, str], silent_s: float, stack: contextlib.AsyncExitStack
+    ) -> httpx2.Response:
+        client, request = self._request("GET", url, address, headers, None, silent_s)
+        await stack.enter_async_context(client)
+        answer = await client.send(request, stream=True)
+        stack.push_async_callback(answer.aclose)
+        return answer
+
+    def _request(
+        self, method: str, url: str, address: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
+    ) -> tuple[httpx2.AsyncClient, httpx2.Request]:
+        """A request to ``address`` in the name of the host, and a client of its own to send it with."""
+        there = httpx2.URL(url)
+        named = {**headers, "Host": there.netloc.decode("ascii"), "Accept-Encoding": "identity"}
+        # The certificate has to be that of the name, not of the address that the connection goes to.
+        extensions = {} if _is_address(there.host) else {"sni_hostname": there.host}
+        timeout = httpx2.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s * 0.8))
+        client = httpx2.AsyncClient(
+            timeout=timeout, follow_redirects=False, trust_env=False, verify=self._context(there)
+        )
+        to = there.copy_with(host=address)
+        return client, client.build_request(method, to, headers=named, content=body, extensions=extensions)
+
     async def _exchange(
         self, method: str, url: str, address: str, headers: Mapping[str, str], body: bytes | None,
         limits: Limits, began: float,
     ) -> Reply:  # fmt: skip
-        there = httpx2.URL(url)
-        to = there.copy_with(host=address)
-        named = {**headers, "Host": there.netloc.decode("ascii"), "Accept-Encoding": "identity"}
-        # The certificate has to be that of the name, not of the address that the connection goes to.
-        extensions = {} if _is_address(there.host) else {"sni_hostname": there.host}
-        timeout = httpx2.Timeout(limits.timeout_s, connect=min(_CONNECT_S, limits.timeout_s * 0.8))
-        async with (
-            httpx2.AsyncClient(
-                timeout=timeout, follow_redirects=False, trust_env=False, verify=self._context(there)
-            ) as client,
-            client.stream(method, to, headers=named, content=body, extensions=extensions) as answer,
-        ):
+        client, request = self._request(method, url, address, headers, body, limits.timeout_s)
+        async with client, contextlib.aclosing(await client.send(request, stream=True)) as answer:
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
                 raise _Unreadable("the answer is compressed, which nobody asked for")
             data = bytearray()
@@ -118,6 +178,14 @@ class HttpClient:
 
     def _since(self, began: float) -> int:
         return max(0, round((self._monotonic() - began) * 1000))
+
+
+async def _chunks(answer: httpx2.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in answer.aiter_raw():
+            yield chunk
+    except (httpx2.HTTPError, OSError) as error:
+        raise StreamBroken(f"the answer broke off: {type(error).__name__}") from error
 
 
 class _Unreadable(Exception):

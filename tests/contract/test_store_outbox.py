@@ -180,6 +180,24 @@ def test_only_a_pending_effect_can_be_withdrawn(store: Store) -> None:
         assert not tx.drop_effect("held")
 
 
+def test_a_pending_effect_can_be_made_due_at_once(store: Store, clock: SettableClock) -> None:
+    put(store, "k")
+    told: list[frozenset[str] | None] = []
+    with store.transaction(ALICE) as tx:
+        (claimed,) = tx.claim_effects("me", types=["StartRun"], limit=1, lease_s=60)
+        assert not tx.hasten_effect("k")
+        tx.fail_effect(claimed, "later", retry_at=tx.now + timedelta(hours=1))
+    stop = store.subscribe_effects(told.append)
+    with store.transaction(ALICE) as tx:
+        assert tx.hasten_effect("k")
+        assert tx.hasten_effect("k")
+        assert not tx.hasten_effect("nothing")
+    stop()
+    assert frozenset({"StartRun"}) in told
+    assert stored(store).due_at == clock.moment
+    assert [effect.key for effect in claim(store)] == ["k"]
+
+
 def test_an_effect_is_gone_with_the_transaction_that_wanted_it(store: Store) -> None:
     with abandoned(store) as tx:
         tx.enqueue("StartRun", "k", KEY, {})

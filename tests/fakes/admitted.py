@@ -11,6 +11,7 @@ from typing import Any
 
 from controllers.admission.judge import Judge
 from controllers.sources import kubernetes_acts as acts
+from controllers.sources import kubernetes_voices
 from schemas import registry
 from schemas.admission import AdmissionReview
 from schemas.base import API_VERSION, Key
@@ -135,11 +136,13 @@ def bring(tx: Transaction, objects: Iterable[Document]) -> None:
     statuses = acts.first_statuses(tx, [each for key, each in declared.items() if key not in live], tx.now)
     held = acts.withheld(tx, [(resource, declared.get(key)) for key, resource in live.items()])
     acts.refuse(tx, held)
+    changed = [(live[key], each) for key, each in declared.items() if key in live and key not in held]
     for key, each in declared.items():
         if key not in live:
             tx.create(each, manager="kubernetes/cluster", unit=UNIT, status=statuses[key])
         elif key not in held:
             tx.put_spec(live[key], each)
+    kubernetes_voices.note(tx, changed)
     for key in live.keys() - declared.keys() - held.keys():
         tx.request_deletion(live[key])
 

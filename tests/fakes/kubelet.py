@@ -63,6 +63,8 @@ class Kubelet:
     node: str = "here"
     held: set[str] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
+    followed: int = 0
+    """How often somebody listened to a pod."""
     _processes: dict[str, _Process] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -303,6 +305,23 @@ class Kubelet:
         status, answer = self.send("GET", f"/api/v1/namespaces/{pod['metadata']['namespace']}/secrets/{name}")
         return dict(answer["data"]) if status == 200 else None
 
+    def spoken(self, namespace: str, name: str, most: int) -> Iterator[bytes]:
+        """What a pod prints, as it comes, until it ends."""
+        uids = {(p["metadata"]["namespace"], p["metadata"]["name"]): p["metadata"]["uid"] for p in self.pods()}
+        held = self._processes.get(uids.get((namespace, name), ""))
+        if held is None:
+            return
+        self.followed += 1
+        with held.log.open("rb") as file:
+            while most > 0:
+                over = held.process.poll() is not None
+                data = file.read(min(most, 65536))
+                most -= len(data)
+                if data:
+                    yield data
+                elif over or self._stopping.wait(0.05):
+                    return
+
     def log(self, namespace: str, name: str, *, tail: int | None = None, most: int | None = None) -> bytes | None:
         """What a pod printed."""
         for pod in self.pods():
@@ -345,6 +364,13 @@ def kubelet(cluster: Cluster) -> Iterator[Kubelet]:
                 asked = {name: values[0] for name, values in urllib.parse.parse_qs(parts.query).items()}
                 words = parts.path.strip("/").split("/")
                 found = None
+                if len(words) == 4 and words[0] == "containerLogs" and asked.get("follow") == "true":
+                    self.send_response(200)
+                    self.end_headers()
+                    with contextlib.suppress(OSError):  # whoever listened went away
+                        for part in made.spoken(words[1], words[2], int(asked.get("limitBytes", 1 << 30))):
+                            self.wfile.write(part)
+                    return
                 if len(words) == 4 and words[0] == "containerLogs":
                     tail, most = asked.get("tailLines"), asked.get("limitBytes")
                     found = made.log(

@@ -11,15 +11,17 @@ from schemas import crd, registry
 def collect(api: Api, namespace: str) -> list[str]:
     """Delete what says that it is owned, in a namespace, by objects none of which is there; their names."""
     found = {}
+    places = [("Job", f"/apis/batch/v1/namespaces/{namespace}/jobs"), ("Pod", f"/api/v1/namespaces/{namespace}/pods")]
     for kind in crd.SERVED:
         name = registry.find_name(kind)
         if not name.namespaced:
             continue
-        place = f"{ROOT}/namespaces/{namespace}/{name.plural}"
+        places.append((kind, f"{ROOT}/namespaces/{namespace}/{name.plural}"))
+    for kind, place in places:
         for item in api.ask("GET", place).get("items") or ():
-            found[item["metadata"]["uid"]] = (f"{place}/{item['metadata']['name']}", item)
+            found[item["metadata"]["uid"]] = (kind, f"{place}/{item['metadata']['name']}", item)
     gone = []
-    for path, item in found.values():
+    for kind, path, item in found.values():
         owners = item["metadata"].get("ownerReferences") or ()
         if owners and not any(owner["uid"] in found for owner in owners):
             try:
@@ -27,5 +29,5 @@ def collect(api: Api, namespace: str) -> list[str]:
             except ClusterFault as fault:
                 if fault.status not in (404, 409):
                     raise
-            gone.append(f"{item['kind']}/{item['metadata']['name']}")
+            gone.append(f"{kind}/{item['metadata']['name']}")
     return sorted(gone)

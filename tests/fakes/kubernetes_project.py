@@ -21,7 +21,7 @@ from tests.fakes.engine_process import Project, until
 
 ENGINE_ACCOUNT = "system:serviceaccount:remit-system:remit"
 """Who the engine is where manifests/install was applied."""
-_ENGINE_TOKEN = "engine-token"
+ENGINE_TOKEN = "engine-token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Place:
 
     def engine_kubeconfig(self) -> Path:
         """That of an engine with the rights of its service account; where the cluster is not ours, with all of them."""
-        return self.kubeconfig if self.servers is None else self.servers.cluster.kubeconfig(_ENGINE_TOKEN)
+        return self.kubeconfig if self.servers is None else self.servers.cluster.kubeconfig(ENGINE_TOKEN)
 
     def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> str:
         """What kubectl prints, errors included."""
@@ -57,7 +57,7 @@ def place(folder: Path) -> Iterator[Place]:
         found.kubectl("apply", "--server-side", "--force-conflicts", "--validate=false", "-k", definitions)
         yield found
         return
-    with kubernetes.cluster(folder, {_ENGINE_TOKEN: (ENGINE_ACCOUNT, "system:serviceaccounts")}) as servers:
+    with kubernetes.cluster(folder, {ENGINE_TOKEN: (ENGINE_ACCOUNT, "system:serviceaccounts")}) as servers:
         yield Place(servers.cluster.kubeconfig(), servers.cluster.programs / "kubectl", servers)
 
 

@@ -95,6 +95,8 @@ class World:
     """Whether what follows from a pass, or from the end of a run, is done in the same transaction."""
     stops: Stops = stops.NONE
     """What stops work beside the Holds in the store."""
+    most_passes: int = MAX_PASSES
+    """After so many passes something goes round in circles."""
     unit: str = "."
     """The unit of what belongs to no tenant."""
 
@@ -198,7 +200,7 @@ class World:
 
     def settle(self) -> None:
         """Run passes until nothing wakes any more."""
-        for _ in range(MAX_PASSES):
+        for _ in range(self.most_passes):
             self._take_changes()
             if self.pending:
                 key = max(self.pending, key=lambda k: (self.pending[k], k))
@@ -206,7 +208,7 @@ class World:
                 self._pass(key)
             elif not self._deliver():
                 return
-        raise AssertionError(f"no rest after {MAX_PASSES} passes: {sorted(self.pending)[:5]}")
+        raise AssertionError(f"no rest after {self.most_passes} passes: {sorted(self.pending)[:5]}")
 
     def _take_changes(self) -> None:
         with self.store.snapshot() as snapshot:

@@ -4,6 +4,7 @@ comes of missions that go well, fail, are canceled, or whose engine is killed.""
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 
 from tests.e2e.fleet import PROGRAMS, agent, document, together
 from tests.fakes import kubelet as kubelets
-from tests.fakes.engine_process import Project, until
+from tests.fakes.engine_process import REMIT, Project, until
 from tests.fakes.kubelet import Kubelet, kubelet
 from tests.fakes.kubernetes import ROOT, Cluster, kube_apiserver
 from tests.fakes.secrets import private
@@ -149,6 +150,44 @@ def test_missions_run_as_jobs_once_each_and_each_end_is_told_for_what_it_is(
     until(lambda: not node.secrets(SPACE), "the Secrets to go")
     left = {mission_of(job): job["spec"] for job in node.jobs()}
     assert (left["good"]["ttlSecondsAfterFinished"], left["good"]["backoffLimit"]) == (3600, 0)
+
+
+def test_an_end_is_heard_and_what_a_pod_says_can_be_read_while_it_runs(
+    project: Project, cluster: Cluster, node: Kubelet
+) -> None:
+    """Nothing here is found out by looking: that takes an hour."""
+    patient = fleet(project, cluster, pollInterval="1h")
+    project.commit({"fleet.yaml": patient, "missions.yaml": mission(project, "told", "wait")})
+    engine = project.engine(ready=False)
+    ends(project, "told-1", "Running")
+    with (project.folder / "printed").open("w") as out:
+        reading = subprocess.Popen(
+            [str(REMIT), "logs", "run/told-1", "-f"], cwd=project.root, env=project.environment, stdout=out
+        )
+    try:
+        until(lambda: "working on do told" in kept(project, "told-1"), "what the pod says")
+        assert "told to go on" not in kept(project, "told-1")
+        engine.kill()
+        heard = node.followed
+        project.engine(ready=False)
+        until(lambda: node.followed > heard, "the pod to be listened to again")
+        (project.effects / "go").touch()
+        ends(project, "told-1", "Succeeded")
+        project.comes_to("told", "Done")
+        assert reading.wait(timeout=60) == 0
+    finally:
+        reading.kill()
+        reading.wait()
+    for text in ((project.folder / "printed").read_text(), project.good("logs", "run/told-1")):
+        assert [text.count(line) for line in ("working on do told", "told to go on")] == [1, 1]
+        assert "rmt_run_" not in text
+
+
+def kept(project: Project, run: str) -> str:
+    """What is kept of the log of a run so far."""
+    found = project.find("Run", run)
+    path = project.root / ".remit" / "runs" / (found.uid if found else "") / "stdout.log"
+    return path.read_text() if path.is_file() else ""
 
 
 def mission_of(job: dict[str, Any]) -> str:

@@ -125,6 +125,15 @@ class OutboxMachine(RuleBasedStateMachine):
         if dropped and life is not None:
             life.state = DEAD
 
+    @rule(key=st.integers(0, 12))
+    def hasten(self, key: int) -> None:
+        life = self.lives.get(f"k{key}")
+        with self.stores[0].transaction(ALICE) as tx:
+            hastened = tx.hasten_effect(f"k{key}")
+        assert hastened == (life is not None and life.state is PENDING)
+        if hastened and life is not None:
+            life.due = min(life.due, self.time)
+
     @rule(seconds=st.integers(1, 40))
     def wait(self, seconds: int) -> None:
         self.harness.clock.tick(seconds)

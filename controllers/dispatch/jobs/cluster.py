@@ -9,8 +9,9 @@ be installed for it. Connections are not kept: a token that was replaced counts 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from controllers.dispatch.environment import SecretMissing
 from controllers.dispatch.jobs.access import Access
 from controllers.dispatch.jobs.document import STORE_LABEL
 from controllers.runtime.blocking import Blocking
-from controllers.web.client import HttpClient
+from controllers.web.client import HttpClient, Opened, StreamBroken
 from controllers.web.reply import Fate, Limits, Reply
 from schemas.run import RunReason
 
@@ -29,6 +30,12 @@ LARGEST_ANSWER = 16 * 1024 * 1024
 LONGEST_PAUSE_S = 300.0
 PAGE = 200
 """Objects of one answer to a list."""
+LONGEST_WATCH_S = 300
+"""So long an API server is asked to keep a watch open."""
+SILENT_S = 75.0
+"""A watch without a word for so long is over; bookmarks come every minute."""
+SILENT_LOG_S = 300.0
+"""A log that nothing was added to for so long is asked for anew: nobody tells a quiet program from a line that died."""
 _TEXT = 300
 
 
@@ -104,8 +111,32 @@ class Cluster(Protocol):
         ...
 
 
+Told = tuple[str, Mapping[str, Any]]
+"""Type of a watch event, and its object."""
+
+
+class Streams(Protocol):
+    """What a namespace of a cluster tells for as long as one listens. Raises StreamBroken, Refused."""
+
+    async def listed(self, kind: str, selector: str) -> Answer:
+        """Every Job or pod with these labels; ``version`` of it is where a watch goes on. Never raises."""
+        ...
+
+    def told(self, kind: str, selector: str, since: str, *, seconds: int = LONGEST_WATCH_S) -> AsyncGenerator[Told]:
+        """What happens to Jobs or pods with these labels after the version ``since``, for at most ``seconds``."""
+        ...
+
+    def spoken(self, pod: str, container: str, *, limit: int) -> AsyncGenerator[bytes]:
+        """At most ``limit`` bytes of a log from its beginning, and what is added to it, until the container ends."""
+        ...
+
+
+class StreamRefused(StreamBroken):
+    """The API server says no."""
+
+
 class ApiServer:
-    """See ``Cluster``: a real one."""
+    """See ``Cluster`` and ``Streams``: a real one."""
 
     def __init__(self, access: Access, namespace: str, client: HttpClient, blocking: Blocking) -> None:
         self._access = access
@@ -147,18 +178,64 @@ class ApiServer:
 
     async def jobs(self, store: str) -> Answer:
         """See ``Cluster.jobs``."""
+        return await self.listed("Job", f"{STORE_LABEL}={store}")
+
+    async def listed(self, kind: str, selector: str) -> Answer:
+        """See ``Streams.listed``."""
         items: list[Mapping[str, Any]] = []
         more = ""
         while True:
-            asked = {"labelSelector": f"{STORE_LABEL}={store}", "limit": PAGE, **({"continue": more} if more else {})}
-            answer = await self._send("GET", f"{self._path('Job')}?{urlencode(asked)}")
+            asked = {"labelSelector": selector, "limit": PAGE, **({"continue": more} if more else {})}
+            answer = await self._send("GET", f"{self._path(kind)}?{urlencode(asked)}")
             if not answer.done:
                 return answer  # 410, too: what was read is of another moment, and the next look begins anew
             items += answer.items
             metadata = answer.document.get("metadata")
-            more = str(metadata.get("continue") or "") if isinstance(metadata, Mapping) else ""
+            metadata = metadata if isinstance(metadata, Mapping) else {}
+            more = str(metadata.get("continue") or "")
             if not more:
-                return Answer(Said.DONE, document={"items": items})
+                return Answer(Said.DONE, document={"items": items, "metadata": metadata})
+
+    async def told(
+        self, kind: str, selector: str, since: str, *, seconds: int = LONGEST_WATCH_S
+    ) -> AsyncGenerator[Told]:
+        """See ``Streams.told``."""
+        asked = {
+            "watch": "true", "labelSelector": selector, "resourceVersion": since, "timeoutSeconds": seconds,
+            "allowWatchBookmarks": "true",
+        }  # fmt: skip
+        async with self._open(f"{self._path(kind)}?{urlencode(asked)}", SILENT_S) as opened:
+            line = bytearray()
+            async for chunk in opened.chunks:
+                *ended, rest = chunk.split(b"\n")
+                for part in ended:
+                    event = _document(bytes(line + part))
+                    line.clear()
+                    found = event.get("object")
+                    yield str(event.get("type") or ""), found if isinstance(found, dict) else {}
+                line += rest
+                if len(line) > LARGEST_ANSWER:
+                    raise StreamBroken(f"an event is larger than {LARGEST_ANSWER} bytes")
+
+    async def spoken(self, pod: str, container: str, *, limit: int) -> AsyncGenerator[bytes]:
+        """See ``Streams.spoken``."""
+        asked = {"container": container, "follow": "true", "limitBytes": limit}
+        async with self._open(f"{self._path('Pod', pod)}/log?{urlencode(asked)}", SILENT_LOG_S) as opened:
+            async for chunk in opened.chunks:
+                yield chunk
+
+    @contextlib.asynccontextmanager
+    async def _open(self, path: str, silent_s: float) -> AsyncIterator[Opened]:
+        try:
+            headers = {"Accept": "*/*", **await self._blocking.run(self._access.headers)}
+        except SecretMissing as missing:
+            raise StreamBroken(str(missing)) from missing
+        url = self._access.server + path
+        async with self._client.open(url, headers, silent_s=silent_s, allow_private=True) as opened:
+            if opened.status >= 300:
+                fault = StreamRefused if opened.status in (401, 403, 404, 405) else StreamBroken
+                raise fault(f"the API server answers {opened.status}")
+            yield opened
 
     def _path(self, kind: str, name: str = "") -> str:
         group, plural = {"Job": ("apis/batch/v1", "jobs"), "Secret": ("api/v1", "secrets"), "Pod": ("api/v1", "pods")}[

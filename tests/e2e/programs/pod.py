@@ -1,4 +1,4 @@
-"""An agent program for pods. ``input`` of the mission: effects (folder), do (done, exit, memory or sleep).
+"""An agent program for pods. ``input`` of the mission: effects (folder), do (done, exit, memory, sleep or wait).
 
 Each start leaves a line in the file that is called like the mission.
 """
@@ -24,5 +24,9 @@ with Run.from_environment() as run:
         os.kill(os.getpid(), signal.SIGKILL)
     if given["do"] == "sleep":
         time.sleep(600)  # noqa: TID251 - a program of its own
+    if given["do"] == "wait":
+        while not (Path(given["effects"]) / "go").exists():
+            time.sleep(0.05)  # noqa: TID251 - a program of its own
+        print("told to go on", flush=True)
     run.usage(usd="0.25", input_tokens=1000, output_tokens=50)
     run.complete("indexed", self_review="Every page is in the index.")
