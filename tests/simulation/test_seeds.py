@@ -16,7 +16,7 @@ from tests.simulation.soak import scratch
 
 REACHING = 40
 """The first seeds, which show together that everything is tried."""
-CHUNKS, EACH = 6, 10
+CHUNKS, EACH = 16, 10
 
 
 @pytest.fixture
