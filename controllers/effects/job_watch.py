@@ -178,9 +178,9 @@ class JobWatch:
                     failures = 0
                     await self._clock.sleep(max(0.0, _ENDED_S - (self._clock.monotonic() - began)))
                     continue
-                why: str = "it was silent while something happened"
-            except (StreamBroken, StoreError) as error:
-                why = str(error)
+                why = "it was silent while something happened"
+            except Exception as error:  # noqa: BLE001  a listener that ends would be missed by nobody
+                why = str(error) if isinstance(error, StreamBroken | StoreError) else type(error).__name__
                 if isinstance(error, StreamRefused):
                     heard.live, heard.version = False, ""
                     log.warning("Jobs in %s are asked for, as they cannot be watched: %s", place.namespace, why)

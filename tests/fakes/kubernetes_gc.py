@@ -25,7 +25,9 @@ def collect(api: Api, namespace: str) -> list[str]:
         owners = item["metadata"].get("ownerReferences") or ()
         if owners and not any(owner["uid"] in found for owner in owners):
             try:
-                api.ask("DELETE", path, body={"preconditions": {"uid": item["metadata"]["uid"]}})
+                # Without a policy a Job would keep what it owns, and wait for a controller to let go of it.
+                options = {"propagationPolicy": "Background", "preconditions": {"uid": item["metadata"]["uid"]}}
+                api.ask("DELETE", path, body={"kind": "DeleteOptions", "apiVersion": "v1", **options})
             except ClusterFault as fault:
                 if fault.status not in (404, 409):
                     raise

@@ -11,7 +11,7 @@ import pytest
 
 from controllers.runtime.clock import SystemClock
 from controllers.web.addresses import AddressRefused, allowed, literal_problem
-from controllers.web.client import HttpClient
+from controllers.web.client import HttpClient, StreamBroken
 from controllers.web.reply import Fate, Limits, Reply
 from tests.fakes.ports import free_port
 
@@ -150,3 +150,29 @@ def test_names_and_public_addresses_are_fine() -> None:
     assert literal_problem("worker.example.com", allow_private=False) == ""
     assert literal_problem("93.184.216.34", allow_private=False) == ""
     assert literal_problem("2606:2800:220:1:248:1893:25c8:1946", allow_private=False) == ""
+
+
+@pytest.mark.asyncio
+async def test_an_answer_can_be_read_as_it_comes_and_its_break_is_told() -> None:
+    broken = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\none\ntwo"
+    with server(http(b"no", b"Retry-After: 7", status=b"429 Busy"), broken) as (port, _):
+        client = HttpClient(SystemClock().monotonic)
+        url = f"http://127.0.0.1:{port}/logs"
+        async with client.open(url, {}, silent_s=20, allow_private=True) as opened:
+            assert (opened.status, opened.retry_after_s) == (429, 7)
+        heard = []
+
+        async def hear() -> None:
+            async with client.open(url, {}, silent_s=20, allow_private=True) as opened:
+                async for chunk in opened.chunks:
+                    heard.append(chunk)
+
+        with pytest.raises(StreamBroken, match="broke off"):
+            await hear()
+        assert b"".join(heard) == b"one\ntwo"
+    with pytest.raises(StreamBroken, match="no connection"):
+        async with client.open(f"http://127.0.0.1:{free_port()}/", {}, silent_s=20, allow_private=True):
+            pass
+    with pytest.raises(StreamBroken):
+        async with client.open(url, {}, silent_s=20, allow_private=False):
+            pass

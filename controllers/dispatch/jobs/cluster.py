@@ -36,6 +36,8 @@ SILENT_S = 75.0
 """A watch without a word for so long is over; bookmarks come every minute."""
 SILENT_LOG_S = 300.0
 """A log that nothing was added to for so long is asked for anew: nobody tells a quiet program from a line that died."""
+_SHORT_S = 7.0
+"""So much longer than it was asked to a short watch may take."""
 _TEXT = 300
 
 
@@ -204,7 +206,7 @@ class ApiServer:
             "watch": "true", "labelSelector": selector, "resourceVersion": since, "timeoutSeconds": seconds,
             "allowWatchBookmarks": "true",
         }  # fmt: skip
-        async with self._open(f"{self._path(kind)}?{urlencode(asked)}", SILENT_S) as opened:
+        async with self._open(f"{self._path(kind)}?{urlencode(asked)}", min(SILENT_S, seconds + _SHORT_S)) as opened:
             line = bytearray()
             async for chunk in opened.chunks:
                 *ended, rest = chunk.split(b"\n")
