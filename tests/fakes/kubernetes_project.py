@@ -22,6 +22,8 @@ from tests.fakes.engine_process import Project, until
 ENGINE_ACCOUNT = "system:serviceaccount:remit-system:remit"
 """Who the engine is where manifests/install was applied."""
 ENGINE_TOKEN = "engine-token"
+READER_TOKEN = "reader-token"
+"""Of somebody who may do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +59,28 @@ def place(folder: Path) -> Iterator[Place]:
         found.kubectl("apply", "--server-side", "--force-conflicts", "--validate=false", "-k", definitions)
         yield found
         return
-    with kubernetes.cluster(folder, {ENGINE_TOKEN: (ENGINE_ACCOUNT, "system:serviceaccounts")}) as servers:
+    users = {ENGINE_TOKEN: (ENGINE_ACCOUNT, "system:serviceaccounts"), READER_TOKEN: ("reader",)}
+    with kubernetes.cluster(folder, users) as servers:
         yield Place(servers.cluster.kubeconfig(), servers.cluster.programs / "kubectl", servers)
 
 
 _shared: list[Place] = []
+_open = contextlib.ExitStack()
+atexit.register(_open.close)
 
 
 def shared() -> Place:
-    """One cluster for this process, until its end."""
+    """One cluster for all who ask, until ``close_shared`` or the end of this process."""
     if not _shared:
-        stack = contextlib.ExitStack()
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="remit-kube-"))
-        _shared.append(stack.enter_context(place(Path(folder))))
-        atexit.register(stack.close)
+        folder = _open.enter_context(tempfile.TemporaryDirectory(prefix="remit-kube-"))
+        _shared.append(_open.enter_context(place(Path(folder))))
     return _shared[0]
+
+
+def close_shared() -> None:
+    """End the shared cluster: its servers are never idle. Who asks again gets another one."""
+    _shared.clear()
+    _open.close()
 
 
 class ClusterProject(Project):

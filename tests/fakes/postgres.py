@@ -26,6 +26,7 @@ import psycopg
 from store import open_store, tables
 from store.contract import GENESIS
 from tests.fakes.ports import free_port
+from tests.fakes.scratch import scratch
 
 URL_VARIABLE = "REMIT_TEST_PG_URL"
 _USER = "pgserver"
@@ -62,7 +63,7 @@ class Server:
 
     def __init__(self, *, durable: bool = False) -> None:
         self._settings = {**_SETTINGS, "synchronous_commit": "on" if durable else "off"}
-        self.folder = Path(tempfile.mkdtemp(prefix="remit-pg-", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="remit-pg-", dir=scratch() or "/tmp"))
         self.data = self.folder / "data"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None

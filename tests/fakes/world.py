@@ -401,7 +401,8 @@ class World:
         from schemas import registry
 
         with self.store.snapshot() as snapshot:
-            return [r for name in registry.NAMES for r in snapshot.objects(name.kind)]
+            there = {change.key.kind for change in snapshot.changes_since(0, limit=1_000_000)}
+            return [r for name in registry.NAMES if name.kind in there for r in snapshot.objects(name.kind)]
 
     def check(self) -> None:
         """What must hold whenever nothing moves: conditions are sound, the chain holds, the ledger agrees, each run has

@@ -1,4 +1,4 @@
-"""One cluster for all tests of a session, a namespace for each."""
+"""One cluster for all of these tests, a namespace for each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fakes.kubernetes_project import ClusterProject, Place, shared
 _NUMBERS = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kube() -> Place:
     """The cluster. The benches that need one have the same."""
     return shared()

@@ -106,7 +106,7 @@ def test_of_two_engines_on_one_store_one_acts_and_the_other_takes_over(
         leader = first.engine()
         first.shows("one", "Done")
         other = second.engine()
-        assert health(second)["lease"]["ok"], "standing by is no problem"
+        until(lambda: health(second).get("lease", {}).get("ok"), lambda: f"standing by is no problem: {health(second)}")
         leader.kill()
         first.apply(mission("two"))
         first.shows("two", "Done")

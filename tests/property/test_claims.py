@@ -17,6 +17,7 @@ from schemas.errors import Refused
 from schemas.executor import ExecutorSpec
 from schemas.run import ENDED, RunReason, RunState
 from tests.fakes.runs import RunBench
+from tests.fakes.scratch import scratch
 
 PULL = {"type": "Pull", "pull": {"lease": "60s", "auth": {"env": "T"}, "command": {"argv": ["work"]}}}
 PICK = st.integers(0, 10)
@@ -27,7 +28,7 @@ class Claims(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=scratch())
         self.bench = RunBench(Path(self.folder.name))
         self.executor = self.bench.declare("Executor", "lab", ExecutorSpec.model_validate(PULL).to_wire())
         self.context = RunContext(RunTokens(b"k" * 32), lambda: "", Path(self.folder.name))

@@ -24,6 +24,7 @@ from schemas.quantities import format_time, parse_time
 from schemas.resource import Declared, Resource
 from schemas.run import RunReason, RunState
 from tests.fakes.consent import GateOffice
+from tests.fakes.scratch import scratch
 from tests.fakes.world import ALICE, World
 
 HOUR = 3600.0
@@ -68,7 +69,7 @@ class Asked:
 class ConsentMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="remit-consent-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="remit-consent-", dir=scratch()))
         self.world = World(self.folder)
         self.roles = dict.fromkeys(PEOPLE, "Approver") | {"vic": "Viewer"}
         self.quorum = 1

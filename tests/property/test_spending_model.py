@@ -28,6 +28,7 @@ from schemas.resource import SYSTEM, Declared
 from schemas.run import RunState, RunStatus
 from store import maintenance
 from store.contract import Amounts, EntryKind, LedgerEntry, Store, Transaction
+from tests.fakes.scratch import scratch
 from tests.fakes.stores import BACKENDS, abandoned
 
 WANT = 250_000
@@ -71,7 +72,7 @@ class SpendingMachine(RuleBasedStateMachine):
 
     @initialize(start=st.sampled_from(STARTS))
     def begin(self, start: datetime) -> None:
-        self.directory = tempfile.TemporaryDirectory()
+        self.directory = tempfile.TemporaryDirectory(dir=scratch())
         self.harness = BACKENDS[self.backend](Path(self.directory.name))
         self.harness.clock.moment = start
         self.store: Store = self.harness.open()

@@ -15,6 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from schemas.errors import Conflict, NotFound
 from store import maintenance
 from store.contract import Amounts, Balance, EntryKind, LedgerEntry, Store
+from tests.fakes.scratch import scratch
 from tests.fakes.stores import ALICE, START, SqliteHarness, abandoned
 
 ACCOUNTS = ("tenant/t", "agent/a/2026-11-21", "agent/b/2026-11-21", "mission/m/total")
@@ -60,7 +61,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.directory = tempfile.TemporaryDirectory()
+        self.directory = tempfile.TemporaryDirectory(dir=scratch())
         self.harness = SqliteHarness(Path(self.directory.name))
         self.store: Store = self.harness.open()
         self.model = Model()

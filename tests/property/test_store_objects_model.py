@@ -15,6 +15,7 @@ from schemas.base import Key
 from schemas.errors import AlreadyExists, Conflict
 from schemas.resource import Resource
 from store.contract import Op
+from tests.fakes.scratch import scratch
 from tests.fakes.stores import ALICE, SqliteHarness, mission
 
 names = st.sampled_from(["a", "b", "c", "d"])
@@ -26,7 +27,7 @@ states = st.sampled_from(["Inbox", "Done"])
 class ObjectMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
-        self.directory = tempfile.TemporaryDirectory()
+        self.directory = tempfile.TemporaryDirectory(dir=scratch())
         self.harness = SqliteHarness(Path(self.directory.name))
         self.store = self.harness.open()
         self.live: dict[str, Resource] = {}  # by uid

@@ -14,6 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from schemas.errors import Fenced
 from store.contract import Effect, EffectState
+from tests.fakes.scratch import scratch
 from tests.fakes.stores import ALICE, KEY, SqliteHarness
 
 PENDING, CLAIMED, DONE, DEAD = EffectState.PENDING, EffectState.CLAIMED, EffectState.DONE, EffectState.DEAD
@@ -37,7 +38,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.directory = tempfile.TemporaryDirectory()
+        self.directory = tempfile.TemporaryDirectory(dir=scratch())
         self.harness = SqliteHarness(Path(self.directory.name))
         self.stores = [self.harness.open(), self.harness.open()]
         self.lives: dict[str, Life] = {}

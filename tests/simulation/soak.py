@@ -13,14 +13,8 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+from tests.fakes.scratch import scratch
 from tests.simulation.simulation import STEPS, Failed, play
-
-_MEMORY = Path("/dev/shm")
-
-
-def scratch() -> str | None:
-    """Where stores are quickest, if there is such a place."""
-    return str(_MEMORY) if _MEMORY.is_dir() else None
 
 
 def main() -> int:

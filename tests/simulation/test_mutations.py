@@ -21,8 +21,8 @@ from controllers.sources import planning
 from decisions import plan as plans
 from schemas.run import RunStatus
 from store.events import EventWrites
+from tests.fakes.scratch import scratch
 from tests.simulation.simulation import Failed, play
-from tests.simulation.soak import scratch
 
 SEEDS = 25
 Patch = pytest.MonkeyPatch

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.scratch import scratch
 from tests.simulation.history import Violation
 from tests.simulation.simulation import Failed, Simulation, play
-from tests.simulation.soak import scratch
 
 REACHING = 40
 """The first seeds, which show together that everything is tried."""

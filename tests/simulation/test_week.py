@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from controllers.simulation.faults import Faults
-from tests.simulation.soak import scratch
+from tests.fakes.scratch import scratch
 from tests.simulation.week import ASSUMED, Week, play
 
 HARSH = Faults(

@@ -31,8 +31,8 @@ from schemas.quantities import from_micros, parse_duration, parse_time
 from schemas.resource import Resource
 from schemas.run import ACTIVE_STATES
 from store.contract import Change, Event, Snapshot
+from tests.fakes.scratch import scratch
 from tests.simulation import fleet
-from tests.simulation.soak import scratch
 
 BEGINS = datetime(2026, 11, 23, tzinfo=UTC)
 ASSUMED = Assumptions(timedelta(minutes=8), Decimal("0.02"), 0.6, 0.05, timedelta(hours=6))

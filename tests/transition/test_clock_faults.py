@@ -51,7 +51,7 @@ def test_a_wall_clock_that_goes_ahead_ends_holds_and_starts_nothing_twice(world:
 
 
 def test_a_storm_of_moved_files_keeps_every_uid_and_starts_nothing(world: World) -> None:
-    names = [f"m{n}" for n in range(150)]
+    names = [f"m{n}" for n in range(60)]
     world.commit({"f.yaml": executor() + "---\n" + agent(maxConcurrentMissions=2)})
     world.commit({f"{name}.yaml": mission(name) for name in names})
     world.sync()

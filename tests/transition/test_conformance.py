@@ -473,8 +473,9 @@ def test_any_order_of_what_happens_leaves_a_sound_world(world: World, seed: int)
 
 
 def _happen(world: World, chance: random.Random, step: int) -> None:
-    runs = [r.name for r in world.everything() if r.kind == "Run" and r.state == "Running"]
-    waiting = [r.name for r in world.everything() if r.kind == "Mission" and r.state in ("Review", "Blocked")]
+    resources = world.everything()
+    runs = [r.name for r in resources if r.kind == "Run" and r.state == "Running"]
+    waiting = [r.name for r in resources if r.kind == "Mission" and r.state in ("Review", "Blocked")]
     dice = chance.randrange(9)
     name = f"m{chance.randrange(6)}"
     if dice <= 2:
