@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
-from api.late import QUIET_S, LateApp
+from api.late import QUIET_S, LateApp, LateLane
 from controllers.runtime.blocking import InlineBlocking
 from tests.fakes.clock import VirtualClock
 
@@ -116,3 +117,18 @@ async def test_every_request_says_why_it_could_not_be_made() -> None:
             await served.get()
     with pytest.raises(ValueError, match="no pages"):
         await served.stop()
+
+
+async def test_its_lane_takes_nothing_before_it_is_made_and_passes_on_what_comes_then() -> None:
+    served = Served()
+    lane = LateLane(served.app, "/ask")
+    await served.clock.settle()
+    assert lane.line == b"POST /ask HTTP/1.1"
+    assert lane.take({}, b"", lambda _: None) is None
+    await served.get()
+    made = served.app.made
+    assert made is not None
+    gone = lambda: None  # noqa: E731
+    made.state.lane = SimpleNamespace(take=lambda headers, body, answer: gone if body == b"a question" else None)
+    assert lane.take({}, b"a question", lambda _: None) is gone
+    await served.stop()
