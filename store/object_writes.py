@@ -225,8 +225,7 @@ class ObjectWrites(RememberedObjects):
         if text == (self._session.memory.status_text(current) or dump(current.status)):
             self._refuse_stale(current)
             return current
-        version = self._swap_status(current, text, rows.state_of(status))
-        return current.with_status(status, version)
+        return self._swap_status(current, status, text)
 
     def put_finalizers(self, current: Resource, finalizers: Sequence[str]) -> Resource:
         wanted = replace(current, finalizers=tuple(finalizers))
@@ -316,17 +315,17 @@ class ObjectWrites(RememberedObjects):
         self._session.memory.forget(current)
         return version
 
-    def _swap_status(self, current: Resource, status: str, state: str) -> int:
-        """The same for the status alone, which changes most often."""
-        known = self._session.memory.by_uid(current.uid)
+    def _swap_status(self, current: Resource, status: dict[str, Any], text: str) -> Resource:
+        """The same for the status alone, which changes most often; returns what is stored now."""
+        known, state = self._session.memory.by_uid(current.uid), rows.state_of(status)
         if known is UNKNOWN:
-            return self._swap(_PUT_STATUS, current, {"status": status, "state": state})
+            return current.with_status(status, self._swap(_PUT_STATUS, current, {"status": text, "state": state}))
         if known is None or known.resource_version != current.resource_version:
             raise self._conflict(current)
         version = self._heads.next_version()
         self._touch(current)
         values = {
-            "status": status,
+            "status": text,
             "resource_version": version,
             "at_uid": current.uid,
             "at_version": current.resource_version,
@@ -335,9 +334,11 @@ class ObjectWrites(RememberedObjects):
             self._session.update(_PUT_SAME_STATE, values)
         else:
             self._session.update(_PUT_STATUS, values | {"state": state})
-        if self._has_room(known):
-            self._session.memory.wrote(known.with_status(load_object(status), version), status)
-        return version
+        if not self._has_room(known):
+            return current.with_status(status, version)
+        stored = known.with_status(load_object(text), version)  # whoever gave the status may yet change it
+        self._session.memory.wrote(stored, text)
+        return stored
 
     def _has_room(self, resource: Resource) -> bool:
         """What is held back has to be in the memory: where there is no room, it is written at once."""

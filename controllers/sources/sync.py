@@ -169,6 +169,7 @@ class SourceSync:
             tree = tree if tree is not None else self._listing(source, reader, head)
             outcomes, compiled = self._units(source, spec, status, tree, reader, confirmed, trust, signer)
             ground = increment.ground(tree, compiled, reader)
+            del compiled  # while the collector rests: else it looks through every declaration, and finds no garbage
         units, settled = _settled(outcomes)
         checked = Checked(
             tree.revision, source.generation, self._now(), settled, frozenset(confirmed), _digest(trust)
