@@ -8,6 +8,7 @@ what is rare. How it is asked leaves its planner no choice, which knows neither.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from functools import lru_cache
 from typing import Any
@@ -99,26 +100,25 @@ class _Asked:
 
     def postgres(self) -> list[Hit]:
         """Texts hold the words of their titles. So titles are asked for only where there may be more of them."""
-        texts = self._rows(_IS_IN_TEXT, self._texts, common=True)
+        first = self._asked(_at_once, most=self._texts, limit=self._limit)
+        texts, titles = ([row[1:] for row in first if row[0] is title] for title in (False, True))
         if len(texts) < self._texts:
-            texts = self._rows(_IS_IN_TEXT, self._texts)
+            texts = self._asked(_by_index, _IS_IN_TEXT, most=self._texts)
         found = {row[0]: _hit(row, score(row[9].split(), self._question)) for row in texts}
         whole = sum(hit.in_title == self._count for hit in found.values())
-        if whole >= self._limit or len(texts) < self._texts:
-            return list(found.values())
-        titles = self._rows(_IS_IN_TITLE, self._limit, common=True) if whole else []
-        if len(titles) < self._limit:
-            titles = self._rows(_IS_IN_TITLE, self._limit)
+        if 0 < whole < self._limit and len(texts) == self._texts:
+            titles = self._asked(_by_looking, _IS_IN_TITLE, most=self._limit)
+            if len(titles) < self._limit:
+                titles = self._asked(_by_index, _IS_IN_TITLE, most=self._limit)
         return list(({row[0]: _hit(row, self._count) for row in titles} | found).values())
 
-    def _rows(self, where: str, most: int, *, common: bool = False) -> list[Row]:
-        if not common:
-            words = _tsquery(self._question, placed=True)
-            return self._session.rows(_by_index(where, self._counts), {**self._params, "words": words, "most": most})
-        words = _tsquery(self._question, placed=False)
+    def _asked(self, statement: Callable[..., Statement], *of: str, most: int, **more: int) -> list[Row]:
         window = _FOR_EACH * most if self._counts[3] == 1 else _NEWEST_OF_ALL
-        params = {**self._params, "words": words, "most": most, "window": window}
-        return self._session.rows(_by_looking(where, self._counts), params)
+        params = {
+            **self._params, **more, "most": most, "window": window, "words": _tsquery(self._question, placed=False),
+            "placed": _tsquery(self._question, placed=True),
+        }  # fmt: skip
+        return self._session.rows(statement(*of, self._counts), params)
 
 
 def _filters(counts: tuple[int, ...]) -> list[str]:
@@ -153,22 +153,42 @@ def _walk(counts: tuple[int, ...]) -> Statement:
 
 @lru_cache(maxsize=128)
 def _by_looking(target: str, counts: tuple[int, ...]) -> Statement:
+    return _statement(_looking(target, counts))
+
+
+@lru_cache(maxsize=128)
+def _by_index(target: str, counts: tuple[int, ...]) -> Statement:
+    return _statement(
+        f"WITH d AS MATERIALIZED ({_indexed(target, counts)}) SELECT * FROM d ORDER BY d.id DESC LIMIT :most"  # noqa: S608
+    )
+
+
+@lru_cache(maxsize=128)
+def _at_once(counts: tuple[int, ...]) -> Statement:
+    """Texts among the newest; and, where their titles have none of the words, those titles that do."""
+    return _statement(
+        f"WITH texts AS MATERIALIZED ({_looking(_IS_IN_TEXT, counts)}), titles AS MATERIALIZED"  # noqa: S608
+        f" ({_indexed(_IS_IN_TITLE, counts)} AND (SELECT count(*) FROM texts) = :most"
+        f" AND NOT EXISTS (SELECT FROM texts d WHERE {_IS_IN_TITLE}(:words AS tsquery)))"
+        " SELECT FALSE, * FROM texts UNION ALL"
+        " SELECT * FROM (SELECT TRUE, * FROM titles ORDER BY id DESC LIMIT :limit) first"
+    )
+
+
+def _looking(target: str, counts: tuple[int, ...]) -> str:
     """Those among the newest, of one namespace or of all."""
     place = "WHERE namespace = :place0 " if counts[3] == 1 else ""
     where = " AND ".join([f"{target}(:words AS tsquery)", *_filters(counts)])
-    return _statement(
+    return (
         f"SELECT {_FOUND} FROM (SELECT * FROM search_docs {place}ORDER BY id DESC LIMIT :window) d"  # noqa: S608
         f" WHERE {where} ORDER BY d.id DESC LIMIT :most"
     )
 
 
-@lru_cache(maxsize=128)
-def _by_index(target: str, counts: tuple[int, ...]) -> Statement:
-    where = " AND ".join([f"{target}(:words AS tsquery)", *_filters(counts)])
-    return _statement(
-        f"WITH d AS MATERIALIZED (SELECT {_FOUND} FROM search_docs d WHERE {where})"  # noqa: S608
-        " SELECT * FROM d ORDER BY d.id DESC LIMIT :most"
-    )
+def _indexed(target: str, counts: tuple[int, ...]) -> str:
+    """All that the index finds, in no order."""
+    where = " AND ".join([f"{target}(:placed AS tsquery)", *_filters(counts)])
+    return f"SELECT {_FOUND} FROM search_docs d WHERE {where}"  # noqa: S608
 
 
 def _statement(text: str) -> Statement:
