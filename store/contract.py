@@ -197,8 +197,7 @@ class ChainReport:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """Something that was found. ``seq`` is the row of the log, 0 for an object; ``in_title`` says how many of the
     words stand in the title."""
 

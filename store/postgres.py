@@ -120,9 +120,9 @@ class PostgresBackend:
             yield session
         finally:
             session.end()
-            if session.failed is not None or self._closed:
+            if session.failed is not None or self._closed or not _ended(pooled):
                 pooled.invalidate()
-            pooled.close()  # back into the pool, which rolls back
+            pooled.close()  # back into the pool
 
     def _begin_reading(self) -> sa.pool.PoolProxiedConnection:
         """A connection that answers. Those that a restart of the server left dead in the pool are thrown away."""
@@ -322,3 +322,15 @@ class PostgresBackend:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({PRESENCE})")
 
         return engine
+
+
+def _ended(pooled: sa.pool.PoolProxiedConnection) -> bool:
+    """End a transaction that read; False where the connection broke. Not rolled back: the driver would forget all
+    statements that are prepared."""
+    try:
+        cursor = pooled.cursor()
+        cursor.execute("COMMIT")
+        cursor.close()
+    except psycopg.Error:
+        return False
+    return True

@@ -1,15 +1,15 @@
-"""Search over objects and the log: kept up behind them by a cursor, in transactions of its own (ADR 0037).
+"""The index of search over objects and the log: kept up behind them by a cursor, in transactions of its own (ADR 0037).
+``search_hits`` asks it.
 
-Newest first, with those whose title says it all before the others. Only as many candidates are looked at as an answer
-may need, so that a word that stands everywhere costs no more than a rare one.
+FTS5 walks fastest from its smallest row on. So each document has two rows there, whose numbers fall as documents grow
+newer: one of its title, all of which lie before all others, and one of its text. One walk finds titles before texts,
+the newest first.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,20 +18,19 @@ from sqlalchemy import bindparam
 from schemas.resource import Resource
 from store.backend import Backend
 from store.changes import ChangeReads
-from store.codec import bounded, clean, from_micros, to_micros
-from store.contract import Event, Hit, Op
+from store.codec import to_micros
+from store.contract import Event, Op
 from store.events import EventReads
 from store.heads import Heads
 from store.objects import ObjectReads
-from store.search_text import Question, index_words, place_word, plain_words, score, text_of, title_of, title_word
+from store.search_text import index_words, place_word, text_of, title_of
 from store.session import Session, Statement
 from store.tables import search_cursor, search_docs
 
-MOST_HITS = 100
-_CANDIDATES = 400
+TEXTS = 1 << 40
+"""Where rows of texts begin in FTS5; before it lie those of titles. More documents than that there never are."""
 _FORM = "n"
-"""Begins the digests of documents whose words are marked (``place_word``, ``title_word``); those of before begin with a
-hex digit."""
+"""Begins the digests of documents whose words are marked (``place_word``); those of before begin with a hex digit."""
 _c = search_docs.c
 _UNSEARCHED = frozenset({"ToolCall", "UsageRecord"})
 """Kinds that nobody searches by words: there are many, and their missions and runs lead to them."""
@@ -51,15 +50,10 @@ _KEEP = Statement(
             agent=bindparam("to_agent"))
 )  # fmt: skip
 _ADD = Statement(sa.insert(search_docs).values({column.name: bindparam(column.name) for column in _c}))
-_FTS_ADD = Statement(sa.text("INSERT INTO search_text(rowid, title_words, words) VALUES (:id, :title_words, :words)"))
-_FTS_DROP = Statement(
-    sa.text(
-        "INSERT INTO search_text(search_text, rowid, title_words, words) VALUES ('delete', :id, :title_words, :words)"
-    )
-)
+_FTS_ADD = Statement(sa.text("INSERT INTO search_text(rowid, words) VALUES (:row, :words)"))
+_FTS_DROP = Statement(sa.text("INSERT INTO search_text(search_text, rowid, words) VALUES ('delete', :row, :words)"))
 _FTS_ALL_GONE = Statement(sa.text("INSERT INTO search_text(search_text) VALUES ('delete-all')"))
 _ALL_GONE = Statement(sa.delete(search_docs))
-_FOUND = ("id", "ref", "kind", "namespace", "name", "uid", "state", "agent", "at", "title_words")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +126,16 @@ def _cursor(session: Session) -> tuple[int, int]:
 
 
 def _write(session: Session, docs: list[_Doc], gone: list[str], *, afresh: bool) -> None:
+    by_fts = session.dialect_name == "sqlite"
     if afresh:
-        if session.dialect_name == "sqlite":
+        if by_fts:
             session.run(_FTS_ALL_GONE)
         session.run(_ALL_GONE)
     top = session.row(_TOP)
     assert top is not None
     next_id = int(top[0])
+    removed = [old for ref in gone if (old := session.row(_DOC, {"by_ref": ref})) is not None]
     added: list[dict[str, Any]] = []
-    for ref in gone:
-        _remove(session, session.row(_DOC, {"by_ref": ref}))
     for doc in docs:
         # A row of the log never changes and was never here.
         old = None if doc.ref.startswith("event/") else session.row(_DOC, {"by_ref": doc.ref})
@@ -149,20 +143,23 @@ def _write(session: Session, docs: list[_Doc], gone: list[str], *, afresh: bool)
             session.run(_KEEP, {"by_id": old[0], "to_namespace": doc.namespace, "to_name": doc.name,
                                 "to_state": doc.state, "to_agent": doc.agent})  # fmt: skip
             continue
-        _remove(session, old)
+        if old is not None:
+            removed.append(old)
         next_id += 1
         added.append({"id": next_id, "digest": doc.digest, **{name: getattr(doc, name) for name in _Doc.__slots__}})
+    session.run_many(_DROP, [{"by_id": old[0]} for old in removed])
     session.run_many(_ADD, added)
-    if session.dialect_name == "sqlite":
-        session.run_many(_FTS_ADD, [{name: doc[name] for name in ("id", "title_words", "words")} for doc in added])
+    if by_fts:
+        _write_fts(session, [(old[0], old[2], old[3]) for old in removed],
+                   [(doc["id"], doc["title_words"], doc["words"]) for doc in added])  # fmt: skip
 
 
-def _remove(session: Session, old: tuple[Any, ...] | None) -> None:
-    if old is None:
-        return
-    if session.dialect_name == "sqlite":
-        session.run(_FTS_DROP, {"id": old[0], "title_words": old[2], "words": old[3]})
-    session.run(_DROP, {"by_id": old[0]})
+def _write_fts(session: Session, removed: list[tuple[int, str, str]], added: list[tuple[int, str, str]]) -> None:
+    """From the smallest row to the largest, which FTS5 writes as one piece."""
+    for start, column in ((TEXTS, 1), (2 * TEXTS, 2)):
+        for statement, docs in ((_FTS_ADD, added), (_FTS_DROP, removed)):
+            rows = [{"row": start - doc[0], "words": doc[column]} for doc in sorted(docs, reverse=True)]
+            session.run_many(statement, rows)
 
 
 def _of_object(resource: Resource) -> _Doc:
@@ -177,7 +174,7 @@ def _of_object(resource: Resource) -> _Doc:
         state=resource.state,
         agent=str(agent.get("name", "")) if isinstance(agent, dict) else "",
         at=to_micros(resource.created_at),
-        title_words=_in_title(title, resource.namespace),
+        title_words=_placed(title, resource.namespace),
         words=_placed(f"{title}\n{text_of(resource)}", resource.namespace),
     )
 
@@ -194,101 +191,10 @@ def _of_event(event: Event) -> _Doc:
         state=event.type,
         agent=actor.removeprefix("agent:").rpartition("/")[2] if actor.startswith("agent:") else "",
         at=to_micros(event.at),
-        title_words=_in_title(title, event.subject.namespace),
+        title_words=_placed(title, event.subject.namespace),
         words=_placed(f"{title}\n{event.reason}\n{event.message}\n{actor}", event.subject.namespace),
     )
 
 
-def _in_title(title: str, namespace: str) -> str:
-    """Words of titles stand apart from the same words of texts, so that a word that no title holds costs nothing."""
-    return " ".join([*map(title_word, index_words(title).split()), place_word(namespace)])
-
-
 def _placed(text: str, namespace: str) -> str:
     return f"{index_words(text)} {place_word(namespace)}"
-
-
-@lru_cache(maxsize=512)
-def _select(dialect: str, column: str, kinds: int, agents: int, states: int, namespaces: int) -> Statement:
-    """The newest documents that fit. Text of constants and numbered parameters only: SQLite walks its index from the
-    newest row when it is named first, and stops at the limit; the query builder has no word for that."""
-    wanted = []
-    for name, count, target in (
-        ("kind", kinds, "lower(d.kind)"), ("agent", agents, "lower(d.agent)"), ("state", states, "lower(d.state)"),
-        ("place", namespaces, "d.namespace"),
-    ):  # fmt: skip
-        if count:
-            wanted.append(f"{target} IN ({', '.join(f':{name}{i}' for i in range(count))})")
-    tables, order = "search_docs d", "d.id"
-    if column and dialect == "sqlite":
-        tables, order = "search_text CROSS JOIN search_docs d ON d.id = search_text.rowid", "search_text.rowid"
-        wanted.insert(0, "search_text MATCH :words")
-    elif column:
-        wanted.insert(0, f"array_to_tsvector(string_to_array(d.{column}, ' ')) @@ CAST(:words AS tsquery)")
-    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
-    columns = ", ".join(f"d.{name}" for name in _FOUND)
-    return Statement(sa.text(f"SELECT {columns} FROM {tables}{where} ORDER BY {order} DESC LIMIT :most"))  # noqa: S608
-
-
-def find(backend: Backend, question: Question, limit: int) -> list[Hit]:
-    """See ``contract.Store.search``."""
-    limit = max(0, min(limit, MOST_HITS))
-    if question.namespaces is not None and not question.namespaces:
-        return []
-    found: dict[int, tuple[Any, ...]] = {}
-    with backend.reading() as session:
-        for column in ("title_words", "words") if question.words else ("",):
-            if len(found) >= limit:
-                break  # every one has all the words in its title, and there are no better ones
-            # Texts that hold some of the words in their title stand before others; of one word there is no such part.
-            most = _CANDIDATES if column == "words" and len(question.words) > 1 else limit
-            for row in _candidates(session, question, column, most):
-                found.setdefault(row[0], row)
-    hits = [(score(plain_words(str(row[9])), question), row) for row in found.values()]
-    hits.sort(key=lambda hit: (-hit[0], -hit[1][0]))
-    return [_hit(in_title, row) for in_title, row in hits[:limit]]
-
-
-def _candidates(session: Session, question: Question, column: str, most: int) -> Sequence[tuple[Any, ...]]:
-    filters = {
-        "kind": sorted(question.kinds), "agent": sorted(question.agents), "state": sorted(question.states),
-        "place": sorted(question.namespaces or ()),
-    }  # fmt: skip
-    params: dict[str, Any] = {"most": bounded(most)}
-    for name, values in filters.items():
-        params |= {f"{name}{i}": clean(value) for i, value in enumerate(values)}
-    if column:
-        params["words"] = _fts(question, column) if session.dialect_name == "sqlite" else _tsquery(question, column)
-    counts = [len(values) for values in filters.values()]
-    return session.rows(_select(session.dialect_name, column, *counts), params)
-
-
-def _terms(question: Question, column: str) -> tuple[str, ...]:
-    return tuple(map(title_word, question.words)) if column == "title_words" else question.words
-
-
-def _fts(question: Question, column: str) -> str:
-    """In the language of FTS5; words are letters and digits, and stand in quotes."""
-    terms = [f'"{word}"' for word in _terms(question, column)]
-    if question.last_is_begun:
-        terms[-1] += " *"
-    if question.namespaces is not None:
-        places = " OR ".join(f'"{place_word(place)}"' for place in sorted(question.namespaces))
-        terms.append(f"({places})")
-    return f"{column} : ({' AND '.join(terms)})"
-
-
-def _tsquery(question: Question, column: str) -> str:
-    terms = [f"'{word}'" for word in _terms(question, column)]
-    if question.last_is_begun:
-        terms[-1] += ":*"
-    if question.namespaces is not None:
-        places = " | ".join(f"'{place_word(place)}'" for place in sorted(question.namespaces))
-        terms.append(f"({places})")
-    return " & ".join(terms)
-
-
-def _hit(in_title: int, row: tuple[Any, ...]) -> Hit:
-    _, ref, kind, namespace, name, uid, state, agent, at, _ = row
-    seq = int(ref.removeprefix("event/")) if ref.startswith("event/") else 0
-    return Hit(kind, namespace, name, uid, state, agent, from_micros(at), seq, in_title)

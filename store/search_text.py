@@ -17,7 +17,6 @@ LONGEST_QUESTION = 500
 LONGEST_WORD = 64
 MOST_WORDS = 12
 _SNIPPET = 160
-_IN_TITLE = "zt"
 _WORD = re.compile(r"[^\W_]+")
 _OPERATOR = re.compile(r"^(kind|agent|state|ns|namespace):(\S*)$", re.IGNORECASE)
 _SECRET = re.compile(r"secret|passw|token|key|credential|authorization|^value$", re.IGNORECASE)
@@ -110,16 +109,6 @@ def place_word(namespace: str) -> str:
     """The word that every document of a namespace holds, so that the index itself can tell whose it is. Letters and
     digits only."""
     return "zns" + namespace.encode("utf-8", "surrogatepass").hex()
-
-
-def title_word(word: str) -> str:
-    """A word as the index has it for titles."""
-    return _IN_TITLE + word
-
-
-def plain_words(title_words: str) -> list[str]:
-    """The words of a title, from what the index has."""
-    return [word[len(_IN_TITLE) :] for word in title_words.split() if word.startswith(_IN_TITLE)]
 
 
 def title_of(resource: Resource) -> str:

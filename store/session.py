@@ -7,7 +7,7 @@ are int, str, bytes and None only (``tables``), so that no value needs convertin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -205,7 +205,9 @@ class Session:
         found = self.rows(statement, params, apart=apart)
         return found[0] if found else None
 
-    def stream(self, statement: Statement, params: Params = _NONE, *, apart: bool = False) -> Iterator[Row]:
+    def stream(
+        self, statement: Statement, params: Params = _NONE, *, apart: bool = False
+    ) -> Generator[Row, None, None]:
         """Row by row; an error comes after the rows before it. The caller may stop early."""
         if not apart:
             self.flush()

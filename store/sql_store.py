@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from schemas.resource import Actor
-from store import cache, search
+from store import cache, search, search_hits
 from store.backend import Backend
 from store.codec import Mask, unmasked
 from store.contract import Fence, Hit
@@ -118,7 +118,7 @@ class SqlStore:
         cache.write(self._backend, compiler, compiled)
 
     def search(self, question: Question, *, limit: int = 50) -> list[Hit]:
-        return search.find(self._backend, question, limit)
+        return search_hits.find(self._backend, question, limit)
 
     def index_search(self, limit: int) -> int:
         return search.index(self._backend, limit)

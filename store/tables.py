@@ -29,6 +29,16 @@ SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 BLOB = sa.LargeBinary()
 
 
+class _Tsvector(sa.types.UserDefinedType[str]):
+    """Words with a space between them, as PostgreSQL searches them. Spelt out here, since the dialect takes long to
+    import."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "TSVECTOR"
+
+
 def _text(name: str, *, primary_key: bool = False) -> sa.Column[str]:
     return sa.Column(name, TEXT, primary_key=primary_key, nullable=False)
 
@@ -292,12 +302,13 @@ search_docs = sa.Table(
     _number("at"),
     _text("digest"),
     _text("title_words"),
-    _text("words"),
+    sa.Column("words", sa.Text().with_variant(_Tsvector(), "postgresql"), nullable=False),
     sa.UniqueConstraint("ref"),
 )
 """What can be searched: an object (``ref`` is its uid) or a row of the log (``event/<seq>``). ``id`` grows with every
 text that is new. ``words`` holds those of the title, too. The index over them is a virtual table ``search_text`` in
-SQLite, two GIN indexes in PostgreSQL. Derived: it may be emptied at any time, together with ``search_cursor``."""
+SQLite, two GIN indexes and one over namespace and id in PostgreSQL. Derived: it may be emptied at any time, together
+with ``search_cursor``."""
 
 search_cursor = sa.Table(
     "search_cursor",

@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.resource import Declared
+from store import migrate
 from store.contract import Store
-from store.search_text import Question, fold, question_of, snippet
+from store.search_text import Question, fold, place_word, question_of, snippet
 from store.session import Statement
-from tests.fakes.stores import ALICE, SettableClock
+from tests.fakes.stores import ALICE, Harness, SettableClock
 
 HOSTILE = ['"', "a OR", "NEAR(", "title_words : x", "a* ^b", "' :*", "%", "\\", "kind:", "a' | b", "x\0y"]
 
@@ -136,3 +137,60 @@ def test_an_index_of_before_is_made_anew(store: Store) -> None:
     assert store.index_search(100) > 0
     assert names(store, "old") == ["a"]
     assert store.index_search(100) == 0
+
+
+OLD_ROW = sa.text(
+    "INSERT INTO search_docs (id, ref, kind, namespace, name, uid, state, agent, at, digest, title_words, words)"
+    " VALUES (:id, :uid, 'Mission', 'default', :name, :uid, '', '', 0, 'n', :title, :words)"
+)
+
+
+def test_what_the_version_before_had_indexed_is_found_and_forgotten_after_the_migration(harness: Harness) -> None:
+    first = harness.open()
+    for name in ("ztzta", "b"):
+        declare(first, name, description="the invoice")
+    with first.snapshot() as snapshot:
+        uids = {each.name: each.uid for each in snapshot.objects("Mission")}
+    first.close()
+    migrate.downgrade(harness.url, "0005", now=harness.clock)
+    mark = place_word("default")
+    with migrate._opened(harness.url) as backend:
+        engine = backend.sqlalchemy_engine()
+        with engine.begin() as connection:
+            connection.execute(OLD_ROW, [
+                {"id": number, "uid": uids[name], "name": name, "title": f"zt{name} {mark}",
+                 "words": f"{name} invoice the {mark}"}
+                for number, name in enumerate(uids, start=1)
+            ])  # fmt: skip
+        engine.dispose()
+    migrate.upgrade(harness.url, now=harness.clock)
+    store = harness.open()
+    newest_first = list(reversed(uids))
+    assert names(store, "invoice ") == names(store, "invoice ns:default") == newest_first
+    assert names(store, "invoice ztzta ") == ["ztzta"]
+    assert names(store, "ztztzta ") == []
+    indexed(store)
+    assert sorted(names(store, "invoice kind:mission")) == ["b", "ztzta"]
+    with store.transaction(ALICE) as tx:
+        tx.remove(tx.objects("Mission")[0])
+    indexed(store)
+    assert len(names(store, "invoice kind:mission")) == 1
+
+
+def test_titles_and_texts_of_a_common_word_are_told_apart_in_one_namespace_of_many(store: Store) -> None:
+    declare(store, "first-invoice")
+    for number in range(25):
+        declare(store, f"m-{number:02}", description="an invoice of a page")
+        declare(store, f"n-{number:02}", namespace="acme", description="an invoice of a page")
+    declare(store, "z", title="a page")
+    indexed(store)
+    ours = [f"m-{number:02}" for number in range(24, -1, -1)]
+    for question in ("invoice ns:default kind:mission ", "invoic ns:default kind:mission"):
+        assert names(store, question, limit=3) == ["first-invoice", "m-24", "m-23"]
+        assert names(store, question, limit=100) == ["first-invoice", *ours]
+    assert names(store, "invoice page ns:default kind:mission", limit=2) == ["m-24", "m-23"]
+    assert names(store, "page ns:default ns:acme kind:mission", limit=3) == ["z", "n-24", "m-24"]
+    declare(store, "late-invoice")
+    indexed(store)
+    assert names(store, "invoice ns:default kind:mission ", limit=1) == ["late-invoice"]
+    assert names(store, "invoice ns:default kind:mission ", limit=3) == ["late-invoice", "first-invoice", "m-24"]
