@@ -66,6 +66,7 @@ def require_unique(values: Iterable[object], what: str) -> None:
 
 
 _JSON_DEPTH = 64
+_HARMLESS = frozenset((str, bool, type(None)))
 
 
 def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +82,11 @@ def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
                 if any(not isinstance(key, str) for key in item):
                     problem = "the keys of a mapping are texts"
                 else:
-                    stack.extend((f"{where}.{key}"[:80].lstrip("."), depth + 1, inner) for key, inner in item.items())
+                    stack.extend(
+                        (f"{where}.{key}"[:80].lstrip("."), depth + 1, inner)
+                        for key, inner in item.items()
+                        if inner.__class__ not in _HARMLESS
+                    )
             else:
                 stack.extend((where, depth + 1, inner) for inner in item)
         elif isinstance(item, float):

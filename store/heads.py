@@ -66,6 +66,8 @@ class Heads:
     @classmethod
     def read(cls, session: Session, *, lock: bool = False) -> Heads:
         """The row; with ``lock`` no other transaction writes until this one ends."""
+        if lock and session.memory.heads is not None:
+            return cls(*session.memory.heads)
         row = session.row(_LOCK if lock else _READ)
         if row is None:
             raise StoreUnavailable(LOST)
@@ -89,6 +91,7 @@ class Heads:
         }
         if session.stamp is None:
             session.run(_WRITE, values)
+            session.memory.heads = (self.resource_version, self.event_seq, self.event_hash, self.pruned_version)
             return
         row = session.row(_WRITE_STAMPED, values)
         if row is None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -140,7 +139,7 @@ class LedgerWrites(LedgerReads):
     _posted: set[str]
 
     def balance(self, account: str) -> Balance:
-        return self._balance(clean(account))
+        return self._session.memory.balances.get(account) or self._balance(clean(account))
 
     def _balance(self, account: str) -> Balance:
         """Of a clean name."""
@@ -173,7 +172,10 @@ class LedgerWrites(LedgerReads):
         known, key = self._session.memory.reservations, clean(key)
         if key not in known:
             known[key] = super().open_reservation(key)
-        return known[key]
+        found = known[key]
+        if callable(found):
+            found = known[key] = found()
+        return found
 
     def post(self, entry: LedgerEntry, *, fresh: bool = False) -> bool:
         amounts = _wire(entry.amounts)
@@ -206,8 +208,8 @@ class LedgerWrites(LedgerReads):
             self._move(reserved.accounts, reserved=-reserved.amounts)
         if entry.kind is EntryKind.RESERVE:
             session.insert(_OPEN, {"at_key": key})
-            session.memory.reservations[key] = replace(
-                entry, key=key, accounts=accounts, note=load_object(note), at=from_micros(at)
+            session.memory.reservations[key] = partial(
+                _as_written, key, accounts, entry.amounts, at, entry.reservation, note
             )
             self._move(accounts, reserved=entry.amounts)
         elif entry.kind is EntryKind.SETTLE:
@@ -235,9 +237,10 @@ class LedgerWrites(LedgerReads):
 
     def _reservation(self, entry: LedgerEntry) -> LedgerEntry:
         """The Reserve entry that this one ends, or the Grant that this Release takes back."""
-        known = self._session.memory.reservations.get(clean(entry.reservation))
-        if known is not None:
-            return known  # it is open
+        if self._session.memory.reservations.get(clean(entry.reservation)) is not None:
+            known = self.open_reservation(entry.reservation)
+            assert known is not None
+            return known
         reserved = self._entry(entry.reservation)
         ends = (EntryKind.RESERVE, EntryKind.GRANT) if entry.kind is EntryKind.RELEASE else (EntryKind.RESERVE,)
         if reserved is None or reserved.kind not in ends:
@@ -290,6 +293,13 @@ class LedgerWrites(LedgerReads):
 def _to_balance(account: str, row: Row) -> Balance:
     size = len(COUNTED)
     return Balance(account, *(Amounts(*row[start : start + size]) for start in range(0, len(_SUMS), size)))
+
+
+def _as_written(
+    key: str, accounts: tuple[str, ...], amounts: Amounts, at: int, reservation: str, note: str
+) -> LedgerEntry:
+    """A Reserve entry, as reading its row gives it."""
+    return LedgerEntry(key, EntryKind.RESERVE, accounts, amounts, from_micros(at), reservation, load_object(note))
 
 
 def _set_id(text: str) -> int:

@@ -41,8 +41,8 @@ class Memory:
     """Objects, short lists of them, specs, balances, open reservations and timers. Not for several threads."""
 
     __slots__ = (
-        "_by_uid", "_lists", "_marks", "_status", "_uids", "account_sets", "accounts", "balances", "reservations",
-        "specs", "timers", "unwritten",
+        "_by_uid", "_lists", "_marks", "_status", "_uids", "account_sets", "accounts", "balances", "heads",
+        "reservations", "specs", "timers", "unwritten",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -51,6 +51,8 @@ class Memory:
         self._status = ("", 0, "")
         self._lists: dict[str, dict[Query, tuple[Resource, ...]]] = {}
         self._marks: dict[tuple[str, ...], object] = {}
+        self.heads: tuple[int, int, str, int] | None = None
+        """The row of heads, where its number of the transaction that wrote it last is not needed."""
         self.balances: dict[str, Balance] = {}
         self.accounts: set[str] = set()
         """Those of ``balances`` that have a row."""
@@ -58,7 +60,7 @@ class Memory:
         """Those of ``balances`` whose row does not say the same yet, and whether more differs than what is reserved."""
         self.account_sets: dict[tuple[str, ...], tuple[int, tuple[str, ...]]] = {}
         """By the accounts as they are given: the number of their set, and their names as it has them."""
-        self.reservations: dict[str, LedgerEntry | None] = {}
+        self.reservations: dict[str, LedgerEntry | Callable[[], LedgerEntry] | None] = {}
         self.specs: dict[tuple[str, int], SpecRevision] = {}
         self.timers: dict[tuple[Key, str], int | None] = {}
         """When they are due, by key and purpose; None where there is none."""

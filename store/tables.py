@@ -239,9 +239,7 @@ account_set_members = sa.Table(
     "account_set_members",
     metadata,
     _text("account", primary_key=True),
-    sa.Column(
-        "account_set", BIGINT, sa.ForeignKey("account_sets.id"), primary_key=True, autoincrement=False
-    ),
+    sa.Column("account_set", BIGINT, sa.ForeignKey("account_sets.id"), primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
 )
 """Which sets an account is in. Derived from ``account_sets``, append-only like it."""
