@@ -20,7 +20,14 @@ from store.codec import bounded, clean, dump, from_micros, load, load_object, to
 from store.contract import Amounts, Balance, EntryKind, LedgerEntry
 from store.session import Row, Session, Statement
 from store.tables import (
-    COUNTED, HELD, account_set_members, account_sets, balances, ledger_entries, ledger_postings, reservations,
+    COUNTED,
+    HELD,
+    account_set_members,
+    account_sets,
+    balances,
+    ledger_entries,
+    ledger_postings,
+    reservations,
 )  # fmt: skip
 
 _e, _p, _r, _s, _m = ledger_entries.c, ledger_postings.c, reservations.c, account_sets.c, account_set_members.c

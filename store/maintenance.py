@@ -15,13 +15,13 @@ from schemas.errors import StoreUnavailable
 from store import errors, revision
 from store.backend import Backend
 from store.contract import GENESIS, Amounts, ChainReport, EntryKind
+from store.ledger import POSTINGS
 from store.place import check_file, sqlite_path
 from store.postgres_address import is_postgres, parse
 from store.postgres_open import postgres_backend
 from store.session import Session, Statement
 from store.snapshot import SqlSnapshot
 from store.sqlite import BUSY_WAIT_S, SqliteBackend
-from store.ledger import POSTINGS
 from store.tables import COUNTED, HELD, balances, ledger_entries
 
 _MOST_PROBLEMS = 20
