@@ -38,7 +38,8 @@ UNKNOWN = Unknown.UNKNOWN
 
 
 class Memory:
-    """Objects, short lists of them, specs, balances, open reservations and timers. Not for several threads."""
+    """Objects, short lists of them, specs, balances, sets of accounts, open reservations, timers, and the row of heads.
+    Not for several threads."""
 
     __slots__ = (
         "_by_uid", "_lists", "_marks", "_status", "_uids", "account_sets", "accounts", "balances", "heads",
