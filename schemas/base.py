@@ -66,6 +66,13 @@ def require_unique(values: Iterable[object], what: str) -> None:
 
 
 _JSON_DEPTH = 64
+_INT64 = range(-(2**63), 2**63)
+
+
+def _is_leaf(value: object) -> bool:
+    """Whether there is nothing in a value that JSON cannot carry: for most, without looking further."""
+    kind = value.__class__
+    return kind is str or kind is bool or value is None or (kind is int and value in _INT64)
 
 
 def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
@@ -78,10 +85,12 @@ def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
             if depth > _JSON_DEPTH:
                 problem = f"nested deeper than {_JSON_DEPTH} levels"
             elif isinstance(item, dict):
-                if any(not isinstance(key, str) for key in item):
-                    problem = "the keys of a mapping are texts"
-                else:
-                    stack.extend((f"{where}.{key}"[:80].lstrip("."), depth + 1, inner) for key, inner in item.items())
+                for key, inner in item.items():
+                    if not isinstance(key, str):
+                        problem = "the keys of a mapping are texts"
+                        break
+                    if not _is_leaf(inner):
+                        stack.append((f"{where}.{key}"[:80].lstrip("."), depth + 1, inner))
             else:
                 stack.extend((where, depth + 1, inner) for inner in item)
         elif isinstance(item, float):

@@ -81,7 +81,7 @@ Base64 = Annotated[
 ]
 
 
-_PRICE = re.compile(r"[0-9]{1,10}\.[0-9]{1,40}")
+_PRICE = re.compile(r"[0-9]{1,10}\.[0-9]{7,40}")
 
 
 def _cost(value: object) -> Decimal:

@@ -6,41 +6,56 @@ below zero. What a limit is and whether there is room is decided in ``decisions`
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from schemas.errors import Conflict, NotFound
-from store.codec import bounded, clean, dump, from_micros, load_object, to_micros
+from schemas.errors import Conflict, NotFound, StoreUnavailable
+from store.codec import bounded, clean, dump, from_micros, load, load_object, to_micros
 from store.contract import Amounts, Balance, EntryKind, LedgerEntry
 from store.session import Row, Session, Statement
-from store.tables import BIGINT, COUNTED, HELD, TEXT, balances, ledger_entries, ledger_postings, reservations
+from store.tables import (
+    COUNTED,
+    HELD,
+    account_set_members,
+    account_sets,
+    balances,
+    ledger_entries,
+    ledger_postings,
+    reservations,
+)  # fmt: skip
 
-_e, _p, _r = ledger_entries.c, ledger_postings.c, reservations.c
+_e, _p, _r, _s, _m = ledger_entries.c, ledger_postings.c, reservations.c, account_sets.c, account_set_members.c
 
 LARGEST = 2**53
 """No single amount is larger: it still fits a JSON number, and 500 of them fit a balance."""
 
 _SUMS = [f"{held}_{unit}" for held in HELD for unit in COUNTED]
-_ENTRY = (_e.seq, _e.key, _e.kind, *(_e[unit] for unit in COUNTED), _e.at, _e.reservation, _e.note)
+_ENTRY = sa.select(
+    _e.seq, _e.key, _e.kind, *(_e[unit] for unit in COUNTED), _e.at, _e.reservation, _e.note, _s.accounts
+).outerjoin(account_sets, _s.id == _e.account_set)
 
-_GET = Statement(sa.select(*_ENTRY).where(_e.key == bindparam("key")))
+POSTINGS = sa.union_all(
+    sa.select(_p.account, _p.seq), sa.select(_m.account, _e.seq).join(ledger_entries, _e.account_set == _m.account_set)
+).subquery("postings")
+"""Every account of every entry: (account, seq)."""
+
+_GET = Statement(_ENTRY.where(_e.key == bindparam("key")))
 _INSERT = Statement(
     sa.insert(ledger_entries)
     .values({column.name: bindparam(column.name) for column in _e if column.name != "seq"})
     .inline()
 )
 _AT: sa.BindParameter[str] = bindparam("at_key")
-_POST = Statement(
-    sa.insert(ledger_postings).from_select(
-        ("account", "seq", "place"),
-        sa.select(bindparam("account", type_=TEXT), _e.seq, bindparam("place", type_=BIGINT)).where(_e.key == _AT),
-    ),
+_SET = Statement(sa.select(_s.accounts).where(_s.id == bindparam("id")))
+_NEW_SET = Statement(sa.insert(account_sets).values(id=bindparam("id"), accounts=bindparam("accounts")))
+_NEW_MEMBER = Statement(
+    sa.insert(account_set_members).values(account=bindparam("account"), account_set=bindparam("account_set")),
     later=True,
 )
 _OPEN = Statement(
@@ -62,16 +77,14 @@ _SET_RESERVED = Statement(
     .values({name: bindparam(to) for name, to in zip(_RESERVED, _TO_RESERVED, strict=True)})
 )
 _sums = attrgetter(*COUNTED)
-_ALL = Statement(sa.select(*_ENTRY).order_by(_e.seq).limit(bindparam("limit")))
+_ALL = Statement(_ENTRY.order_by(_e.seq).limit(bindparam("limit")))
 _OF_ACCOUNT = Statement(
-    sa.select(*_ENTRY)
-    .join(ledger_postings, _p.seq == _e.seq)
-    .where(_p.account == bindparam("account"))
-    .order_by(_p.seq)
+    _ENTRY.where(_e.seq.in_(sa.select(POSTINGS.c.seq).where(POSTINGS.c.account == bindparam("account"))))
+    .order_by(_e.seq)
     .limit(bindparam("limit"))
 )
-_ONE_OPEN = Statement(sa.select(*_ENTRY).join(reservations, _r.seq == _e.seq).where(_r.key == bindparam("key")))
-_ALL_OPEN = Statement(sa.select(*_ENTRY).join(reservations, _r.seq == _e.seq).order_by(_r.seq))
+_ONE_OPEN = Statement(_ENTRY.join(reservations, _r.seq == _e.seq).where(_r.key == bindparam("key")))
+_ALL_OPEN = Statement(_ENTRY.join(reservations, _r.seq == _e.seq).order_by(_r.seq))
 
 
 @lru_cache(maxsize=16)
@@ -111,7 +124,7 @@ class LedgerReads:
 
     def _entries(self, found: Iterable[Row]) -> list[LedgerEntry]:
         listed = list(found)
-        accounts: dict[int, list[str]] = {row[0]: [] for row in listed}
+        accounts: dict[int, list[str]] = {row[0]: [] for row in listed if row[-1] is None}
         seqs = list(accounts)
         for start in range(0, len(seqs), 256):
             chunk = seqs[start : start + 256]
@@ -119,7 +132,7 @@ class LedgerReads:
             params = {f"seq{i}": chunk[min(i, len(chunk) - 1)] for i in range(size)}
             for seq, account in self._session.rows(_accounts_of(size), params):
                 accounts[seq].append(account)
-        return [_to_entry(row, accounts[row[0]]) for row in listed]
+        return [_to_entry(row, load(row[-1]) if row[-1] else accounts[row[0]]) for row in listed]
 
     def _entry(self, key: str) -> LedgerEntry | None:
         row = self._session.row(_GET, {"key": key})
@@ -133,7 +146,7 @@ class LedgerWrites(LedgerReads):
     _posted: set[str]
 
     def balance(self, account: str) -> Balance:
-        return self._balance(clean(account))
+        return self._session.memory.balances.get(account) or self._balance(clean(account))
 
     def _balance(self, account: str) -> Balance:
         """Of a clean name."""
@@ -166,7 +179,10 @@ class LedgerWrites(LedgerReads):
         known, key = self._session.memory.reservations, clean(key)
         if key not in known:
             known[key] = super().open_reservation(key)
-        return known[key]
+        found = known[key]
+        if callable(found):
+            found = known[key] = found()
+        return found
 
     def post(self, entry: LedgerEntry, *, fresh: bool = False) -> bool:
         amounts = _wire(entry.amounts)
@@ -177,7 +193,7 @@ class LedgerWrites(LedgerReads):
         if not fresh and self._session.row(_GET, {"key": entry.key}, apart=True) is not None:
             return False
         reserved = self._reservation(entry) if entry.kind in (EntryKind.SETTLE, EntryKind.RELEASE) else None
-        accounts = list(dict.fromkeys(map(clean, entry.accounts)))
+        set_id, accounts = self._session.memory.account_sets.get(entry.accounts) or self._account_set(entry.accounts)
         session = self._session
         at, note = to_micros(entry.at), dump(entry.note)
         row = {
@@ -187,12 +203,10 @@ class LedgerWrites(LedgerReads):
             "at": at,
             "reservation": entry.reservation if reserved else None,
             "note": note,
+            "account_set": set_id,
         }
         session.insert(_INSERT, row)
         self._posted.add(key)
-        session.insert_many(
-            _POST, [{"account": account, "at_key": key, "place": place} for place, account in enumerate(accounts)]
-        )
         if reserved is not None and reserved.kind is EntryKind.GRANT:
             self._move(reserved.accounts, granted=-reserved.amounts)
         elif reserved is not None:
@@ -201,8 +215,8 @@ class LedgerWrites(LedgerReads):
             self._move(reserved.accounts, reserved=-reserved.amounts)
         if entry.kind is EntryKind.RESERVE:
             session.insert(_OPEN, {"at_key": key})
-            session.memory.reservations[key] = replace(
-                entry, key=key, accounts=tuple(accounts), note=load_object(note), at=from_micros(at)
+            session.memory.reservations[key] = partial(
+                _as_written, key, accounts, entry.amounts, at, entry.reservation, note
             )
             self._move(accounts, reserved=entry.amounts)
         elif entry.kind is EntryKind.SETTLE:
@@ -211,11 +225,29 @@ class LedgerWrites(LedgerReads):
             self._move(accounts, granted=entry.amounts)
         return True
 
+    def _account_set(self, given: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
+        """The set of these accounts; made where there is none."""
+        known, accounts = self._session.memory.account_sets, tuple(dict.fromkeys(map(clean, given)))
+        if accounts not in known:
+            text = dump(list(accounts))
+            set_id = _set_id(text)
+            row = self._session.row(_SET, {"id": set_id}, apart=True)
+            if row is None:
+                members = [{"account": account, "account_set": set_id} for account in accounts]
+                self._session.insert(_NEW_SET, {"id": set_id, "accounts": text})
+                self._session.insert_many(_NEW_MEMBER, members)
+            elif row[0] != text:
+                raise StoreUnavailable(f"set {set_id} of accounts stands for {row[0]} and cannot stand for {text}")
+            known[accounts] = set_id, accounts
+        found = known[given] = known[accounts]
+        return found
+
     def _reservation(self, entry: LedgerEntry) -> LedgerEntry:
         """The Reserve entry that this one ends, or the Grant that this Release takes back."""
-        known = self._session.memory.reservations.get(clean(entry.reservation))
-        if known is not None:
-            return known  # it is open
+        if self._session.memory.reservations.get(clean(entry.reservation)) is not None:
+            known = self.open_reservation(entry.reservation)
+            assert known is not None
+            return known
         reserved = self._entry(entry.reservation)
         ends = (EntryKind.RESERVE, EntryKind.GRANT) if entry.kind is EntryKind.RELEASE else (EntryKind.RESERVE,)
         if reserved is None or reserved.kind not in ends:
@@ -270,6 +302,18 @@ def _to_balance(account: str, row: Row) -> Balance:
     return Balance(account, *(Amounts(*row[start : start + size]) for start in range(0, len(_SUMS), size)))
 
 
+def _as_written(
+    key: str, accounts: tuple[str, ...], amounts: Amounts, at: int, reservation: str, note: str
+) -> LedgerEntry:
+    """A Reserve entry, as reading its row gives it."""
+    return LedgerEntry(key, EntryKind.RESERVE, accounts, amounts, from_micros(at), reservation, load_object(note))
+
+
+def _set_id(text: str) -> int:
+    """The number of a set of accounts, which nobody has to ask for: 62 bits of its digest, and never 0."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 2 or 1
+
+
 def _wire(amounts: Amounts) -> dict[str, int]:
     return dict(zip(COUNTED, _sums(amounts), strict=True))
 
@@ -284,7 +328,7 @@ def _check(entry: LedgerEntry, amounts: dict[str, int]) -> None:
 
 
 def _to_entry(row: Row, accounts: list[str]) -> LedgerEntry:
-    _, key, kind, usd_micros, tokens, tool_calls, wall_ms, at, reservation, note = row
+    _, key, kind, usd_micros, tokens, tool_calls, wall_ms, at, reservation, note, _ = row
     return LedgerEntry(
         key,
         EntryKind(kind),

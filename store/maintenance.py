@@ -15,13 +15,14 @@ from schemas.errors import StoreUnavailable
 from store import errors, revision
 from store.backend import Backend
 from store.contract import GENESIS, Amounts, ChainReport, EntryKind
+from store.ledger import POSTINGS
 from store.place import check_file, sqlite_path
 from store.postgres_address import is_postgres, parse
 from store.postgres_open import postgres_backend
 from store.session import Session, Statement
 from store.snapshot import SqlSnapshot
 from store.sqlite import BUSY_WAIT_S, SqliteBackend
-from store.tables import COUNTED, HELD, balances, ledger_entries, ledger_postings
+from store.tables import COUNTED, HELD, balances, ledger_entries
 
 _MOST_PROBLEMS = 20
 _SPENT, _RESERVED, _GRANTED = range(len(HELD))
@@ -128,18 +129,18 @@ def _check_file(backend: SqliteBackend) -> list[str]:
 
 _POSTED = Statement(
     sa.select(
-        ledger_postings.c.account,
+        POSTINGS.c.account,
         ledger_entries.c.kind,
         *(ledger_entries.c[unit] for unit in COUNTED),
         ledger_entries.c.reservation,
     )
-    .join(ledger_entries, ledger_entries.c.seq == ledger_postings.c.seq)
-    .order_by(ledger_postings.c.account)
+    .join(ledger_entries, ledger_entries.c.seq == POSTINGS.c.seq)
+    .order_by(POSTINGS.c.account)
 )
 _ENDED = ledger_entries.alias("ended")
 _FREED = Statement(
-    sa.select(ledger_postings.c.account, _ENDED.c.kind, *(_ENDED.c[unit] for unit in COUNTED))
-    .join(_ENDED, _ENDED.c.seq == ledger_postings.c.seq)
+    sa.select(POSTINGS.c.account, _ENDED.c.kind, *(_ENDED.c[unit] for unit in COUNTED))
+    .join(_ENDED, _ENDED.c.seq == POSTINGS.c.seq)
     .join(ledger_entries, ledger_entries.c.reservation == _ENDED.c.key)
 )
 _BALANCES = Statement(

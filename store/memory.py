@@ -38,11 +38,12 @@ UNKNOWN = Unknown.UNKNOWN
 
 
 class Memory:
-    """Objects, short lists of them, specs, balances, open reservations and timers. Not for several threads."""
+    """Objects, short lists of them, specs, balances, sets of accounts, open reservations, timers, and the row of heads.
+    Not for several threads."""
 
     __slots__ = (
-        "_by_uid", "_lists", "_marks", "_status", "_uids", "accounts", "balances", "heads", "reservations", "specs",
-        "timers", "unwritten",
+        "_by_uid", "_lists", "_marks", "_status", "_uids", "account_sets", "accounts", "balances", "heads",
+        "reservations", "specs", "timers", "unwritten",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,7 +59,9 @@ class Memory:
         """Those of ``balances`` that have a row."""
         self.unwritten: dict[str, bool] = {}
         """Those of ``balances`` whose row does not say the same yet, and whether more differs than what is reserved."""
-        self.reservations: dict[str, LedgerEntry | None] = {}
+        self.account_sets: dict[tuple[str, ...], tuple[int, tuple[str, ...]]] = {}
+        """By the accounts as they are given: the number of their set, and their names as it has them."""
+        self.reservations: dict[str, LedgerEntry | Callable[[], LedgerEntry] | None] = {}
         self.specs: dict[tuple[str, int], SpecRevision] = {}
         self.timers: dict[tuple[Key, str], int | None] = {}
         """When they are due, by key and purpose; None where there is none."""
@@ -85,7 +88,7 @@ class Memory:
         if len(self.balances) >= MOST:
             self.balances.clear()
             self.accounts.clear()
-        for known in (self.reservations, self.specs, self.timers):
+        for known in (self.account_sets, self.reservations, self.specs, self.timers):
             if len(known) >= MOST:
                 known.clear()
 

@@ -116,10 +116,12 @@ class ObjectWrites(RememberedObjects):
         if uid is not None and self.spec_at(uid, 1) is not None:
             raise AlreadyExists(f"{declared.key} cannot be created: the uid {uid} was used before")
         resource = self._new(declared, uid or self._new_id(), manager, unit, owner_uid, finalizers, status)
-        row = self._session.insert(_INSERT, rows.from_resource(resource))
+        given = rows.from_resource(resource)
+        row = self._session.insert(_INSERT, given)
         self._touch(resource)
         if self._has_room(resource):
-            stored = replace(resource, uid=row["uid"], **{part: row[part] for part in _KEY})
+            same = row is given  # else a name was cleaned
+            stored = resource if same else replace(resource, uid=row["uid"], **{part: row[part] for part in _KEY})
             self._session.memory.created(row["uid"], stored, partial(rows.read, row))
         return resource
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas.errors import StoreUnavailable
 from store.backend import Backend
 
-REVISIONS = ("0001", "0002", "0003", "0005", "0006", "0008")
+REVISIONS = ("0001", "0002", "0003", "0005", "0006", "0007", "0008")
 """Every migration of ``migrations/versions``, oldest first; a test compares the two."""
 
 HEAD = REVISIONS[-1]

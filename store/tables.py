@@ -239,11 +239,31 @@ ledger_entries = sa.Table(
     _number("at"),
     sa.Column("reservation", TEXT, nullable=True),
     _text("note"),
+    sa.Column("account_set", BIGINT, nullable=False, server_default=sa.text("0")),
     *_within_limits(list(COUNTED)),
     sa.UniqueConstraint("key"),
     sa.UniqueConstraint("reservation"),
+    sa.Index(None, "account_set"),
 )
-"""Append-only. ``reservation`` is NULL unless the entry ends one; unique, so that each ends once."""
+"""Append-only. ``reservation`` is NULL unless the entry ends one; unique, so that each ends once. ``account_set`` is 0
+for an entry of before there were sets: its accounts are in ``ledger_postings``."""
+
+account_sets = sa.Table(
+    "account_sets",
+    metadata,
+    sa.Column("id", SERIAL, primary_key=True, autoincrement=False),
+    _text("accounts"),
+)
+"""The accounts that entries count in, in the entries' order, as a JSON list; ``id`` is a digest of it. Append-only."""
+
+account_set_members = sa.Table(
+    "account_set_members",
+    metadata,
+    _text("account", primary_key=True),
+    sa.Column("account_set", BIGINT, sa.ForeignKey("account_sets.id"), primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+"""Which sets an account is in. Derived from ``account_sets``, append-only like it."""
 
 ledger_postings = sa.Table(
     "ledger_postings",
@@ -254,7 +274,7 @@ ledger_postings = sa.Table(
     sa.Index(None, "seq", "place"),
     sqlite_with_rowid=False,
 )
-"""The accounts that an entry counts in, in the entry's order. Append-only."""
+"""The accounts that an older entry counts in, in the entry's order. Append-only."""
 
 reservations = sa.Table(
     "reservations",
@@ -285,7 +305,7 @@ compile_cache = sa.Table(
 )
 """Compiled forms by blob id; may be emptied at any time."""
 
-APPEND_ONLY = ("events", "event_related", "ledger_entries", "ledger_postings")
+APPEND_ONLY = ("events", "event_related", "ledger_entries", "ledger_postings", "account_sets", "account_set_members")
 """Tables whose rows the database itself refuses to change or delete."""
 
 search_docs = sa.Table(

@@ -178,7 +178,10 @@ def asked_in(message: AuthorizeMessage, key: str | None, passage: Passage) -> As
     return asked
 
 
+_ESTIMATED = Spend(source="Estimated")
+
+
 def _estimate(given: Estimate | None) -> Spend | None:
     if given is None or (given.usd is None and not given.tokens):
         return None
-    return Spend.model_construct(usd=given.usd, input_tokens=given.tokens or 0, output_tokens=0, source="Estimated")
+    return _ESTIMATED.model_copy(update={"usd": given.usd, "input_tokens": given.tokens or 0})

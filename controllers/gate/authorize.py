@@ -86,6 +86,13 @@ class Gate:
         with tx.acting(around.actor):
             return self._decide(tx, record, around, asked, call)
 
+    def look_up(self, tx: Transaction, asked: Sequence[tuple[str, Asked]]) -> None:
+        """Ask in one go which of these calls (uid of the run, what is asked) were made before, for ``authorize``, which
+        would ask for each."""
+        if len(asked) > 1:
+            of_runs = [(tx.get_by_uid(run_uid), one.key) for run_uid, one in asked]
+            tx.get_many([calls.key_of(run, key) for run, key in of_runs if run is not None])
+
     def look(self, snapshot: Snapshot, run: Resource, decision_id: str, now: datetime) -> Decision:
         """The answer as it stands; changes nothing. Raises NotFound for what is no decision of this run."""
         call = calls.find(snapshot, run.uid, decision_id)

@@ -35,6 +35,7 @@ def decide_all(store: Store, gate: Gate, calls: Sequence[tuple[str, Asked]]) -> 
     try:
         with store.transaction(SYSTEM) as tx:
             found: list[Outcome] = []
+            gate.look_up(tx, calls)
             for run_uid, asked in calls:
                 try:
                     found.append(gate.authorize(tx, run_uid, asked))

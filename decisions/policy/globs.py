@@ -42,7 +42,7 @@ def clean_path(path: str) -> str | None:
     differently. Links are followed by whoever opens the file: they are not seen here."""
     if not path or len(path) > MAX_PATH or path.startswith(("/", "~")) or "\\" in path:
         return None
-    if any(ord(c) < 32 or ord(c) == 127 or not c.isprintable() for c in path):
+    if not path.isprintable():
         return None
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or ".." in parts:

@@ -27,6 +27,9 @@ def harness(tmp_path: Path) -> Iterator[SqliteHarness]:
         with store.transaction(ALICE) as tx:
             step(tx)
     store.close()
+    with closing(sqlite3.connect(made.path)) as connection:  # as entries of before there were sets have it
+        connection.execute("INSERT INTO ledger_postings VALUES ('all', 3, 0)")
+        connection.commit()
     yield made
     made.close()
 
@@ -47,25 +50,40 @@ def verify(store: Store) -> ChainReport:
         return snapshot.verify_events()
 
 
+GUARDED = {
+    "events": ("at", "seq = 3"),
+    "event_related": ("uid", "seq = 3"),
+    "ledger_entries": ("at", "seq = 3"),
+    "ledger_postings": ("account", "seq = 3"),
+    "account_sets": ("accounts", "id > 0"),
+    "account_set_members": ("account", "account = 'all'"),
+}
+"""A column of each, and a row."""
+
+
+def test_every_append_only_table_has_a_row_to_guard() -> None:
+    assert set(GUARDED) == set(APPEND_ONLY)
+
+
 @pytest.mark.parametrize("table", APPEND_ONLY)
 @pytest.mark.parametrize(
     "statement",
     [
         "UPDATE {table} SET {column} = {column}",
         "DELETE FROM {table}",
-        "DELETE FROM {table} WHERE seq = 3",
-        "INSERT OR REPLACE INTO {table} SELECT * FROM {table} WHERE seq = 3",
+        "DELETE FROM {table} WHERE {row}",
+        "INSERT OR REPLACE INTO {table} SELECT * FROM {table} WHERE {row}",
         "REPLACE INTO {table} SELECT * FROM {table}",
         "INSERT INTO {table} SELECT * FROM {table} WHERE true ON CONFLICT DO UPDATE SET {column} = {column}",
     ],
 )
 def test_the_database_itself_refuses_to_change_history(harness: SqliteHarness, table: str, statement: str) -> None:
-    column = "account" if table == "ledger_postings" else "uid" if table == "event_related" else "at"
+    column, row = GUARDED[table]
     with closing(sqlite3.connect(harness.path)) as connection:
         before = connection.execute(f"SELECT * FROM {table}").fetchall()
         assert before
         with pytest.raises(sqlite3.IntegrityError, match=f"{table} is append-only"):
-            connection.execute(statement.format(table=table, column=column))
+            connection.execute(statement.format(table=table, column=column, row=row))
         assert connection.execute(f"SELECT * FROM {table}").fetchall() == before
     assert verify(harness.open()).problem == ""
 
