@@ -162,8 +162,15 @@ class Term:
         self._passes = Passes(store, self._reconcilers, ready, stops=stops, claim=claim, later=self._again)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._recall = Recall()
+        self._known = False
+        """Everything was listed once: it is known who shares what."""
         self._sync = SourceSync(
-            store, readers, cache=store, now=clock.now, jitter=lambda: self.random.uniform(0.9, 1.1)
+            store,
+            readers,
+            cache=store,
+            now=clock.now,
+            jitter=lambda: self.random.uniform(0.9, 1.1),
+            follow=self._brought,
         )
 
     def begin(self, tx: Transaction) -> None:
@@ -239,6 +246,7 @@ class Term:
                 return list(self._wakes.everything(snapshot, kinds))
 
         found = await self.blocking.run(everything)
+        self._known = True
         for key, _ in found:
             if key.kind == "Source":
                 self.sources.add(key, Priority.RESYNC, fresh=False)
@@ -319,6 +327,10 @@ class Term:
     def follow(self, tx: Transaction) -> Callable[[], object]:
         """Go on with what a transaction of the leader's own engine leads to: see ``Passes.follow``."""
         return self._passes.follow(tx)
+
+    def _brought(self, tx: Transaction, keys: Sequence[Key]) -> Callable[[], object]:
+        """The same for a look at a source. Places are given out in it unless others are ready to be looked at."""
+        return self._passes.brought(tx, keys) if self._known and self.objects.idle else _nothing
 
     def takes(self, key: Key) -> bool:
         """Whether its pass may share a transaction with others."""
@@ -451,6 +463,10 @@ class Term:
 
         with contextlib.suppress(StoreError):
             await self.blocking.run(lose)
+
+
+def _nothing() -> None:
+    """Nothing follows."""
 
 
 _FIRST = {dispatcher.KIND: 0, "Mission": 1}

@@ -619,7 +619,9 @@ class Engine:
             woken=self._wake_runners,
             gone=self._end,
             channels=Channels(outside.problem, self.config.standup),
-            claim=functools.partial(self._runners[0].claim_in, prepare=self._effects.prepare_in),
+            claim=functools.partial(
+                self._runners[0].claim_in, prepare=self._effects.prepare_in, ready=self._effects.make_ready
+            ),
         )
 
     async def _lead_alone(self, ends: asyncio.Event) -> None:

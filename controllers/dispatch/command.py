@@ -32,6 +32,7 @@ from controllers.dispatch.outcome import conclude, read_log, time_of
 from controllers.dispatch.output.formats import PARSERS
 from controllers.dispatch.output.parsed import Parser
 from controllers.dispatch.session_usage import SessionUsage
+from controllers.dispatch.supervision import starts
 from controllers.dispatch.supervision.records import (
     ExitRecord,
     RunFolder,
@@ -54,6 +55,7 @@ WORKSPACE = "workspace"
 _WAITS, _RESUMED, _USED_BY = "waits", "resumes", "used-by"
 """Files of a run's folder: it stopped for leave, so its HOME is kept; which run it goes on with; which run goes on in
 its workspace."""
+_MADE_READY = 100
 KEEP_SESSIONS = timedelta(days=30)
 """What a session had used is known for so long after its last run is gone."""
 _PARSERS = {output_format.value: parse for output_format, parse in PARSERS.items()}
@@ -88,6 +90,7 @@ class CommandExecutor:
         self._secrets = secrets
         self._used = SessionUsage(self._state_dir / "sessions")
         self._ended: asyncio.Queue[ExitRecord] = asyncio.Queue()
+        self._made_ready: dict[str, tuple[RunOrder, StartRequest | None]] = {}
         self._client = client or SupervisorClient(state_dir, clock, blocking)
         self._client.on_exit = self._ended.put_nowait
 
@@ -111,7 +114,11 @@ class CommandExecutor:
     async def start(self, order: RunOrder) -> None:
         """See ``Executor.start``."""
         try:
-            request = await self._blocking.run(self._prepare, order)
+            ready = self._made_ready.pop(order.run_uid, None)
+            if ready is not None and ready[0] is order:
+                request = ready[1]
+            else:
+                request = await self._blocking.run(self._prepare, order)
             if request is not None:
                 await self._client.start(request)
         except CannotStart as error:
@@ -119,6 +126,15 @@ class CommandExecutor:
         except Terminal as error:
             await self._client.seal(order.run_uid, RunReason.START_FAILED.value, str(error), note=_note(order))
         await self._watch(order.run_uid)
+
+    def make_ready(self, order: RunOrder) -> None:
+        """See ``Forehanded``. Secrets are left to the start: a service may have to be asked for them."""
+        command = _command_of(order)[1]
+        if any(variable.value_from is not None for variable in command.env):
+            return
+        if len(self._made_ready) > _MADE_READY:
+            self._made_ready.clear()  # of starts that never came
+        self._made_ready[order.run_uid] = (order, self._prepare(order))
 
     async def cancel(self, run_uid: str, grace_s: float) -> None:
         """See ``Executor.cancel``."""
@@ -154,7 +170,8 @@ class CommandExecutor:
 
     def started(self, run_uid: str) -> bool:
         """Whether the run's program was started, or never will be: a start would change nothing. Blocks."""
-        return phase_on_disk(self._client.layout.run(run_uid))[0] is not RunPhase.UNKNOWN
+        layout = self._client.layout
+        return phase_on_disk(layout.run(run_uid))[0] is not RunPhase.UNKNOWN or run_uid in starts.counted(layout)
 
     def recall(self, run_uid: str) -> None:
         """Report the end of a run again, although it was acknowledged: the store that knew it was replaced by an older
@@ -163,7 +180,8 @@ class CommandExecutor:
 
     def knows(self, run_uid: str) -> bool:
         """Whether anything is kept of a run. Blocks for a look at the disk."""
-        return self._client.layout.run(run_uid).path.is_dir()
+        layout = self._client.layout
+        return layout.run(run_uid).path.is_dir() or run_uid in starts.counted(layout)
 
     async def prune(self, before: datetime) -> int:
         """Delete everything of the acknowledged runs that ended before that time. Returns their number.
@@ -289,9 +307,9 @@ class CommandExecutor:
         return self._state_dir / "workspaces" / check_run_id(run)
 
     def _unacknowledged(self) -> list[str]:
-        return [
-            folder.path.name for folder in self._folders() if folder.started.exists() and not _mark(folder).exists()
-        ]
+        layout = self._client.layout
+        found = {folder.path.name for folder in self._folders() if folder.started.exists()} | starts.counted(layout)
+        return sorted(run for run in found if not _mark(layout.run(run)).exists())
 
     def _open_runs(self, namespaces: frozenset[str] | None) -> list[str]:
         """Runs that were started and have no end on the disk, of these namespaces."""

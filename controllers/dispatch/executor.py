@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from controllers.dispatch.usage import UsageReport
 from schemas.executor import Capabilities
@@ -90,6 +90,16 @@ class EndedRun:
     namespace: str
     attempt: int
     outcome: RunOutcome
+
+
+@runtime_checkable
+class Forehanded(Protocol):
+    """An executor that can do a part of a start ahead of it."""
+
+    def make_ready(self, order: RunOrder) -> None:
+        """Do what the start of this very order will need and does not wait for anybody. Nothing is started, and the
+        start is right without it. Blocks for files. Raises what stands in the way."""
+        ...
 
 
 class Executor(Protocol):

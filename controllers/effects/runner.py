@@ -46,6 +46,8 @@ MAX_TRIES = 20
 POLL_S = 1.0
 _INITIAL_S, _MAX_S = 0.5, 60.0
 _LOOK = 256
+_FEW = 2
+"""Effects that are made ready one after the other: others would wait less for a thread of their own."""
 
 
 class EffectRunner:
@@ -115,10 +117,14 @@ class EffectRunner:
             await asyncio.wait(set(self._tasks))
 
     def claim_in(
-        self, tx: Transaction, prepare: Callable[[Transaction, Effect], object] | None = None
+        self,
+        tx: Transaction,
+        prepare: Callable[[Transaction, Effect], object] | None = None,
+        ready: Callable[[Effect], object] | None = None,
     ) -> Callable[[], object]:
         """Claim what is due in a transaction of somebody else, such as the one that puts it there, and ``prepare`` it;
-        what it returns, called after the commit, has it delivered. From any thread."""
+        what it returns, called after the commit, has it delivered. ``ready`` is called then, where there are few: it
+        does at once what the handler would need a thread for. From any thread."""
         loop = self._loop
         free = self._slots - len(self._tasks) - self._handed_over
         if loop is None or free <= 0:
@@ -130,9 +136,17 @@ class EffectRunner:
         if prepare is not None:
             for effect in claimed:
                 prepare(tx, effect)
-        return functools.partial(self._hand_over, loop, claimed)
+        return functools.partial(self._hand_over, loop, claimed, ready if len(claimed) <= _FEW else None)
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop, claimed: list[Effect]) -> None:
+    def _hand_over(
+        self, loop: asyncio.AbstractEventLoop, claimed: list[Effect], ready: Callable[[Effect], object] | None
+    ) -> None:
+        if ready is not None:
+            for effect in claimed:
+                try:
+                    ready(effect)
+                except Exception as error:  # noqa: BLE001 - the handler finds the same, and says so
+                    log.debug("%s is made ready by its handler: %s", effect.key, error)
         if claimed:
             with self._counting:
                 self._handed_over += len(claimed)

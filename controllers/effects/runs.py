@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controllers.dispatch.executor import EndedRun, Executor, Resumed, RunOrder
+from controllers.dispatch.executor import EndedRun, Executor, Forehanded, Resumed, RunOrder
 from controllers.effects.runner import Commit
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
@@ -122,6 +122,27 @@ class RunEffects:
             return
         with contextlib.suppress(Terminal):  # start finds the same, and says so
             self._orders[uid] = (self._clock.monotonic(), order_of(tx, run, self._context))
+
+    def make_ready(self, effect: Effect) -> None:
+        """After that transaction, in its thread: have the executor do what takes no time, unless a stop came meanwhile:
+        the order is dropped then, and ``start`` looks at everything anew."""
+        uid = str(effect.payload["runUid"])
+        found = self._orders.get(uid)
+        if found is None:
+            return
+        executor: object = self._executors.get(str(found[1].executor_spec["type"]))
+        if not isinstance(executor, Forehanded):
+            return
+        with self._store.snapshot() as snapshot:
+            run = snapshot.get_by_uid(uid)
+            stopped = run is None or run.state != RunState.PENDING or bool(run.status.get("cancelRequestedAt"))
+            if run is not None and not stopped:
+                held = inbox.held(snapshot, run, self._clock.now(), self._context.stops)
+                stopped = held is not None and held.mode is HoldMode.STOP
+        if stopped:
+            self._orders.pop(uid, None)
+        else:
+            executor.make_ready(found[1])
 
     def _ready_order(self, uid: str) -> RunOrder | None:
         """The order that was put together when the run was ordered, while that is a moment ago. What stops work beside

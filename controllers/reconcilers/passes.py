@@ -38,6 +38,8 @@ SHARED = frozenset(
 _RESTS = {"Mission": frozenset(state.value for state in TERMINAL_STATES)}
 MOST = 32
 """Passes of one transaction: others wait for its end."""
+BROUGHT = 8
+"""Missions of one commit that are looked at in the transaction that brings them."""
 
 
 @functools.cache
@@ -98,9 +100,21 @@ class Passes:
         given out. What it returns is called after the commit."""
         return self._go_on(tx, {}, [])
 
-    def _go_on(self, tx: Transaction, made: dict[Key, Pass], asked: Sequence[Key]) -> Callable[[], object]:
+    def brought(self, tx: Transaction, keys: Sequence[Key]) -> Callable[[], object]:
+        """What a few new missions lead to, where a look at a source brought nothing else: their passes, and the places
+        that they ask for. Else, and where Holds have to count what is new, they are woken by the change as ever. What
+        it returns is called after the commit."""
+        if len(keys) > BROUGHT or any(key.kind != "Mission" for key in keys) or effective.holds(tx, self._stops):
+            return _nothing
+        return self._go_on(tx, {}, [], keys)
+
+    def _go_on(
+        self, tx: Transaction, made: dict[Key, Pass], asked: Sequence[Key], new: Sequence[Key] = ()
+    ) -> Callable[[], object]:
         """Adds its passes to ``made``."""
         before = set(made).union(asked)
+        for key in new:
+            made[key] = self._made(tx, key)
         places = dict.fromkeys(asked)
         ended = [run for run in self._runs(tx) if run.state in ENDED]
         if ended:
@@ -144,6 +158,10 @@ class Passes:
             watched = Watched(tx, key, _RESTS.get(key.kind, frozenset()))
             result = reconciler(watched.as_transaction(), key)
             return result, watched.memory(result)
+
+
+def _nothing() -> None:
+    """Nothing follows."""
 
 
 def _ordered(tx: Transaction) -> bool:

@@ -33,7 +33,7 @@ from controllers.sources.git import GitReader
 from controllers.sources.git_trust import Trust
 from controllers.sources.tree import SourceReader, Tree, Version
 from controllers.sources.units import UnitFiles, source_id, split, unit_id
-from decisions.plan import Guard
+from decisions.plan import Action, Guard, Plan
 from schemas.base import Key
 from schemas.conditions import is_true
 from schemas.errors import Conflict, Diagnostic, SourceUnreadable, StoreUnavailable
@@ -52,8 +52,16 @@ SOON_S = 1.0
 """A directory that was being written is looked at again after this."""
 _SHOWN = 50
 
+Follow = Callable[[Transaction, Sequence[Key]], Callable[[], object]]
+"""What is done at once, in the same transaction, about the new objects that a look brought, where it brought nothing
+else. What it returns is called after the commit. Whatever it raises, the look is written without it."""
+
 ReaderOf = Callable[[Resource, SourceSpec], SourceReader]
 """The reader of a source; the same one for the same spec."""
+
+
+class _NotAlong(Exception):
+    """What follows from a look could not be done in its transaction."""
 
 
 @dataclass(slots=True)
@@ -96,13 +104,14 @@ class SourceSync:
 
     def __init__(
         self, store: Store, reader_of: ReaderOf, *, cache: BlobCache, now: Callable[[], datetime],
-        jitter: Callable[[], float],
+        jitter: Callable[[], float], follow: Follow | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._reader_of = reader_of
         self._cache = cache
         self._now = now
         self._jitter = jitter
+        self._follow = follow
         self._memory: dict[str, _Memory] = {}
 
     def __call__(self, key: Key) -> Result:
@@ -335,6 +344,8 @@ class SourceSync:
         what moved there is theirs, not gone. ``whole`` as in plan_unit. ``last`` ends the transaction, if there is
         one."""
         name = source_id(source.key)
+        follow = self._follow if last is not None else None
+        then: Callable[[], object] | None = None
         for attempt in range(5):
             with self._store.snapshot() as snapshot:
                 keep = elsewhere | planning.may_have_moved(snapshot, name, unit, failed, reader)
@@ -385,10 +396,15 @@ class SourceSync:
                     outcome.resting = bool(resting)
                     if last is not None:
                         last(tx, outcome)
-            except Conflict:
+                    if follow is not None and _is_all_new(plan, blocked):
+                        then = _along(tx, follow, [entry.key for entry in plan.entries])
+            except (Conflict, _NotAlong):
                 if attempt == 4:
                     raise
+                follow = then = None
                 continue
+            if then is not None:
+                then()
             return outcome
         raise AssertionError("the last attempt returns or raises")
 
@@ -508,6 +524,20 @@ class SourceSync:
         except StoreUnavailable as error:
             log.warning("status of %s could not be written: %s", key, error)
             raise
+
+
+def _is_all_new(plan: Plan, blocked: Iterable[Key]) -> bool:
+    return not blocked and not plan.relocations and all(entry.action is Action.CREATE for entry in plan.entries)
+
+
+def _along(tx: Transaction, follow: Follow, keys: Sequence[Key]) -> Callable[[], object]:
+    try:
+        return follow(tx, keys)
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        log.debug("what was brought is looked at by itself: %s", error)
+        raise _NotAlong from error
 
 
 def _speaker(source: Key) -> Actor:

@@ -121,7 +121,7 @@ async def test_starting_a_program_through_the_supervisor(tmp_path: Path) -> None
     print(f"asyncio subprocess       {plain:8.2f} ms  {plain / direct:5.1f}")
     print(f"smallest Python shim     {shim:8.2f} ms  {shim / direct:5.1f}")
     print(f"one fsync                {fsync:8.2f} ms  {fsync / direct:5.1f}")
-    print(f"supervisor, durable      {start:8.2f} ms  {start / direct:5.1f}   (three fsyncs of it)")
+    print(f"supervisor, durable      {start:8.2f} ms  {start / direct:5.1f}   (one fsync of it)")
     print(f"  of {ROUNDS} at once, each  {together:8.2f} ms  {together / direct:5.1f}")
     print(f"  then to its end        {end:8.2f} ms  {end / direct:5.1f}")
     print(f"start of the supervisor  {launch:8.2f} ms  {launch / direct:5.1f}")

@@ -4,6 +4,7 @@ pass at a time under a clock that the test moves. Agents are played by the test.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,7 +33,7 @@ from schemas.mission import Artifact, MissionState, MissionStatus, Spend
 from schemas.resource import RECONCILE_REQUESTED_AT, SYSTEM, Actor, ActorKind, Declared, Resource
 from schemas.run import RunReason, RunState
 from schemas.source import SourceSpec, SourceStatus
-from store.contract import Effect, EffectState, Event, Store
+from store.contract import Effect, EffectState, Event, Store, Transaction
 from tests.fakes.repos import Repo
 from tests.fakes.stores import BACKENDS, SettableClock
 
@@ -119,12 +120,15 @@ class World:
         if self.readers is not None:
             self.readers.close()  # the processes of a dead engine die with it
         self.readers = self._make_readers()
-        self.sync_now = SourceSync(self.store, self.readers, cache=self.store, now=self.clock, jitter=lambda: 1.0)
         ready = ReadyMissions()
         standings = Standings()
         self.wakes = Wakes(ready, standings)
         self.reconcilers = make_reconcilers(self._probe, ready, self.stops, standings)
         self._passes = Passes(self.store, self.reconcilers, ready, stops=self.stops, later=self._later)
+        self.sync_now = SourceSync(
+            self.store, self.readers, cache=self.store, now=self.clock, jitter=lambda: 1.0,
+            follow=self._brought if self.at_once else None,
+        )  # fmt: skip
         with self.store.transaction(SYSTEM) as tx:
             ensure_source(tx, self.spec)
             tx.release_claims()
@@ -234,6 +238,10 @@ class World:
             self.pending.setdefault(key, Priority.CHANGE)
         if isinstance(result, RequeueAt) and result.when <= self.clock():
             self.pending.setdefault(key, Priority.CHANGE)
+
+    def _brought(self, tx: Transaction, keys: Sequence[Key]) -> Callable[[], object]:
+        """As the engine: only while nobody else is ready to be looked at."""
+        return (lambda: None) if self.pending else self._passes.brought(tx, keys)
 
     def _later(self, key: Key, result: Result) -> None:
         if isinstance(result, RequeueAfter) and result.seconds == 0:

@@ -20,6 +20,7 @@ import pytest
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import LocalSecrets
 from controllers.dispatch.executor import EndedRun, RunOrder
+from controllers.dispatch.supervision.records import Layout
 from controllers.dispatch.usage import UsageSource
 from controllers.runtime.blocking import ThreadBlocking
 from schemas.errors import Retry
@@ -401,3 +402,45 @@ async def test_capabilities_follow_from_the_output_format(tmp_path: Path) -> Non
         assert (capabilities.cancel, capabilities.streaming) == (True, True)
         assert (capabilities.resume, capabilities.approvals) == (False, False)
     await engine.executor.close()
+
+
+@pytest.mark.asyncio
+async def test_what_was_made_ready_is_what_starts_and_only_for_that_very_order(tmp_path: Path) -> None:
+    async with only_life(tmp_path) as engine:
+        first = order(tmp_path, python("append.py", tmp_path / "spawned", "first"))
+        engine.executor.make_ready(first)
+        assert not (tmp_path / "spawned").exists(), "nothing is started yet"
+        await engine.executor.start(first)
+        await engine.outcome()
+        other = order(tmp_path, python("append.py", tmp_path / "spawned", "old"), run="uid-2")
+        engine.executor.make_ready(other)
+        await engine.executor.start(order(tmp_path, python("append.py", tmp_path / "spawned", "new"), run="uid-2"))
+        await engine.outcome(2)
+        assert (tmp_path / "spawned").read_text().split() == ["first", "new"]
+
+
+@pytest.mark.asyncio
+async def test_a_secret_is_looked_up_by_the_start_and_not_ahead_of_it(tmp_path: Path) -> None:
+    variable = {"name": "KEY", "valueFrom": {"env": "KEY"}}
+    async with only_life(tmp_path) as engine:
+        made = order(tmp_path, ["true"], env=[variable])
+        engine.executor.make_ready(made)
+        await engine.executor.start(made)
+        ended = await engine.outcome()
+        assert ended.outcome.reason == RunReason.SECRET_NOT_FOUND
+
+
+@pytest.mark.asyncio
+async def test_a_start_of_which_the_machine_kept_only_the_journal_was_made_and_ends_lost(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "state")
+    layout.make()
+    note = {"run_name": "audit-links-1", "namespace": "default", "attempt": "2"}
+    line = {"run": "uid-1", "started_at": "2026-11-21T00:00:00.000Z", "note": note}
+    layout.starts.write_text(json.dumps(line) + "\n")
+    engine = Engine(tmp_path / "state")
+    assert engine.executor.started("uid-1"), "a worker does not give it back"
+    assert engine.executor.knows("uid-1")
+    await engine.executor.close()
+    async with only_life(tmp_path) as engine:
+        ended = await engine.outcome()
+        assert (ended.run_name, ended.outcome.state) == ("audit-links-1", RunState.LOST)

@@ -3,7 +3,7 @@ piece at a time, so that everything may happen between any two of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -105,8 +105,9 @@ class SimulatedEngine:
         self._passes = Passes(self.store, self._reconcilers, ready, later=self._again)
         self._looks = 0
         self._sync = SourceSync(
-            self.store, lambda source, _spec: sources[source.key], cache=self.store, now=clock.now, jitter=lambda: 1.0
-        )
+            self.store, lambda source, _spec: sources[source.key], cache=self.store, now=clock.now, jitter=lambda: 1.0,
+            follow=self._brought,
+        )  # fmt: skip
         self.pending: dict[Key, Priority] = {}
         self.later: dict[Key, float] = {}
         self.out: list[Out] = []
@@ -180,6 +181,10 @@ class SimulatedEngine:
             del self.pending[other]
             self._again(other, result)
         return found[0][0]
+
+    def _brought(self, tx: Transaction, keys: Sequence[Key]) -> Callable[[], object]:
+        """As the engine while nobody else is ready, and as one that has others to look at, by turns."""
+        return self._passes.brought(tx, keys) if self._looks % 2 else (lambda: None)
 
     def _again(self, key: Key, result: Result) -> None:
         """A pass that was made along with others wants to be made again by itself."""

@@ -10,7 +10,8 @@ Layout of a state directory::
     supervisor/socket        where it listens; or, when that path is too long,
     supervisor/socket-path   the path of the socket in a private temporary directory
     supervisor/log           what it has to say
-    runs/<run>/started.json  durable before the program is started; never holds a value of its environment
+    supervisor/starts        the journal of starts: durable before a program is started, as long as started.json is not
+    runs/<run>/started.json  there before the program is started; never holds a value of its environment
     runs/<run>/process.json  pid and start time, to recognise the process later
     runs/<run>/stdout.log    output, capped
     runs/<run>/stderr.log

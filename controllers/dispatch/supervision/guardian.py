@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from controllers.dispatch.supervision import processes, records
+from controllers.dispatch.supervision import processes, records, starts
 from controllers.dispatch.supervision.processes import ProcessStat
 from controllers.dispatch.supervision.records import ExitRecord, Layout
 
@@ -46,8 +46,10 @@ def guard(supervisor: int) -> bool:
 def close_lost_runs(layout: Layout, now: str) -> list[str]:
     """End and record the runs that a supervisor left without an exit record. Returns their names, sorted.
 
-    Only for the holder of the lock. Idempotent; a record that cannot be written is left for the next time.
+    Only for the holder of the lock. Idempotent; a record that cannot be written is left for the next time. Raises
+    OSError when the journal of starts cannot be made good (see ``starts.restore``).
     """
+    starts.restore(layout)
     lost: dict[str, tuple[str, dict[str, object]]] = {}
     for path in layout.runs.iterdir():
         try:

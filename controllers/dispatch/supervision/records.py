@@ -149,6 +149,10 @@ class Layout:
         return self.home / "log"
 
     @property
+    def starts(self) -> Path:
+        return self.home / "starts"
+
+    @property
     def runs(self) -> Path:
         return self.state_dir / "runs"
 
@@ -224,20 +228,22 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def create_record(path: Path, value: Mapping[str, Any]) -> None:
-    """Create ``path`` with ``value``, durably. Raises FileExistsError, or OSError when it cannot be written.
+def create_record(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
+    """Create ``path`` with ``value``. ``durable`` False leaves out the fsyncs. Raises FileExistsError, or OSError when
+    it cannot be written.
 
     On any error nothing is left behind, so a file that is there but incomplete was cut off by a crash.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        _write_all(fd, value)
+        _write_all(fd, value, durable=durable)
     except BaseException:
         os.close(fd)
         path.unlink()
         raise
     os.close(fd)
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
 def replace_record(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:

@@ -17,11 +17,14 @@ from controllers.dispatch.supervision.connection import Connection
 from controllers.dispatch.supervision.family import Family
 from controllers.dispatch.supervision.loop import READ, Loop, Timer
 from controllers.dispatch.supervision.records import ExitError, ExitRecord, Layout, RunFolder, RunPhase
+from controllers.dispatch.supervision.starts import Starts
 from controllers.dispatch.supervision.wire import StartRequest
 
 MAX_CONNECTIONS = 64
 _HOUSEKEEPING_S = 1.0
 _REWRITE_S = 1.0
+_SETTLE_S = 1.0
+"""How long the files of a start may depend on the journal."""
 _ACCEPT_PAUSE_S = 0.1
 _DIRECTORY_CHECK_S = 2.0
 
@@ -70,6 +73,8 @@ class Server:
         self._loop = Loop(monotonic, lambda error: log(f"fault, going on: {error!r}"))
         self._runs: dict[str, ActiveRun] = {}
         self._unwritten: dict[str, ExitRecord] = {}
+        self._starts = Starts(layout)
+        self._settling = False
         self._family = Family(self._runs, layout.runs)
         self._connections: set[Connection] = set()
         self._around = Surroundings(self._loop, wall_clock, self._family.leftovers, self._settled)
@@ -112,6 +117,9 @@ class Server:
         self._loop.close()
         for end in (signals, wake, self._listener):
             end.close()
+        with contextlib.suppress(OSError):
+            self._starts.settle()
+        self._starts.close()
 
     def dispatch(self, message: dict[str, Any]) -> dict[str, Any]:
         """Carry out a request and return the answer; never raises."""
@@ -193,20 +201,38 @@ class Server:
             "supervisor": os.getpid(),
         }
         try:
-            self._create_started(folder, started)
+            self._create_started(folder, started, durable=False)
+            try:
+                self._starts.add(request.run, started)
+            except OSError:
+                folder.started.unlink()
+                raise
         except OSError as error:
             streams.close()
             raise RequestRefused("StateNotWritable", f"cannot write {folder.started}: {error.strerror}") from None
+        if not self._settling:
+            self._settling = True
+            self._loop.call_later(_SETTLE_S, self._settle_starts)
         return streams, started_at
 
-    def _create_started(self, folder: RunFolder, started: dict[str, Any]) -> None:
+    def _create_started(self, folder: RunFolder, started: dict[str, Any], *, durable: bool) -> None:
         try:
-            records.create_record(folder.started, started)
+            records.create_record(folder.started, started, durable=durable)
         except FileExistsError:
             # Incomplete, else the run would be known: a crash came before the fsync that precedes every start.
             folder.started.unlink()
-            records.create_record(folder.started, started)
-        records.sync_directory(self.layout.runs)
+            records.create_record(folder.started, started, durable=durable)
+        if durable:
+            records.sync_directory(self.layout.runs)
+
+    def _settle_starts(self) -> None:
+        self._settling = False
+        try:
+            self._starts.settle()
+        except OSError as error:
+            log(f"what was started is in the journal only, trying again: {error}")
+            self._settling = True
+            self._loop.call_later(_SETTLE_S, self._settle_starts)
 
     def _seal(self, message: dict[str, Any]) -> dict[str, Any]:
         """Close a run that was never started, so that no later start can begin it."""
@@ -221,7 +247,7 @@ class Server:
         error = ExitError(str(message.get("reason", "Sealed")), str(message.get("message", "")))
         try:
             folder.path.mkdir(mode=0o700, exist_ok=True)
-            self._create_started(folder, started)
+            self._create_started(folder, started, durable=True)
         except OSError as problem:
             raise RequestRefused("StateNotWritable", f"cannot write {folder.started}: {problem.strerror}") from None
         self._record(_never_ran(name, now, error, canceled=message.get("canceled") is True))
@@ -251,6 +277,7 @@ class Server:
         if phase == RunPhase.RUNNING:
             raise RequestRefused("StillRunning", f"run {name} has not ended; cancel it first")
         self._unwritten.pop(name, None)
+        self._starts.settle()  # else the journal would bring it back
         self.layout.trash.mkdir(mode=0o700, exist_ok=True)
         try:
             folder.path.rename(self.layout.trash / f"{name}.{time.time_ns()}")
@@ -295,7 +322,9 @@ class Server:
         """Make the end of a run durable, then tell everybody. While the disk is full the record stays in memory,
         and is told and shown from there."""
         try:
+            self._starts.keep(record.run)
             records.replace_record(self.layout.run(record.run).exit, record.to_wire())
+            self._starts.kept(record.run)
         except OSError as error:
             if not self.layout.run(record.run).path.is_dir():
                 log(f"run {record.run}: its folder was deleted, so its end is recorded nowhere")
