@@ -74,6 +74,11 @@ class Recall:
         if memory.version >= self._floor and self._holds(memory):
             self._memories[key] = memory
 
+    def keep_all(self, memories: Mapping[Key, Memory]) -> None:
+        """Remember several."""
+        for key, memory in memories.items():
+            self.keep(key, memory)
+
     def answer(self, key: Key, now: datetime) -> Result | None:
         """What a pass over ``key`` would answer; None when it has to be made."""
         memory = self._memories.get(key)

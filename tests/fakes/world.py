@@ -122,7 +122,10 @@ class World:
         standings = Standings()
         self.wakes = Wakes(ready, standings)
         self.reconcilers = make_reconcilers(self._probe, ready, self.stops, standings)
-        self._passes = Passes(self.store, self.reconcilers, ready, stops=self.stops, later=self._later)
+        self._passes = Passes(
+            self.store, self.reconcilers, ready, stops=self.stops, later=self._later,
+            keep=lambda memories: self.recall.keep_all(memories),
+        )  # fmt: skip
         with self.store.transaction(SYSTEM) as tx:
             ensure_source(tx, self.spec)
             tx.release_claims()
