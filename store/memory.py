@@ -22,6 +22,7 @@ _ROOM = 1_000
 """For so many there is room when a transaction begins, so that few have to write at once what they could hold back."""
 _LONGEST = 256
 _LISTS = 64
+_STATUSES = 256
 
 Later = Callable[[], Resource]
 Query = tuple[object, ...]
@@ -48,7 +49,7 @@ class Memory:
     def __init__(self) -> None:
         self._uids: dict[Key, str] = {}  # "" where there is no object
         self._by_uid: dict[str, Resource | Later | None] = {}
-        self._status = ("", 0, "")
+        self._status: dict[str, tuple[int, str]] = {}
         self._lists: dict[str, dict[Query, tuple[Resource, ...]]] = {}
         self._marks: dict[tuple[str, ...], object] = {}
         self.balances: dict[str, Balance] = {}
@@ -131,7 +132,9 @@ class Memory:
     def listed(self, kind: str, query: Query, found: list[Resource]) -> None:
         """A query was answered."""
         lists = self._lists.setdefault(kind, {})
-        if len(found) <= _LONGEST and len(lists) < _LISTS:
+        if len(found) <= _LONGEST:
+            if len(lists) >= _LISTS:
+                del lists[next(iter(lists))]  # the oldest
             lists[query] = tuple(found)
 
     def created(self, uid: str, resource: Resource, read: Later) -> None:
@@ -142,13 +145,15 @@ class Memory:
         self._keep_lists(resource, read)
 
     def status_text(self, resource: Resource) -> str | None:
-        """The canonical text of its status, where it is that which was written last; None when nobody knows."""
-        uid, version, text = self._status
-        return text if version == resource.resource_version and uid == resource.uid else None
+        """The canonical text of its status, where it was written not long ago; None when nobody knows."""
+        version, text = self._status.get(resource.uid, (0, ""))
+        return text if version == resource.resource_version else None
 
     def wrote(self, resource: Resource, status: str) -> None:
         """The status of an object changed, to what ``status`` says; there has to be room (see ``full``)."""
-        self._status = (resource.uid, resource.resource_version, status)
+        if len(self._status) >= _STATUSES:
+            self._status.clear()
+        self._status[resource.uid] = (resource.resource_version, status)
         self._by_uid[resource.uid] = resource
         self._uids[resource.key] = resource.uid
         self._keep_lists(resource, lambda: resource)

@@ -7,7 +7,7 @@ its memory is known from what the order wrote. All others are looked at.
 from __future__ import annotations
 
 from controllers.holds.stops import Stops
-from controllers.runtime.recall import Memory, Token
+from controllers.runtime.recall import Memory, Token, there
 from controllers.runtime.result import DONE
 from schemas.base import Key
 from schemas.mission import MissionSpec, MissionState, MissionStatus
@@ -31,11 +31,15 @@ def memory(tx: Transaction, mission: Resource, stops: Stops) -> Memory | None:
     if stops.committed or tx.objects("Hold"):
         return None
     assert spec.agent_ref is not None
-    named = [spec.agent_ref.key("Agent", mission.namespace)]
-    named += [ref.key("Mission", mission.namespace) for ref in spec.depends_on]
-    there = tx.get_many(named)
-    read: list[Token] = [mission.uid, run.uid, "*Hold", "*ApprovalRequest"]
-    read += [there[key].uid if key in there else key for key in named]
+    agent = tx.get(spec.agent_ref.key("Agent", mission.namespace))
+    if agent is None:
+        return None
+    # Its agent and its run go on being written while nothing changes for the mission; the end of the run comes with
+    # its own pass.
+    read: list[Token] = [mission.uid, run.uid, there(agent.uid), "*Hold", "*ApprovalRequest"]
+    keys = [ref.key("Mission", mission.namespace) for ref in spec.depends_on]
+    found = tx.get_many(keys)
+    read += [found[key].uid if key in found else key for key in keys]
     return Memory(DONE, tuple(read), tx.latest_version(), tx.now)
 
 

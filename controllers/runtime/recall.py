@@ -25,15 +25,21 @@ from typing import Any, cast
 from controllers.runtime.result import RequeueAfter, RequeueAt, Result
 from schemas.base import Key
 from schemas.resource import Actor, Resource
-from store.contract import Change, SpecRevision, Transaction
+from store.contract import Change, Op, SpecRevision, Transaction
 
 Token = Key | str
-"""The uid of an object that was read, the key of one that was not there, or ``*Kind`` for a list of a kind."""
+"""The uid of an object that was read, the key of one that was not there, ``*Kind`` for a list of a kind, or what
+``there`` says of one that only has to be there."""
 
 LIFE = timedelta(hours=1)
 """A memory older than this is not trusted: the resync has to heal what a defect made the engine miss."""
 MOST = 200_000
 """Tokens whose latest change is known. Beyond, everything is forgotten and learnt anew."""
+
+
+def there(uid: str) -> Token:
+    """Of an object of which nothing counts but that it is there."""
+    return f"-{uid}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class Recall:
         for change in changes:
             version = change.resource_version
             latest[change.uid] = latest[change.key] = latest[f"*{change.key.kind}"] = version
+            if change.op is Op.REMOVED:
+                latest[there(change.uid)] = version
         if len(latest) > MOST:
             self.begin(version)
 
@@ -107,14 +115,14 @@ class Watched:
 
     def __init__(self, inner: Transaction, key: Key | None = None, rests: frozenset[str] = frozenset()) -> None:
         """``rests`` are states in which the object of ``key`` is at rest: a pass that brought it there and wrote
-        nothing else would find nothing to do."""
+        nothing else would find nothing to do, and look at nothing else to say so."""
         self._inner = inner
         self._key = key
         self._rests = rests
         self._version = inner.latest_version()
         self._read: set[Token] = set()
         self._pure = True
-        self._settled = False  # it wrote its own status
+        self._settled = ""  # the uid of its own object, where it wrote its status
 
     def __getattr__(self, name: str) -> Any:
         self._pure = False
@@ -128,8 +136,9 @@ class Watched:
         """Of the pass that answered ``result``; None when it cannot be recalled."""
         if not self._pure or isinstance(result, RequeueAfter):
             return None
-        version = self._inner.latest_version() if self._settled else self._version
-        return Memory(result, tuple(self._read), version, self._inner.now)
+        if self._settled:
+            return Memory(result, (self._settled,), self._inner.latest_version(), self._inner.now)
+        return Memory(result, tuple(self._read), self._version, self._inner.now)
 
     @property
     def now(self) -> datetime:
@@ -182,7 +191,7 @@ class Watched:
     def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
         stored = self._inner.put_status(current, status)
         if stored is not current:
-            self._settled = True
+            self._settled = stored.uid
             self._pure = self._pure and current.key == self._key and stored.state in self._rests
         return stored
 
@@ -190,7 +199,7 @@ class Watched:
         self, type: str, subject: Resource | Key, *, reason: str, message: str, data: dict[str, Any] | None = None,
         actor: Actor | None = None,
     ) -> int:  # fmt: skip
-        self._pure = self._pure and self._settled
+        self._pure = self._pure and bool(self._settled)
         return self._inner.event(type, subject, reason=reason, message=message, data=data, actor=actor)
 
     def set_timer(self, key: Key, purpose: str, due_at: datetime) -> None:
