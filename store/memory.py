@@ -42,8 +42,8 @@ class Memory:
     """Objects, short lists of them, specs, balances, open reservations and timers. Not for several threads."""
 
     __slots__ = (
-        "_by_uid", "_lists", "_marks", "_status", "_uids", "accounts", "balances", "reservations", "specs", "timers",
-        "unwritten",
+        "_by_uid", "_lists", "_marks", "_newborn", "_status", "_uids", "accounts", "balances", "reservations", "specs",
+        "timers", "unwritten",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -52,6 +52,7 @@ class Memory:
         self._status: dict[str, tuple[int, str]] = {}
         self._lists: dict[str, dict[Query, tuple[Resource, ...]]] = {}
         self._marks: dict[tuple[str, ...], object] = {}
+        self._newborn: dict[str, set[str]] = {}  # kinds of what each owns
         self.balances: dict[str, Balance] = {}
         self.accounts: set[str] = set()
         """Those of ``balances`` that have a row."""
@@ -137,6 +138,22 @@ class Memory:
                 del lists[next(iter(lists))]  # the oldest
             lists[query] = tuple(found)
 
+    def born(self, uid: str) -> None:
+        """An object was created under a new uid: it owns nothing yet."""
+        if len(self._newborn) >= MOST:
+            self._newborn.clear()
+        self._newborn[uid] = set()
+
+    def owns_none(self, uid: str, kind: str) -> bool:
+        """Whether it is certain that an object owns none of a kind."""
+        kinds = self._newborn.get(uid)
+        return kinds is not None and kind not in kinds
+
+    def _belongs(self, resource: Resource) -> None:
+        kinds = self._newborn.get(resource.owner_uid)
+        if kinds is not None:
+            kinds.add(resource.kind)
+
     def created(self, uid: str, resource: Resource, read: Later) -> None:
         """An object was created; there has to be room (see ``full``). ``read`` reads what was written, and is what
         ``resource`` says."""
@@ -163,10 +180,14 @@ class Memory:
         if self._uids or self._by_uid or self._lists or self._marks:
             for resource in resources:
                 self.forget(resource)
+        elif self._newborn:
+            for resource in resources:
+                self._belongs(resource)
 
     def _keep_lists(self, resource: Resource, now: Later) -> None:
         """Bring the lists of its kind to what a query would find now, where that can be told from the object alone."""
         self._unmark(resource.kind)
+        self._belongs(resource)
         lists = self._lists.get(resource.kind)
         if not lists:
             return
@@ -201,6 +222,7 @@ class Memory:
         self._by_uid.pop(resource.uid, None)
         self._lists.pop(resource.kind, None)
         self._unmark(resource.kind)
+        self._belongs(resource)
 
 
 def _place(resource: Resource) -> tuple[str, str]:
