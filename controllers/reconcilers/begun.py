@@ -7,7 +7,7 @@ its memory is known from what the order wrote. All others are looked at.
 from __future__ import annotations
 
 from controllers.holds.stops import Stops
-from controllers.runtime.recall import Memory, Token, there
+from controllers.runtime.recall import Memory, Token
 from controllers.runtime.result import DONE
 from schemas.base import Key
 from schemas.mission import MissionSpec, MissionState, MissionStatus
@@ -34,13 +34,12 @@ def memory(tx: Transaction, mission: Resource, stops: Stops) -> Memory | None:
     agent = tx.get(spec.agent_ref.key("Agent", mission.namespace))
     if agent is None:
         return None
-    # Its agent and its run go on being written while nothing changes for the mission; the end of the run comes with
-    # its own pass.
-    read: list[Token] = [mission.uid, run.uid, there(agent.uid), "*Hold", "*ApprovalRequest"]
+    read: list[Token] = [mission.uid, run.uid, "*Hold", "*ApprovalRequest"]
     keys = [ref.key("Mission", mission.namespace) for ref in spec.depends_on]
     found = tx.get_many(keys)
     read += [found[key].uid if key in found else key for key in keys]
-    return Memory(DONE, tuple(read), tx.latest_version(), tx.now)
+    # Its agent counts its runs all the time, which nothing of the mission follows from.
+    return Memory(DONE, tuple(read), tx.latest_version(), tx.now, there=((agent.uid, agent.key),))
 
 
 def _waits_for_its_run(mission: Resource, spec: MissionSpec, status: MissionStatus) -> bool:

@@ -28,8 +28,7 @@ from schemas.resource import Actor, Resource
 from store.contract import Change, Op, SpecRevision, Transaction
 
 Token = Key | str
-"""The uid of an object that was read, the key of one that was not there, ``*Kind`` for a list of a kind, or what
-``there`` says of one that only has to be there."""
+"""The uid of an object that was read, the key of one that was not there, or ``*Kind`` for a list of a kind."""
 
 LIFE = timedelta(hours=1)
 """A memory older than this is not trusted: the resync has to heal what a defect made the engine miss."""
@@ -37,19 +36,16 @@ MOST = 200_000
 """Tokens whose latest change is known. Beyond, everything is forgotten and learnt anew."""
 
 
-def there(uid: str) -> Token:
-    """Of an object of which nothing counts but that it is there."""
-    return f"-{uid}"
-
-
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A pass that wrote nothing: its answer, what it read, when, and at which version of the store."""
+    """A pass that wrote nothing: its answer, what it read, when, and at which version of the store. ``there`` are
+    objects, by uid, of which nothing counted but that they are there under that key."""
 
     result: Result
     read: tuple[Token, ...]
     version: int
     at: datetime
+    there: tuple[tuple[str, Key], ...] = ()
 
 
 class Recall:
@@ -58,12 +54,14 @@ class Recall:
     def __init__(self) -> None:
         self._memories: dict[Key, Memory] = {}
         self._latest: dict[Token, int] = {}  # the latest change of each token since ``_floor``
+        self._places: dict[str, Key | None] = {}  # where each object that changed since then is; None where it is gone
         self._floor = math.inf
 
     def begin(self, cursor: int) -> None:
         """Changes are taken in from here on; what was known before may have been missed, and is forgotten."""
         self._memories.clear()
         self._latest.clear()
+        self._places.clear()
         self._floor = cursor
 
     def take_in(self, changes: Iterable[Change]) -> None:
@@ -72,8 +70,7 @@ class Recall:
         for change in changes:
             version = change.resource_version
             latest[change.uid] = latest[change.key] = latest[f"*{change.key.kind}"] = version
-            if change.op is Op.REMOVED:
-                latest[there(change.uid)] = version
+            self._places[change.uid] = None if change.op is Op.REMOVED else change.key
         if len(latest) > MOST:
             self.begin(version)
 
@@ -105,7 +102,9 @@ class Recall:
 
     def _holds(self, memory: Memory) -> bool:
         latest, version = self._latest, memory.version
-        return all(latest.get(token, 0) <= version for token in memory.read)
+        return all(latest.get(token, 0) <= version for token in memory.read) and all(
+            self._places.get(uid, key) == key for uid, key in memory.there
+        )
 
 
 class Watched:
