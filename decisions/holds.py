@@ -107,13 +107,15 @@ def _released(hold: HoldFacts, key: Key) -> bool:
         return False
     if any(ref.key("Agent", hold.key.namespace) == key for ref in part.agents):
         return True
-    return rank(hold.key, key) < part.percent
+    return _rank(hold, key) < part.percent
 
 
-def rank(hold: Key, agent: Key) -> int:
+def _rank(hold: HoldFacts, agent: Key) -> int:
     """0..99: the agents below a percentage are released with it, so that a larger one adds to a smaller one. Differs
-    from Hold to Hold, that not always the same agents go first."""
-    return int(hashlib.sha256(f"{hold}\0{agent}".encode()).hexdigest()[:8], 16) % 100
+    from Hold to Hold, that not always the same agents go first; but not among e-stops, of which several may stand for
+    one stop and are released together: whom one lets go, no other may keep."""
+    salt = "estop" if hold.spec.is_estop else str(hold.key)
+    return int(hashlib.sha256(f"{salt}\0{agent}".encode()).hexdigest()[:8], 16) % 100
 
 
 def strictest(holds: Iterable[HoldFacts], objects: Objects, now: datetime) -> Held | None:

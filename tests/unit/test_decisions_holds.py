@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from decisions.holds import HoldFacts, matches, strictest
+from decisions.holds import HoldFacts, bites, matches, strictest
 from schemas.base import Key
 from schemas.hold import HoldSpec
 
@@ -101,6 +101,16 @@ def test_a_larger_percentage_adds_to_a_smaller_one_and_a_hundred_is_all() -> Non
     assert steps[-1] == set(agents)
     assert all(small < large for small, large in pairwise(steps))
     assert 80 < len(steps[2]) < 170
+
+
+def test_e_stops_that_are_released_together_let_the_same_agents_go() -> None:
+    agents = [Key("Agent", "default", f"a{n}") for n in range(100)]
+    by_command, by_file = (
+        hold(name, scope="Global", mode="Stop", released={"percent": 50}) for name in ("estop", "estop-file-1f")
+    )
+    let_go = [{key for key in agents if not bites(stop, [(key, {})])} for stop in (by_command, by_file)]
+    assert let_go[0] == let_go[1]
+    assert 30 < len(let_go[0]) < 70
 
 
 def test_among_equals_a_quarantine_counts_first() -> None:
