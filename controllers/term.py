@@ -11,7 +11,7 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -59,7 +59,7 @@ from controllers.runtime.controller import Controller
 from controllers.runtime.lifecycle import Lifecycle, Run
 from controllers.runtime.manager import Manager
 from controllers.runtime.periodic import Periodic
-from controllers.runtime.recall import Recall
+from controllers.runtime.recall import Memory, Recall
 from controllers.runtime.result import DONE, RequeueAfter, Result
 from controllers.runtime.resync import Resync
 from controllers.runtime.workqueue import Priority, WorkQueue
@@ -159,7 +159,9 @@ class Term:
         self.objects: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self.sources: WorkQueue[Key] = WorkQueue(clock=clock, random=random)
         self._reconcilers = make_reconcilers(probe, ready, stops, standings, channels)
-        self._passes = Passes(store, self._reconcilers, ready, stops=stops, claim=claim, later=self._again)
+        self._passes = Passes(
+            store, self._reconcilers, ready, stops=stops, claim=claim, later=self._again, keep=self._learnt
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._recall = Recall()
         self._known = False
@@ -349,6 +351,11 @@ class Term:
         """From a thread: a pass that was made along with others asks to be made again."""
         if isinstance(result, RequeueAfter) and self._loop is not None:
             self._loop.call_soon_threadsafe(self.objects.add_after, key, result.seconds)
+
+    def _learnt(self, memories: Mapping[Key, Memory]) -> None:
+        """From a thread, before the changes of the same transaction are read: passes that were made along."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._recall.keep_all, memories)
 
     async def _reconcile(self, key: Key) -> Result:
         if key.kind not in self._reconcilers:

@@ -585,10 +585,11 @@ def may_start(decision: Decision) -> bool:
     return decision.status.ready_since is not None and decision.status.current_run is None
 
 
-def begin_run(facts: MissionFacts, now: datetime, run: str) -> Decision:
-    """The decision together with the start of run ``run``; only for a mission that ``may_start``."""
+def begin_run(facts: MissionFacts, now: datetime, run: str, decided: Decision | None = None) -> Decision:
+    """The decision together with the start of run ``run``; only for a mission that ``may_start``. ``decided`` is what
+    ``decide`` said of the same, where that was asked already; it becomes this one."""
     work = Pass(facts, now)
-    work.decision = decide(facts, now)
+    work.decision = decided if decided is not None else decide(facts, now)
     number = work.status.total_runs + 1
     if work.state is MissionState.ASSIGNED:
         work.move(MissionState.IN_PROGRESS, SYSTEM, MissionReason.DISPATCHED, f"run {run}", key=f"dispatch/{run}")

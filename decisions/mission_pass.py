@@ -44,7 +44,9 @@ class Pass:
         return self.decision.status.loop or MissionLoop()
 
     def put(self, **fields: Any) -> None:
-        self.decision.status = self.decision.status.model_copy(update=fields)
+        known = self.decision.status.__dict__
+        if any(known[name] is not value for name, value in fields.items()):
+            self.decision.status = self.decision.status.altered(**fields)
 
     def note(self, type_: EventType, reason: str, message: str, **data: Any) -> None:
         self.decision.notes.append(Note(type_, reason, message, data))

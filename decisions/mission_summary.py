@@ -325,6 +325,8 @@ def _set(work: Pass, type_: str, status: bool | None, reason: MissionReason, mes
     conditions = set_condition(
         work.status.conditions, type_, status, reason, message, now=work.now, generation=work.facts.generation
     )
+    if conditions is work.status.conditions:
+        return
     work.put(conditions=conditions)
     new = find(conditions, type_)
     changed = new is not None and (old is None or old.status is not new.status)

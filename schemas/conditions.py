@@ -105,6 +105,10 @@ def set_condition(
     else:
         value = ConditionStatus.TRUE if status else ConditionStatus.FALSE
     old = find(conditions, type_)
+    if old is not None and (old.status, old.reason, old.message, old.observed_generation) == (
+        value, reason, message, generation
+    ):  # fmt: skip
+        return conditions
     rest = tuple(c for c in conditions if c.type != type_)
     if type_ in ABNORMAL_TRUE and value is not ConditionStatus.TRUE:
         return rest

@@ -159,7 +159,7 @@ def from_micros(micros: int) -> Decimal:
 
 def format_time(value: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: ``2026-11-21T02:17:30.120Z``."""
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return (value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def parse_time(value: object) -> Any:
@@ -173,6 +173,8 @@ def parse_time(value: object) -> Any:
         raise ValueError("a time is a text such as 2026-11-21T09:00:00Z")
     if value.tzinfo is None:
         raise ValueError("a time names its zone: end it with Z or an offset such as +01:00")
+    if value.tzinfo is UTC:
+        return value
     try:
         return value.astimezone(UTC)
     except OverflowError:

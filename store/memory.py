@@ -22,6 +22,7 @@ _ROOM = 1_000
 """For so many there is room when a transaction begins, so that few have to write at once what they could hold back."""
 _LONGEST = 256
 _LISTS = 64
+_STATUSES = 256
 
 Later = Callable[[], Resource]
 Query = tuple[object, ...]
@@ -42,18 +43,19 @@ class Memory:
     Not for several threads."""
 
     __slots__ = (
-        "_by_uid", "_lists", "_marks", "_status", "_uids", "account_sets", "accounts", "balances", "heads",
+        "_by_uid", "_lists", "_marks", "_newborn", "_status", "_uids", "account_sets", "accounts", "balances", "heads",
         "reservations", "specs", "timers", "unwritten",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._uids: dict[Key, str] = {}  # "" where there is no object
         self._by_uid: dict[str, Resource | Later | None] = {}
-        self._status = ("", 0, "")
+        self._status: dict[str, tuple[int, str]] = {}
         self._lists: dict[str, dict[Query, tuple[Resource, ...]]] = {}
         self._marks: dict[tuple[str, ...], object] = {}
         self.heads: tuple[int, int, str, int] | None = None
         """The row of heads as it stands, in the order of its columns; None when nobody knows."""
+        self._newborn: dict[str, set[str]] = {}  # kinds of what each owns
         self.balances: dict[str, Balance] = {}
         self.accounts: set[str] = set()
         """Those of ``balances`` that have a row."""
@@ -136,8 +138,26 @@ class Memory:
     def listed(self, kind: str, query: Query, found: list[Resource]) -> None:
         """A query was answered."""
         lists = self._lists.setdefault(kind, {})
-        if len(found) <= _LONGEST and len(lists) < _LISTS:
+        if len(found) <= _LONGEST:
+            if len(lists) >= _LISTS:
+                del lists[next(iter(lists))]  # the oldest
             lists[query] = tuple(found)
+
+    def born(self, uid: str) -> None:
+        """An object was created under a new uid: it owns nothing yet."""
+        if len(self._newborn) >= MOST:
+            self._newborn.clear()
+        self._newborn[uid] = set()
+
+    def owns_none(self, uid: str, kind: str) -> bool:
+        """Whether it is certain that an object owns none of a kind."""
+        kinds = self._newborn.get(uid)
+        return kinds is not None and kind not in kinds
+
+    def _belongs(self, resource: Resource) -> None:
+        kinds = self._newborn.get(resource.owner_uid)
+        if kinds is not None:
+            kinds.add(resource.kind)
 
     def created(self, uid: str, resource: Resource, read: Later) -> None:
         """An object was created; there has to be room (see ``full``). ``read`` reads what was written, and is what
@@ -147,13 +167,15 @@ class Memory:
         self._keep_lists(resource, read)
 
     def status_text(self, resource: Resource) -> str | None:
-        """The canonical text of its status, where it is that which was written last; None when nobody knows."""
-        uid, version, text = self._status
-        return text if version == resource.resource_version and uid == resource.uid else None
+        """The canonical text of its status, where it was written not long ago; None when nobody knows."""
+        version, text = self._status.get(resource.uid, (0, ""))
+        return text if version == resource.resource_version else None
 
     def wrote(self, resource: Resource, status: str) -> None:
         """The status of an object changed, to what ``status`` says; there has to be room (see ``full``)."""
-        self._status = (resource.uid, resource.resource_version, status)
+        if len(self._status) >= _STATUSES:
+            self._status.clear()
+        self._status[resource.uid] = (resource.resource_version, status)
         self._by_uid[resource.uid] = resource
         self._uids[resource.key] = resource.uid
         self._keep_lists(resource, lambda: resource)
@@ -163,10 +185,14 @@ class Memory:
         if self._uids or self._by_uid or self._lists or self._marks:
             for resource in resources:
                 self.forget(resource)
+        elif self._newborn:
+            for resource in resources:
+                self._belongs(resource)
 
     def _keep_lists(self, resource: Resource, now: Later) -> None:
         """Bring the lists of its kind to what a query would find now, where that can be told from the object alone."""
         self._unmark(resource.kind)
+        self._belongs(resource)
         lists = self._lists.get(resource.kind)
         if not lists:
             return
@@ -201,6 +227,7 @@ class Memory:
         self._by_uid.pop(resource.uid, None)
         self._lists.pop(resource.kind, None)
         self._unmark(resource.kind)
+        self._belongs(resource)
 
 
 def _place(resource: Resource) -> tuple[str, str]:

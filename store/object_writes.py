@@ -123,6 +123,8 @@ class ObjectWrites(RememberedObjects):
             same = row is given  # else a name was cleaned
             stored = resource if same else replace(resource, uid=row["uid"], **{part: row[part] for part in _KEY})
             self._session.memory.created(row["uid"], stored, partial(rows.read, row))
+            if uid is None:
+                self._session.memory.born(row["uid"])
         return resource
 
     def create_many(
@@ -159,7 +161,10 @@ class ObjectWrites(RememberedObjects):
             created.append(resource)
             written.append(rows.created(resource, plain, self._now, text))
         self._session.insert_rows(_INSERT, rows.OBJECT_NAMES, written)
-        self._session.memory.forget_many(created)
+        memory = self._session.memory
+        memory.forget_many(created)
+        for resource in created:
+            memory.born(resource.uid)
         return created
 
     def restore(self, resource: Resource, revisions: Sequence[SpecRevision]) -> None:

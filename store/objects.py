@@ -104,17 +104,17 @@ class ObjectReads:
 
     def get(self, key: Key) -> Resource | None:
         row = self._session.row(_GET, named(key), apart=True)
-        return None if row is None else rows.to_resource(row)
+        return None if row is None else rows.to_resource_lately(row)
 
     def get_by_uid(self, uid: str) -> Resource | None:
         row = self._session.row(_GET_BY_UID, {"uid": uid}, apart=True)
-        return None if row is None else rows.to_resource(row)
+        return None if row is None else rows.to_resource_lately(row)
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Resource]:
         found = {}
         for statement, params in _by_names(self._session, keys, _get_named):
             for row in self._session.rows(statement, params, apart=True):
-                resource = rows.to_resource(row)
+                resource = rows.to_resource_lately(row)
                 found[resource.key] = resource
         return found
 

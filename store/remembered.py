@@ -73,6 +73,8 @@ class RememberedObjects(ObjectReads):
         after: tuple[str, str] | None = None,
     ) -> list[Resource]:
         memory = self._session.memory
+        if owner_uid and memory.owns_none(owner_uid, kind):
+            return []
         wanted = None if labels is None else tuple(sorted(labels.items()))
         query = (namespace, wanted, None if states is None else tuple(states), owner_uid, unit, limit, after)
         known = memory.found(kind, query)

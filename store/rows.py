@@ -36,6 +36,7 @@ OBJECT_COLUMNS = (
     _o.ownership,
 )
 """In the order of the fields of Resource."""
+_UID = [column.name for column in OBJECT_COLUMNS].index("uid")
 
 OBJECT_NAMES = tuple(column.name for column in objects.columns)
 """The columns of an object, as ``created`` gives them."""
@@ -86,6 +87,24 @@ def to_resource(row: Row) -> Resource:
         maybe_moment(deletion_at),
         to_ownership(ownership),
     )
+
+
+_LATELY = 1_000
+_lately: dict[str, tuple[Row, Resource]] = {}
+
+
+def to_resource_lately(row: Row) -> Resource:
+    """``to_resource`` for objects that are read one by one: several look at each change, one after the other. Objects
+    are never changed in place, so the same row is the same object. Safe between threads."""
+    uid: str = row[_UID]
+    known = _lately.get(uid)
+    if known is not None and known[0] == row:
+        return known[1]
+    made = to_resource(row)
+    if len(_lately) >= _LATELY:
+        _lately.clear()
+    _lately[uid] = (row, made)
+    return made
 
 
 def read(row: Mapping[str, Any]) -> Resource:

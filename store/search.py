@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -29,6 +30,7 @@ from store.tables import search_cursor, search_docs
 
 TEXTS = 1 << 40
 """Where rows of texts begin in FTS5; before it lie those of titles. More documents than that there never are."""
+_AT_ONCE = 64
 _FORM = "n"
 """Begins the digests of documents whose words are marked (``place_word``); those of before begin with a hex digit."""
 _c = search_docs.c
@@ -41,7 +43,6 @@ _SET_CURSOR = Statement(
     sa.insert(search_cursor).values(id=1, resource_version=bindparam("version"), event_seq=bindparam("seq"))
 )
 _TOP = Statement(sa.select(sa.func.coalesce(sa.func.max(_c.id), 0)))
-_DOC = Statement(sa.select(_c.id, _c.digest, _c.title_words, _c.words).where(_c.ref == bindparam("by_ref")))
 _ANY = Statement(sa.select(_c.digest).order_by(_c.id).limit(1))
 _DROP = Statement(sa.delete(search_docs).where(_c.id == bindparam("by_id")))
 _KEEP = Statement(
@@ -96,15 +97,16 @@ def index(backend: Backend, limit: int) -> int:
         else:
             forgotten = False
         changes = reads.changes_since(version, limit=limit)
-        there = reads.get_many(change.key for change in changes if change.op is Op.PUT)
+        changed = [change for change in changes if change.op is Op.REMOVED or change.key.kind not in _UNSEARCHED]
+        there = reads.get_many(change.key for change in changed if change.op is Op.PUT)
         rows = reads.events(after=seq, limit=limit)
     if not changes and not rows:
         return 0
     docs: list[_Doc] = []
     gone: list[str] = []
-    for change in changes:
+    for change in changed:
         resource = there.get(change.key) if change.op is Op.PUT else None
-        if resource is None or resource.kind in _UNSEARCHED:
+        if resource is None:
             gone.append(change.uid)
         else:
             docs.append(_of_object(resource))
@@ -134,23 +136,26 @@ def _write(session: Session, docs: list[_Doc], gone: list[str], *, afresh: bool)
     top = session.row(_TOP)
     assert top is not None
     next_id = int(top[0])
-    removed = [old for ref in gone if (old := session.row(_DOC, {"by_ref": ref})) is not None]
     added: list[dict[str, Any]] = []
+    kept: list[dict[str, Any]] = []
+    # A row of the log never changes and was never here.
+    known = _known(session, [*gone, *(doc.ref for doc in docs if not doc.ref.startswith("event/"))])
+    removed = [old for ref in gone if (old := known.get(ref)) is not None]
     for doc in docs:
-        # A row of the log never changes and was never here.
-        old = None if doc.ref.startswith("event/") else session.row(_DOC, {"by_ref": doc.ref})
-        if old is not None and old[1] == doc.digest:
-            session.run(_KEEP, {"by_id": old[0], "to_namespace": doc.namespace, "to_name": doc.name,
-                                "to_state": doc.state, "to_agent": doc.agent})  # fmt: skip
+        old, digest = known.get(doc.ref), doc.digest
+        if old is not None and old.digest == digest:
+            kept.append({"by_id": old.id, "to_namespace": doc.namespace, "to_name": doc.name, "to_state": doc.state,
+                         "to_agent": doc.agent})  # fmt: skip
             continue
         if old is not None:
             removed.append(old)
         next_id += 1
-        added.append({"id": next_id, "digest": doc.digest, **{name: getattr(doc, name) for name in _Doc.__slots__}})
-    session.run_many(_DROP, [{"by_id": old[0]} for old in removed])
+        added.append({"id": next_id, "digest": digest, **{name: getattr(doc, name) for name in _Doc.__slots__}})
+    session.run_many(_KEEP, kept)
+    session.run_many(_DROP, [{"by_id": old.id} for old in removed])
     session.run_many(_ADD, added)
     if by_fts:
-        _write_fts(session, [(old[0], old[2], old[3]) for old in removed],
+        _write_fts(session, [(old.id, old.title_words, old.words) for old in removed],
                    [(doc["id"], doc["title_words"], doc["words"]) for doc in added])  # fmt: skip
 
 
@@ -160,6 +165,34 @@ def _write_fts(session: Session, removed: list[tuple[int, str, str]], added: lis
         for statement, docs in ((_FTS_ADD, added), (_FTS_DROP, removed)):
             rows = [{"row": start - doc[0], "words": doc[column]} for doc in sorted(docs, reverse=True)]
             session.run_many(statement, rows)
+
+
+class _Known(NamedTuple):
+    """A document as it stands in the index."""
+
+    ref: str
+    id: int
+    digest: str
+    title_words: str
+    words: str
+
+
+@lru_cache(maxsize=2)
+def _documents(count: int) -> Statement:
+    refs: list[sa.BindParameter[str]] = [bindparam(f"ref{i}") for i in range(count)]
+    return Statement(sa.select(_c.ref, _c.id, _c.digest, _c.title_words, _c.words).where(_c.ref.in_(refs)))
+
+
+def _known(session: Session, refs: list[str]) -> dict[str, _Known]:
+    """Documents by what they are of, asked for by many at once."""
+    found: dict[str, _Known] = {}
+    for begin in range(0, len(refs), _AT_ONCE):
+        some = refs[begin : begin + _AT_ONCE]
+        count = 8 if len(some) <= 8 else _AT_ONCE  # few statements, whatever there is to ask for
+        some += some[-1:] * (count - len(some))
+        rows = session.rows(_documents(count), {f"ref{i}": ref for i, ref in enumerate(some)})
+        found |= {row[0]: _Known._make(row) for row in rows}
+    return found
 
 
 def _of_object(resource: Resource) -> _Doc:

@@ -102,6 +102,9 @@ def fold(text: str) -> str:
 
 def index_words(text: str) -> str:
     """The words of a text once each, in order, with a space between them: what the databases index."""
+    text = text[:LONGEST_TEXT]
+    if text.isascii():
+        return " ".join(sorted({word[:LONGEST_WORD] for word in _WORD.findall(text.lower())}))
     return " ".join(sorted(set(words_of(text))))
 
 

@@ -65,11 +65,13 @@ class Statement:
     """A Core statement that is built once. Its parameters are ``sqlalchemy.bindparam`` of the names given to run.
     ``later`` is for an insert that reads what others insert: held back together, it goes out after them."""
 
-    __slots__ = ("_clause", "_compiled", "later")
+    __slots__ = ("_clause", "_compiled", "later", "table")
 
     def __init__(self, clause: sa.Executable, *, later: bool = False) -> None:
         self._clause = clause
         self.later = later
+        table = getattr(clause, "table", None)
+        self.table = "" if table is None else str(table.name)
         self._compiled: dict[str, _Compiled] = {}
 
     def compiled(self, dialect: sa.Dialect) -> _Compiled:
@@ -117,7 +119,7 @@ class Session:
         self._errors = errors
         self._translate = translate
         self._inserts: dict[Statement, list[Params]] = {}
-        self._updates: list[tuple[Statement, list[Params]]] = []
+        self._updates: dict[str, list[tuple[Statement, list[Params]]]] = {}
         self._held = 0
         self.failed: StoreError | None = None
         self.memory = Memory() if memory is None else memory
@@ -157,10 +159,11 @@ class Session:
         self._hold(len(rows))
 
     def update(self, statement: Statement, params: Params) -> None:
-        """Change or delete one row that is there, after every insert and in the order of the updates."""
-        if not self._updates or self._updates[-1][0] is not statement:
-            self._updates.append((statement, []))
-        self._updates[-1][1].append(_cleaned(params))
+        """Change or delete one row that is there, after every insert and in the order of the updates of its table."""
+        updates = self._updates.setdefault(statement.table, [])
+        if not updates or updates[-1][0] is not statement:
+            updates.append((statement, []))
+        updates[-1][1].append(_cleaned(params))
         self._hold()
 
     def _hold(self, rows: int = 1) -> None:
@@ -174,8 +177,9 @@ class Session:
         if not self._held:
             return
         inserts, updates = self._inserts, self._updates
-        self._inserts, self._updates, self._held = {}, [], 0
-        held = [*sorted(inserts.items(), key=lambda each: each[0].later), *updates]
+        self._inserts, self._updates, self._held = {}, {}, 0
+        held = sorted(inserts.items(), key=lambda each: each[0].later)
+        held += [update for table in updates.values() for update in table]
         for statement, rows in held:
             touched = self.run_many(statement, rows)
             if touched != len(rows):

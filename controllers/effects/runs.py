@@ -17,6 +17,7 @@ from controllers.holds import stops as other
 from controllers.holds.stops import Stops
 from controllers.runs import evidence, health, inbox, pressure, records
 from controllers.runs.artifacts import ArtifactFiles
+from controllers.runs.pinned import spec_of
 from controllers.runs.redaction_level import level_of
 from controllers.runs.tokens import HOOK, RunTokens
 from controllers.runtime.blocking import Blocking
@@ -45,7 +46,7 @@ ELSEWHERE = (ExecutorType.PULL, ExecutorType.HTTP, ExecutorType.A2A, ExecutorTyp
 """Types whose runs live on no engine's machine."""
 _RECORD_RETRY_S = 1.0
 _ORDERS = 1_000
-_ORDER_LIFE_S = 0.1
+_ORDER_LIFE_S = 1.0
 _OUTCOMES = 64
 """Outcomes that are booked at a time."""
 _GOES_ON = (RunReason.AWAITING_APPROVAL, RunReason.AWAITING_FOLLOW_UP, RunReason.PROVIDER_OVERLOADED)
@@ -264,7 +265,7 @@ def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder
     """What starting the run needs, from what it was pinned to. Raises Terminal when that is gone."""
     spec = parsed(RunSpec, run.spec)
     mission = snapshot.get_by_uid(spec.mission_uid)
-    pinned = snapshot.spec_at(spec.mission_uid, spec.mission_generation)
+    pinned = spec_of(snapshot, spec.mission_uid, spec.mission_generation)
     agent = snapshot.spec_at(spec.agent_uid, spec.agent_generation)
     executor_key = spec.executor_ref.key("Executor", run.namespace)
     executor = snapshot.get(executor_key)
@@ -277,7 +278,7 @@ def order_of(snapshot: Snapshot, run: Resource, context: RunContext) -> RunOrder
         namespace=run.namespace,
         attempt=spec.attempt,
         executor_spec=version.spec,
-        mission=mission_document(snapshot, run, spec, mission, pinned.spec, agent.spec),
+        mission=mission_document(snapshot, run, spec, mission, pinned, agent.spec),
         agent=spec.agent_ref.name,
         token=context.tokens.mint(run.uid),
         agent_url=context.agent_url(),
@@ -358,12 +359,12 @@ def mission_document(
     run: Resource,
     spec: RunSpec,
     mission: Resource,
-    mission_spec: Mapping[str, Any],
-    agent_spec: Mapping[str, Any],
+    mission_spec: dict[str, Any],
+    agent_spec: dict[str, Any],
 ) -> dict[str, Any]:
     """What an agent is told, as JSON: the pinned mission, its agent's prompt and model, and what the missions it
     depends on handed in."""
-    typed, agent = MissionSpec.model_validate(mission_spec), AgentSpec.model_validate(agent_spec)
+    typed, agent = parsed(MissionSpec, mission_spec), parsed(AgentSpec, agent_spec)
     status = parsed(MissionStatus, mission.status)
     document: dict[str, Any] = {
         "apiVersion": API_VERSION,

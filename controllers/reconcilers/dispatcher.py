@@ -22,7 +22,7 @@ from decisions import mission as decisions
 from decisions import pools as slots
 from decisions.dispatch import Candidate, Lead
 from decisions.holds import HoldFacts, strictest
-from decisions.mission_facts import MissionFacts
+from decisions.mission_facts import Decision, MissionFacts
 from schemas.agent import AgentSpec, AgentStatus, Spawned
 from schemas.base import Key, ObjectRef
 from schemas.conditions import is_true, set_condition
@@ -198,7 +198,8 @@ class Dispatcher:
         """Order its run; None when it changed since it was noted."""
         tx = work.tx
         found = facts.mission_facts(tx, mission, work.holds)
-        if found.agent_key != agent.resource.key or not decisions.may_start(decisions.decide(found, tx.now)):
+        decided = decisions.decide(found, tx.now)
+        if found.agent_key != agent.resource.key or not decisions.may_start(decided):
             # Its own pass says so now, of what this transaction sees: later it may see again what it said before,
             # write nothing, and wake nobody.
             missions.reconcile(tx, mission.key)
@@ -211,7 +212,7 @@ class Dispatcher:
         }
         if agent.pool is not None:
             why["slotsFree"] = work.slots(agent.pool)
-        return order_run(tx, agent.resource, agent.status, mission, found, priority, position, why)
+        return order_run(tx, agent.resource, agent.status, mission, found, priority, position, why, decided)
 
 
 def _waits(tx: Transaction, candidate: Candidate) -> bool:
@@ -243,9 +244,10 @@ def order_run(
     priority: int,
     position: int,
     why: dict[str, object] | None = None,
+    decided: Decision | None = None,
 ) -> Resource | None:
     """Order one run of a mission that ``may_start``: record, reservation, effect, event and the mission's move. ``why``
-    are the facts that decided. None when the executor is gone."""
+    are the facts that decided, ``decided`` what was decided of ``found``. None when the executor is gone."""
     generation = status.effective_generation or agent.generation
     pinned = tx.spec_at(agent.uid, generation)
     agent_spec = parsed(AgentSpec, pinned.spec if pinned is not None else agent.spec)
@@ -257,7 +259,7 @@ def order_run(
     executor_spec = spending.serving(tx, executor)
     number = found.status.total_runs + 1
     name = run_name(mission.name, number)
-    decision = decisions.begin_run(found, tx.now, name)
+    decision = decisions.begin_run(found, tx.now, name, decided)
     quoted = spending.quote(tx, mission, agent, executor)
     timeout = min(executor_spec.timeout, spending.as_limit(quoted.want))
     if found.spec.deadline is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from controllers.holds import effective
 from controllers.holds import stops as other
 from controllers.holds.stops import Stops
-from controllers.reconcilers import dispatcher
+from controllers.reconcilers import begun, dispatcher
 from controllers.reconcilers.ready import ReadyMissions
 from controllers.runtime.recall import Memory, Watched
 from controllers.runtime.result import DONE, Result
@@ -53,7 +53,7 @@ class Passes:
 
     ``stops`` is what stops work beside the Holds in the store; ``claim`` takes the effects of runs that were ordered;
     ``later`` is told, after the commit, of passes that were made along with others and want to be made again by
-    themselves.
+    themselves; ``keep`` gets the memories of those that nobody asked for.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Passes:
         stops: Stops = other.NONE,
         claim: Claim | None = None,
         later: Callable[[Key, Result], object] = lambda key, result: None,
+        keep: Callable[[Mapping[Key, Memory]], object] = lambda memories: None,
     ) -> None:
         self._store = store
         self._reconcilers = reconcilers
@@ -72,6 +73,7 @@ class Passes:
         self._stops = stops
         self._claim = claim
         self._later = later
+        self._keep = keep
 
     def one(self, key: Key) -> Pass:
         """A pass in a transaction of its own, and nothing else."""
@@ -134,10 +136,18 @@ class Passes:
                 self._ready.learn(mission)
                 places[dispatcher.key_of(_agent_of(mission, named))] = None
         made |= {place: self._made(tx, place) for place in places}
+        for key in tx.touched():
+            mission = tx.get(key) if key.kind == "Mission" else None
+            memory = begun.memory(tx, mission, self._stops) if mission is not None else None
+            if memory is not None:
+                made[key] = (memory.result, memory)
         claimed = self._claim(tx) if self._claim is not None and _ordered(tx) else None
         along = [(key, result) for key, (result, _) in made.items() if key not in before and result is not DONE]
+        memories = {key: memory for key, (_, memory) in made.items() if key not in before and memory is not None}
 
         def then() -> None:
+            if memories:
+                self._keep(memories)
             if claimed is not None:
                 claimed()
             for key, result in along:

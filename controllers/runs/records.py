@@ -9,6 +9,7 @@ from typing import Any
 from controllers.runs import calls, usage
 from controllers.runs.artifacts import ArtifactFiles, room_inline
 from controllers.runs.output_check import check_output, output_schema
+from controllers.runs.pinned import spec_of
 from controllers.runs.redaction_level import redactor_of
 from controllers.runs.run_record import UNPRICED, RunRecord, find_run, unpriced
 from controllers.runs.settlement import settle
@@ -204,8 +205,8 @@ def _never_started(status: RunStatus, ending: Ending) -> bool:
 
 def _idempotent(snapshot: Snapshot, record: RunRecord) -> bool:
     """Whether the mission, as the run was started with it, says that repeating its work is safe."""
-    pinned = snapshot.spec_at(record.spec.mission_uid, record.spec.mission_generation)
-    return pinned is not None and bool(pinned.spec.get("retry", {}).get("idempotent"))
+    pinned = spec_of(snapshot, record.spec.mission_uid, record.spec.mission_generation)
+    return pinned is not None and bool(pinned.get("retry", {}).get("idempotent"))
 
 
 def _output_format(snapshot: Snapshot, record: RunRecord) -> OutputFormat:

@@ -88,7 +88,7 @@ class RunRecord:
 
     def put(self, **fields: Any) -> None:
         """Change fields of the status."""
-        self.status = self.status.model_copy(update=fields)
+        self.status = self.status.altered(**fields)
 
     def came_through(self, passage: Passage) -> None:
         """Remember a place at which a call of the run was put before the gate."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from controllers.runs.pinned import spec_of
 from controllers.runs.run_record import RunRecord, unpriced
 from schemas.base import ObjectRef
 from schemas.mission import MissionSpec
@@ -69,8 +70,8 @@ def write(record: RunRecord, booked: Amounts) -> None:
 def _about(record: RunRecord) -> dict[str, Any]:
     """What the run was for. The mission counts as it was when the run started."""
     spec = record.spec
-    pinned = record.tx.spec_at(spec.mission_uid, spec.mission_generation)
-    mission = None if pinned is None else parsed(MissionSpec, pinned.spec)
+    pinned = spec_of(record.tx, spec.mission_uid, spec.mission_generation)
+    mission = None if pinned is None else parsed(MissionSpec, pinned)
     return {
         "run_ref": ObjectRef(name=record.run.name),
         "mission_ref": spec.mission_ref,

@@ -25,7 +25,7 @@ from typing import Any, cast
 from controllers.runtime.result import RequeueAfter, RequeueAt, Result
 from schemas.base import Key
 from schemas.resource import Actor, Resource
-from store.contract import Change, SpecRevision, Transaction
+from store.contract import Change, Op, SpecRevision, Transaction
 
 Token = Key | str
 """The uid of an object that was read, the key of one that was not there, or ``*Kind`` for a list of a kind."""
@@ -38,12 +38,14 @@ MOST = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A pass that wrote nothing: its answer, what it read, when, and at which version of the store."""
+    """A pass that wrote nothing: its answer, what it read, when, and at which version of the store. ``there`` are
+    objects, by uid, of which nothing counted but that they are there under that key."""
 
     result: Result
     read: tuple[Token, ...]
     version: int
     at: datetime
+    there: tuple[tuple[str, Key], ...] = ()
 
 
 class Recall:
@@ -52,12 +54,14 @@ class Recall:
     def __init__(self) -> None:
         self._memories: dict[Key, Memory] = {}
         self._latest: dict[Token, int] = {}  # the latest change of each token since ``_floor``
+        self._places: dict[str, Key | None] = {}  # where each object that changed since then is; None where it is gone
         self._floor = math.inf
 
     def begin(self, cursor: int) -> None:
         """Changes are taken in from here on; what was known before may have been missed, and is forgotten."""
         self._memories.clear()
         self._latest.clear()
+        self._places.clear()
         self._floor = cursor
 
     def take_in(self, changes: Iterable[Change]) -> None:
@@ -66,6 +70,7 @@ class Recall:
         for change in changes:
             version = change.resource_version
             latest[change.uid] = latest[change.key] = latest[f"*{change.key.kind}"] = version
+            self._places[change.uid] = None if change.op is Op.REMOVED else change.key
         if len(latest) > MOST:
             self.begin(version)
 
@@ -73,6 +78,11 @@ class Recall:
         """Remember a pass."""
         if memory.version >= self._floor and self._holds(memory):
             self._memories[key] = memory
+
+    def keep_all(self, memories: Mapping[Key, Memory]) -> None:
+        """Remember several."""
+        for key, memory in memories.items():
+            self.keep(key, memory)
 
     def answer(self, key: Key, now: datetime) -> Result | None:
         """What a pass over ``key`` would answer; None when it has to be made."""
@@ -92,7 +102,9 @@ class Recall:
 
     def _holds(self, memory: Memory) -> bool:
         latest, version = self._latest, memory.version
-        return all(latest.get(token, 0) <= version for token in memory.read)
+        return all(latest.get(token, 0) <= version for token in memory.read) and all(
+            self._places.get(uid, key) == key for uid, key in memory.there
+        )
 
 
 class Watched:
@@ -102,14 +114,14 @@ class Watched:
 
     def __init__(self, inner: Transaction, key: Key | None = None, rests: frozenset[str] = frozenset()) -> None:
         """``rests`` are states in which the object of ``key`` is at rest: a pass that brought it there and wrote
-        nothing else would find nothing to do."""
+        nothing else would find nothing to do, and look at nothing else to say so."""
         self._inner = inner
         self._key = key
         self._rests = rests
         self._version = inner.latest_version()
         self._read: set[Token] = set()
         self._pure = True
-        self._settled = False  # it wrote its own status
+        self._settled = ""  # the uid of its own object, where it wrote its status
 
     def __getattr__(self, name: str) -> Any:
         self._pure = False
@@ -123,8 +135,9 @@ class Watched:
         """Of the pass that answered ``result``; None when it cannot be recalled."""
         if not self._pure or isinstance(result, RequeueAfter):
             return None
-        version = self._inner.latest_version() if self._settled else self._version
-        return Memory(result, tuple(self._read), version, self._inner.now)
+        if self._settled:
+            return Memory(result, (self._settled,), self._inner.latest_version(), self._inner.now)
+        return Memory(result, tuple(self._read), self._version, self._inner.now)
 
     @property
     def now(self) -> datetime:
@@ -177,7 +190,7 @@ class Watched:
     def put_status(self, current: Resource, status: dict[str, Any]) -> Resource:
         stored = self._inner.put_status(current, status)
         if stored is not current:
-            self._settled = True
+            self._settled = stored.uid
             self._pure = self._pure and current.key == self._key and stored.state in self._rests
         return stored
 
@@ -185,7 +198,7 @@ class Watched:
         self, type: str, subject: Resource | Key, *, reason: str, message: str, data: dict[str, Any] | None = None,
         actor: Actor | None = None,
     ) -> int:  # fmt: skip
-        self._pure = self._pure and self._settled
+        self._pure = self._pure and bool(self._settled)
         return self._inner.event(type, subject, reason=reason, message=message, data=data, actor=actor)
 
     def set_timer(self, key: Key, purpose: str, due_at: datetime) -> None:

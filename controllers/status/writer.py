@@ -158,6 +158,8 @@ class StatusWriter:
         self._check_branches()
 
     def _take(self, snapshot: Snapshot, latest: int) -> None:
+        if not self._units:
+            return  # nobody is written anywhere
         cursor = self._cursor
         by_key = {unit.key: unit for unit in self._units.values()}
         while cursor < latest:

@@ -127,6 +127,7 @@ class NoOpEngine:
         self._stop = asyncio.Event()
 
     async def __aenter__(self) -> NoOpEngine:
+        gc.freeze()  # as `remit run` does once it has loaded
         self._task = asyncio.create_task(self.engine.run(self._stop))
         return self
 
@@ -134,6 +135,7 @@ class NoOpEngine:
         self._stop.set()
         await self._task
         self.engine.close()
+        gc.unfreeze()
 
     async def until(self, fact: Callable[[], object], what: str, *, pause_s: float = 0.02) -> None:
         """Wait for a fact, which is looked at in a thread."""

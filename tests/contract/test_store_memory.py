@@ -220,6 +220,29 @@ def test_lists_are_what_the_database_would_find_after_every_write(store: Store) 
     agree()
 
 
+def test_what_a_new_object_owns_is_found_by_whoever_asks(harness: Harness) -> None:
+    ours, theirs = harness.open(), harness.open()
+
+    def owned(tx: Transaction) -> list[str]:
+        return [run.name for run in tx.objects("Run", owner_uid=uid)]
+
+    with ours.transaction(ALICE) as tx:
+        uid = tx.create(Declared("Mission", "default", "a", {})).uid
+        assert owned(tx) == []
+        run = tx.create(Declared("Run", "default", "a-1", {}), owner_uid=uid)
+        assert owned(tx) == ["a-1"]
+        tx.remove(run)
+        assert owned(tx) == []
+        (other,) = tx.create_many([Declared("Mission", "default", "b", {})])
+        tx.create_many([Declared("Run", "default", "b-1", {})], owner_uid=other.uid)
+        assert [run.name for run in tx.objects("Run", owner_uid=other.uid)] == ["b-1"]
+        uid = tx.create(Declared("Mission", "default", "c", {})).uid
+    with theirs.transaction(ALICE) as tx:
+        tx.create(Declared("Run", "default", "c-1", {}), owner_uid=uid)
+    with ours.transaction(ALICE) as tx:
+        assert owned(tx) == ["c-1"]
+
+
 def test_a_mark_is_another_one_after_every_write_of_its_kinds_by_anybody(harness: Harness) -> None:
     ours, theirs = harness.open(), harness.open()
     kinds = ("Hold", "Mission")

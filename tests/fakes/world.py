@@ -124,7 +124,10 @@ class World:
         standings = Standings()
         self.wakes = Wakes(ready, standings)
         self.reconcilers = make_reconcilers(self._probe, ready, self.stops, standings)
-        self._passes = Passes(self.store, self.reconcilers, ready, stops=self.stops, later=self._later)
+        self._passes = Passes(
+            self.store, self.reconcilers, ready, stops=self.stops, later=self._later,
+            keep=lambda memories: self.recall.keep_all(memories),
+        )  # fmt: skip
         self.sync_now = SourceSync(
             self.store, self.readers, cache=self.store, now=self.clock, jitter=lambda: 1.0,
             follow=self._brought if self.at_once else None,

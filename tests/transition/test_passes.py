@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,8 @@ from controllers.effects.runs import START, end_run
 from controllers.reconcilers.passes import Passes
 from controllers.reconcilers.ready import ReadyMissions
 from controllers.runs import records
+from controllers.runtime.recall import Memory
+from controllers.runtime.result import DONE as DONE_
 from controllers.runtime.result import Result
 from controllers.wiring import make_reconcilers
 from schemas.base import Key
@@ -36,10 +39,12 @@ class Desk:
                     learn(resource)
         self.handed_over: list[str] = []
         self.later: list[Key] = []
+        self.kept: dict[Key, Memory] = {}
         reconcilers = make_reconcilers(made._probe, self.ready)
         self.passes = Passes(
-            made.store, reconcilers, self.ready, claim=self._claim if claims else None, later=self._later
-        )
+            made.store, reconcilers, self.ready, claim=self._claim if claims else None, later=self._later,
+            keep=self.kept.update,
+        )  # fmt: skip
 
     def _claim(self, tx: Transaction) -> Callable[[], object]:
         claimed: list[Effect] = tx.claim_effects("me", types=[START], limit=100, lease_s=60)
@@ -103,6 +108,39 @@ def test_the_end_of_a_run_its_mission_and_the_next_run_are_one_transaction(world
     assert world.get("Mission", "a").state == "Done"
     assert world.get("Mission", "b").status["currentRun"] == "b-1"
     assert desk.handed_over == ["a-1", "b-1"]
+
+
+def test_passes_that_would_find_nothing_after_a_dispatch_and_an_end_are_remembered(world: World) -> None:
+    desk, a, b = Desk(begun(world, "a", "b")), Key("Mission", "default", "a"), Key("Mission", "default", "b")
+    desk.passes.several([a, b], leads=True)
+    with world.store.transaction(SYSTEM) as tx:
+        ended(tx, world, "a-1")
+        then = desk.passes.follow(tx)
+        assert desk.kept == {}, "nothing is known before the commit"
+    then()
+    assert [desk.kept[key].result for key in (a, b)] == [DONE_, DONE_]
+    for key in (a, b):
+        before = world.get("Mission", key.name)
+        (answer,) = desk.passes.several([key], leads=False)
+        assert answer[0] == desk.kept[key].result
+        assert world.get("Mission", key.name) == before
+
+
+@pytest.mark.parametrize("spec", [{"deadline": "1h"}, {"agentSelector": {"matchLabels": {"team": "a"}}}])
+def test_the_pass_after_a_dispatch_is_made_where_it_may_find_something(world: World, spec: dict[str, Any]) -> None:
+    desk = Desk(begun(world, "other"))
+    with world.store.transaction(SYSTEM) as tx:
+        ref = {} if "agentSelector" in spec else {"agentRef": {"name": "worker"}}
+        agent = tx.get(Key("Agent", "default", "worker"))
+        assert agent is not None
+        tx.put_spec(agent, Declared("Agent", "default", "worker", agent.spec, labels={"team": "a"}))
+        tx.create(Declared("Mission", "default", "a", {"title": "do a", "priority": 90, **ref, **spec}))
+    key = Key("Mission", "default", "a")
+    found = desk.passes.several([Key("Mission", "default", "other"), key], leads=True)
+    mission = world.get("Mission", "a")
+    assert mission.status.get("currentRun") == "a-1"
+    memory = found[1][1]
+    assert memory is None or memory.version < mission.resource_version, "it is made once more"
 
 
 def test_a_transaction_that_is_lost_takes_nobody_out_of_the_queue(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -134,6 +135,27 @@ def test_an_object_that_is_renamed_or_removed_ends_the_memory(place: Place) -> N
                 tx.remove(found)
         place.take_in()
         assert place.answer() is None, change
+
+
+@pytest.mark.parametrize("change", ["rename", "remove"])
+def test_of_an_object_that_only_has_to_be_there_other_changes_do_not_count(place: Place, change: str) -> None:
+    two = Key("Mission", "default", "two")
+    with place.watching() as watched:
+        found = watched.get(two)
+    assert found is not None
+    place.recall.keep(ONE, replace(place.memory(), there=((found.uid, two),)))
+    place.touch("two")
+    place.take_in()
+    assert place.answer() is DONE
+    with place.write() as tx:
+        found = tx.get(two)
+        assert found is not None
+        if change == "rename":
+            tx.put_spec(found, mission("three"))
+        else:
+            tx.remove(found)
+    place.take_in()
+    assert place.answer() is None
 
 
 @pytest.mark.parametrize("read", ["objects", "count"])
