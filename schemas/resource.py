@@ -66,7 +66,8 @@ SYSTEM = Actor(ActorKind.SYSTEM, "controller:engine", "Engine")
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a declared object comes from. ``revision`` is ``<ref>@sha1:<sha>`` (git) or ``dir@sha256:<digest>``."""
+    """Where a declared object comes from. ``revision`` is ``<ref>@sha1:<sha>`` (git) or ``dir@sha256:<digest>``;
+    ``signer`` is who is proven to have written it, one name to a line where it is one of several."""
 
     source: str
     unit: str

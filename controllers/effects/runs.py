@@ -46,6 +46,8 @@ ELSEWHERE = (ExecutorType.PULL, ExecutorType.HTTP, ExecutorType.A2A, ExecutorTyp
 """Types whose runs live on no engine's machine."""
 _RECORD_RETRY_S = 1.0
 _ORDERS = 1_000
+_FRESH_S = 0.1
+"""An order of so long ago is carried out without another look at the store."""
 _ORDER_LIFE_S = 1.0
 _OUTCOMES = 64
 """Outcomes that are booked at a time."""
@@ -90,9 +92,10 @@ class RunEffects:
     async def start(self, effect: Effect) -> Commit | None:
         """Start the run of a StartRun effect; nothing when it ended or was canceled meanwhile."""
         uid = str(effect.payload["runUid"])
-        prepared: RunOrder | records.Ending | Held | None = self._ready_order(uid)
-        if prepared is None:
-            prepared = await self._blocking.run(self._prepare, uid)
+        order, fresh = self._ready_order(uid)
+        prepared: RunOrder | records.Ending | Held | None = order
+        if not fresh:
+            prepared = await self._blocking.run(self._prepare, uid, order)
         if prepared is None:
             return None
         if isinstance(prepared, records.Ending):
@@ -145,17 +148,20 @@ class RunEffects:
         else:
             executor.make_ready(found[1])
 
-    def _ready_order(self, uid: str) -> RunOrder | None:
-        """The order that was put together when the run was ordered, while that is a moment ago. What stops work beside
-        the store is looked at anew; what the store says meanwhile reaches the executor as a cancel."""
+    def _ready_order(self, uid: str) -> tuple[RunOrder | None, bool]:
+        """The order that was put together when the run was ordered, and whether that was just now. Then what stops work
+        beside the store is looked at anew; what the store says meanwhile reaches the executor as a cancel."""
         found = self._orders.pop(uid, None)
         if len(self._orders) > _ORDERS:
             self._orders.clear()  # of transactions that were lost
-        if found is None or self._clock.monotonic() - found[0] > _ORDER_LIFE_S or self._context.stops.everywhere():
-            return None
-        return found[1]
+        if found is None:
+            return None, False
+        age_s = self._clock.monotonic() - found[0]
+        fresh = age_s <= _FRESH_S and not self._context.stops.everywhere()
+        return (found[1] if age_s <= _ORDER_LIFE_S else None), fresh
 
-    def _prepare(self, uid: str) -> RunOrder | records.Ending | Held | None:
+    def _prepare(self, uid: str, order: RunOrder | None) -> RunOrder | records.Ending | Held | None:
+        """Whether it may start as things stand, and its order: ``order``, where that is known already."""
         with self._store.snapshot() as snapshot:
             run = snapshot.get_by_uid(uid)
             if run is None:
@@ -170,7 +176,7 @@ class RunEffects:
             held = inbox.held(snapshot, run, self._clock.now(), self._context.stops)
             if held is not None and held.mode is HoldMode.STOP:
                 return held
-            return order_of(snapshot, run, self._context)
+            return order or order_of(snapshot, run, self._context)
 
     async def cancel(self, effect: Effect) -> Commit | None:
         """Tell the worker of a CancelRun effect to stop."""

@@ -61,7 +61,7 @@ def authors_of(resource: Resource) -> tuple[str, ...]:
     commit's author field says is a claim and names nobody."""
     found = []
     if resource.provenance is not None and resource.provenance.signer:
-        found.append(f"user:{resource.provenance.signer}")
+        found += [f"user:{name}" for name in resource.provenance.signer.split("\n")]
     if resource.manager.startswith("cli/"):
         found.append(f"user:{resource.manager.removeprefix('cli/')}")
     return tuple(found)

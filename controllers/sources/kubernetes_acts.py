@@ -149,13 +149,14 @@ class AdmittedUser:
 
 def author_of(snapshot: Snapshot, declared: Declared) -> str:
     """The user who gave an object of AUTHORED its spec, as ``schemas.resource.Provenance.signer`` wants it; "" when the
-    engine was not asked about it, or a service account did it."""
-    found = [
-        known for known in recorded(snapshot, declared.key, cluster_uid(declared.provenance))
-        if known.digest == declared.spec_hash
-    ]  # fmt: skip
-    subject = found[0].subject if found else ""
-    return subject.removeprefix("user:") if subject.startswith("user:") else ""
+    engine was not asked about it, or a service account did it. Where several are said to have, each of them counts:
+    who makes up a review that names another one does not get rid of the true one, which names its user."""
+    users = {
+        known.subject.removeprefix("user:")
+        for known in recorded(snapshot, declared.key, cluster_uid(declared.provenance))
+        if known.digest == declared.spec_hash and known.subject.startswith("user:")
+    }
+    return "\n".join(sorted(users))
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,13 @@ def test_the_author_of_a_mission_is_the_user_who_applied_it(cluster: AdmittedClu
     with cluster.world.store.snapshot() as snapshot:
         assert author_of(snapshot, declared) == "ada"
         assert author_of(snapshot, replace(declared, spec={**declared.spec, "title": "other"})) == ""
+    # Somebody who makes up a review that names another one stays an author.
+    uid = made["metadata"]["uid"]
+    invented = {**wanted, "metadata": {**wanted["metadata"], "uid": uid}}
+    other = {**invented, "spec": {**wanted["spec"], "title": "other"}}
+    assert cluster.ask("UPDATE", invented, other, "bob") == ""
+    with cluster.world.store.snapshot() as snapshot:
+        assert author_of(snapshot, declared) == "ada\nbob"
 
 
 # Confirmations.
