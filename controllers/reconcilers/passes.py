@@ -35,7 +35,7 @@ SHARED = frozenset(
     {"Mission", "Agent", "ApprovalRequest", "ApprovalDecision", "Budget", "Policy", "Project", "Provider", "Tenant"}
 ) | {dispatcher.KIND}
 """Kinds whose passes may share a transaction: they look at the store only, and do not take long."""
-_RESTS = {"Mission": frozenset(state.value for state in TERMINAL_STATES)}
+_ENDED = frozenset(state.value for state in TERMINAL_STATES)
 MOST = 32
 """Passes of one transaction: others wait for its end."""
 BROUGHT = 8
@@ -165,9 +165,16 @@ class Passes:
         with tx.acting(actor_of(key.kind)):
             if key.kind not in RECALLED:
                 return reconciler(tx, key), None
-            watched = Watched(tx, key, _RESTS.get(key.kind, frozenset()))
+            watched = Watched(tx, key, _is_at_rest)
             result = reconciler(watched.as_transaction(), key)
             return result, watched.memory(result)
+
+
+def _is_at_rest(resource: Resource) -> bool:
+    """Whether the next pass over an object, if nothing else happens, finds nothing to do or to wait for."""
+    if resource.kind != "Mission" or resource.state not in _ENDED:
+        return False
+    return resource.spec.get("ttlSecondsAfterFinished") is None
 
 
 def _nothing() -> None:

@@ -16,7 +16,7 @@ moment is taken in later, and wakes whom it concerns, as ever.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -112,9 +112,11 @@ class Watched:
     cannot be recalled: reads of anything but objects, and writes. Timers are left out of account: the answer of the
     pass says the same."""
 
-    def __init__(self, inner: Transaction, key: Key | None = None, rests: frozenset[str] = frozenset()) -> None:
-        """``rests`` are states in which the object of ``key`` is at rest: a pass that brought it there and wrote
-        nothing else would find nothing to do, and look at nothing else to say so."""
+    def __init__(
+        self, inner: Transaction, key: Key | None = None, rests: Callable[[Resource], bool] = lambda _: False
+    ) -> None:
+        """``rests`` tells whether the object of ``key`` is at rest: a pass after the one that brought it there, and
+        wrote nothing else, would find nothing to do or to wait for, and look at nothing else to say so."""
         self._inner = inner
         self._key = key
         self._rests = rests
@@ -191,7 +193,7 @@ class Watched:
         stored = self._inner.put_status(current, status)
         if stored is not current:
             self._settled = stored.uid
-            self._pure = self._pure and current.key == self._key and stored.state in self._rests
+            self._pure = self._pure and current.key == self._key and self._rests(stored)
         return stored
 
     def event(

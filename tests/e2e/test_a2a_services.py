@@ -1,4 +1,4 @@
-"""Runs as tasks of an A2A service: a real engine, and a service of the protocol's own SDK."""
+"""Runs as tasks of an A2A service: a real engine, and a real service."""
 
 from __future__ import annotations
 

@@ -226,6 +226,8 @@ def _executor(spec: dict[str, Any]) -> dict[str, Any]:
     if "http" in spec:
         spec["http"]["url"] = "https://worker.example/runs"
         _drop(spec["http"], "cancel", "headers")
+    if "a2a" in spec:
+        spec["a2a"]["url"] = "https://agent.example"
     for variable in command.get("env", ()):
         variable["name"] = f"A{variable['name']}"
         if "valueFrom" in variable:

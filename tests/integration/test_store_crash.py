@@ -114,7 +114,7 @@ def test_a_writer_killed_before_any_of_its_statements_loses_nothing_acknowledged
 
 def test_an_engine_killed_while_it_makes_the_store_leaves_nothing_in_the_way(tmp_path: Path, victims: Victims) -> None:
     stepped = 0
-    for statements in range(1, 130, 8):
+    for statements in range(1, 250, 15):
         directory = tmp_path / str(statements)
         directory.mkdir()
         harness = SqliteHarness(directory, ids="after")

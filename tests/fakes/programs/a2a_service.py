@@ -1,4 +1,5 @@
-"""A real A2A service of the protocol's own SDK, which does what the text of a task names.
+"""An A2A service of protocol 1.0 over JSON-RPC, which does what the text of a task names. It says what a service of the
+protocol's own SDK (1.3.0) says to the same requests.
 
     a2a_service.py PORT FOLDER
 
@@ -6,30 +7,32 @@
 ``FOLDER/journal`` gets a line of JSON for each task that was begun or cancelled.
 """
 
-import asyncio
 import json
 import sys
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-import uvicorn
-from a2a.server.agent_execution import AgentExecutor, RequestContext
-from a2a.server.events import EventQueue
-from a2a.server.request_handlers import DefaultRequestHandler
-from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes
-from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
-from a2a.types.a2a_pb2 import (
-    AgentCapabilities,
-    AgentCard,
-    AgentInterface,
-    AgentSkill,
-    Part,
-    Task,
-    TaskState,
-    TaskStatus,
-)
-from starlette.applications import Starlette
+from threading import Lock
 
 PORT, FOLDER = int(sys.argv[1]), Path(sys.argv[2])
+URL = f"http://127.0.0.1:{PORT}"
+CARD = {
+    "name": "worker",
+    "description": "Does what it is told.",
+    "supportedInterfaces": [{"url": f"{URL}/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}],
+    "version": "1",
+    "capabilities": {},
+    "defaultInputModes": ["text/plain"],
+    "defaultOutputModes": ["text/plain"],
+    "skills": [{"id": "work", "name": "Work", "description": "Works.", "tags": ["work"]}],
+}
+ENDED = ("COMPLETED", "FAILED", "CANCELED", "REJECTED")
+LOCK = Lock()
+TASKS: dict[str, dict] = {}
+
+
+class Fault(Exception):
+    """An error of the protocol: its code and message."""
 
 
 def journal(**fields: object) -> None:
@@ -37,54 +40,83 @@ def journal(**fields: object) -> None:
         file.write(json.dumps(fields) + "\n")
 
 
-class Worker(AgentExecutor):
-    async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
-        text, metadata = context.get_user_input(), dict(context.message.metadata)
-        journal(began=context.message.message_id, mission=metadata["remit.dev/mission"], text=text)
-        await event_queue.enqueue_event(
-            Task(
-                id=context.task_id,
-                context_id=context.context_id,
-                status=TaskStatus(state=TaskState.TASK_STATE_SUBMITTED),
-            )
-        )
-        updater = TaskUpdater(event_queue, context.task_id, context.context_id)
-        await updater.start_work()
-        if "wait" in text:
-            await asyncio.Event().wait()
-        elif "ask" in text:
-            await updater.requires_input(updater.new_agent_message([Part(text="which one?")]))
-        elif "fail" in text:
-            await updater.failed(updater.new_agent_message([Part(text="it cannot be done")]))
-        else:
-            await updater.add_artifact([Part(text=f"did: {text}")])
-            await updater.complete()
-
-    async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
-        journal(cancelled=context.task_id)
-        await TaskUpdater(event_queue, context.task_id, context.context_id).cancel()
+def state(task: dict, name: str, said: str = "") -> None:
+    task["status"] = {"state": f"TASK_STATE_{name}"}
+    if said:
+        parts = [{"text": said}]
+        task["status"]["message"] = {"messageId": str(uuid.uuid4()), "role": "ROLE_AGENT", "parts": parts}
 
 
-URL = f"http://127.0.0.1:{PORT}"
-CARD = AgentCard(
-    name="worker",
-    description="Does what it is told.",
-    version="1",
-    supported_interfaces=[AgentInterface(url=f"{URL}/rpc", protocol_binding="JSONRPC", protocol_version="1.0")],
-    capabilities=AgentCapabilities(),
-    default_input_modes=["text/plain"],
-    default_output_modes=["text/plain"],
-    skills=[AgentSkill(id="work", name="Work", description="Works.", tags=["work"])],
-)
-HANDLER = DefaultRequestHandler(agent_executor=Worker(), task_store=InMemoryTaskStore(), agent_card=CARD)
+def begin(params: dict) -> dict:
+    message = params["message"]
+    text = "".join(part["text"] for part in message["parts"])
+    journal(began=message["messageId"], mission=message["metadata"]["remit.dev/mission"], text=text)
+    task = {"id": str(uuid.uuid4()), "contextId": str(uuid.uuid4())}
+    state(task, "SUBMITTED")
+    TASKS[task["id"]] = task
+    answer = json.loads(json.dumps(task))
+    if "ask" in text:
+        state(task, "INPUT_REQUIRED", "which one?")
+    elif "fail" in text:
+        state(task, "FAILED", "it cannot be done")
+    elif "wait" in text:
+        state(task, "WORKING")
+    else:
+        state(task, "COMPLETED")
+        task["artifacts"] = [{"artifactId": str(uuid.uuid4()), "parts": [{"text": f"did: {text}"}]}]
+    return {"task": answer}
 
 
-class Server(uvicorn.Server):
-    async def startup(self, sockets: object = None) -> None:
-        await super().startup(sockets)
-        print("listens", flush=True)
+def found(params: dict) -> dict:
+    if params["id"] not in TASKS:
+        raise Fault(-32001, "Task not found")
+    return TASKS[params["id"]]
+
+
+def cancel(params: dict) -> dict:
+    task = found(params)
+    if task["status"]["state"].removeprefix("TASK_STATE_") in ENDED:
+        raise Fault(-32002, "Task cannot be canceled")
+    journal(cancelled=task["id"])
+    state(task, "CANCELED")
+    return task
+
+
+METHODS = {"SendMessage": begin, "GetTask": found, "CancelTask": cancel}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        known = self.path == "/.well-known/agent-card.json"
+        self.answer(200 if known else 404, CARD if known else {"detail": "Not Found"})
+
+    def do_POST(self) -> None:
+        call = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        said = {"id": call["id"], "jsonrpc": "2.0"}
+        try:
+            if self.headers.get("A2A-Version") != "1.0":
+                raise Fault(-32009, "A2A version is not supported")
+            with LOCK:
+                said["result"] = METHODS[call["method"]](call["params"])
+        except Fault as fault:
+            said["error"] = dict(zip(("code", "message"), fault.args, strict=True))
+        self.answer(200, said)
+
+    def answer(self, status: int, document: dict) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *given: object) -> None:
+        pass
 
 
 if __name__ == "__main__":
-    APP = Starlette(routes=[*create_agent_card_routes(CARD), *create_jsonrpc_routes(HANDLER, "/rpc")])
-    Server(uvicorn.Config(APP, host="127.0.0.1", port=PORT, log_level="warning")).run()
+    with ThreadingHTTPServer(("127.0.0.1", PORT), Handler) as server:
+        print("listens", flush=True)
+        server.serve_forever()
