@@ -141,6 +141,39 @@ def test_what_others_write_survives_and_an_edit_is_seen(project: ClusterProject)
     assert conditions["Outdated"] == "True", "a finished mission that was edited does not run again"
 
 
+def test_a_storm_of_conflicting_writes_costs_neither_side_anything(project: ClusterProject) -> None:
+    names = ["storm-0", "storm-1", "storm-2"]
+    project.apply(*(mission(name) for name in names))
+    turn = refused = 0
+    last: dict[str, str] = {}
+    while turn < 12 or not all(project.status("mission", name).get("state") == "Done" for name in names):
+        turn += 1
+        assert turn < 400, [project.status("mission", name) for name in names]
+        for name in names:
+            found = project.object("mission", name)
+            for mark in (f"{turn}-a", f"{turn}-b"):  # the second is written over what was read before the first
+                found["metadata"].setdefault("annotations", {})["example.org/turn"] = mark
+                said = project.kubectl("replace", "-f", "-", stdin=json.dumps(found), check=False)
+                if "Conflict" in said or "has been modified" in said:
+                    refused += 1
+                else:
+                    assert "replaced" in said, said
+                    last[name] = mark
+    assert refused >= 12
+    for name in names:
+        found = project.object("mission", name)
+        assert found["metadata"]["annotations"]["example.org/turn"] == last[name]
+        conditions = {c["type"]: c["status"] for c in found["status"]["conditions"]}
+        assert conditions["Succeeded"] == "True"
+        assert found["status"]["observedGeneration"] == found["metadata"]["generation"] == 1
+
+    def runs() -> list[str]:
+        found = [run["metadata"]["name"] for run in project.listed("runs")]
+        return sorted(run for run in found if run.startswith("storm"))
+
+    until(lambda: runs() == [f"{name}-1" for name in names], lambda: f"one run of each, not {runs()}", every_s=0.3)
+
+
 def test_a_mission_that_is_deleted_at_work_ends_first_and_takes_its_records_along(project: ClusterProject) -> None:
     hold = project.effects / "hold"
     hold.touch()
