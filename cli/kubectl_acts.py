@@ -12,6 +12,8 @@ from cli import common, help
 from cli.answers_kubectl import ask, kubectl
 from cli.failures import Exit, Failure
 from cli.output import safe
+from cli.verbs import estop as words_of_estop
+from cli.verbs import hold as words_of_hold
 from schemas.base import API_VERSION, DEFAULT_NAMESPACE, is_name, is_namespace
 
 if TYPE_CHECKING:
@@ -19,13 +21,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=help.VerbGroup, rich_markup_mode=None, add_completion=False,
                   context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
-VERBS = ("hold", "release", "estop", "confirm")
 _REASON, _PART = "remit.dev/release-reason", "remit.dev/release-part"
 _READY = "--for=jsonpath={.status.observedGeneration}=1"
 _TOO_FEW = "more person(s) have to ask for the same"
 
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it stands in the audit log.")]
-Targets = Annotated[list[str] | None, typer.Argument(help="agent/NAME, mission/NAME, ...; none with -l or --all.")]
 
 
 @app.callback()
@@ -35,19 +35,15 @@ def _group() -> None:
 
 @app.command("hold", cls=help.VerbCommand)
 def hold(
-    targets: Targets = None,
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; shown wherever it bites.")] = "",
-    mode: Annotated[
-        str, typer.Option("--mode", help="Hold: nothing new; Drain: end, then nothing; Stop: now.")
-    ] = "Hold",
-    duration: Annotated[str | None, typer.Option("--for", help="End by itself after: 30m, 8h.")] = None,
-    selector: Annotated[str | None, typer.Option("--selector", "-l", help="Labels of agents and missions.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Everything in the namespace.")] = False,
-    everywhere: Annotated[bool, typer.Option("--global", help="Everything, in every namespace.")] = False,
-    quarantine: Annotated[
-        bool, typer.Option("--quarantine", help="For agents: stop, revoke the keys of runs, block their missions.")
-    ] = False,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the Hold.")] = None,
+    targets: words_of_hold.Targets = None,
+    reason: words_of_hold.Reason = "",
+    mode: words_of_hold.Mode = "Hold",
+    duration: words_of_hold.Duration = None,
+    selector: words_of_hold.Selector = None,
+    everything: words_of_hold.Everything = False,
+    everywhere: words_of_hold.Everywhere = False,
+    quarantine: words_of_hold.Quarantine = False,
+    name: words_of_hold.Name = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
     """Stop work without touching what is declared: a Hold in the cluster, placed by its user.
@@ -56,9 +52,7 @@ def hold(
       remit hold agent/links -r "looks wrong" --for 2h
       remit hold --all --mode Stop -r incident
     """
-    from cli.verbs.hold import spec_of
-
-    spec = spec_of(
+    spec = words_of_hold.spec_of(
         targets or [], reason, mode=mode, duration=duration, selector=selector, everything=everything,
         everywhere=everywhere, quarantine=quarantine, namespace=namespace,
     )  # fmt: skip
@@ -94,17 +88,10 @@ def release(
 
 @app.command("estop", cls=help.VerbCommand)
 def estop(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="release: end it, or let agent/NAME, tenant/NAME work again first.", metavar="[release [PART]...]"
-        ),
-    ] = None,
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; the release needs it.")] = "",
-    tenant: Annotated[str, typer.Option("--tenant", help="Stop only this tenant; release its e-stop.")] = "",
-    percent: Annotated[
-        int, typer.Option("--percent", min=0, max=100, help="With release: so many agents of a hundred first.")
-    ] = 0,
+    words: words_of_estop.Words = None,
+    reason: words_of_estop.Reason = "",
+    tenant: words_of_estop.Tenant = "",
+    percent: words_of_estop.Percent = 0,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
     """Stop everything now: a Hold in the cluster. It is kept also while the engine cannot be asked.
@@ -114,7 +101,6 @@ def estop(
       remit estop release agent/links --reason "try one first"
       remit estop release --reason "fixed in 3f2a1c"
     """
-    from cli.verbs import estop as verb
     from schemas.hold import HoldMode, HoldScope, HoldSpec
 
     if words and words[0] not in ("release", "clear"):
@@ -127,7 +113,7 @@ def estop(
     if words:
         if not standing:
             raise Failure(f"no e-stop{f' of tenant {tenant}' if tenant else ''} stands", hint="kubectl get holds -A")
-        part = verb.part_of(words[1:], percent, namespace)
+        part = words_of_estop.part_of(words[1:], percent, namespace)
         for each in standing:
             _end(each, reason, part)
         return

@@ -41,9 +41,9 @@ from controllers.holds.stops import Stops
 from controllers.holds.watch import FileWatch, SourceWatch
 from controllers.notify import delivery, notices
 from controllers.notify.outside import Outside
+from controllers.probing import Probes
 from controllers.reconcilers import calendars
 from controllers.reconcilers.channels import Channels
-from controllers.reconcilers.executors import Probe
 from controllers.reconcilers.proposing import Proposer
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
@@ -74,7 +74,7 @@ from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.config import Config
 from schemas.errors import Fenced, StoreError, StoreUnavailable
 from schemas.event import EventType
-from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
+from schemas.executor import ExecutorSpec, ExecutorType
 from schemas.resource import SYSTEM, Resource
 from schemas.run import RunReason, RunSpec, RunState
 from schemas.secret import ValueFrom
@@ -310,53 +310,6 @@ class Engine:
             clock=self.clock,
             random=self.random,
         )
-
-    def _probe(self, spec: ExecutorSpec, namespace: str) -> Probe:
-        """What this engine can do with an executor."""
-        if spec.type is ExecutorType.PULL:
-            return self._probe_pull(spec, namespace)
-        if spec.type in POSTED:
-            return self._probe_http(spec, namespace)
-        if spec.type is ExecutorType.KUBERNETES_JOB:
-            return self._probe_job(spec, namespace)
-        if spec.type is not ExecutorType.COMMAND:
-            message = f"accepted and stored; this version does not run type {spec.type} yet"
-            return Probe(ExecutorReason.NOT_RECONCILED_YET, message, Capabilities())
-        wire = spec.to_wire()
-        problem = self._command.problem(wire, self.place.project, namespace)
-        capabilities = self._command.capabilities(wire)
-        if problem is None:
-            return Probe(ExecutorReason.RECONCILED, "", capabilities)
-        return Probe(
-            _EXECUTOR_REASONS.get(problem.reason, ExecutorReason.WORKING_DIR_NOT_FOUND), str(problem), capabilities
-        )
-
-    def _probe_pull(self, spec: ExecutorSpec, namespace: str) -> Probe:
-        wire = spec.to_wire()
-        capabilities = self._pull.capabilities(wire)
-        try:
-            self._pull.check(wire, self.place.project, namespace)
-        except SecretMissing as missing:
-            return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
-        return Probe(ExecutorReason.RECONCILED, "", capabilities)
-
-    def _probe_http(self, spec: ExecutorSpec, namespace: str) -> Probe:
-        wire = spec.to_wire()
-        capabilities = self._http.capabilities(wire)
-        try:
-            problem = self._http.check(wire, self.place.project, namespace)
-        except SecretMissing as missing:
-            return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
-        return Probe(ExecutorReason.ADDRESS_REFUSED if problem else ExecutorReason.RECONCILED, problem, capabilities)
-
-    def _probe_job(self, spec: ExecutorSpec, namespace: str) -> Probe:
-        wire = spec.to_wire()
-        capabilities = self._jobs.capabilities(wire)
-        try:
-            problem = self._jobs.check(wire, namespace)
-        except SecretMissing as missing:
-            return Probe(ExecutorReason.SECRET_NOT_FOUND, str(missing), capabilities)
-        return Probe(ExecutorReason.CLUSTER_UNUSABLE if problem else ExecutorReason.RECONCILED, problem, capabilities)
 
     def worker_token(self, executor: Resource) -> str | None:
         """The token of the workers of a Pull executor; None when it declares none that can be used. Blocks."""
@@ -611,7 +564,7 @@ class Engine:
             follow=proposed.follow,
             runners=runners,
             readers=self._readers,
-            probe=self._probe,
+            probe=Probes(self.place.project, self._command, self._pull, self._http, self._jobs),
             stops=self.stops,
             clock=self.clock,
             random=self.random,
@@ -780,9 +733,3 @@ class Engine:
         while not await wait_for_any(self.clock, HOUSEKEEPING_S, life.stopping):
             await self._command.prune(self.clock.now() - KEEP_RUN_FILES)
             await self.blocking.run(self._exports.prune)
-
-
-_EXECUTOR_REASONS = {
-    RunReason.PROGRAM_NOT_FOUND: ExecutorReason.PROGRAM_NOT_FOUND,
-    RunReason.SECRET_NOT_FOUND: ExecutorReason.SECRET_NOT_FOUND,
-}

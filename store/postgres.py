@@ -44,7 +44,9 @@ _SETTINGS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-_WRITER_LIMITS = "SET statement_timeout='60s'; SET lock_timeout='20s'; SET idle_in_transaction_session_timeout='30s'"
+# A writer waits longer than the server lets another one sleep: an engine that is frozen with the lock in hand costs its
+# fellows a delay, and none of them gives up.
+_WRITER_LIMITS = "SET statement_timeout='60s'; SET lock_timeout='25s'; SET idle_in_transaction_session_timeout='12s'"
 _READER_LIMITS = "SET statement_timeout='120s'; SET lock_timeout='20s'; SET idle_in_transaction_session_timeout='600s'"
 _MIGRATION_LIMITS = "SET lock_timeout='10s'; SET idle_in_transaction_session_timeout='600s'"
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"

@@ -34,6 +34,20 @@ _PICKED_UP_S = 2.0
 _RELEASE = ("release", "clear")
 
 
+# The words of the verb; `kubectl remit estop` takes the same.
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="release: end it, or let agent/NAME, tenant/NAME work again first.", metavar="[release [PART]...]"
+    ),
+]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; the release needs it.")]
+Tenant = Annotated[str, typer.Option("--tenant", help="Stop only this tenant; release its e-stop.")]
+Percent = Annotated[
+    int, typer.Option("--percent", min=0, max=100, help="With release: so many agents of a hundred first.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("estop")(estop)
@@ -50,17 +64,10 @@ class _Placed:
 
 def estop(
     context: typer.Context,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="release: end it, or let agent/NAME, tenant/NAME work again first.", metavar="[release [PART]...]"
-        ),
-    ] = None,
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; the release needs it.")] = "",
-    tenant: Annotated[str, typer.Option("--tenant", help="Stop only this tenant; release its e-stop.")] = "",
-    percent: Annotated[
-        int, typer.Option("--percent", min=0, max=100, help="With release: so many agents of a hundred first.")
-    ] = 0,
+    words: Words = None,
+    reason: Reason = "",
+    tenant: Tenant = "",
+    percent: Percent = 0,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
     """Stop everything now: nothing is started or allowed any more, and what runs is told to stop.

@@ -16,6 +16,27 @@ if TYPE_CHECKING:
 
 _WAIT_S = 10.0
 
+# The words of the verb; `kubectl remit hold` takes the same.
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(help="agent/NAME, mission/NAME, ...; none with -l or --all.", autocompletion=completion.target),
+]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; shown wherever it bites.")]
+Mode = Annotated[
+    str,
+    typer.Option(
+        "--mode", help="Hold: nothing new; Drain: end, then nothing; Stop: now.", autocompletion=completion.modes
+    ),
+]
+Duration = Annotated[str | None, typer.Option("--for", help="End by itself after: 30m, 8h.")]
+Selector = Annotated[str | None, typer.Option("--selector", "-l", help="Labels of agents and missions.")]
+Everything = Annotated[bool, typer.Option("--all", help="Everything in the namespace.")]
+Everywhere = Annotated[bool, typer.Option("--global", help="Everything, in every namespace.")]
+Quarantine = Annotated[
+    bool, typer.Option("--quarantine", help="For agents: stop, revoke the keys of runs, block their missions.")
+]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the Hold.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -24,25 +45,15 @@ def register(app: typer.Typer) -> None:
 
 def hold(
     context: typer.Context,
-    targets: Annotated[
-        list[str] | None,
-        typer.Argument(help="agent/NAME, mission/NAME, ...; none with -l or --all.", autocompletion=completion.target),
-    ] = None,
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; shown wherever it bites.")] = "",
-    mode: Annotated[
-        str,
-        typer.Option(
-            "--mode", help="Hold: nothing new; Drain: end, then nothing; Stop: now.", autocompletion=completion.modes
-        ),
-    ] = "Hold",
-    duration: Annotated[str | None, typer.Option("--for", help="End by itself after: 30m, 8h.")] = None,
-    selector: Annotated[str | None, typer.Option("--selector", "-l", help="Labels of agents and missions.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Everything in the namespace.")] = False,
-    everywhere: Annotated[bool, typer.Option("--global", help="Everything, in every namespace.")] = False,
-    quarantine: Annotated[
-        bool, typer.Option("--quarantine", help="For agents: stop, revoke the keys of runs, block their missions.")
-    ] = False,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the Hold.")] = None,
+    targets: Targets = None,
+    reason: Reason = "",
+    mode: Mode = "Hold",
+    duration: Duration = None,
+    selector: Selector = None,
+    everything: Everything = False,
+    everywhere: Everywhere = False,
+    quarantine: Quarantine = False,
+    name: Name = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
     """Stop work without touching what is declared; no sync can undo it. Everything at once: remit estop.

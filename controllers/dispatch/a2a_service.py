@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field, JsonValue
 
-from controllers.dispatch.dialect import Heard, Meaning, Request, bearer, pause_of, same_host, unanswered
+from controllers.dispatch.dialect import Heard, Meaning, Request, bearer, not_taken, pause_of, same_host, unanswered
 from controllers.dispatch.environment import SecretSource
 from controllers.dispatch.executor import RunOrder
 from controllers.web.reply import Fate, Reply
@@ -210,7 +210,7 @@ class A2aDialect:
 
     def read_start(self, reply: Reply, url: str) -> Heard:
         """See ``Dialect.read_start``."""
-        refused = _refused(reply)
+        refused = not_taken(reply)
         if refused is not None:
             return refused
         found = _parsed(_SendReply, reply)
@@ -237,7 +237,7 @@ class A2aDialect:
 
     def read_poll(self, reply: Reply) -> Heard:
         """See ``Dialect.read_poll``."""
-        refused = _refused(reply)
+        refused = not_taken(reply)
         if refused is not None:
             return Heard(Meaning.BUSY, refused.why, healthy=None, after_s=refused.after_s)
         found = _parsed(_TaskReply, reply)
@@ -288,21 +288,6 @@ def task_text(mission: Mapping[str, Any]) -> str:
 def _call(url: str, key: str, method: str, params: dict[str, Any]) -> Request:
     call = {"jsonrpc": "2.0", "id": key, "method": method, "params": params}
     return Request("POST", url, canonical_json(call).encode())
-
-
-def _refused(reply: Reply) -> Heard | None:
-    """What a reply means that holds nothing of the protocol; None for one that may."""
-    if reply.fate is not Fate.ANSWERED:
-        return unanswered(reply)
-    status = reply.status or 0
-    if status in (429, 503):
-        healthy = None if status == 429 else False
-        return Heard(Meaning.BUSY, f"it answered {status}", healthy=healthy, after_s=pause_of(reply))
-    if status >= 500 or status in (408, 425):
-        return Heard(Meaning.UNKNOWN, f"it answered {status}", healthy=False, after_s=pause_of(reply))
-    if not 200 <= status < 300:
-        return Heard(Meaning.TURNED_DOWN, f"it answered {status}")
-    return None
 
 
 def _parsed(model: type[T], reply: Reply) -> T | None:

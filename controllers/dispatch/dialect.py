@@ -152,6 +152,22 @@ def unanswered(reply: Reply) -> Heard:
     return Heard(meaning, reply.error, healthy=False)
 
 
+def not_taken(reply: Reply) -> Heard | None:
+    """What a reply to a run that was posted means by its fate and status alone; None where its body is to say."""
+    if reply.fate is not Fate.ANSWERED:
+        return unanswered(reply)
+    status = reply.status or 0
+    if status in (429, 503):
+        healthy = None if status == 429 else False
+        return Heard(Meaning.BUSY, f"it answered {status}", healthy=healthy, after_s=pause_of(reply))
+    if status >= 500 or status in (408, 425):
+        return Heard(Meaning.UNKNOWN, f"it answered {status}", healthy=False, after_s=pause_of(reply))
+    if not 200 <= status < 300:
+        text = "redirects are not followed: declare the address that it leads to" if status < 400 else "see its log"
+        return Heard(Meaning.TURNED_DOWN, f"it answered {status}: {text}")
+    return None
+
+
 def pause_of(reply: Reply) -> float | None:
     """So long the service asks to be left alone."""
     return None if reply.retry_after_s is None else min(reply.retry_after_s, LONGEST_PAUSE_S)

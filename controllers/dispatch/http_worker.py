@@ -18,9 +18,9 @@ from controllers.dispatch.dialect import (
     Request,
     bearer,
     meaning_of,
+    not_taken,
     pause_of,
     same_host,
-    unanswered,
 )
 from controllers.dispatch.environment import SecretMissing, SecretSource
 from controllers.dispatch.executor import RunOrder
@@ -111,21 +111,10 @@ class WorkerDialect:
 
     def read_start(self, reply: Reply, url: str) -> Heard:
         """See ``Dialect.read_start``."""
-        if reply.fate is not Fate.ANSWERED:
-            return unanswered(reply)
-        status = reply.status or 0
-        if status in (429, 503):
-            healthy = None if status == 429 else False
-            return Heard(Meaning.BUSY, f"it answered {status}", healthy=healthy, after_s=pause_of(reply))
-        if status == 409 and self.idempotent:
+        if reply.status == 409 and self.idempotent:
             text = "it answered 409: it is taking the run"
             return Heard(Meaning.BUSY, text, healthy=None, after_s=pause_of(reply))
-        if status >= 500 or status in (408, 425):
-            return Heard(Meaning.UNKNOWN, f"it answered {status}", healthy=False, after_s=pause_of(reply))
-        if not 200 <= status < 300:
-            text = "redirects are not followed: declare the address that it leads to" if status < 400 else "see its log"
-            return Heard(Meaning.TURNED_DOWN, f"it answered {status}: {text}")
-        return self._read(reply)
+        return not_taken(reply) or self._read(reply)
 
     def poll(self, post: Post) -> Request | None:
         """See ``Dialect.poll``: the address that the worker named."""

@@ -37,12 +37,14 @@ class PullExecutor(StoredRuns):
         priced = program is not None and program.output_format not in (OutputFormat.TEXT, OutputFormat.CODEX_JSONL)
         return Capabilities(cancel=True, streaming=True, cost_reporting=priced, resume=spec.resumes)
 
-    def check(self, executor_spec: Mapping[str, Any], project_root: Path, namespace: str = DEFAULT_NAMESPACE) -> None:
-        """Raise SecretMissing where ``token`` would, as far as it can be told without asking a service."""
+    def check(self, executor_spec: Mapping[str, Any], project_root: Path, namespace: str = DEFAULT_NAMESPACE) -> str:
+        """What would keep its workers from taking runs: nothing that is known here. Raises SecretMissing where
+        ``token`` would, as far as it can be told without asking a service."""
         auth = self._auth(executor_spec)
         self._secrets.of(namespace).check(auth, project_root)
         if auth.env is not None or auth.file is not None:
             self.token(executor_spec, project_root, namespace)
+        return ""
 
     def token(self, executor_spec: Mapping[str, Any], project_root: Path, namespace: str = DEFAULT_NAMESPACE) -> str:
         """The token of its workers; ``namespace`` is where the executor is declared. Blocks. Raises SecretMissing,

@@ -7,6 +7,7 @@ takes the place of the one before, and the comment is found again by a marker an
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -179,24 +180,24 @@ class Api:
                 return
 
 
-class _Base:
+class _Base(ABC):
     """What the three have in common: how one comment among many is kept."""
 
     def __init__(self, api: Api, repository: str) -> None:
         self._api = api
         self._repository = repository
 
-    def _comments(self, number: int) -> Iterator[dict[str, Any]]:
-        raise NotImplementedError
+    @abstractmethod
+    def _comments(self, number: int) -> Iterator[dict[str, Any]]: ...
 
-    def _is_mine(self, comment: Mapping[str, Any]) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _is_mine(self, comment: Mapping[str, Any]) -> bool: ...
 
-    def _write(self, number: int, comment: int | None, body: str) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _write(self, number: int, comment: int | None, body: str) -> int: ...
 
-    def _delete(self, number: int, comment: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _delete(self, number: int, comment: int) -> None: ...
 
     def upsert_comment(self, number: int, marker: str, body: str) -> str:
         """See `Forge.upsert_comment`."""

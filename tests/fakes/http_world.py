@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from random import Random
-from typing import Any, cast
+from typing import cast
 
 from controllers.dispatch.environment import LocalSecrets
 from controllers.dispatch.http import POSTED
 from controllers.effects import posts
 from controllers.effects.http_runs import HttpRuns
-from controllers.effects.runner import Again
-from controllers.effects.runs import CANCEL, START, RunContext
+from controllers.effects.runs import RunContext
 from controllers.reconcilers.executors import Probe
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens
@@ -24,9 +22,7 @@ from controllers.runtime.clock import Clock
 from controllers.web.client import HttpClient
 from controllers.web.reply import Fate, Limits, Reply
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec
-from schemas.resource import SYSTEM
-from store.contract import Effect
-from tests.fakes.world import World
+from tests.fakes.outbox_world import OutboxWorld
 
 URL = "https://worker.example.com/runs"
 
@@ -74,9 +70,10 @@ class ScriptedClient:
 
 
 @dataclass
-class HttpWorld(World):
+class HttpWorld(OutboxWorld):
     """``client`` says what the worker answers."""
 
+    records = posts
     client: ScriptedClient = field(default_factory=ScriptedClient)
 
     def __post_init__(self) -> None:
@@ -91,7 +88,7 @@ class HttpWorld(World):
             clock=cast(Clock, _Now(self.clock)),
             random=Random(1),
         )
-        self._handlers: dict[str, Callable[[Effect], Any]] = {
+        self._handlers |= {
             posts.POST: self.runs.post, posts.POLL: self.runs.poll, posts.STOP: self.runs.stop,
         }  # fmt: skip
 
@@ -99,33 +96,6 @@ class HttpWorld(World):
         if spec.type in POSTED:
             return Probe(ExecutorReason.RECONCILED, "", Capabilities(cancel=True))
         return super()._probe(spec, namespace)
-
-    def _deliver(self) -> bool:
-        with self.store.transaction(SYSTEM) as tx:
-            claimed = tx.claim_effects("test", types=[START, CANCEL, *self._handlers], limit=100, lease_s=60)
-        for effect in claimed:
-            if effect.type in self._handlers:
-                self._post(effect)
-            else:
-                self._carry_out(effect)
-        return bool(claimed)
-
-    def _carry_out(self, effect: Effect) -> None:
-        with self.store.transaction(SYSTEM) as tx:
-            tx.finish_effect(effect)
-            (posts.offer if effect.type == START else posts.withdraw)(tx, str(effect.payload["runUid"]))
-
-    def _post(self, effect: Effect) -> None:
-        outcome = asyncio.run(self._handlers[effect.type](effect))
-        with self.store.transaction(SYSTEM) as tx:
-            if isinstance(outcome, Again):
-                tx.fail_effect(effect, outcome.why, retry_at=tx.now + timedelta(seconds=outcome.after_s))
-                if outcome.commit is not None:
-                    outcome.commit(tx)
-                return
-            tx.finish_effect(effect)
-            if outcome is not None:
-                outcome(tx)
 
 
 class _Tokens(RunTokens):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from random import Random
 from typing import Any, cast
 
@@ -17,19 +15,16 @@ from controllers.dispatch.jobs.cluster import Answer, Cluster, Said
 from controllers.effects import jobs
 from controllers.effects.job_runs import JobRuns
 from controllers.effects.job_sweep import JobSweep
-from controllers.effects.runner import Again
-from controllers.effects.runs import CANCEL, START, RunContext
+from controllers.effects.runs import RunContext
 from controllers.reconcilers.executors import Probe
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runtime.blocking import InlineBlocking
 from controllers.runtime.clock import Clock
 from schemas.executor import Capabilities, ExecutorReason, ExecutorSpec, ExecutorType
 from schemas.quantities import format_time
-from schemas.resource import SYSTEM
 from schemas.secrets_config import KubernetesConfig
-from store.contract import Effect
 from tests.fakes.http_world import Killed, _Now, _Tokens
-from tests.fakes.world import World
+from tests.fakes.outbox_world import OutboxWorld
 
 DOWN = Answer(Said.BUSY, "the API server of the cluster: no connection")
 BROKEN = Answer(Said.UNSURE, "the API server of the cluster: the connection broke")
@@ -188,8 +183,10 @@ class FakeCluster:
 
 
 @dataclass
-class JobWorld(World):
+class JobWorld(OutboxWorld):
     """``cluster`` is where its Jobs go."""
+
+    records = jobs
 
     def __post_init__(self) -> None:
         self.cluster = FakeCluster(lambda: format_time(self.clock()))
@@ -214,7 +211,7 @@ class JobWorld(World):
             blocking=InlineBlocking(),
         )
         (self.folder / "state").mkdir(exist_ok=True)
-        self._handlers: dict[str, Callable[[Effect], Any]] = {
+        self._handlers |= {
             jobs.MAKE: self.runs.make, jobs.WATCH: self.runs.watch, jobs.DELETE: self.runs.delete,
             jobs.TIDY: self.runs.tidy,
         }  # fmt: skip
@@ -223,33 +220,6 @@ class JobWorld(World):
         if spec.type is ExecutorType.KUBERNETES_JOB:
             return Probe(ExecutorReason.RECONCILED, "", Capabilities(cancel=True))
         return super()._probe(spec, namespace)
-
-    def _deliver(self) -> bool:
-        with self.store.transaction(SYSTEM) as tx:
-            claimed = tx.claim_effects("test", types=[START, CANCEL, *self._handlers], limit=100, lease_s=60)
-        for effect in claimed:
-            if effect.type in self._handlers:
-                self._ask(effect)
-            else:
-                self._carry_out(effect)
-        return bool(claimed)
-
-    def _carry_out(self, effect: Effect) -> None:
-        with self.store.transaction(SYSTEM) as tx:
-            tx.finish_effect(effect)
-            (jobs.offer if effect.type == START else jobs.withdraw)(tx, str(effect.payload["runUid"]))
-
-    def _ask(self, effect: Effect) -> None:
-        outcome = asyncio.run(self._handlers[effect.type](effect))
-        with self.store.transaction(SYSTEM) as tx:
-            if isinstance(outcome, Again):
-                tx.fail_effect(effect, outcome.why, retry_at=tx.now + timedelta(seconds=outcome.after_s))
-                if outcome.commit is not None:
-                    outcome.commit(tx)
-                return
-            tx.finish_effect(effect)
-            if outcome is not None:
-                outcome(tx)
 
 
 class _Accesses(Accesses):

@@ -52,13 +52,13 @@ def run(bench: RunBench) -> Resource:
 
 def event(name: str = "PreToolUse", tool: str = "Read", **more: Any) -> dict[str, Any]:
     return {
-        "session_id": "s", "cwd": "/work", "hook_event_name": name, "tool_name": tool, "tool_use_id": "toolu_1",
-        "tool_input": {"file_path": "/work/a.txt"}, **more,
+        "session_id": "s", "cwd": "/srv", "hook_event_name": name, "tool_name": tool, "tool_use_id": "toolu_1",
+        "tool_input": {"file_path": "/srv/a.txt"}, **more,
     }  # fmt: skip
 
 
 def claw(hook: str = "before_tool_call", **more: Any) -> dict[str, Any]:
-    return {"hook": hook, "toolName": "read", "toolCallId": "c1", "params": {"path": "a"}, "cwd": "/work", **more}
+    return {"hook": hook, "toolName": "read", "toolCallId": "c1", "params": {"path": "a"}, "cwd": "/srv", **more}
 
 
 def bearer(run: Resource, kind: str = tokens.RUN) -> dict[str, str]:
@@ -128,8 +128,8 @@ async def test_claude_is_answered_in_its_own_words(bench: RunBench, run: Resourc
 
 async def test_the_folder_that_remit_named_is_the_one_that_paths_count_from(bench: RunBench, run: Resource) -> None:
     async with serving(bench) as port:
-        inside = event(cwd="/work/deep/below", tool_input={"file_path": "x"})
-        await said(port, inside, bearer(run) | {"Remit-Workspace": "/work"})
+        inside = event(cwd="/srv/deep/below", tool_input={"file_path": "x"})
+        await said(port, inside, bearer(run) | {"Remit-Workspace": "/srv"})
     assert call_of(bench).spec["args"] == {"path": "deep/below/x"}
 
 

@@ -283,8 +283,8 @@ def test_a_commit_whose_answer_is_lost_is_found_done_when_asked_again(url: str) 
         store.close()
 
 
-def test_the_server_ends_a_writer_that_sleeps_with_the_lock_in_hand(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "_WRITER_LIMITS", "SET idle_in_transaction_session_timeout='1s'")
+def test_the_server_ends_a_writer_that_sleeps_with_the_lock_in_hand_before_its_fellow_gives_up(url: str) -> None:
+    """It takes the dozen seconds of the real limits: an engine must not end because another one is frozen."""
     sleeper, other = opened(url, "a"), opened(url, "b")
     with pytest.raises(StoreUnavailable), sleeper.transaction(ALICE) as tx:  # noqa: PT012 - any call may notice
         tx.create(mission("of the sleeper"))
