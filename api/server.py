@@ -179,8 +179,16 @@ class DirectBody:
         cycle = self._cycle
         if cycle.flow.write_paused and not cycle.disconnected:
             await cycle.flow.drain()
-        if piece and not cycle.disconnected:  # an empty one would end the body
+        self.push(piece)
+
+    def push(self, piece: bytes) -> bool:
+        """Send ``piece`` now; False when the client has to read first, or has gone."""
+        cycle = self._cycle
+        if cycle.flow.write_paused or cycle.disconnected:
+            return False
+        if piece:  # an empty one would end the body
             cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        return True
 
 
 class _TimedH11(LaneProtocol):

@@ -18,7 +18,7 @@ from api.read.answers import Reader, file_of, json_response, problems
 from api.read.engine import Clock, EngineFacts
 from api.read.kube.shape import document
 from api.read.summary import usd
-from api.stream.response import Streaming
+from api.stream.response import Push, Streaming
 from decisions.costs import By, Figures, add_up
 from schemas.quantities import format_time
 from schemas.resource import Resource
@@ -65,7 +65,7 @@ def add_records(app: FastAPI, reader: Reader, facts: EngineFacts, clock: Clock) 
         """The rows that the filters of ``/api/v1/events`` pick, the oldest first, as long as there are any."""
         query = log.query_of(request.query_params, clock.now())
 
-        async def chunks(gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
+        async def chunks(gone: asyncio.Future[Any], _: Push) -> AsyncIterator[bytes]:
             asked = audit.following(query, None)
             header = form is ExportForm.CSV
             while asked is not None and not gone.done():

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,7 +27,7 @@ from api.read.engine import Clock
 from api.read.summary import figures
 from api.stream import ceilings
 from api.stream.follower import Follower, Logged
-from api.stream.response import Streaming
+from api.stream.response import Push, Streaming
 from api.stream.ring import Ring
 from schemas.base import DEFAULT_NAMESPACE, Key
 from schemas.errors import StoreError
@@ -43,6 +44,8 @@ MOST_BEHIND = 50_000
 _EPOCH = 12
 _BATCH = 500
 _MOST_WORDS = 200
+_SLICE = 100
+"""Clients that are sent something before the event loop may do other things."""
 _ID = re.compile(rf"^([0-9a-f]{{{_EPOCH}}})-([0-9]{{1,18}})$")
 
 
@@ -127,8 +130,28 @@ class _Start:
     resync: str = ""
 
 
+@dataclass(slots=True, eq=False)
+class _Client:
+    """What one client was sent last: rows up to ``position``, known by ``mark``; pulse and figures. It keeps no queue.
+    ``news`` is there while it waits for more, and done when it is to look by itself."""
+
+    wanted: Subscription
+    push: Push
+    position: int
+    mark: str
+    beat: int
+    kpi: bytes = b""
+    news: asyncio.Future[None] | None = None
+
+    def look(self) -> None:
+        """Have it look by itself."""
+        if self.news is not None and not self.news.done():
+            self.news.set_result(None)
+
+
 class EventStream:
-    """Serves every client from one ring. ``start`` and ``stop`` on the event loop, with the follower's."""
+    """Serves every client from one ring. Those that have read everything are pushed what is new, in one go; others look
+    by themselves. ``start`` and ``stop`` on the event loop, with the follower's."""
 
     def __init__(
         self,
@@ -149,9 +172,11 @@ class EventStream:
         self._beat = 0
         self._kpi = b""
         self._kpi_wanted = 0
-        self._wave = -1
+        self._waiting: dict[_Client, None] = {}
+        self._now: tuple[object, ...] = ()
         self._shared: dict[tuple[object, ...], tuple[int, str, bytes]] = {}
         self.clients = 0
+        follower.log.tell(self._wave)
 
     async def endpoint(self, request: Request) -> Response:
         """One client. Raises Problem (422, 429)."""
@@ -160,64 +185,50 @@ class EventStream:
         wanted = subscription_of(request.query_params)
         last = request.headers.get("last-event-id") or request.query_params.get("lastEventId", "")
 
-        def chunks(gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
-            return self.frames(wanted, last, gone)
+        def chunks(gone: asyncio.Future[Any], push: Push) -> AsyncIterator[bytes]:
+            return self.frames(wanted, last, gone, push)
 
         shown = wanted.shown()
         self._ceilings.open(shown, await self._reader.read(ceilings.limits))
         return Streaming(chunks, media_type="text/event-stream", ended=lambda: self._ceilings.close(shown))
 
-    async def frames(self, wanted: Subscription, last: str, gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
-        """What one client is sent, until it has gone or the server stops. It keeps a position, and no queue."""
+    async def frames(
+        self, wanted: Subscription, last: str, gone: asyncio.Future[Any], push: Push
+    ) -> AsyncIterator[bytes]:
+        """What one client is sent, until it has gone or the server stops; while this waits, the rest is pushed."""
         self.clients += 1
         self._kpi_wanted += wanted.kpi
-        news: asyncio.Future[None] | None = None
+        client: _Client | None = None
 
         def left(_: object) -> None:
-            if news is not None and not news.done():
-                news.set_result(None)
+            if client is not None:
+                client.look()
 
         gone.add_done_callback(left)
         try:
             async with self._follower.following_log() as ring:
                 self._attend()
                 start = await self._reader.read(lambda snapshot: _start(snapshot, wanted, last))
-                position, mark, beat, kpi, live = start.position, start.mark, self._beat, b"", False
+                client, live = _Client(wanted, push, start.position, start.mark, self._beat), False
                 yield f"retry: {RETRY_MS}\n\n".encode() + (
-                    _resync(mark, start.resync) if start.resync else _hello(mark, position)
+                    _resync(start.mark, start.resync) if start.resync else _hello(start.mark, start.position)
                 )
                 while not gone.done() and not self._follower.closing.is_set():
-                    out: list[bytes] = []
-                    if position >= ring.floor:
+                    if client.position >= ring.floor:
                         live = True
-                        if position < ring.head:
-                            position, mark, text = self._since(ring, position, wanted)
-                            if text:
-                                out.append(text)
+                        text = self._due(ring, client)
+                        if not text:
+                            # Nothing was awaited since the ring was looked at, so nothing came meanwhile.
+                            await self._news(client)
                     elif live:
                         # It was sent more than it read: what it holds is old by now.
                         newest = await self._reader.read(_newest)
-                        position, mark = newest.position, newest.mark
-                        out.append(_resync(mark, "this client fell behind"))
+                        client.position, client.mark = newest.position, newest.mark
+                        text = _resync(newest.mark, "this client fell behind")
                     else:
-                        rows = await self._reader.read(lambda s, at=position: _rows(s, at))  # type: ignore[misc]
-                        if rows:
-                            position, mark, text = _joined(rows, wanted)
-                        if not rows or not text:
-                            continue
-                        out.append(text)
-                    if wanted.kpi and live and self._kpi is not kpi:
-                        kpi = self._kpi
-                        out.append(kpi)
-                    if self._beat != beat:
-                        beat = self._beat
-                        out.append(f": ping\nid: {mark}\n\n".encode())
-                    if out:
-                        yield out[0] if len(out) == 1 else b"".join(out)
-                    else:
-                        # Nothing was awaited since the ring was looked at, so nothing came meanwhile.
-                        news = ring.waiter()
-                        await news
+                        text = await self._older(client)
+                    if text:
+                        yield text
         except StoreError:
             return  # it comes back with the id it has
         finally:
@@ -225,18 +236,75 @@ class EventStream:
             self.clients -= 1
             self._kpi_wanted -= wanted.kpi
 
-    def _since(self, ring: Ring[Logged], position: int, wanted: Subscription) -> tuple[int, str, bytes]:
-        """What came after a position that is in the ring. Clients of one wave that want the same share it."""
-        if self._wave != ring.head:
-            self._wave = ring.head
+    async def _news(self, client: _Client) -> None:
+        """Until the client has to look by itself."""
+        client.news = asyncio.get_running_loop().create_future()
+        self._waiting[client] = None
+        try:
+            await client.news
+        finally:
+            del self._waiting[client]
+            client.news = None
+
+    async def _older(self, client: _Client) -> bytes:
+        """What came after a position that is no longer in the ring, or some of it."""
+        rows = await self._reader.read(lambda s: _rows(s, client.position))
+        if not rows:
+            return b""
+        client.position, client.mark, text = _joined(rows, client.wanted)
+        return text
+
+    def _wave(self) -> None:
+        """Something is new: push it to all who wait."""
+        self._push(iter(list(self._waiting)))
+
+    def _push(self, clients: Iterator[_Client]) -> None:
+        ring, closing = self._follower.log, self._follower.closing.is_set()
+        some = list(islice(clients, _SLICE))
+        for client in some:
+            if client.news is None or client.news.done():
+                continue
+            if closing or client.position < ring.floor:
+                client.look()
+                continue
+            before = client.position, client.mark, client.beat, client.kpi
+            text = self._due(ring, client)
+            if text and not client.push(text):
+                client.position, client.mark, client.beat, client.kpi = before
+                client.look()
+        if len(some) == _SLICE:
+            asyncio.get_running_loop().call_soon(self._push, clients)
+
+    def _due(self, ring: Ring[Logged], client: _Client) -> bytes:
+        """What brings a client in the ring up to date, which it is then held to be. Those that are at one point and
+        want the same share it."""
+        now = (ring.head, self._beat, self._kpi)
+        if self._now != now:
+            self._now = now
             self._shared.clear()
-        key = (position, wanted.kinds, wanted.namespaces, wanted.types)
+        wanted = client.wanted
+        key = (client.position, client.beat, client.kpi, wanted.kinds, wanted.namespaces, wanted.types, wanted.kpi)
         found = None if wanted.about else self._shared.get(key)
         if found is None:
-            found = _joined(ring.since(position) or [], wanted)
+            found = self._made(ring, client)
             if not wanted.about:
                 self._shared[key] = found
-        return found
+        client.position, client.mark, text = found
+        client.beat = self._beat
+        if wanted.kpi:
+            client.kpi = self._kpi
+        return text
+
+    def _made(self, ring: Ring[Logged], client: _Client) -> tuple[int, str, bytes]:
+        """Position and mark of the newest row, and what is due until then."""
+        position, mark, text = client.position, client.mark, b""
+        if position < ring.head:
+            position, mark, text = _joined(ring.since(position) or [], client.wanted)
+        if client.wanted.kpi and self._kpi != client.kpi:
+            text += self._kpi
+        if self._beat != client.beat:
+            text += f": ping\nid: {mark}\n\n".encode()
+        return position, mark, text
 
     def _attend(self) -> None:
         """See to it that pulses and figures come, for as long as there are clients."""

@@ -1,4 +1,4 @@
-"""The one reader of the store on behalf of all who follow it: at most one read in 50 ms, none while nobody follows."""
+"""The one reader of the store on behalf of all who follow it: at most one read in 40 ms, none while nobody follows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from store.contract import Change, Event, Op, Snapshot
 
 log = logging.getLogger(__name__)
 
-WINDOW_S = 0.05
+WINDOW_S = 0.04
 POLL_S = 0.5
+_PAUSE_S = 0.01
+"""At least that long other things are done between two reads, however long one takes."""
 RING = 2_000
 """Changes that are kept for those who follow; who is further behind reads the store, or starts anew."""
 _BATCH = 1_000
@@ -57,12 +59,14 @@ class Follower:
     """Follows the objects and the log for as long as somebody wants it. ``start`` and ``stop`` on the event loop;
     ``close`` lets everybody go."""
 
-    def __init__(self, reader: Reader, clock: Clock, document: Callable[[Any], dict[str, Any]]) -> None:
+    def __init__(
+        self, reader: Reader, clock: Clock, document: Callable[[Any], dict[str, Any]], *, ring: int = RING
+    ) -> None:
         self._reader = reader
         self._clock = clock
         self._document = document
-        self.objects: Ring[Changed] = Ring(RING)
-        self.log: Ring[Logged] = Ring(RING)
+        self.objects: Ring[Changed] = Ring(ring)
+        self.log: Ring[Logged] = Ring(ring)
         self.closing = asyncio.Event()
         self._wanted = asyncio.Event()
         self._committed = asyncio.Event()
@@ -127,6 +131,7 @@ class Follower:
         while not self.closing.is_set():
             await self._wanted.wait()
             await self._news()
+            began = self._clock.monotonic()
             self._committed.clear()
             try:
                 # What is read after the clearing covers every commit before it.
@@ -142,7 +147,7 @@ class Follower:
                 self.objects.extend(found, found[-1][0])
             if rows:
                 self.log.extend(rows, rows[-1][0])
-            await self._clock.sleep(WINDOW_S)
+            await self._clock.sleep(max(WINDOW_S + began - self._clock.monotonic(), _PAUSE_S))
 
     async def _news(self) -> None:
         """Until this process commits, or for half a second: others may have."""

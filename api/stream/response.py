@@ -12,8 +12,11 @@ from starlette.types import Receive, Scope, Send
 from api.read.guard import HEAD_KEY
 from api.server import DIRECT
 
-Chunks = Callable[[asyncio.Future[Any]], AsyncIterator[bytes]]
-"""Given a future that is done when the reader has gone, gives what to send."""
+Push = Callable[[bytes], bool]
+"""Sends a piece at once, while nothing else is being sent; False when the reader has to be waited for, or has gone."""
+Chunks = Callable[[asyncio.Future[Any], Push], AsyncIterator[bytes]]
+"""Given a future that is done when the reader has gone, gives what to send. What it pushes while it is asked for more
+goes before that."""
 
 
 class Streaming(Response):
@@ -56,9 +59,10 @@ class Streaming(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         gone = asyncio.ensure_future(_gone(receive))
-        chunks = self._chunks(gone)
         direct = scope.get("extensions", {}).get(DIRECT)
-        write = _through(send) if direct is None else direct().send
+        body = None if direct is None else direct()
+        write = _through(send) if body is None else body.send
+        chunks = self._chunks(gone, _never if body is None else body.push)
         try:
             async for chunk in chunks:
                 if gone.done():
@@ -77,6 +81,10 @@ def _through(send: Send) -> Callable[[bytes], Awaitable[None]]:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     return write
+
+
+def _never(_: bytes) -> bool:
+    return False
 
 
 async def _gone(receive: Receive) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 I = TypeVar("I")  # noqa: E741
@@ -20,6 +20,7 @@ class Ring(Generic[I]):
         self._positions: list[int] = []
         self._items: list[I] = []
         self._waiting: set[asyncio.Future[None]] = set()
+        self._told: Callable[[], None] = lambda: None
         self.floor = 0
         self.head = 0
         self.followers = 0
@@ -48,8 +49,13 @@ class Ring(Generic[I]):
             return None
         return self._items[bisect_right(self._positions, position) :]
 
+    def tell(self, told: Callable[[], None]) -> None:
+        """Call ``told`` at each wake, before those who wait."""
+        self._told = told
+
     def wake(self) -> None:
         """Let everybody who waits look again."""
+        self._told()
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():

@@ -23,9 +23,8 @@ from api.read.kube.shape import Form, Wanted, document
 from api.read.kube.watch import Watch
 from api.server import HttpServer
 from api.stream.events import EventStream, Subscription, subscription_of
-from api.stream.follower import Follower
-from api.stream.response import Streaming
-from api.stream.ring import Ring
+from api.stream.follower import RING, Follower
+from api.stream.response import Push, Streaming
 from controllers.runtime.blocking import InlineBlocking
 from controllers.runtime.clock import SystemClock
 from controllers.runtime.lifecycle import Lifecycle
@@ -62,12 +61,13 @@ class QuickClock:
 class Scene:
     """A store with a stream over it."""
 
-    def __init__(self, harness: SqliteHarness) -> None:
+    def __init__(self, harness: SqliteHarness, *, pushes: bool = False, ring: int = RING) -> None:
         self.store: Store = harness.open()
         self.clock = QuickClock(harness.clock)
         reader = Reader(self.store, InlineBlocking())
-        self.follower = Follower(reader, self.clock, document)
+        self.follower = Follower(reader, self.clock, document, ring=ring)
         self.stream = EventStream(reader, self.follower, self.clock)
+        self._pushes = pushes
 
     def write(self, count: int = 1, *, subject: Key = SUBJECT, type_: str = EventType.UPDATED, **data: Any) -> None:
         with self.store.transaction(SYSTEM) as tx:
@@ -77,26 +77,65 @@ class Scene:
     @asynccontextmanager
     async def connected(self, last: str = "", wanted: Subscription | None = None) -> AsyncIterator[Client]:
         gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        frames = self.stream.frames(wanted or Subscription(kpi=False), last, gone)
-        client = Client(frames, gone)
+        client = Client()
+        frames = self.stream.frames(
+            wanted or Subscription(kpi=False), last, gone, client.push if self._pushes else never
+        )
+        client.chunks = frames
         try:
             yield client
         finally:
             gone.cancel()
+            await client.leave()
             await frames.aclose()  # type: ignore[attr-defined]
 
 
-class Client:
-    """Reads frames and remembers the last id, as a browser does."""
+def never(_: bytes) -> bool:
+    return False
 
-    def __init__(self, chunks: AsyncIterator[bytes], gone: asyncio.Future[None]) -> None:
-        self._chunks = chunks
-        self.gone = gone
+
+class Client:
+    """Reads frames and remembers the last id, as a browser does. While a piece that was pushed has not been read, no
+    other one can be pushed."""
+
+    chunks: AsyncIterator[bytes]
+
+    def __init__(self) -> None:
+        self._next: asyncio.Task[bytes] | None = None
+        self._pushed: asyncio.Queue[bytes] = asyncio.Queue(1)
+        self.pushes = 0
         self.last = ""
+
+    def push(self, piece: bytes) -> bool:
+        if self._pushed.full():
+            return False
+        self.pushes += 1
+        self._pushed.put_nowait(piece)
+        return True
+
+    async def leave(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.wait([self._next])
+
+    async def _piece(self) -> bytes:
+        """What was pushed before what was asked for."""
+        if self._next is None:
+            self._next = asyncio.ensure_future(anext(self.chunks))  # type: ignore[arg-type]
+        pushed = asyncio.ensure_future(self._pushed.get())
+        try:
+            await asyncio.wait([self._next, pushed], timeout=LONG_S, return_when=asyncio.FIRST_COMPLETED)
+            if pushed.done():
+                return pushed.result()
+            assert self._next.done(), "nothing came"
+            done, self._next = self._next, None
+            return done.result()
+        finally:
+            pushed.cancel()
 
     async def chunk(self) -> list[dict[str, str]]:
         """The frames of the next piece."""
-        data = await asyncio.wait_for(anext(self._chunks), LONG_S)
+        data = await self._piece()
         frames = []
         for block in data.decode().strip("\n").split("\n\n"):
             fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
@@ -112,10 +151,16 @@ class Client:
                     return frame
 
 
+@pytest.fixture(params=["asked", "pushed"])
+def pushes(request: pytest.FixtureRequest) -> bool:
+    """Whether the server can write to a client past its generator."""
+    return bool(request.param == "pushed")
+
+
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+def scene(tmp_path: Path, pushes: bool) -> Iterator[Scene]:
     harness = SqliteHarness(tmp_path)
-    made = Scene(harness)
+    made = Scene(harness, pushes=pushes)
     yield made
     harness.close()
 
@@ -172,8 +217,9 @@ async def test_an_id_of_another_history_asks_for_a_fresh_start(scene: Scene) -> 
             assert [f["event"] for f in await client.chunk() if "event" in f] == ["hello"]
 
 
-async def test_a_client_that_falls_behind_is_told_to_load_anew(scene: Scene) -> None:
-    scene.follower.log = Ring(3)
+async def test_a_client_that_falls_behind_is_told_to_load_anew(tmp_path: Path, pushes: bool) -> None:
+    harness = SqliteHarness(tmp_path)
+    scene = Scene(harness, pushes=pushes, ring=3)
     async with running(scene), scene.connected() as client, scene.connected() as other:
         await client.chunk()
         await other.chunk()
@@ -187,6 +233,8 @@ async def test_a_client_that_falls_behind_is_told_to_load_anew(scene: Scene) -> 
         assert "behind" in frame["data"]
         scene.write()
         assert await client.until("log")
+        assert (client.pushes > 0) is (other.pushes > 0) is pushes
+    harness.close()
 
 
 async def test_subscriptions_pick_rows(scene: Scene) -> None:
@@ -296,7 +344,7 @@ async def test_the_server_stops_while_streams_are_open(tmp_path: Path) -> None:
 
 
 async def test_a_reader_that_never_reads_holds_up_nobody() -> None:
-    async def chunks(gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
+    async def chunks(gone: asyncio.Future[Any], _: Push) -> AsyncIterator[bytes]:
         while not gone.done():
             yield b"x"
 
@@ -360,13 +408,13 @@ async def test_a_watch_tells_what_joins_and_what_leaves_its_selection(scene: Sce
 async def test_pieces_arrive_whole_by_either_version_of_http(version: str) -> None:
     pieces = [b"one\n", b"", b"x" * 200_000, b"last\n"]
 
-    async def chunks(_: asyncio.Future[Any]) -> AsyncIterator[bytes]:
+    async def chunks(_gone: asyncio.Future[Any], _push: Push) -> AsyncIterator[bytes]:
         for piece in pieces:
             yield piece
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await Streaming(lambda gone: chunks(gone), media_type="text/plain")(scope, receive, send)
+            await Streaming(chunks, media_type="text/plain")(scope, receive, send)
             return
         for step in ("startup", "shutdown"):
             await receive()

@@ -20,7 +20,7 @@ from api.read.kube.status import StatusProblem, not_found
 from api.read.kube.watch import LogWatch, Watch
 from api.read.kube.written import is_plain, list_text
 from api.stream.follower import Follower
-from api.stream.response import Streaming
+from api.stream.response import Push, Streaming
 from schemas import registry
 from schemas.base import API_GROUP, DEFAULT_NAMESPACE, Key
 from schemas.kind import KindInfo
@@ -99,7 +99,7 @@ class KubeRoutes:
             problem.headers["Retry-After"] = "5"
             raise problem
 
-        async def lines(gone: asyncio.Future[Any]) -> AsyncIterator[bytes]:
+        async def lines(gone: asyncio.Future[Any], _: Push) -> AsyncIterator[bytes]:
             self.watches += 1
             try:
                 async for line in watch.lines(gone):
