@@ -44,15 +44,16 @@ class ReadyMissions:
         ready = mission.status.get("readySince")
         assigned = mission.status.get("agent")
         priority = int(mission.spec.get("priority", 50))
+        key = mission.key
         with self._lock:
-            self._untake(mission.key)
+            self._untake(key)
             self._park(mission, priority)
             if not ready or not assigned or mission.status.get("currentRun") or mission.deletion_at is not None:
-                self._waiting.discard(mission.key)
+                self._waiting.discard(key)
                 return
             agent = Key("Agent", assigned.get("namespace") or mission.namespace, assigned["name"])
             lane = Lane(mission.namespace, _project(mission), agent)
-            self._waiting.add(Candidate(mission.key, priority, parse_time(ready), lane))
+            self._waiting.add(Candidate(key, priority, parse_time(ready), lane))
 
     def learn_agent(self, agent: Resource) -> None:
         """Take in which pool an agent shares."""

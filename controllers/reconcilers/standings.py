@@ -49,21 +49,22 @@ class Standings:
             ref = mission.spec.get(field)
             if ref:
                 owners.add(Key(kind, ref.get("namespace") or mission.namespace, ref["name"]))
+        key = mission.key
         with self._lock:
-            known = self._missions.get(mission.key)
+            known = self._missions.get(key)
             if known is None and not owners:
                 return frozenset()
             state = mission.state or MissionState.INBOX.value
             new = _Known(state, str(mission.status.get("finishedAt") or ""), frozenset(owners))
             if known == new:
                 return frozenset()
-            touched = self._drop(mission.key) | new.of
-            self._missions[mission.key] = new
+            touched = self._drop(key) | new.of
+            self._missions[key] = new
             for owner in new.of:
                 self._states.setdefault(owner, Counter())[state] += 1
                 if state == MissionState.DONE:
                     latest = self._latest.setdefault(owner, [])
-                    latest.append((new.finished, mission.key))
+                    latest.append((new.finished, key))
                     latest.sort(reverse=True)
                     del latest[_LATEST:]
             return touched

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from controllers.effects import jobs, posts
-from controllers.reconcilers import dispatcher, pools, sub_agents, tenancy
+from controllers.reconcilers import dispatcher, pools, skimmed, sub_agents, tenancy
 from controllers.reconcilers.standings import Standings
 from controllers.runtime.workqueue import Priority
 from decisions.meters import OWN_LIMIT
@@ -99,20 +99,21 @@ class Wakes:
             if run.status.get("job"):
                 yield jobs.timer_key(run), Priority.RESYNC
         for kind in sorted(kinds, key=lambda k: (k != "Hold", k != "ApprovalDecision", k)):
-            for resource in snapshot.objects(kind):
+            for resource in skimmed.missions(snapshot) if kind == "Mission" else snapshot.objects(kind):
                 self._learn(resource)
+                key = resource.key
                 if kind == "Session" and resource.state == SessionState.CLOSED and not _waits(resource):
                     continue
                 if kind in _NAMED:
-                    self._names[resource.uid] = resource.key
-                yield resource.key, Priority.URGENT if kind in _URGENT else Priority.RESYNC
+                    self._names[resource.uid] = key
+                yield key, Priority.URGENT if kind in _URGENT else Priority.RESYNC
                 if kind == "Agent":
                     # All who go by it are looked at anyway: its next change is compared with what it is now.
-                    self._shown_changed(resource.key, resource)
-                    self._choice_changed(resource.key, resource)
-                    yield dispatcher.key_of(resource.key), Priority.RESYNC
+                    self._shown_changed(key, resource)
+                    self._choice_changed(key, resource)
+                    yield dispatcher.key_of(key), Priority.RESYNC
                     if resource.status.get("spawned"):
-                        yield sub_agents.key_of(resource.key), Priority.RESYNC
+                        yield sub_agents.key_of(key), Priority.RESYNC
 
     def of(self, snapshot: Snapshot, changes: Iterable[Change]) -> list[Wake]:
         """Keys that the changes concern, most urgent first, without duplicates."""
@@ -199,13 +200,14 @@ class Wakes:
 
     def _learn(self, resource: Resource) -> frozenset[Key]:
         counted: frozenset[Key] = frozenset()
+        key = resource.key
         if resource.kind == "Mission":
             self._ready.learn(resource)
             counted = self._standings.learn(resource)
             if resource.spec.get("agentSelector") is not None and resource.state in ("Inbox", "Assigned"):
-                self._selecting.add(resource.key)
+                self._selecting.add(key)
             else:
-                self._selecting.discard(resource.key)
+                self._selecting.discard(key)
             if resource.status.get("awaitsFollowUp"):
                 self._awaiting[resource.uid] = resource.key
             else:
@@ -215,24 +217,24 @@ class Wakes:
                 b.get("type") == "Budget" and b.get("ref") != OWN_LIMIT
                 for b in resource.status.get("blockedOn", ())
             )
-            (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(resource.key)
+            (self._over[resource.namespace].add if waits else self._over[resource.namespace].discard)(key)
         elif resource.kind == "Agent":
             self._ready.learn_agent(resource)
         elif resource.kind == "Tenant":
             self._tenants.add(resource.name)
         elif resource.kind == "Provider":
-            self._standing.setdefault(resource.key, ())
+            self._standing.setdefault(key, ())
         elif resource.kind == "Session":
-            (self._talking.add if _waits(resource) else self._talking.discard)(resource.key)
+            (self._talking.add if _waits(resource) else self._talking.discard)(key)
             if resource.state == SessionState.CLOSED:
-                self._session_closed(resource.key)
+                self._session_closed(key)
             else:
-                self._open[resource.owner_uid].add(resource.key)
-                self._owners[resource.key] = resource.owner_uid
+                self._open[resource.owner_uid].add(key)
+                self._owners[key] = resource.owner_uid
         spawned = resource.status.get("spawned") if resource.kind == "Agent" else None
         if spawned:
             for uid in (spawned["runUid"], spawned["missionUid"], resource.labels.get(sub_agents.PARENT, "")):
-                self._watched[uid].add(sub_agents.key_of(resource.key))
+                self._watched[uid].add(sub_agents.key_of(key))
         if resource.kind in ("Mission", "Agent", "Executor", "Tenant", "Waiver", "Schedule", "Goal", "Todo", "Project"):
             # A Tenant has no namespace: it means the one that it owns, which is called like it.
             targets = {r.target for r in references(resource.namespace or resource.name, resource.spec)}
@@ -242,7 +244,7 @@ class Wakes:
                 targets.add(Key("Executor", served.get("namespace") or resource.namespace, served["name"]))
             if agent:  # chosen by selector: the mission depends on it all the same
                 targets.add(Key("Agent", agent.get("namespace") or resource.namespace, agent["name"]))
-            return self._index.put(resource.key, targets) | counted
+            return self._index.put(key, targets) | counted
         return frozenset()
 
     def _concerned(self, snapshot: Snapshot, change: Change, resource: Resource | None) -> Iterator[Wake]:
