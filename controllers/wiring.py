@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random, SystemRandom
+from typing import TYPE_CHECKING
 
-from controllers.calendars.services import asking
-from controllers.cluster import Cluster
 from controllers.dispatch.command import CommandExecutor
 from controllers.dispatch.environment import SecretMissing, SecretUnavailable
 from controllers.dispatch.http import POSTED, HttpExecutor
@@ -27,14 +26,13 @@ from controllers.dispatch.jobs.cluster import ApiServer
 from controllers.dispatch.jobs.executor import KubernetesJobExecutor
 from controllers.dispatch.pull import PullExecutor
 from controllers.effects import claims, homes, jobs, posts
-from controllers.effects.calendars import CalendarEffects
 from controllers.effects.exports import EXPORT, ExportEffects
 from controllers.effects.http_runs import HttpRuns
 from controllers.effects.job_logs import JobLogs
 from controllers.effects.job_runs import JobRuns, Listening
 from controllers.effects.job_sweep import JobSweep
 from controllers.effects.job_watch import JobWatch
-from controllers.effects.runner import EffectRunner, Handler
+from controllers.effects.runner import Again, Commit, EffectRunner, Handler
 from controllers.effects.runs import CANCEL, START, RunContext, RunEffects, end_run
 from controllers.holds import effective, stop_file
 from controllers.holds.stops import Stops
@@ -44,7 +42,6 @@ from controllers.notify.outside import Outside
 from controllers.probing import Probes
 from controllers.reconcilers import calendars
 from controllers.reconcilers.channels import Channels
-from controllers.reconcilers.proposing import Proposer
 from controllers.runs import records
 from controllers.runs.artifacts import ArtifactFiles
 from controllers.runs.tokens import RunTokens, load_or_create_key
@@ -83,6 +80,11 @@ from schemas.source import SourceSpec, SourceType
 from store import open_store
 from store.contract import Effect, Fence, Store, Transaction
 from store.location import from_project
+
+if TYPE_CHECKING:
+    from controllers.cluster import Cluster
+    from controllers.effects.calendars import CalendarEffects
+    from controllers.reconcilers.proposing import Proposer
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +162,8 @@ class Engine:
         self.manager = Manager(self.clock, self.random)
         self._cluster: Cluster | None = None
         if config.source.kubernetes is not None:
+            from controllers.cluster import Cluster  # most engines have none, and it takes long to load
+
             self._cluster = Cluster(config.source.kubernetes, environment, self.clock, self.random)
         in_cluster = self._cluster.reader if self._cluster is not None else None
         self._readers = Readers(place.project, place.state / "mirrors", in_cluster)
@@ -456,6 +460,8 @@ class Engine:
     @property
     def proposer(self) -> Proposer:
         """Works out what agents propose."""
+        from controllers.reconcilers.proposing import Proposer  # loaded with the agent protocol
+
         return Proposer(self.store, self._readers, now=self.clock.now)
 
     def close(self) -> None:
@@ -538,17 +544,9 @@ class Engine:
         )
         outside = Outside(self._secrets, self.place.project, now=self.clock.now, monotonic=self.clock.monotonic)
         told = delivery.Deliveries(store, outside.send, blocking=self._telling, now=self.clock.now)
-        looks = CalendarEffects(
-            store,
-            asks=functools.partial(asking, HttpClient(self.clock.monotonic)),
-            secrets=self._secrets,
-            project=self.place.project,
-            now=self.clock.now,
-            blocking=self.blocking,
-        )
         runners = [
             self._plain_runner("notify", store, {delivery.NOTIFY: told.deliver}, delivery.give_up),
-            self._plain_runner("calendars", store, {calendars.SYNC: looks.sync}),
+            self._plain_runner("calendars", store, {calendars.SYNC: self._calendars(store)}),
             self._plain_runner(
                 "proposals", store, {proposals.OPEN: proposed.open, proposals.CLOSE: proposed.close}, proposals.give_up
             ),
@@ -576,6 +574,28 @@ class Engine:
                 self._runners[0].claim_in, prepare=self._effects.prepare_in, ready=self._effects.make_ready
             ),
         )
+
+    def _calendars(self, store: Store) -> Handler:
+        """Looks into calendars elsewhere. What that takes is loaded with the first one: most engines have none."""
+
+        @functools.cache
+        def effects() -> CalendarEffects:
+            from controllers.calendars.services import asking
+            from controllers.effects.calendars import CalendarEffects
+
+            return CalendarEffects(
+                store,
+                asks=functools.partial(asking, HttpClient(self.clock.monotonic)),
+                secrets=self._secrets,
+                project=self.place.project,
+                now=self.clock.now,
+                blocking=self.blocking,
+            )
+
+        async def sync(effect: Effect) -> Commit | Again | None:
+            return await effects().sync(effect)
+
+        return sync
 
     async def _lead_alone(self, ends: asyncio.Event) -> None:
         """One term of acting over a store that no other engine has."""

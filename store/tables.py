@@ -52,9 +52,9 @@ def _subject() -> tuple[sa.Column[str], ...]:
 
 
 def _sparse(column: str) -> sa.Index:
-    """An index over the objects that have this; a query says so, too (``!= ""``), or the index is of no use to it."""
-    there = sa.text(f"{column} <> ''")
-    return sa.Index(None, column, "kind", "namespace", "name", sqlite_where=there, postgresql_where=there)
+    """An index over the objects that have this; a query says so, too (``!= ""``), or the index is of no use to it. Its
+    script says the same to PostgreSQL; to say it here would import that dialect, which takes long, in every process."""
+    return sa.Index(None, column, "kind", "namespace", "name", sqlite_where=sa.text(f"{column} <> ''"))
 
 
 heads = sa.Table(

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controllers.dispatch import supervisor
 from controllers.dispatch.supervision.records import ExitRecord, Layout, RunPhase, check_run_id
 from controllers.dispatch.supervision.wire import StartRequest
 from controllers.dispatch.supervisor_link import Link, LinkLost
@@ -25,6 +24,8 @@ from controllers.runtime.blocking import Blocking
 from controllers.runtime.clock import Clock
 from schemas.errors import Refused, RemitError, Retry, Terminal
 
+_PROGRAM = Path(__file__).with_name("supervisor.py")
+"""It runs by path, in a process of its own; nothing of it is needed in this one."""
 _LAUNCH_TIMEOUT_S = 30.0
 _ATTEMPTS = 12
 _FIRST_PAUSE_S = 0.01
@@ -58,7 +59,7 @@ class SupervisorClient:
         blocking: Blocking,
         *,
         on_exit: Callable[[ExitRecord], None] | None = None,
-        idle_exit_s: float = supervisor.IDLE_EXIT_S,
+        idle_exit_s: float | None = None,
     ) -> None:
         # One spelling: programs are known by the path of their folder, in this life and in later ones.
         self.layout = Layout(state_dir.resolve())
@@ -206,10 +207,11 @@ class SupervisorClient:
 
     def _launch(self) -> str:
         """Start a supervisor and return what it said. It inherits nothing of ours: no descriptor, no variable."""
-        command = [sys.executable, "-I", "-S", "-X", "utf8", str(supervisor.__file__)]
+        command = [sys.executable, "-I", "-S", "-X", "utf8", str(_PROGRAM)]
+        patience = () if self._idle_exit_s is None else (str(self._idle_exit_s),)
         try:
             started = subprocess.run(
-                [*command, str(self.layout.state_dir), str(self._idle_exit_s)],
+                [*command, str(self.layout.state_dir), *patience],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -8,8 +8,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import httpx2
-
 from controllers.notify.addresses import AddressRefused, Resolve, checked, system_resolve
 from schemas.errors import Retry, Terminal
 
@@ -39,6 +37,8 @@ def post(
 ) -> Answer:  # fmt: skip
     """Post once. ``what`` names the service in errors, which never hold the address. Raises Retry when nobody answers
     in time, Terminal for an address that may not be used."""
+    import httpx2  # loaded with the first message, which the start of an engine need not wait for
+
     until = monotonic() + WHOLE_S
     try:
         wanted = httpx2.URL(url)

@@ -7,8 +7,6 @@ from datetime import datetime
 from pathlib import Path
 
 from controllers.notify import slack, telegram
-from controllers.notify.broadcast import AppriseSender
-from controllers.notify.email import MailSender
 from controllers.notify.message import Outgoing, Sender
 from controllers.notify.webhook import WebhookSender
 from controllers.secrets.source import SecretMissing, SecretSource, SecretUnavailable
@@ -62,6 +60,8 @@ class Outside:
                 api=self._slack_api, private=self._slack_api != slack.API,
             )  # fmt: skip
         if spec.email is not None:
+            from controllers.notify.email import MailSender  # smtplib and email take long to load
+
             password = spec.email.smtp.password
             return MailSender(
                 spec.email, None if password is None else self._value(password, namespace), private=operators
@@ -72,7 +72,10 @@ class Outside:
                 spec.webhook, None if secret is None else self._value(secret, namespace),
                 private=spec.webhook.allow_private and operators, now=self._now, monotonic=self._monotonic,
             )  # fmt: skip
-        if spec.apprise is not None:  # it goes wherever the address leads that operators granted
+        if spec.apprise is not None:
+            from controllers.notify.broadcast import AppriseSender
+
+            # It goes wherever the address leads that operators granted.
             return AppriseSender(self._value(spec.apprise.url, namespace))
         raise Terminal(f"nothing goes out through type {spec.type}")
 

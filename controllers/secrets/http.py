@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx2
-
 from controllers.secrets.source import LARGEST, SecretMissing, SecretUnavailable
 from schemas.secret import ValueFrom
 
@@ -41,6 +39,8 @@ def ask(
 ) -> tuple[int, bytes]:
     """Status and body. ``what`` names the reference in errors. Raises SecretUnavailable when nobody answers in time,
     SecretMissing for an answer that is too large or for a certificate file that cannot be used."""
+    import httpx2  # takes long to load, and most engines ask no service
+
     until = monotonic() + WHOLE_S
     try:
         verify: ssl.SSLContext | bool = True if ca_file is None else ssl.create_default_context(cafile=str(ca_file))

@@ -9,14 +9,11 @@ from datetime import datetime
 from pathlib import Path
 
 from controllers.secrets import walls
-from controllers.secrets.aws import AwsSecrets
-from controllers.secrets.aws_role import RoleCredentials
 from controllers.secrets.files import SecretFiles
 from controllers.secrets.http import Service
 from controllers.secrets.known import KnownSecrets
 from controllers.secrets.kubernetes import KubernetesSecrets, NamespaceSecrets
 from controllers.secrets.source import SecretMissing, SecretUnavailable, shown
-from controllers.secrets.vault import VaultSecrets
 from schemas.base import DEFAULT_NAMESPACE
 from schemas.secret import ValueFrom
 from schemas.secrets_config import KubernetesConfig, SecretsConfig
@@ -142,12 +139,19 @@ def make_keeper(
     """A keeper for a configuration. ``closed`` are folders that hold no secrets of anybody (the state directory)."""
     ttl_s = config.cache.total_seconds()
     vault = aws = None
+    # Each service is loaded by those who have it.
     if config.vault is not None:
+        from controllers.secrets.vault import VaultSecrets
+
         vault = Cached(VaultSecrets(config.vault, project, monotonic, variables), ttl_s, monotonic)
     if config.aws_secrets_manager is not None:
+        from controllers.secrets.aws import AwsSecrets
+
         settings = config.aws_secrets_manager
         role = None
         if settings.role is not None:
+            from controllers.secrets.aws_role import RoleCredentials
+
             role = RoleCredentials(settings.role, settings.role_address, project, now, monotonic, variables)
         aws = Cached(AwsSecrets(settings, project, now, monotonic, variables, role), ttl_s, monotonic)
     return SecretKeeper(

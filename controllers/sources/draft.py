@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from controllers.sources import edit, planning, tree, yaml
+from controllers.sources import planning, tree, yaml
 from controllers.sources.compile import BlobCache, CompiledUnit, compile_unit
 from controllers.sources.git import GitReader
 from controllers.sources.units import source_id, split, unit_of
@@ -166,6 +166,8 @@ def _edited(before: str, spot: Spot, wish: Wish) -> str:
         )
     else:
         index = next(d.index for d in yaml.load(before.encode(), path=path).documents if d.line == spot.line)
+    from controllers.sources import edit  # brings a second reader of YAML, for proposals alone
+
     for field, value in wish.edits.items():
         if value is None:
             text = edit.delete_value(text, index, field, name=path)

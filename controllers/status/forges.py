@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote, urlsplit
-
-import httpx2
 
 from schemas.errors import Refused, Retry
 from schemas.source import ForgeType, SourceReason
+
+if TYPE_CHECKING:  # loaded with the first request, which the start of an engine need not wait for
+    import httpx2
 
 PUBLIC: Final = {ForgeType.GITHUB: "https://api.github.com", ForgeType.GITLAB: "https://gitlab.com"}
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -138,6 +139,8 @@ class Api:
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, may_miss: bool = False) -> Any:
         """The answer as JSON; None for an empty one, and with ``may_miss`` for 401, 403 and 404."""
+        import httpx2
+
         where = f"{method} {urlsplit(self._root).hostname}{path.partition('?')[0]}"
         try:
             with (

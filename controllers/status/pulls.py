@@ -7,15 +7,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
-
-import httpx2
 
 from controllers.status import forges
 from schemas.errors import Refused
 from schemas.resource import Resource
 from schemas.source import ForgeType, SourceReason
+
+if TYPE_CHECKING:
+    import httpx2
 
 _MOST = 30_000
 _TICKS = re.compile(r"`{3,}")

@@ -10,13 +10,15 @@ import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import httpx2
 
 from controllers.web import addresses
 from controllers.web.addresses import AddressRefused, Resolve
 from controllers.web.reply import Fate, Limits, Reply
+
+if TYPE_CHECKING:  # loaded with the first request, which the start of an engine need not wait for
+    import httpx2
 
 _CONNECT_S = 10.0
 
@@ -54,6 +56,8 @@ class HttpClient:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limits: Limits
     ) -> Reply:
         """Send it and read the whole answer. Never raises for anything that the server or the network does."""
+        import httpx2
+
         began = self._monotonic()
         sent = False
 
@@ -97,6 +101,8 @@ class HttpClient:
     ) -> AsyncIterator[Opened]:
         """GET, and the answer as it comes, for as long as it comes: it is over when ``silent_s`` pass without a byte.
         Whoever reads it bounds it. Raises StreamBroken."""
+        import httpx2
+
         parts = urlsplit(url)
         async with contextlib.AsyncExitStack() as stack:
             try:
@@ -112,6 +118,8 @@ class HttpClient:
         stack: contextlib.AsyncExitStack,
     ) -> httpx2.Response:  # fmt: skip
         """The answer of the first address that is there; ``stack`` closes it."""
+        import httpx2
+
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         reachable = await addresses.allowed(
@@ -135,6 +143,8 @@ class HttpClient:
         self, method: str, url: str, address: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
     ) -> tuple[httpx2.AsyncClient, httpx2.Request]:
         """A request to ``address`` in the name of the host, and a client of its own to send it with."""
+        import httpx2
+
         there = httpx2.URL(url)
         named = {**headers, "Host": there.netloc.decode("ascii"), "Accept-Encoding": "identity"}
         # The certificate has to be that of the name, not of the address that the connection goes to.
@@ -173,6 +183,8 @@ class HttpClient:
         if url.scheme != "https":
             return False
         if self._tls is None:
+            import httpx2
+
             self._tls = httpx2.create_ssl_context(trust_env=False)
         return self._tls
 
@@ -181,6 +193,8 @@ class HttpClient:
 
 
 async def _chunks(answer: httpx2.Response) -> AsyncIterator[bytes]:
+    import httpx2
+
     try:
         async for chunk in answer.aiter_raw():
             yield chunk
