@@ -16,7 +16,7 @@ from store.contract import Store
 log = logging.getLogger(__name__)
 
 WINDOW_S = 1.0
-"""Commits of this time are taken in together."""
+"""Commits of this time are taken in together; at the start, the first work goes ahead of what was left over."""
 POLL_S = 10.0
 """What other processes wrote is taken in after so long, at most."""
 RETRY_S = 5.0
@@ -46,7 +46,7 @@ class SearchIndex:
         unsubscribe = self._store.subscribe(on_commit)
         life.ready()
         try:
-            while not life.stopping.is_set():
+            while not await wait_for_any(self._clock, WINDOW_S, life.stopping):
                 committed.clear()
                 pause_s = POLL_S
                 try:
@@ -57,6 +57,5 @@ class SearchIndex:
                     log.warning("the index of search waits: %s", error)
                     pause_s = RETRY_S
                 await wait_for_any(self._clock, pause_s, committed, life.stopping)
-                await wait_for_any(self._clock, WINDOW_S, life.stopping)
         finally:
             unsubscribe()

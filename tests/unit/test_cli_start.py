@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from controllers.runtime.clock import SystemClock
+from store import open_store
+from tests.fakes.engine_process import Project, until
+from tests.fakes.world import EXECUTOR, agent, mission
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"sqlalchemy", "alembic", "git", "fastapi", "starlette", "uvicorn", "watchfiles", "kopf", "psycopg", "httpx2"}
@@ -85,3 +91,55 @@ def test_reading_the_store_loads_the_database_and_nothing_of_the_engine(tmp_path
     code, names = loaded("-C", str(tmp_path), "get", "missions")
     assert code == 0
     assert names & (HEAVY - {"sqlalchemy"}) == set()
+
+
+LATER = {
+    "alembic", "controllers.calendars", "controllers.cluster", "controllers.effects.calendars",
+    "controllers.notify.broadcast", "controllers.notify.email", "controllers.reconcilers.proposing",
+    "controllers.secrets.aws", "controllers.secrets.aws_role", "controllers.secrets.vault", "controllers.sources.edit",
+    "controllers.status.kubernetes", "apprise", "cryptography", "fastapi", "httpx2", "icalendar", "jsonschema", "kopf",
+    "psycopg", "ruamel", "schemas.crd", "smtplib", "sqlalchemy.dialects.postgresql",
+    "xml.etree.ElementTree",
+}  # fmt: skip
+"""What no first dispatch of a local engine needs. Whoever imports it where a module is loaded has every start wait."""
+RUNNING = """
+import json, os, signal, sys
+from pathlib import Path
+from api import late
+
+late.QUIET_S = 1e9  # what is loaded some time after the start is none of its business
+
+def tell(*_):
+    aside = Path(sys.argv[0] + ".aside")
+    aside.write_text(json.dumps(list(sys.modules)))
+    aside.replace(sys.argv[0])
+
+sys.argv[0] = os.environ["HOME"] + "/modules"
+signal.signal(signal.SIGUSR1, tell)
+from cli.entry import main
+main()
+"""
+
+
+def test_until_the_first_dispatch_the_engine_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    try:
+        started = project.effects / "started"
+        specs = {
+            "e.yaml": EXECUTOR.replace('"true"', f'"touch {started}"'),
+            "a.yaml": agent(),
+            "m.yaml": mission("job"),
+        }
+        project.repo.commit(specs, checkout=False)
+        project.database.parent.mkdir(mode=0o700)
+        url = f"sqlite:///{project.database}"  # there already: what makes a new one is not asked about
+        open_store(url, now=SystemClock().now, new_id=lambda: "unused", create=True).close()
+        engine = project.engine(remit=[sys.executable, "-c", RUNNING], ready=False)
+        until(started.exists, "the first run")
+        engine.send(signal.SIGUSR1)
+        told = project.home / "modules"
+        until(told.exists, "the names of modules")
+        assert engine.stop() == 0
+        assert set(json.loads(told.read_text())) & LATER == set()
+    finally:
+        project.close()
