@@ -12,9 +12,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from remit_client.hooks.dialects import DIALECTS
-from remit_client.hooks.settings import FILES, Placed
-
 from schemas.executor import HookedProgram, hooked_at
 
 DEFER_AFTER_S = 5
@@ -26,6 +23,10 @@ _EXTRA = {HookedProgram.CLAUDE: ("--setting-sources", "user")}
 def place(program: HookedProgram, argv: Sequence[str], home: Path, token: str, *, defer: bool = False) -> list[str]:
     """Write the hook's files below ``home``; the arguments to start with. ``defer``: where the program can stop to wait
     for a person, it does, instead of waiting itself. Idempotent. Raises OSError."""
+    # Loaded with the first agent that has a hook: most programs have none.
+    from remit_client.hooks.dialects import DIALECTS
+    from remit_client.hooks.settings import FILES, Placed
+
     name = program.value.lower()
     folder = home / ".remit"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -93,6 +93,7 @@ class Wakes:
 
     def everything(self, snapshot: Snapshot, kinds: Iterable[str]) -> Iterator[Wake]:
         """Every object, for the start and the resync; Holds first, so that an e-stop is in force before work starts."""
+        fresh = not self._names  # nothing is known yet, so that a mission which says nothing changes nothing
         for run in snapshot.objects("Run", states=ACTIVE_STATES):
             if run.status.get("post"):
                 yield posts.timer_key(run), Priority.RESYNC
@@ -100,7 +101,8 @@ class Wakes:
                 yield jobs.timer_key(run), Priority.RESYNC
         for kind in sorted(kinds, key=lambda k: (k != "Hold", k != "ApprovalDecision", k)):
             for resource in skimmed.missions(snapshot) if kind == "Mission" else snapshot.objects(kind):
-                self._learn(resource)
+                if not fresh or kind != "Mission" or resource.spec or resource.status:
+                    self._learn(resource)
                 key = resource.key
                 if kind == "Session" and resource.state == SessionState.CLOSED and not _waits(resource):
                     continue
