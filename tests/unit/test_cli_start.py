@@ -12,7 +12,7 @@ import pytest
 
 from controllers.runtime.clock import SystemClock
 from store import open_store
-from tests.fakes.engine_process import Project, until
+from tests.fakes.engine_process import Project, free_port, until
 from tests.fakes.world import EXECUTOR, agent, mission
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +119,19 @@ signal.signal(signal.SIGUSR1, tell)
 from cli.entry import main
 main()
 """
+CALENDAR = """
+apiVersion: remit.dev/v1alpha1
+kind: Calendar
+metadata: {{name: team}}
+spec: {{type: CalDav, allowPrivate: true, calDav: {{url: "http://127.0.0.1:{}/"}}}}
+"""
+
+
+def _reason(project: Project) -> str:
+    """Why the calendar is ready, or is not."""
+    calendar = project.find("Calendar", "team")
+    conditions = [] if calendar is None else calendar.status.get("conditions", [])
+    return next((c["reason"] for c in conditions if c["type"] == "Ready"), "")
 
 
 def test_until_the_first_dispatch_the_engine_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
@@ -139,6 +152,9 @@ def test_until_the_first_dispatch_the_engine_loads_nothing_that_it_does_not_need
         engine.send(signal.SIGUSR1)
         told = project.home / "modules"
         until(told.exists, "the names of modules")
+        # What was left out is there when it is asked for.
+        project.repo.commit({"c.yaml": CALENDAR.format(free_port())}, checkout=False)
+        until(lambda: _reason(project) == "Unreachable", "a look into the calendar")
         assert engine.stop() == 0
         assert set(json.loads(told.read_text())) & LATER == set()
     finally:
