@@ -66,9 +66,10 @@ def clean(text: str) -> str:
 
 def dump(value: Any) -> str:
     """Canonical JSON, as Unicode (see clean). Raises ValueError for NaN and infinities, TypeError for no JSON."""
-    if value == {} and isinstance(value, dict):  # most labels, annotations and data are
+    if not value and isinstance(value, dict):  # most labels, annotations and data are
         return "{}"
-    return clean_json(canonical_json(value))
+    text = canonical_json(value)
+    return text if text.isascii() else clean(text)
 
 
 def clean_json(text: str) -> str:

@@ -143,8 +143,14 @@ class EventWrites(EventReads):
         data: dict[str, Any] | None = None,
         actor: Actor | None = None,
     ) -> int:
-        key, uid = (subject.key, subject.uid) if isinstance(subject, Resource) else (subject, "")
-        return self.append_event(self._now, type, key, uid, actor or self._actor, reason, message, data or {})
+        if isinstance(subject, Resource):
+            what = (subject.kind, subject.namespace, subject.name, subject.uid)
+        else:
+            what = (*subject, "")
+        mask, place, by = self._mask, what[1], _by(actor or self._actor)
+        data = data or {}
+        text = dump(mask(data, place))
+        return self._append((self._now, str(type), *what, *by, str(reason), mask(message, place), text), data)
 
     def event_each(
         self, type: str, subjects: Iterable[tuple[Resource, dict[str, Any]]], *, reason: str, message: str

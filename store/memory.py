@@ -102,6 +102,8 @@ class Memory:
         return found
 
     def _unmark(self, kind: str) -> None:
+        if not self._marks:
+            return
         for kinds in [kinds for kinds in self._marks if kind in kinds]:
             del self._marks[kinds]
 
@@ -115,7 +117,7 @@ class Memory:
     def by_uid(self, uid: str) -> Resource | Unknown | None:
         """The object of that uid, None when there is none."""
         found = self._by_uid.get(uid, UNKNOWN)
-        if isinstance(found, Resource | Unknown) or found is None:
+        if isinstance(found, Resource) or found is UNKNOWN or found is None:
             return found
         made = self._by_uid[uid] = found()
         return made
@@ -155,7 +157,7 @@ class Memory:
         return kinds is not None and kind not in kinds
 
     def _belongs(self, resource: Resource) -> None:
-        kinds = self._newborn.get(resource.owner_uid)
+        kinds = self._newborn.get(resource.owner_uid) if resource.owner_uid else None
         if kinds is not None:
             kinds.add(resource.kind)
 

@@ -84,14 +84,14 @@ class ObjectWrites(RememberedObjects):
     _moment: datetime
     _new_id: Callable[[], str]
     _mask: Mask
-    _touched: dict[str, Key]
+    _touched: dict[str, Resource]
     _touched_kinds: set[str]
 
     def touched(self) -> list[Key]:
-        return list(self._touched.values())
+        return [resource.key for resource in self._touched.values()]
 
     def _touch(self, resource: Resource) -> None:
-        self._touched[resource.uid] = resource.key
+        self._touched[resource.uid] = resource
         self._touched_kinds.add(resource.kind)
 
     def _holds_back(self, kind: str) -> bool:

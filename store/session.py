@@ -102,7 +102,7 @@ class Session:
     """
 
     __slots__ = (
-        "_connection", "_dialect", "_errors", "_held", "_inserts", "_translate", "_updates",
+        "_connection", "_dialect", "_errors", "_held", "_inserts", "_only", "_translate", "_updates",
         "failed", "memory", "recall", "specs", "stamp", "wrote",
     )  # fmt: skip
 
@@ -115,6 +115,7 @@ class Session:
         memory: Memory | None = None,
     ) -> None:
         self._connection: DriverConnection | None = connection
+        self._only: DBAPICursor | None = None
         self._dialect = dialect
         self._errors = errors
         self._translate = translate
@@ -143,6 +144,7 @@ class Session:
     def end(self) -> None:
         """Refuse everything from now on."""
         self._connection = None
+        self._close_cursor()
         self.memory = _NOTHING  # what it knew is another's now
 
     def insert(self, statement: Statement, params: Params) -> Params:
@@ -178,17 +180,22 @@ class Session:
             return
         inserts, updates = self._inserts, self._updates
         self._inserts, self._updates, self._held = {}, {}, 0
-        held = sorted(inserts.items(), key=lambda each: each[0].later)
-        held += [update for table in updates.values() for update in table]
-        for statement, rows in held:
-            touched = self.run_many(statement, rows)
-            if touched != len(rows):
-                self.failed = StoreUnavailable(
-                    f"{touched} of {len(rows)} rows were there to be written: somebody else writes to this database"
-                    " without its lock. Run `remit db check`"
-                )
-                self.memory = Memory()
-                self.refuse_if_failed()
+        if inserts:
+            for statement, rows in sorted(inserts.items(), key=lambda each: each[0].later):
+                self._write_held(statement, rows)
+        for table in updates.values():
+            for statement, rows in table:
+                self._write_held(statement, rows)
+
+    def _write_held(self, statement: Statement, rows: Sequence[Params]) -> None:
+        touched = self.run_many(statement, rows)
+        if touched != len(rows):
+            self.failed = StoreUnavailable(
+                f"{touched} of {len(rows)} rows were there to be written: somebody else writes to this database"
+                " without its lock. Run `remit db check`"
+            )
+            self.memory = Memory()
+            self.refuse_if_failed()
 
     def rows(self, statement: Statement, params: Params = _NONE, *, apart: bool = False) -> list[Row]:
         """All rows."""
@@ -201,8 +208,6 @@ class Session:
             return cursor.fetchall()  # type: ignore[return-value]
         except self._errors as error:
             raise self._fail(error) from error
-        finally:
-            cursor.close()
 
     def row(self, statement: Statement, params: Params = _NONE, *, apart: bool = False) -> Row | None:
         """The only row, or None."""
@@ -215,7 +220,7 @@ class Session:
         """Row by row; an error comes after the rows before it. The caller may stop early."""
         if not apart:
             self.flush()
-        cursor = self._cursor()
+        cursor = self._connected().cursor()
         compiled = statement.compiled(self._dialect)
         try:
             _execute(cursor, compiled, params)
@@ -238,8 +243,6 @@ class Session:
             return cursor.rowcount
         except self._errors as error:
             raise self._fail(error) from error
-        finally:
-            cursor.close()
 
     def run_many(self, statement: Statement, params: Sequence[Params]) -> int:
         """Execute once for each; returns how many rows were touched. Texts are clean (``codec.clean``) already."""
@@ -267,16 +270,27 @@ class Session:
             return cursor.rowcount
         except self._errors as error:
             raise self._fail(error) from error
-        finally:
-            cursor.close()
 
     def _cursor(self) -> DBAPICursor:
+        """One for every statement that is read to its end at once."""
+        if self._only is None or self.failed is not None:
+            self._only = self._connected().cursor()
+        return self._only
+
+    def _connected(self) -> DriverConnection:
         self.refuse_if_failed()
         if self._connection is None:
             raise RuntimeError("a transaction or snapshot was used after its block ended")
-        return self._connection.cursor()
+        return self._connection
+
+    def _close_cursor(self) -> None:
+        """A cursor that an error's traceback still holds would keep the database open."""
+        if self._only is not None:
+            self._only.close()
+            self._only = None
 
     def _fail(self, error: Exception) -> StoreError:
+        self._close_cursor()
         self.failed = self._translate(error)
         self.memory = Memory()  # so that reading fails, too
         return self.failed

@@ -41,6 +41,10 @@ class Wanted(NamedTuple):
     expected: int = 0
 
 
+Read = Callable[[Sequence[Wanted]], list[T]]
+"""Takes the answers to a batch from its dialogue."""
+
+
 class Row(NamedTuple):
     """One line of a tree object. ``mode`` is git's octal text, such as ``100644`` or ``40000``."""
 
@@ -90,7 +94,7 @@ class ObjectReader:
     def contents(self, wanted: Iterable[Wanted]) -> Iterator[bytes]:
         """The verified bytes of each object, in order."""
         for batch in _batches(wanted):
-            yield from self._insist(self._contents, batch, self._read_content)
+            yield from self._insist(self._contents, batch, self._read_contents)
 
     def content(self, wanted: Wanted) -> bytes:
         """The verified bytes of one object."""
@@ -99,7 +103,7 @@ class ObjectReader:
     def sizes(self, wanted: Iterable[Wanted]) -> Iterator[int]:
         """The size of each object in bytes, in order. The type is checked, the content is not."""
         for batch in _batches(wanted):
-            yield from self._insist(self._headers, batch, self._read_header)
+            yield from self._insist(self._headers, batch, self._read_headers)
 
     def exists(self, oid: str) -> bool:
         """Whether there is such an object. One that is damaged raises."""
@@ -157,10 +161,10 @@ class ObjectReader:
         return self.contents(Wanted(oid, "tree", where or "the root folder", MAX_TREE_BYTES) for oid, where in wanted)
 
     def _kind(self, oid: str, where: str) -> str:
-        found = self._insist(self._headers, [Wanted(oid, "", where, 0)], self._read_kind)
+        found = self._insist(self._headers, [Wanted(oid, "", where, 0)], self._read_kinds)
         return found[0]
 
-    def _insist(self, dialogue: git_process.Dialogue, batch: Sequence[Wanted], read: Callable[[Wanted], T]) -> list[T]:
+    def _insist(self, dialogue: git_process.Dialogue, batch: Sequence[Wanted], read: Read[T]) -> list[T]:
         """Ask for a batch; after a fault ask again in a new process, one object at a time, to find the culprit."""
         try:
             return self._ask(dialogue, batch, read)
@@ -168,7 +172,7 @@ class ObjectReader:
             dialogue.stop()
         return [self._ask_alone(dialogue, wanted, read) for wanted in batch]
 
-    def _ask_alone(self, dialogue: git_process.Dialogue, wanted: Wanted, read: Callable[[Wanted], T]) -> T:
+    def _ask_alone(self, dialogue: git_process.Dialogue, wanted: Wanted, read: Read[T]) -> T:
         try:
             try:
                 return self._ask(dialogue, [wanted], read)[0]
@@ -187,14 +191,14 @@ class ObjectReader:
             words = tree.printable(died.stderr.splitlines()[-1][:200]) if died.stderr else "git gave up on it"
             raise _Fault(wanted, tree.OBJECT_DAMAGED, f"cannot be read ({words})").translated() from died
 
-    def _ask(self, dialogue: git_process.Dialogue, batch: Sequence[Wanted], read: Callable[[Wanted], T]) -> list[T]:
+    def _ask(self, dialogue: git_process.Dialogue, batch: Sequence[Wanted], read: Read[T]) -> list[T]:
         question = b"".join(b"%s\n" % wanted.oid.encode() for wanted in batch)
         if not _QUESTION.fullmatch(question):
             raise ValueError("an object is asked for by something that is no object id")
         self._taken = 0
         try:
             dialogue.ask(question)
-            return [read(wanted) for wanted in batch]
+            return read(batch)
         except git_process.GitSilent as error:
             dialogue.stop()
             raise SourceUnreadable(
@@ -205,15 +209,18 @@ class ObjectReader:
             dialogue.stop()  # answers to the rest of the batch are still under way
             raise
 
-    def _read_kind(self, wanted: Wanted) -> str:
-        kind, _ = self._answer(self._headers, self._headers.line(), wanted)
-        return kind
+    def _read_kinds(self, batch: Sequence[Wanted]) -> list[str]:
+        return [self._answer(self._headers, self._headers.line(), wanted)[0] for wanted in batch]
 
-    def _read_header(self, wanted: Wanted) -> int:
-        return self._size(self._headers, wanted)
+    def _read_headers(self, batch: Sequence[Wanted]) -> list[int]:
+        lines = self._headers.lines(len(batch))
+        return [self._size(self._headers, line, wanted) for line, wanted in zip(lines, batch, strict=True)]
+
+    def _read_contents(self, batch: Sequence[Wanted]) -> list[bytes]:
+        return [self._read_content(wanted) for wanted in batch]
 
     def _read_content(self, wanted: Wanted) -> bytes:
-        size = self._size(self._contents, wanted)
+        size = self._size(self._contents, self._contents.line(), wanted)
         if size > wanted.limit:
             raise SourceUnreadable(
                 f"{tree.printable(wanted.where)}: object {wanted.oid} has {size} bytes, more than {wanted.limit}",
@@ -234,10 +241,9 @@ class ObjectReader:
             raise _Fault(wanted, tree.OBJECT_DAMAGED, "holds other content than its name promises")
         return data
 
-    def _size(self, dialogue: git_process.Dialogue, wanted: Wanted) -> int:
-        """The size of the object that the next answer is about, which has to be of the wanted kind."""
-        line = dialogue.line()
-        head = b"%b %b " % (wanted.oid.encode(), wanted.kind.encode())
+    def _size(self, dialogue: git_process.Dialogue, line: bytes, wanted: Wanted) -> int:
+        """The size of the object that a line of the answer is about, which has to be of the wanted kind."""
+        head = f"{wanted.oid} {wanted.kind} ".encode()
         if line.startswith(head) and (digits := line[len(head) :]).isdigit():
             return int(digits)
         kind, size = self._answer(dialogue, line, wanted)
