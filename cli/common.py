@@ -133,14 +133,22 @@ def wait_until(store: Store, seconds: float, ready: Callable[[Snapshot], Any]) -
     return None
 
 
-def seconds_of(text: str) -> float:
-    """A duration option in seconds."""
+def seconds_of(text: str, option: str = "--timeout") -> float:
+    """A duration in seconds, as it was given for ``option``."""
     from schemas.quantities import parse_duration
 
     try:
         return parse_duration(text).total_seconds()
     except ValueError as error:
-        raise Failure(f"--timeout {text[:40]!r}: {error}") from None
+        raise Failure(f"{option} {text[:40]!r}: {error}") from None
+
+
+def seconds_ahead(text: str, option: str) -> float:
+    """As ``seconds_of``, and longer than nothing: what would end at once is a mistake."""
+    seconds = seconds_of(text, option)
+    if seconds <= 0:
+        raise Failure(f"{option} {text[:40]!r}: it would be over at once; write 30m, 8h or 7d")
+    return seconds
 
 
 def labels_of(text: str | None) -> dict[str, str]:

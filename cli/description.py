@@ -227,7 +227,7 @@ def _mission(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]
     status = resource.status
     lines = ["", f"State: {status.get('state', '-')}"]
     if status.get("workPlan"):
-        lines += _section("Work plan", str(status["workPlan"])[:_TEXT].splitlines())
+        lines += _section("Work plan", _text(resource, "workPlan", str(status["workPlan"])))
     if status.get("failure"):
         failure = status["failure"]
         lines += _section(
@@ -239,7 +239,7 @@ def _mission(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]
         lines += _section("Gates", list(status["gateFindings"]))
     lines += _artifacts(resource)
     if status.get("selfReview"):
-        lines += _section("Self-review", str(status["selfReview"])[:_TEXT].splitlines())
+        lines += _section("Self-review", _text(resource, "selfReview", str(status["selfReview"])))
     if status.get("review"):
         verdict = status["review"]
         text = (
@@ -261,6 +261,16 @@ def _mission(snapshot: Snapshot, resource: Resource, now: datetime) -> list[str]
                 ],
             )
     return lines
+
+
+def _text(resource: Resource, field: str, text: str) -> list[str]:
+    """The beginning of a text of ``status``, and how to read what is left out: people answer by what they read here."""
+    lines, left = text[:_TEXT].splitlines(), len(text) - _TEXT
+    if left <= 0:
+        return lines
+    where = "" if resource.namespace == DEFAULT_NAMESPACE else f" -n {resource.namespace}"
+    read = f"remit get {resource.key.short}{where} -o yaml"
+    return [*lines, f"... {left:,} more characters: {read} (status.{field})"]
 
 
 def _actions(snapshot: Snapshot, resource: Resource) -> list[str]:
@@ -289,7 +299,9 @@ def _artifacts(resource: Resource) -> list[str]:
             f"Deliverable {deliverable.get('name')} ({deliverable.get('size')} bytes, {deliverable.get('mediaType')})"
         )
         text = deliverable.get("text")
-        lines += _section(title, str(text)[:_TEXT].splitlines() if text else [deliverable.get("digest", "")])
+        lines += _section(
+            title, _text(resource, "deliverable.text", str(text)) if text else [deliverable.get("digest", "")]
+        )
     others = [a for a in status.get("artifacts", ()) if not deliverable or a["name"] != deliverable.get("name")]
     if others:
         lines += _section("Artifacts", [f"{a['name']} ({a.get('size')} bytes, {a.get('mediaType')})" for a in others])

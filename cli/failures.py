@@ -52,6 +52,7 @@ def report(failure: Failure) -> int:
 def guarded(command: Callable[[], int]) -> int:
     """Run a command to its exit code: every failure becomes words, never a traceback. ``REMIT_DEBUG=1`` lets an
     unexpected one through, for whoever mends it."""
+    _open_what_is_closed()
     try:
         code = command()
         sys.stdout.flush()
@@ -149,6 +150,13 @@ def _unexpected(error: Exception) -> Failure:
         "this is a fault of Remit; REMIT_DEBUG=1 shows where it happened",
         hint="remit doctor",
     )
+
+
+def _open_what_is_closed() -> None:
+    """A caller that closed standard output or error (`>&-`) wants no words, and everything else all the same."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  open as long as the program
 
 
 def _drop_output() -> None:

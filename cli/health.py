@@ -84,9 +84,13 @@ def _trusted(name: str, path: Path) -> Finding:
 def keys(state: Path) -> list[Finding]:
     """The files below ``state`` that only this user may reach. None are there before the first start."""
     folder = state / "keys"
-    if not folder.is_dir():
-        return []
-    return [_private(path) for path in (folder, *sorted(folder.iterdir()))]
+    try:
+        if not folder.is_dir():
+            return []
+        return [_private(path) for path in (folder, *sorted(folder.iterdir()))]
+    except OSError as error:
+        why = f"{error.filename or folder}: {(error.strerror or str(error)).lower()}"
+        return [Finding(False, "folder of keys", f"{why}: run the engine and this command as one user")]
 
 
 def _private(path: Path) -> Finding:

@@ -91,7 +91,7 @@ def estop(
     words: words_of_estop.Words = None,
     reason: words_of_estop.Reason = "",
     tenant: words_of_estop.Tenant = "",
-    percent: words_of_estop.Percent = 0,
+    percent: words_of_estop.Percent = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
     """Stop everything now: a Hold in the cluster. It is kept also while the engine cannot be asked.
@@ -117,7 +117,7 @@ def estop(
         for each in standing:
             _end(each, reason, part)
         return
-    if percent:
+    if percent is not None:
         raise Failure("--percent goes with the release: remit estop release --percent 25 --reason WHY")
     whole = [h for h in standing if not h["spec"].get("released") and not h["spec"].get("until")]
     what = f"tenant {tenant}" if tenant else "everything"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import typer
@@ -46,9 +47,19 @@ def _order(resource: Resource, path: str) -> tuple[bool, bool, float, str]:
     return value is None, not number, float(value) if number else 0.0, "" if number else str(value)
 
 
-def states_of(text: str | None) -> list[str] | None:
-    """``--state A,B`` as states; None for all of them."""
-    return [s.strip() for s in text.split(",") if s.strip()] if text else None
+def states_of(text: str | None, kinds: Iterable[KindInfo] = ()) -> list[str] | None:
+    """``--state A,B`` as states, in any case of letters; None for all of them. A state that none of ``kinds`` has is a
+    Failure: an empty list would say that nothing is in it."""
+    if not text:
+        return None
+    asked = [s.strip() for s in text.split(",") if s.strip()]
+    known = {state.lower(): state for info in kinds for state in info.states}
+    if not known:
+        return asked
+    unknown = next((s for s in asked if s.lower() not in known), None)
+    if unknown is not None:
+        raise Failure(f"--state {unknown[:40]!r}: there is no such state", "states: " + ", ".join(known.values()))
+    return [known[s.lower()] for s in asked]
 
 
 def wanted_of(kinds: str, names: list[str]) -> list[tuple[KindInfo, list[str]]]:

@@ -19,7 +19,7 @@ from controllers.sources.units import unit_id
 from decisions.plan import Action, Entry, Live, Plan, make_plan
 from decisions.plan_effects import EffectKind, PlanEffect, Side, predict
 from schemas.base import Key
-from schemas.errors import InvalidSpec
+from schemas.errors import InvalidSpec, Refused
 from schemas.ownership import path_text
 from schemas.quantities import format_time
 from schemas.resource import Declared, Resource
@@ -139,7 +139,10 @@ def _commit_of(top: Path, where: str) -> str:
     from controllers.sources import git_repository, git_revert
 
     with contextlib.closing(git_repository.Repository(top)) as repository:
-        return git_revert.find_commit(repository, where)
+        try:
+            return git_revert.find_commit(repository, where)
+        except Refused as error:  # exit 3 would say that a guard holds a part back
+            raise Failure(str(error)) from None
 
 
 def _top_of(folder: Path) -> tuple[Path, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import EnumType, StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # naming kinds must not cost the import of pydantic (see registry)
@@ -65,6 +65,13 @@ class KindInfo:
     immutable: tuple[str, ...] = ()
     disruption: dict[str, Disruption] = field(default_factory=dict)
     condition_types: tuple[str, ...] = ("Ready",)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Every value of ``status.state``, in the order of their declaration; none where a kind has no such field."""
+        field = self.status.model_fields.get("state")
+        kind = field.annotation if field is not None else None
+        return tuple(kind) if isinstance(kind, EnumType) and issubclass(kind, StrEnum) else ()
 
     @property
     def singular(self) -> str:

@@ -133,4 +133,6 @@ def _reach(scope: str, duration: str | None) -> tuple[str, str | None]:
         return found.value, None
     if found is DecisionScope.SESSION:
         raise Failure("--for gives leave for a time; leave --scope session out")
-    return DecisionScope.UNTIL.value, format_time(moment.now() + timedelta(seconds=common.seconds_of(duration)))
+    return DecisionScope.UNTIL.value, format_time(
+        moment.now() + timedelta(seconds=common.seconds_ahead(duration, "--for"))
+    )

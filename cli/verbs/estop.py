@@ -44,7 +44,7 @@ Words = Annotated[
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; the release needs it.")]
 Tenant = Annotated[str, typer.Option("--tenant", help="Stop only this tenant; release its e-stop.")]
 Percent = Annotated[
-    int, typer.Option("--percent", min=0, max=100, help="With release: so many agents of a hundred first.")
+    int | None, typer.Option("--percent", min=1, max=100, help="With release: so many agents of a hundred first.")
 ]
 
 
@@ -67,7 +67,7 @@ def estop(
     words: Words = None,
     reason: Reason = "",
     tenant: Tenant = "",
-    percent: Percent = 0,
+    percent: Percent = None,
     namespace: common.Namespace = DEFAULT_NAMESPACE,
 ) -> None:
     """Stop everything now: nothing is started or allowed any more, and what runs is told to stop.
@@ -86,7 +86,7 @@ def estop(
     _check(reason, tenant, bool(words))
     if words:
         _release(context, tenant, reason, part_of(words[1:], percent, namespace))
-    elif percent:
+    elif percent is not None:
         raise Failure("--percent goes with the release: remit estop release --percent 25 --reason WHY")
     else:
         _stop(context, tenant, reason.strip() or "no reason was given")
@@ -276,6 +276,7 @@ def _release(context: typer.Context, tenant: str, reason: str, part: Released | 
         placed = [hold for hold in found if not hold.unit]
         if not placed:
             raise _nothing(tx, tenant, found, rules.standing(tx))
+        _known(tx, part)
         for hold in placed:
             answer = rules.release(tx, hold, reason, part)
             missing = max(missing, answer.missing)
@@ -291,6 +292,15 @@ def _release(context: typer.Context, tenant: str, reason: str, part: Released | 
             f"recorded, but {missing} more person(s) have to ask for the same", code=Exit.REFUSED,
             hint="as another user: the same command",
         )  # fmt: skip
+
+
+def _known(snapshot: Snapshot, part: Released | None) -> None:
+    """A misspelt agent would stay stopped, while people believe that it works again. Raises Failure."""
+    from schemas.base import Key
+
+    for agent in part.agents if part is not None else ():
+        if snapshot.get(Key("Agent", agent.namespace or DEFAULT_NAMESPACE, agent.name)) is None:
+            raise Failure(f"there is no agent {agent.name!r}; nothing was released", hint="remit get agents -A")
 
 
 def _told(answer: Any, part: Released | None, file: StopFile) -> list[str]:
@@ -333,7 +343,7 @@ def _nothing(snapshot: Snapshot, tenant: str, declared: list[Resource], everywhe
     return Failure(f"no e-stop{f' of tenant {tenant}' if tenant else ''} stands", hint="remit get holds -A")
 
 
-def part_of(targets: list[str], percent: int, namespace: str) -> Released | None:
+def part_of(targets: list[str], percent: int | None, namespace: str) -> Released | None:
     """What the words name; None for all of it."""
     from schemas.base import ObjectRef
     from schemas.hold import Released
@@ -347,6 +357,6 @@ def part_of(targets: list[str], percent: int, namespace: str) -> Released | None
             agents.append(ObjectRef(name=name, namespace=namespace))
         else:
             raise Failure(f"{target[:60]!r}: write agent/NAME or tenant/NAME")
-    if not tenants and not agents and not percent:
+    if not tenants and not agents and percent is None:
         return None
-    return Released(tenants=tuple(sorted(set(tenants))), agents=tuple(agents), percent=percent)
+    return Released(tenants=tuple(sorted(set(tenants))), agents=tuple(agents), percent=percent or 0)

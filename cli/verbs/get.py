@@ -54,7 +54,8 @@ def get(
       remit get runs --sort-by status.startedAt
     """
     wanted = wanted_of(kinds, names or [])
-    query = Query(None if all_namespaces else namespace, common.labels_of(selector), states_of(state), sort)
+    states = states_of(state, [info for info, _ in wanted])
+    query = Query(None if all_namespaces else namespace, common.labels_of(selector), states, sort)
     with common.store_of(context, read_only=True) as store:
         if not watch:
             with store.snapshot() as snapshot:

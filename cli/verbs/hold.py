@@ -111,7 +111,7 @@ def spec_of(
     if quarantine:
         body["quarantine"] = True
     if duration is not None:
-        body["until"] = format_time(SystemClock().now() + timedelta(seconds=common.seconds_of(duration)))
+        body["until"] = format_time(SystemClock().now() + timedelta(seconds=common.seconds_ahead(duration, "--for")))
     if everywhere or everything:
         body["scope"] = HoldScope.GLOBAL if everywhere else HoldScope.TENANT
     else:

@@ -134,6 +134,36 @@ def test_a_list_is_sorted_by_a_field(shell: Shell) -> None:
     assert by_priority == ["mission/b", "mission/a"]
 
 
+def test_a_state_that_is_none_is_refused_instead_of_found_nowhere(shell: Shell) -> None:
+    assert shell("get", "missions", "--state", "review,done", "-o", "name").split() == ["mission/a"]
+    said = shell("get", "missions", "--state", "Blokced", code=2)
+    assert "--state 'Blokced': there is no such state" in said
+    assert "Blocked" in said
+
+
+def test_a_text_that_is_cut_says_so_and_how_to_read_the_rest(shell: Shell) -> None:
+    shell.world.commit({"c.yaml": mission("c", review="Human")})
+    shell.world.sync()
+    shell.world.settle()
+    shell.world.finish("c-1", text="x" * 4000 + "and delete the backups")
+    shown = shell("describe", "mission/c")
+    assert "... 22 more characters: remit get mission/c -o yaml (status.deliverable.text)" in shown
+    assert "delete the backups" in shell("get", "mission/c", "-o", "yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("hold", "mission/a", "-r", "x", "--for", "5"), "--for '5': not a duration"),
+        (("hold", "mission/a", "-r", "x", "--for", "0s"), "--for '0s': it would be over at once"),
+        (("approve", "mission/a", "--for", "0s"), "--for '0s': it would be over at once"),
+    ],
+)
+def test_a_duration_that_is_refused_names_its_option(shell: Shell, words: tuple[str, ...], said: str) -> None:
+    assert said in shell(*words, code=2)
+    assert shell("get", "holds", "-o", "name").strip() in ("", "no holds in namespace default")
+
+
 def test_labels_states_several_kinds_and_names_select(shell: Shell) -> None:
     assert shell("get", "missions", "-l", "team=docs", "-o", "name").split() == ["mission/a"]
     assert shell("get", "missions", "--state", "Review", "-o", "name").split() == ["mission/a"]

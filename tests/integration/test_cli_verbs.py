@@ -164,6 +164,19 @@ def test_doctor_says_what_is_wrong_with_keys_and_signatures_and_what_to_do(
     assert "BAD  gpg (verify): install it (Debian: apt-get install gnupg)" in bare
 
 
+def test_doctor_goes_on_where_it_may_not_look(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = shell.world.folder / ".remit" / "keys"
+    keys.mkdir(parents=True, exist_ok=True)
+
+    def refuse(path: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    said = shell("doctor", code=1)
+    assert f"BAD  folder of keys: {keys}: permission denied: run the engine and this command as one user" in said
+    assert "ok   store" in said
+
+
 def test_doctor_names_the_python_that_is_too_old() -> None:
     from cli import health
 

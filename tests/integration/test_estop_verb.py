@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cli import local_user
+from cli.main import run
 from cli.verbs import estop as verb
 from schemas.mission import MissionState
 from schemas.run import RunState
@@ -95,6 +97,27 @@ def test_a_release_of_a_part_says_what_stays_stopped(shell: Shell) -> None:
     assert shell.world.canceled == [], "its run had not been told yet"
     assert "25 % of the agents" in shell("describe", "hold/estop")
     assert "HELD:" not in shell("describe", "agent/worker")
+
+
+@pytest.mark.parametrize("part", [("--percent", "0"), ("agent/wroker",)])
+def test_a_part_that_is_nobody_releases_nothing(shell: Shell, part: tuple[str, ...]) -> None:
+    shell("estop", "-r", "now")
+    shell("estop", "release", *part, "-r", "try", code=2)
+    assert "HELD:" in shell("describe", "agent/worker")
+    assert "released" not in shell("get", "holds", "-o", "yaml")
+
+
+def test_a_stop_is_carried_out_to_its_end_without_an_output(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(verb, "_programs", lambda project, tenant: len(told.append(tenant) or told))
+    with monkeypatch.context() as closed:
+        closed.setattr("sys.stdout", None)
+        closed.setattr("sys.stderr", None)
+        ended = run(["-C", str(shell.world.folder), "estop", "-r", "now"], now=shell.world.clock)
+        assert sys.stdout is not None
+        sys.stdout.close()
+        sys.stderr.close()
+    assert (ended, told) == (0, [""])
 
 
 def test_a_tenant_is_stopped_and_released_alone(shell: Shell) -> None:
