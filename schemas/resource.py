@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from schemas.base import API_VERSION, Key
-from schemas.frozen import quick
 from schemas.ownership import Ownership
 from schemas.quantities import format_time
 
@@ -65,7 +64,6 @@ class Actor:
 SYSTEM = Actor(ActorKind.SYSTEM, "controller:engine", "Engine")
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a declared object comes from. ``revision`` is ``<ref>@sha1:<sha>`` (git) or ``dir@sha256:<digest>``;
@@ -136,7 +134,6 @@ def digest_of(text: str) -> str:
 _NOBODY = Ownership()
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One stored object: an intent, an act or a record.
@@ -247,7 +244,6 @@ class Written(NamedTuple):
     """Of ``ownership.fields``."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Declared:
     """A desired object as compiled from a source or given to ``apply``: canonical, defaulted, validated."""
