@@ -214,6 +214,7 @@ class RunStatus(StatusModel):
     work_plan: str | None = Field(None, description="The plan it reported.")
     spend: Spend = Field(default_factory=Spend, description="What it used.")
     usage: tuple[ModelUsage, ...] = Field((), description="The same by model, source and price.")
+    usage_told: bool = Field(False, description="Whether it was said what it used itself, beside its tool calls.")
     report: Report | None = Field(None, description="What the agent said at its end.")
     deliverable: Artifact | None = Field(None, description="What was handed in.")
     artifacts: tuple[Artifact, ...] = Field((), description="Everything handed in.")

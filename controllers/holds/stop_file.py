@@ -7,6 +7,7 @@ says who and why.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -76,7 +77,8 @@ class StopFile:
                     yield self._read(tenant)
 
     def write(self, reason: str, *, by: str, at: datetime, tenant: str = "") -> Path:
-        """Make it, durably; one that is there stays as it is. Raises OSError."""
+        """Make it, durably; one that is there stays as it is. On a full disk it is made without words: being there is
+        what counts. Raises OSError."""
         path = self.of(tenant)
         with suppress(FileNotFoundError):
             os.lstat(path)
@@ -84,10 +86,14 @@ class StopFile:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".estop.")
         try:
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                json.dump({"by": by, "at": format_time(at), "reason": reason[:_REASON]}, file)
-                file.write("\n")
-                file.flush()
+            words = json.dumps({"by": by, "at": format_time(at), "reason": reason[:_REASON]}) + "\n"
+            with os.fdopen(fd, "wb", buffering=0) as file:
+                try:
+                    file.write(words.encode())
+                except OSError as error:
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+                    file.truncate(0)
                 os.fsync(file.fileno())
             Path(temporary).rename(path)
         except BaseException:

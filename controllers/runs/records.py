@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from controllers.runs import calls, usage
@@ -21,6 +22,7 @@ from schemas.event import EventType
 from schemas.executor import ExecutorSpec, OutputFormat
 from schemas.mission import Artifact
 from schemas.parsed import parsed
+from schemas.quantities import to_micros
 from schemas.redaction import Redactor
 from schemas.resource import Resource
 from schemas.run import ENDED, Report, RunSpec, RunState, RunStatus
@@ -154,7 +156,10 @@ def finish(tx: Transaction, run_uid: str, ending: Ending) -> Resource:
     _close(record, ending, ended_at, verdict)
     settled = settle(tx, run_uid, record.run.name, record.status, ran=not never)
     if settled is not None and not never:
-        usage.write(record, settled + tx.balance(calls.on_top_account(run_uid)).spent)
+        booked = settled + tx.balance(calls.on_top_account(run_uid)).spent
+        if not record.status.usage_told and booked.usd_micros > to_micros(record.status.spend.usd or Decimal(0)):
+            record.put(spend=record.status.spend.model_copy(update={"source": "Unknown"}))
+        usage.write(record, booked)
     data = {"state": verdict.state.value, "attempt": record.spec.attempt, "retryable": verdict.retryable}
     if ending.exit_code is not None:
         data["exitCode"] = ending.exit_code
@@ -170,7 +175,7 @@ def _end_calls(tx: Transaction, record: RunRecord) -> None:
     """Calls without a result end with the run; what they are booked with counts as its own."""
     booked = calls.end_with_run(tx, record.run.uid)
     if booked is not None:
-        record.spend(booked)
+        record.spend(booked, by_call=True)
 
 
 def _take_usage(record: RunRecord, ending: Ending) -> None:

@@ -154,9 +154,9 @@ def tool_result(
         )
         spent = calls.report(tx, call, result, record.redactor)
         if spent is not None:
-            record.spend(spent)
+            record.spend(spent, by_call=True)
     elif usd_micros:
-        record.spend(Spend(usd=from_micros(usd_micros), source="Reported"))
+        record.spend(Spend(usd=from_micros(usd_micros), source="Reported"), by_call=True)
     loop_facts.tool_ended(tx, record.run, message, call, number=record.status.tool_calls)
     if exceeds(tx, run_uid, record.status):
         record.note(EventType.CANCEL_REQUESTED, RunReason.BUDGET_EXCEEDED, "it used more than was reserved for it")

@@ -130,10 +130,13 @@ class RunRecord:
         name = line(share.model, 2 * WORD)
         return self.spend(share.spend, name, cache_read=share.cache_read, cache_write=share.cache_write)
 
-    def spend(self, part: Spend, model: str = "", *, cache_read: int = 0, cache_write: int = 0) -> int:
+    def spend(
+        self, part: Spend, model: str = "", *, cache_read: int = 0, cache_write: int = 0, by_call: bool = False
+    ) -> int:
         """Add what was used. Tokens without money are priced; where there is no price their source is Unknown, and the
         run counts as its worst case. ``cache_read`` and ``cache_write`` are parts of the input tokens. A part without
-        figures says nothing, unless it says that they are unknown. Returns the millionths of a USD that are known."""
+        figures says nothing, unless it says that they are unknown. ``by_call`` is what a tool call cost: it
+        tells nothing of the model that made it. Returns the millionths of a USD that are known."""
         if part.usd is None and not part.input_tokens and not part.output_tokens and part.source != "Unknown":
             return 0
         total = self.status.spend
@@ -156,7 +159,11 @@ class RunRecord:
         if part.usd is None and (part.input_tokens or part.output_tokens):
             used = self._priced(used, MOST_USD - (total.usd or Decimal(0)))
             part = part.model_copy(update={"usd": used.usd, "source": used.source})
-        self.put(spend=add_spend(total, part, first=total == Spend()), usage=_added(self.status.usage, used))
+        self.put(
+            spend=add_spend(total, part, first=total == Spend()),
+            usage=_added(self.status.usage, used),
+            usage_told=self.status.usage_told or not by_call,
+        )
         data: dict[str, Any] = part.to_wire()
         data |= {name: value for name, value in (("model", model), ("price", used.price)) if value}
         reason = UNPRICED if unpriced(used) else part.source

@@ -73,17 +73,19 @@ def _less(used: Amounts, booked: Amounts) -> Amounts:
 
 def used_amounts(status: RunStatus, reserved: Amounts) -> Amounts:
     """What to book. Money that nobody named, and tokens of an unknown source, count as reserved, or as reported where
-    that is more. Time is measured by us and always real."""
+    that is more. What its calls cost does not tell what its model cost: where money was reserved for it, that has to
+    be told as well. Time is measured by us and always real."""
     spend: Spend = status.spend
     known = spend.source != "Unknown"
+    told = known and (status.usage_told or not reserved.usd_micros)
     reported_usd = 0 if spend.usd is None else to_micros(spend.usd)
     tokens = spend.input_tokens + spend.output_tokens
     took = timedelta(0)
     if status.started_at is not None and status.ended_at is not None:
         took = max(took, status.ended_at - status.started_at)
     return Amounts(
-        usd_micros=reported_usd if known and spend.usd is not None else max(reported_usd, reserved.usd_micros),
-        tokens=tokens if known else max(tokens, reserved.tokens),
+        usd_micros=reported_usd if told and spend.usd is not None else max(reported_usd, reserved.usd_micros),
+        tokens=tokens if told else max(tokens, reserved.tokens),
         tool_calls=status.tool_calls if known else max(status.tool_calls, reserved.tool_calls),
         wall_ms=min(_MOST_MS, took // timedelta(milliseconds=1)),
     )

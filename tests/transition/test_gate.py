@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
+from controllers.runs import reports
+from controllers.runs.once import Once
+from controllers.runs.verdict import Share
 from schemas.errors import Refused
 from schemas.hold import HoldSpec
-from schemas.mission import MissionState
-from schemas.resource import Declared
+from schemas.mission import MissionState, Spend
+from schemas.resource import SYSTEM, Declared
 from schemas.run import RunState
 from schemas.tool_call import ToolCallSpec
 from tests.fakes.gates import Desk
@@ -128,6 +132,26 @@ def test_an_estimate_is_reserved_booked_and_counted(world: World, desk: Desk) ->
     assert (held.reserved.usd_micros, held.spent.usd_micros) == (0, 170_000)
     assert desk.status(open_call).state == "Unknown"
     assert str(world.status("ship").spend.usd) == "0.17"
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_what_a_call_cost_does_not_tell_what_the_model_cost(world: World, told: bool) -> None:
+    worker = agent(autonomyLevel="Specialist", tools=TOOLS, model="{primary: some-model}")
+    world.commit({"executor.yaml": EXECUTOR, "agent.yaml": worker, "mission.yaml": mission("ship")})
+    world.sync()
+    desk = Desk(world)
+    account = f"mission/{world.get('Mission', 'ship').uid}/total"
+    reserved = desk.balance(account).reserved.usd_micros
+    assert reserved > 30_000
+    desk.report("ship-1", desk.ask("ship-1", "read_file", {"path": "a"}, usd="0.01"), usd=10_000)
+    if told:
+        with world.store.transaction(SYSTEM) as tx:
+            used = Share("some-model", Spend(usd=Decimal("0.02"), source="Reported"))
+            reports.use(tx, world.get("Run", "ship-1").uid, used, once=Once("own", "own"))
+    world.finish("ship-1")
+    held = desk.balance(account)
+    assert (held.reserved.usd_micros, held.spent.usd_micros) == (0, 30_000 if told else reserved)
+    assert world.status("ship").spend.source == ("Reported" if told else "Unknown")
 
 
 # What holds when the leave is used counts, not what held when it was asked for.

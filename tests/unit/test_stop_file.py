@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typing_extensions import Buffer
 
 from controllers.holds.stop_file import StopFile, of_project
 from controllers.holds.stops import Stops
@@ -112,3 +115,17 @@ def test_it_lies_beside_the_store_unless_configured(tmp_path: Path) -> None:
     assert place(store=f"sqlite:///{tmp_path}/elsewhere/remit.db") == tmp_path / "elsewhere" / "ESTOP"
     assert place(store="postgresql://host/remit") == state / "ESTOP"
     assert place(store="postgresql://host/remit", estopFile="../shared/STOP") == tmp_path.parent / "shared" / "STOP"
+
+
+class _OnFullDisk(io.FileIO):
+    def write(self, words: Buffer) -> int:
+        super().write(bytes(words)[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_takes_the_file_without_its_words(file: StopFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fdopen", lambda fd, mode, **_: _OnFullDisk(fd, mode))
+    assert file.write("it writes to customers", by="user:alice", at=NOW) == file.path
+    assert file.path.read_bytes() == b""
+    assert file.stands()
+    assert [path.name for path in file.path.parent.iterdir()] == ["ESTOP"]
