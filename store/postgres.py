@@ -28,7 +28,7 @@ from store.contract import SpecRevision
 from store.memory import Memory
 from store.postgres_address import Address
 from store.postgres_listener import CHANNEL, PRESENCE, Listener
-from store.session import Session, Stamp
+from store.session import Params, Row, Session, Stamp, Statement
 from store.turn import Turn
 
 TURN_WAIT_S = 30.0
@@ -80,6 +80,7 @@ class PostgresBackend:
             max_overflow=_MORE_READERS,
             timeout=POOL_WAIT_S,
             use_lifo=True,
+            reset_on_return=None,  # whoever takes one ends what it began, or throws it away
             dialect=DIALECT,
         )
 
@@ -90,6 +91,10 @@ class PostgresBackend:
     @property
     def shared(self) -> bool:
         return True
+
+    @property
+    def dialect_name(self) -> str:
+        return DIALECT.name
 
     def translate(self, error: Exception) -> StoreError:
         """The StoreError that says the same."""
@@ -112,6 +117,24 @@ class PostgresBackend:
             raise
         return connection
 
+    def ask(self, statement: Statement, params: Params) -> list[Row]:
+        """A connection that a restart of the server left dead costs a second try."""
+        self._refuse_if_closed()
+        pooled = self._reader()
+        session = Session(cast(Any, pooled), DIALECT, psycopg.Error, self.translate)
+        try:
+            return session.rows(statement, params)
+        except StoreUnavailable:
+            if not cast(Connection, pooled.driver_connection).closed:
+                raise
+        finally:
+            session.end()
+            if session.failed is not None or self._closed:
+                pooled.invalidate()
+            pooled.close()
+        with self.reading() as second:
+            return second.rows(statement, params)
+
     @contextmanager
     def reading(self) -> Iterator[Session]:
         self._refuse_if_closed()
@@ -129,15 +152,7 @@ class PostgresBackend:
     def _begin_reading(self) -> sa.pool.PoolProxiedConnection:
         """A connection that answers. Those that a restart of the server left dead in the pool are thrown away."""
         for left in reversed(range(_READERS + 2)):
-            try:
-                pooled = self._readers.connect()
-            except sa.exc.TimeoutError as error:
-                raise StoreUnavailable(
-                    f"{_READERS + _MORE_READERS} snapshots of {self.place} are open at once and none ended within"
-                    f" {POOL_WAIT_S:g} s; try again"
-                ) from error
-            except psycopg.Error as error:
-                raise self.translate(error) from error
+            pooled = self._reader()
             try:
                 cursor = pooled.cursor()
                 cursor.execute(_BEGIN_READING)
@@ -150,6 +165,18 @@ class PostgresBackend:
             else:
                 return pooled
         raise AssertionError("the last try raises or returns")
+
+    def _reader(self) -> sa.pool.PoolProxiedConnection:
+        """A connection out of the pool, which may be dead."""
+        try:
+            return self._readers.connect()
+        except sa.exc.TimeoutError as error:
+            raise StoreUnavailable(
+                f"{_READERS + _MORE_READERS} snapshots of {self.place} are open at once and none ended within"
+                f" {POOL_WAIT_S:g} s; try again"
+            ) from error
+        except psycopg.Error as error:
+            raise self.translate(error) from error
 
     @contextmanager
     def writing(self) -> Iterator[Session]:

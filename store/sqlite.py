@@ -26,7 +26,7 @@ from schemas.errors import StoreError, StoreGone, StoreUnavailable, StoreUnsafe
 from store import errors, heads
 from store.contract import SpecRevision
 from store.memory import Memory
-from store.session import Session
+from store.session import Params, Row, Session, Statement
 from store.turn import Turn
 
 BUSY_WAIT_S = 10.0
@@ -84,6 +84,10 @@ class SqliteBackend:
     @property
     def shared(self) -> bool:
         return False
+
+    @property
+    def dialect_name(self) -> str:
+        return DIALECT.name
 
     def translate(self, error: Exception) -> StoreError:
         """The StoreError that says the same. After a StoreUnsafe nothing is read or written any more."""
@@ -145,8 +149,23 @@ class SqliteBackend:
             raise self.translate(error) from error
         return False
 
+    def ask(self, statement: Statement, params: Params) -> list[Row]:
+        with self._reader() as (_, session):
+            return session.rows(statement, params)
+
     @contextmanager
     def reading(self) -> Iterator[Session]:
+        with self._reader() as (pooled, session):
+            try:
+                pooled.cursor().execute("BEGIN")
+            except sqlite3.Error as error:
+                session.failed = self.translate(error)
+                raise session.failed from error
+            yield session
+
+    @contextmanager
+    def _reader(self) -> Iterator[tuple[sa.pool.PoolProxiedConnection, Session]]:
+        """A connection that nobody else uses until the end of the block, with no transaction begun on it."""
         self._refuse_if_closed()
         try:
             pooled = self._readers.connect()
@@ -160,12 +179,7 @@ class SqliteBackend:
         session = Session(pooled, DIALECT, sqlite3.Error, self.translate)
         session.specs = self._specs
         try:
-            try:
-                pooled.cursor().execute("BEGIN")
-            except sqlite3.Error as error:
-                session.failed = self.translate(error)
-                raise session.failed from error
-            yield session
+            yield pooled, session
         finally:
             session.end()
             if session.failed is not None or self._closed:
