@@ -8,7 +8,9 @@ what is rare. How it is asked leaves its planner no choice, which knows neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import lru_cache
 from typing import Any
 
@@ -29,12 +31,14 @@ _FOR_EACH = 10
 more its planner would sort a small namespace."""
 _NEWEST_OF_ALL = 4_000
 """The same where they are of any namespace, which costs less."""
-_SEQ = "CASE WHEN substr(d.ref, 1, 6) = 'event/' THEN CAST(substr(d.ref, 7) AS BIGINT) ELSE 0 END"
+_SEQ = "CASE WHEN d.kind = 'Event' AND substr(d.ref, 1, 6) = 'event/' THEN CAST(substr(d.ref, 7) AS BIGINT) ELSE 0 END"
 _SHOWN = f"d.kind, d.namespace, d.name, d.uid, d.state, d.agent, d.at, {_SEQ} seq"
 """The fields of Hit in their order; the last one follows, and what tells documents apart."""
 _FOUND = f"{_SHOWN}, 0, d.id, d.title_words"
 _IS_IN_TITLE = "array_to_tsvector(string_to_array(d.title_words, ' ')) @@"
 _IS_IN_TEXT = "d.words @@"
+_WORDS, _PLACED = "CAST(:words AS tsquery)", "CAST(:placed AS tsquery)"
+_VALUE = re.compile(r":(?:kind|agent|state|place)\d+")
 _Ask = Callable[[Statement, Params], list[Row]]
 
 
@@ -46,7 +50,7 @@ def find(backend: Backend, question: Question, limit: int) -> list[Hit]:
     asked = _Asked(question, limit)
     if not question.words:
         return asked.newest(backend.ask)
-    hits = asked.sqlite(backend.ask) if backend.dialect_name == "sqlite" else asked.postgres(backend)
+    hits = asked.sqlite(backend) if backend.dialect_name == "sqlite" else asked.postgres(backend)
     return sorted(hits, key=_in_title, reverse=True)[:limit]  # which leaves the newest of equals before the others
 
 
@@ -81,19 +85,20 @@ class _Asked:
         """All that pass the filters."""
         return [Hit._make(row[:9]) for row in ask(_every(self._counts), {**self._params, "most": self._limit})]
 
-    def sqlite(self, ask: _Ask) -> list[Hit]:
-        """One walk, no longer than it has to be: further only where titles came with their texts, or texts may
-        have some of the words in their title."""
-        statement, hits = _walk(self._count > 1, self._counts), list[Hit]()
-        params = {**self._params, "words": _fts(self._question), "count": self._count}
-        for most in (self._limit, 2 * self._limit + self._texts):
-            rows = ask(statement, {**params, "most": most})
+    def sqlite(self, backend: Backend) -> list[Hit]:
+        """One walk, which ends when there are no better ones. Of a word alone the first rows nearly always are all."""
+        statement = _walk(self._count > 1, self._counts)
+        params = {**self._params, "words": _fts(self._question), "count": self._count, "most": self._limit}
+        if self._count == 1 and not self._question.last_is_begun:
+            rows = backend.ask(statement, params)
             hits, enough = self._first(rows)
-            if enough or len(rows) < most:
-                break
-        return hits
+            if enough or len(rows) < self._limit:
+                return hits
+        params["most"] = 2 * (self._limit + self._texts)
+        with backend.reading() as session, closing(session.stream(statement, params)) as walk:
+            return self._first(walk)[0]
 
-    def _first(self, rows: list[Row]) -> tuple[list[Hit], bool]:
+    def _first(self, rows: Iterable[Row]) -> tuple[list[Hit], bool]:
         """Those up to where there are no better ones, and whether that was reached."""
         found: dict[int, Hit] = {}
         scored, limit, texts = self._count > 1, self._limit, self._texts
@@ -125,7 +130,7 @@ class _Asked:
 
     def _newest_texts(self, ask: _Ask) -> tuple[dict[int, Hit], list[Row]]:
         """And the newest titles, where those of the texts have none of the words."""
-        rows = self._asked(ask, _at_once, self._texts, self._limit)
+        rows = self._asked(ask, _at_once, self._texts, self._limit, self._question.last_is_begun)
         texts, titles = ([row for row in rows if row[-1] is title] for title in (False, True))
         if len(texts) < self._texts:
             texts = self._asked(ask, _by_index, _IS_IN_TEXT, self._texts)
@@ -149,11 +154,11 @@ class _Asked:
         return ask(statement(*of, self._counts), params)
 
 
-def _filters(counts: tuple[int, ...], value: str = ":{}") -> list[str]:
+def _filters(counts: tuple[int, ...]) -> list[str]:
     targets = (("kind", "lower(d.kind)"), ("agent", "lower(d.agent)"), ("state", "lower(d.state)"),
                ("place", "d.namespace"))  # fmt: skip
     return [
-        f"{target} IN ({', '.join(value.format(f'{name}{number}') for number in range(count))})"
+        f"{target} IN ({', '.join(f':{name}{number}' for number in range(count))})"
         for count, (name, target) in zip(counts, targets, strict=True)
         if count
     ]
@@ -180,12 +185,6 @@ def _walk(scored: bool, counts: tuple[int, ...]) -> Statement:
     )
 
 
-# PostgreSQL plans a statement anew each time, which takes longer than to run it, unless the values that it is given
-# change nothing of its plan: so they come as what a sub-select gives, and numbers are written out.
-_VALUE = "(SELECT CAST(:{} AS text))"
-_WORDS, _PLACED = "(SELECT CAST(:words AS tsquery))", "(SELECT CAST(:placed AS tsquery))"
-
-
 @lru_cache(maxsize=128)
 def _by_looking(target: str, most: int, counts: tuple[int, ...]) -> Statement:
     return _statement(_looking(target, most, counts))
@@ -198,22 +197,30 @@ def _by_index(target: str, most: int, counts: tuple[int, ...]) -> Statement:
 
 
 @lru_cache(maxsize=128)
-def _at_once(most: int, limit: int, counts: tuple[int, ...]) -> Statement:
+def _at_once(most: int, limit: int, is_begun: bool, counts: tuple[int, ...]) -> Statement:
     """Texts among the newest; and, where their titles have none of the words, those titles that do."""
-    return _statement(
+    text = (
         f"WITH texts AS MATERIALIZED ({_looking(_IS_IN_TEXT, most, counts)}), titles AS MATERIALIZED"  # noqa: S608
         f" ({_indexed(_IS_IN_TITLE, counts)} AND (SELECT count(*) FROM texts) = {most}"
         f" AND NOT EXISTS (SELECT FROM texts d WHERE {_IS_IN_TITLE} {_WORDS}))"
         " SELECT *, FALSE FROM texts UNION ALL"
         f" SELECT * FROM (SELECT *, TRUE FROM titles ORDER BY id DESC LIMIT {limit}) first"
     )
+    return _statement(text if is_begun else _planned_once(text))
+
+
+def _planned_once(text: str) -> str:
+    """PostgreSQL plans a statement at each use, which takes longer than to run it, unless the values that it is given
+    change nothing: so they come as what sub-selects give. For whole words only: one that is begun costs its index far
+    more than the few documents of a small namespace, and the planner has to see which one it is."""
+    text = _VALUE.sub(r"(SELECT CAST(\g<0> AS text))", text).replace("d.namespace IN", "d.namespace || '' IN")
+    return text.replace(_WORDS, f"(SELECT {_WORDS})").replace(_PLACED, f"(SELECT {_PLACED})")
 
 
 def _looking(target: str, most: int, counts: tuple[int, ...]) -> str:
     """Those among the newest, of one namespace or of all."""
-    one = counts[3] == 1
-    place, window = (f"WHERE namespace = {_VALUE.format('place0')} ", _FOR_EACH * most) if one else ("", _NEWEST_OF_ALL)
-    where = " AND ".join([f"{target} {_WORDS}", *_filters(counts, _VALUE)])
+    place, window = ("WHERE namespace = :place0 ", _FOR_EACH * most) if counts[3] == 1 else ("", _NEWEST_OF_ALL)
+    where = " AND ".join([f"{target} {_WORDS}", *_filters(counts)])
     return (
         f"SELECT {_FOUND} FROM (SELECT * FROM search_docs {place}ORDER BY id DESC LIMIT {window}) d"  # noqa: S608
         f" WHERE {where} ORDER BY d.id DESC LIMIT {most}"
@@ -222,8 +229,7 @@ def _looking(target: str, most: int, counts: tuple[int, ...]) -> str:
 
 def _indexed(target: str, counts: tuple[int, ...]) -> str:
     """All that the index finds, in no order."""
-    where = " AND ".join([f"{target} {_PLACED}", *_filters(counts, _VALUE)])
-    where = where.replace("d.namespace", "(d.namespace || '')")  # else it may ask the index of a large namespace, too
+    where = " AND ".join([f"{target} {_PLACED}", *_filters(counts)])
     return f"SELECT {_FOUND} FROM search_docs d WHERE {where}"  # noqa: S608
 
 
