@@ -9,11 +9,9 @@ agent in ``decisions.dispatch``; this module says only who may take part.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any
 
-from decisions import containment, gates, loops, mission_follow_up, mission_leave, mission_proposal, retry
-from decisions.mission_facts import DECLARED, Decision, MissionFacts, ReviewFacts, RunFacts
+from decisions import containment, mission_follow_up, mission_leave, mission_proposal, mission_review, mission_run_end
+from decisions.mission_facts import DECLARED, Decision, MissionFacts
 from decisions.mission_pass import Pass
 from decisions.mission_stop import CANCEL_DEADLINE as CANCEL_DEADLINE
 from decisions.mission_stop import told_to_stop
@@ -26,15 +24,10 @@ from schemas.hold import HoldMode
 from schemas.mission import (
     TERMINAL_STATES,
     DesiredState,
-    Failure,
     MissionReason,
     MissionState,
     RerunPolicy,
-    Review,
-    Spend,
-    Verdict,
 )
-from schemas.quantities import format_duration
 from schemas.resource import (
     RECONCILE_REQUESTED_AT,
     RESET_REQUESTED_AT,
@@ -43,12 +36,8 @@ from schemas.resource import (
     Actor,
     ActorKind,
 )
-from schemas.run import RunReason, RunState
 
 _BLOCKING = (OnBreach.BLOCK_MISSION, OnBreach.REQUIRE_APPROVAL)
-_SOURCES = ("Reported", "Priced", "Estimated", "Unknown")
-OVERLOADS_MOST = 10
-"""So often in a row an attempt that ended because the provider was overloaded costs none."""
 HELD_REASONS = (MissionReason.STOPPED, MissionReason.QUARANTINED)
 """Why a mission is Blocked when a Hold did it: the end of the Hold is what it waits for."""
 
@@ -58,7 +47,7 @@ def decide(facts: MissionFacts, now: datetime) -> Decision:
     work = Pass(facts, now)
     requests(work)
     mission_leave.run_ended(work)
-    book_ended_run(work)
+    mission_run_end.take_in(work)
     cancel_if_declared(work)
     if work.state in TERMINAL_STATES:
         finished(work)
@@ -71,7 +60,7 @@ def decide(facts: MissionFacts, now: datetime) -> Decision:
         quarantine(work)
         mission_proposal.consider(work)
         assign(work)
-        review(work)
+        mission_review.weigh(work)
         keep_to_budget(work)
     containment.settle_alert(work)
     summarise(work)
@@ -95,7 +84,7 @@ def requests(work: Pass) -> None:
     token = annotations.get(RESET_REQUESTED_AT)
     if token and token != status.last_handled_reset:
         if containment.reset(work, token):
-            _withdraw(work)
+            work.withdraw()
         work.put(last_handled_reset=token)
         work.note(EventType.REQUEST_HANDLED, "Reset", "counters reset on request", token=token)
 
@@ -115,7 +104,7 @@ def _retry(work: Pass, token: str) -> None:
 
 def _new_round(work: Pass, actor: Actor, reason: MissionReason, message: str, *, key: str) -> None:
     work.move(MissionState.ASSIGNED, actor, reason, message, key=key)
-    _withdraw(work)
+    work.withdraw()
     containment.begin_anew(work)
     work.decision.close_actions = True
     work.put(
@@ -140,166 +129,6 @@ def _new_round(work: Pass, actor: Actor, reason: MissionReason, message: str, *,
     work.run = None
 
 
-def _withdraw(work: Pass) -> None:
-    """Take back the open question, if there is one."""
-    review = work.facts.review
-    if work.status.review_request and review is not None and review.state is RequestState.PENDING:
-        work.decision.withdraw = review.name
-    work.put(review_request=None)
-
-
-def book_ended_run(work: Pass) -> None:
-    """Take in what the open run came to, once."""
-    run = work.run
-    if run is None and work.status.current_run is not None:
-        # The record of the run is gone (a restored backup): nobody can know what it did.
-        work.put(current_run=None)
-        if work.state in (MissionState.IN_PROGRESS, MissionState.NEEDS_APPROVAL):
-            message = "the record of its run is missing"
-            key = f"lost/{work.status.last_run}"
-            work.move(MissionState.BLOCKED, SYSTEM, MissionReason.OUTCOME_UNKNOWN, message, key=key)
-    if run is None or run.active:
-        return
-    work.put(
-        current_run=None,
-        last_run=run.name,
-        artifacts=run.artifacts,
-        spend=add_spend(work.status.spend, run.spend, first=work.status.total_runs <= 1),
-    )
-    if run.work_plan:
-        work.put(work_plan=run.work_plan)
-    if run.reason != RunReason.PROVIDER_OVERLOADED:
-        containment.observe_run(work, run)
-    work.run = None
-    key = f"run/{run.uid}/ended"
-    if work.state is not MissionState.IN_PROGRESS:
-        return
-    if run.state is RunState.SUCCEEDED:
-        _handed_in(work, run, key)
-    elif run.state is RunState.CANCELED or run.cancel_requested_at is not None:
-        _stopped(work, run, key)
-    elif run.state is RunState.UNKNOWN:
-        _unknown(work, run, key)
-    else:
-        _failed(work, run, run.reason, run.message, key)
-
-
-def _handed_in(work: Pass, run: RunFacts, key: str) -> None:
-    missing, findings = _requirements(work, run)
-    work.put(deliverable=run.deliverable, self_review=run.self_review, gate_findings=tuple(str(f) for f in findings))
-    if missing:
-        _failed(work, run, "RequirementsMissing", "not ready for review: " + "; ".join(missing), key)
-        return
-    agent = Actor(ActorKind.AGENT, f"agent:{run.agent.namespace}/{run.agent.name}", "Token")
-    names = tuple(a.name for a in run.artifacts)
-    work.decision.close_actions = True
-    work.move(MissionState.REVIEW, agent, MissionReason.COMPLETED, "handed in", key=key, artifacts=names)
-    work.put(failure=None, feedback=None, overloads=0, review_cycles=work.status.review_cycles + 1)
-    loop = loops.observe_review(work.loop, work.status.review_cycles, work.facts.loop_limits, work.now, run=run.name)
-    if loop.finding is not None:
-        work.put(loop=loop)
-
-
-def _requirements(work: Pass, run: RunFacts) -> tuple[list[str], list[gates.Finding]]:
-    """What Review needs and the run did not bring: deliverable, work-review, evidence, passed gates."""
-    missing: list[str] = []
-    findings: list[gates.Finding] = []
-    if run.deliverable is None:
-        missing.append("no deliverable")
-    else:
-        findings = gates.check(work.spec.evidence.gates, run.deliverable.text or "")
-        missing += [str(f) for f in findings if f.fatal]
-    if not run.self_review:
-        missing.append("no work-review")
-    evidence = [a for a in run.artifacts if run.deliverable is None or a.name != run.deliverable.name]
-    if work.spec.evidence.required and not evidence:
-        missing.append("no evidence beside the deliverable")
-    return missing, findings
-
-
-def _overloaded(work: Pass, run: RunFacts) -> bool:
-    """The provider refused: that is no fault of the work, and costs no attempt, unless it goes on and on."""
-    if run.reason != RunReason.PROVIDER_OVERLOADED or not run.retryable or work.status.overloads >= OVERLOADS_MOST:
-        return False
-    overloads, ended = work.status.overloads + 1, run.ended_at or work.now
-    due = retry.next_attempt(work.spec.retry.backoff, overloads, work.facts.uid, ended)
-    work.put(
-        attempts=max(0, work.status.attempts - 1),
-        overloads=overloads,
-        failure=Failure(reason=run.reason, message=run.message, exit_code=run.exit_code, run=run.name),
-        next_attempt_at=due,
-        ready_since=None,
-    )
-    message = f"its provider refused, time {overloads} of {OVERLOADS_MOST} that cost no attempt: {run.message}"
-    work.note(EventType.RETRY_SCHEDULED, run.reason, message, due=due.isoformat(), overloads=overloads)
-    return True
-
-
-def _failed(work: Pass, run: RunFacts, reason: str, message: str, key: str) -> None:
-    if _overloaded(work, run) or mission_follow_up.begins(work, run):
-        return
-    if reason == RunReason.AWAITING_APPROVAL and run.asked and run.retryable:
-        # The answer came before its end was booked: the next attempt goes on with it, and this one cost none.
-        work.put(attempts=max(0, work.status.attempts - 1), next_attempt_at=work.now, ready_since=None)
-        return
-    work.put(overloads=0)
-    ended = run.ended_at or work.now
-    failure = Failure(reason=reason, message=message, exit_code=run.exit_code, run=run.name)
-    work.put(failure=failure)
-    attempts, limit = work.status.attempts, work.spec.retry.max_attempts
-    if run.retryable and attempts < limit:
-        due = retry.next_attempt(work.spec.retry.backoff, attempts, work.facts.uid, ended)
-        work.put(next_attempt_at=due, ready_since=None)
-        work.note(
-            EventType.RETRY_SCHEDULED,
-            reason,
-            f"attempt {attempts} of {limit} failed: {message or reason}",
-            attempt=attempts,
-            due=due.isoformat(),
-        )
-        return
-    why = MissionReason.RETRIES_EXHAUSTED if run.retryable else MissionReason.NOT_RETRYABLE
-    if reason == "DeadlineExceeded" and attempts >= limit:
-        why = MissionReason.DEADLINE_EXCEEDED
-    work.move(MissionState.FAILED, SYSTEM, why, message or reason, key=key)
-    _finish(work)
-
-
-def _stopped(work: Pass, run: RunFacts, key: str) -> None:
-    """The run was told to stop: what follows depends on why."""
-    reason, held = run.cancel_reason, work.facts.held
-    if reason == MissionReason.CANCELED or work.spec.desired_state is DesiredState.CANCELED:
-        return  # cancel_if_declared ends the mission
-    if reason == MissionReason.DEADLINE_EXCEEDED:
-        limit = format_duration(work.spec.deadline) if work.spec.deadline is not None else "none now"
-        message = f"longer than spec.deadline ({limit})"
-        work.put(failure=Failure(reason=reason, message=message, run=run.name))
-        work.move(MissionState.FAILED, SYSTEM, MissionReason.DEADLINE_EXCEEDED, message, key=key)
-        _finish(work)
-    elif reason in ("Reassigned", "AgentUpdated"):
-        work.move(MissionState.ASSIGNED, DECLARED, MissionReason.WAITING, run.message, key=key)
-        work.put(ready_since=None, attempts=max(0, work.status.attempts - 1))
-    elif reason == MissionReason.BUDGET_EXCEEDED:
-        message = run.message or "its run used more than was reserved for it"
-        work.put(failure=Failure(reason=reason, message=message, run=run.name))
-        work.move(MissionState.BLOCKED, SYSTEM, MissionReason.RUN_OVER_BUDGET, message, key=key)
-    elif reason == MissionReason.APPROVAL_EXPIRED and run.state is not RunState.UNKNOWN:
-        work.decision.close_actions = True
-        work.move(MissionState.BLOCKED, SYSTEM, MissionReason.APPROVAL_EXPIRED, mission_leave.TOO_LATE, key=key)
-    elif run.state is RunState.UNKNOWN:
-        _unknown(work, run, key)
-    else:
-        message = held.hint if held else (run.message or "its run was stopped")
-        why = MissionReason.QUARANTINED if held and held.quarantine else MissionReason.STOPPED
-        work.put(resume_state=MissionState.ASSIGNED, attempts=max(0, work.status.attempts - 1))
-        work.move(MissionState.BLOCKED, SYSTEM, why, message, key=key)
-
-
-def _unknown(work: Pass, run: RunFacts, key: str) -> None:
-    work.put(failure=Failure(reason=run.reason, message=run.message, run=run.name))
-    work.move(MissionState.BLOCKED, SYSTEM, MissionReason.OUTCOME_UNKNOWN, run.message, key=key)
-
-
 def cancel_if_declared(work: Pass) -> None:
     """``spec.desiredState: Canceled``, or deletion: stop the open run, then end the mission."""
     deleting = work.facts.deleting_since is not None
@@ -317,22 +146,8 @@ def cancel_if_declared(work: Pass) -> None:
         "deleted" if deleting else "spec.desiredState: Canceled",
         key=f"cancel/{work.facts.generation}",
     )
-    _withdraw(work)
-    _finish(work)
-
-
-def _finish(work: Pass) -> None:
-    work.decision.close_actions = True
-    work.put(
-        action_requests=(),
-        finished_at=work.now,
-        finished_generation=work.facts.generation,
-        next_attempt_at=None,
-        awaits_follow_up=None,
-        ready_since=None,
-        resume_state=None,
-        current_run=None if work.run is None else work.status.current_run,
-    )
+    work.withdraw()
+    work.finish()
 
 
 def finished(work: Pass) -> None:
@@ -355,7 +170,7 @@ def finished(work: Pass) -> None:
 def contain(work: Pass) -> None:
     """Work that was found to go around in circles: the mission is blocked and its run stopped."""
     if containment.contain(work):
-        _withdraw(work)
+        work.withdraw()
         told_to_stop(work, MissionReason.LOOP_DETECTED, work.decision.notes[-1].message)
 
 
@@ -390,11 +205,11 @@ def answer(work: Pass) -> None:
             _new_round(work, person, MissionReason.APPROVED, review.reason, key=f"unblock/{review.uid}")
             return
         if review.state is RequestState.DENIED:
-            work.put(review=_verdict(review, "Deny", work.now))
+            work.put(review=mission_review.verdict_of(review, "Deny", work.now))
             key = f"unblock/{review.uid}"
             work.move(MissionState.CANCELED, person, MissionReason.DENIED, review.reason, key=key)
             work.put(review_request=None)
-            _finish(work)
+            work.finish()
             return
     if work.block_reason() == MissionReason.BUDGET_EXCEEDED:
         _room_again(work)
@@ -402,7 +217,7 @@ def answer(work: Pass) -> None:
     stopped = status.resume_state is MissionState.ASSIGNED and work.block_reason() in HELD_REASONS
     if stopped and (work.facts.held is None or work.facts.held.mode is not HoldMode.STOP):
         work.put(resume_state=None, ready_since=None)
-        _withdraw(work)
+        work.withdraw()
         key = f"released/{len(status.transitions)}/{int(work.now.timestamp() * 1000)}"
         work.move(MissionState.ASSIGNED, DECLARED, MissionReason.WAITING, "the hold has ended", key=key)
 
@@ -435,7 +250,7 @@ def _room_again(work: Pass) -> None:
         work.put(review_request=None, ready_since=None)
         work.move(MissionState.ASSIGNED, person, MissionReason.APPROVED, review.reason, key=f"grant/{review.uid}")
     elif work.facts.breach is None:
-        _withdraw(work)
+        work.withdraw()
         work.put(ready_since=None)
         key = f"room/{len(status.transitions)}/{int(work.now.timestamp() * 1000)}"
         work.move(MissionState.ASSIGNED, DECLARED, MissionReason.WAITING, "its budget has room again", key=key)
@@ -487,93 +302,6 @@ def assign(work: Pass) -> None:
         )  # fmt: skip
     elif work.state is not MissionState.INBOX and wanted is not None and work.run is None:
         work.put(agent=wanted)
-
-
-def review(work: Pass) -> None:
-    """Review: ask a person, or accept by the declared policy."""
-    if work.state is not MissionState.REVIEW:
-        return
-    if work.spec.review is not Review.HUMAN:
-        _withdraw(work)
-        policy = f"spec.review: {work.spec.review}"
-        place = f" ({work.facts.place})" if work.facts.place else ""
-        verdict = Verdict(
-            verdict="Approve", actor=f"policy:{policy}{place}", transport="Source", reason=policy, at=work.now
-        )
-        work.put(review=verdict)
-        work.move(
-            MissionState.DONE, DECLARED, MissionReason.AUTO_ACCEPTED, f"accepted by {policy}",
-            key=f"accept/{work.status.last_run}",
-        )  # fmt: skip
-        _finish(work)
-        return
-    review = work.facts.review
-    if review is None or work.status.review_request != review.name or review.type is not RequestType.REVIEW:
-        work.ask(RequestType.REVIEW, _review_action(work), f"Accept the result of {work.facts.key.short}?")
-        return
-    person = Actor(ActorKind.HUMAN, review.decided_by, review.transport)
-    key = f"review/{review.uid}"
-    if review.state is RequestState.APPROVED:
-        work.decision.consume = review.name
-        work.put(review=_verdict(review, "Approve", work.now), review_request=None)
-        work.move(MissionState.DONE, person, MissionReason.APPROVED, review.reason, key=key)
-        _finish(work)
-    elif review.state is RequestState.DENIED:
-        work.put(review=_verdict(review, "Deny", work.now), review_request=None)
-        work.move(MissionState.BLOCKED, person, MissionReason.DENIED, review.reason, key=key)
-    elif review.state is RequestState.CHANGES_REQUESTED:
-        work.put(
-            review=_verdict(review, "ChangesRequested", work.now),
-            review_request=None,
-            feedback=review.reason,
-            attempts=0,
-            next_attempt_at=work.now,
-            ready_since=None,
-        )
-        # The reviewer's act, carried out for the agent that goes on with the work: Review -> InProgress (h).
-        work.move(MissionState.IN_PROGRESS, person, MissionReason.CHANGES_REQUESTED, review.reason, key=key)
-    elif review.state is RequestState.EXPIRED:
-        work.put(review_request=None)
-        work.move(MissionState.BLOCKED, SYSTEM, MissionReason.REVIEW_EXPIRED, "nobody gave a verdict in time", key=key)
-
-
-def _review_action(work: Pass) -> dict[str, Any]:
-    deliverable = work.status.deliverable
-    return {
-        "act": "accept",
-        "mission": str(work.facts.key),
-        "uid": work.facts.uid,
-        "run": work.status.last_run or "",
-        "deliverable": {
-            "name": deliverable.name if deliverable else "",
-            "digest": deliverable.digest if deliverable else "",
-            "size": deliverable.size if deliverable else 0,
-        },
-    }
-
-
-def add_spend(total: Spend, part: Spend, *, first: bool) -> Spend:
-    """Both together; the weakest source counts, also that of a part without figures. Of the ``first`` part the source
-    is taken as it is."""
-    usd = None if total.usd is None and part.usd is None else (total.usd or Decimal(0)) + (part.usd or Decimal(0))
-    source = part.source if first else max(total.source, part.source, key=_SOURCES.index)
-    return Spend.model_construct(
-        usd=usd,
-        input_tokens=total.input_tokens + part.input_tokens,
-        output_tokens=total.output_tokens + part.output_tokens,
-        source=source,
-    )
-
-
-def _verdict(review: ReviewFacts, verdict: str, now: datetime) -> Verdict:
-    return Verdict(
-        verdict=verdict,
-        actor=review.decided_by,
-        transport=review.transport,
-        reason=review.reason,
-        at=review.decided_at or now,
-        decision=review.decision,
-    )
 
 
 def _ref(key: Key, namespace: str) -> ObjectRef:

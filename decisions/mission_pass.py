@@ -7,7 +7,7 @@ from typing import Any
 
 from decisions.mission_facts import AskPerson, Decision, MissionFacts, Note
 from decisions.moves import check_move
-from schemas.approval_request import RequestType
+from schemas.approval_request import RequestState, RequestType
 from schemas.conditions import BlockedOn
 from schemas.event import EventType
 from schemas.loop import MissionLoop
@@ -102,6 +102,27 @@ class Pass:
         name = request_name(self.facts.key.name, type_, action)
         self.decision.ask = AskPerson(name, type_, title, action)
         self.put(review_request=name)
+
+    def withdraw(self) -> None:
+        """Take back the open question, if there is one."""
+        review = self.facts.review
+        if self.status.review_request and review is not None and review.state is RequestState.PENDING:
+            self.decision.withdraw = review.name
+        self.put(review_request=None)
+
+    def finish(self) -> None:
+        """What is so of every mission that has ended."""
+        self.decision.close_actions = True
+        self.put(
+            action_requests=(),
+            finished_at=self.now,
+            finished_generation=self.facts.generation,
+            next_attempt_at=None,
+            awaits_follow_up=None,
+            ready_since=None,
+            resume_state=None,
+            current_run=None if self.run is None else self.status.current_run,
+        )
 
 
 def request_name(mission: str, type_: RequestType, action: dict[str, Any]) -> str:

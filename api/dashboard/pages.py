@@ -6,7 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from api.dashboard.facts import agents, approvals, fleet, govern, log, mission, missions, objects, plan, work
+from api.dashboard.facts import (
+    agents,
+    approvals,
+    budgets,
+    fleet,
+    log,
+    mission,
+    missions,
+    objects,
+    plan,
+    policies,
+    sync,
+    tools,
+    work,
+)
 from api.dashboard.facts.view import View
 from schemas import registry
 from schemas.base import Key
@@ -163,13 +177,13 @@ PAGES: tuple[Page, ...] = (
     Page(f"/cron{_ONE}", "detail.html", "/cron", _object("Schedule")),
     Page("/channels", "listing.html", "/channels", _titled(plan.channels)),
     Page(f"/channels{_ONE}", "detail.html", "/channels", _object("Channel")),
-    Page("/policies", "listing.html", "/policies", _titled(govern.policies)),
+    Page("/policies", "listing.html", "/policies", _titled(policies.policies)),
     Page(f"/policies{_ONE}", "detail.html", "/policies", _object("Policy")),
-    Page("/budgets", "listing.html", "/budgets", _titled(govern.budgets)),
+    Page("/budgets", "listing.html", "/budgets", _titled(budgets.budgets)),
     Page(f"/budgets{_ONE}", "detail.html", "/budgets", _object("Budget")),
-    Page("/skills", "listing.html", "/skills", _titled(govern.skills)),
+    Page("/skills", "listing.html", "/skills", _titled(tools.skills)),
     Page(f"/skills{_ONE}", "detail.html", "/skills", _object("ToolServer")),
-    Page("/sync", "listing.html", "/sync", _titled(govern.sync)),
+    Page("/sync", "listing.html", "/sync", _titled(sync.sync)),
     Page(f"/sync{_ONE}", "detail.html", "/sync", _object("Source")),
     Page("/events", "listing.html", "/events", _titled(log.events)),
     Page("/search", "listing.html", "", _titled(log.search)),

@@ -3,6 +3,7 @@ who looks at the same moment."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import threading
@@ -45,6 +46,8 @@ HEADERS = {
 KEPT = 128
 """Renderings that are kept."""
 _LONGEST = 250_000
+_ONCE, _OFTEN = 9, 4
+"""How hard what is packed once, and what is packed anew with each change, is packed."""
 _ANCHOR = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -58,6 +61,17 @@ def asset(name: str) -> bytes:
 def version(name: str) -> str:
     """Changes with the content of a file."""
     return hashlib.sha256(asset(name)).hexdigest()[:12]
+
+
+@lru_cache(maxsize=len(ASSETS))
+def packed_asset(name: str) -> bytes:
+    """The same, packed."""
+    return pack(asset(name), _ONCE)
+
+
+def pack(body: bytes, level: int = _OFTEN) -> bytes:
+    """With gzip; the same bytes for the same content."""
+    return gzip.compress(body, level, mtime=0)
 
 
 def asset_url(name: str) -> str:
@@ -138,17 +152,24 @@ def _source(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An answer, ready to be sent to anybody. ``tag`` changes with its content."""
+    """An answer, ready to be sent to anybody, ``packed`` with gzip to those who take that. ``tag`` changes with its
+    content, however it is sent."""
 
     status: int
     body: bytes
+    packed: bytes
     tag: str
     location: str = ""
 
     @classmethod
     def of(cls, status: int, body: bytes) -> Rendered:
         """With the tag of its body."""
-        return cls(status, body, f'"{hashlib.sha256(body).hexdigest()[:24]}"')
+        return cls(status, body, pack(body), f'W/"{hashlib.sha256(body).hexdigest()[:24]}"')
+
+    @classmethod
+    def elsewhere(cls, location: str) -> Rendered:
+        """What was asked for is at ``location``."""
+        return cls(307, b"", b"", "", location)
 
 
 class Renderings:

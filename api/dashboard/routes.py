@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request, Response
+from starlette.routing import BaseRoute, Route
 
 from api.dashboard import links
 from api.dashboard.facts.columns import Columns
@@ -17,7 +20,8 @@ from api.dashboard.facts.frame import Frame, frame
 from api.dashboard.facts.log import FOUND
 from api.dashboard.facts.view import Site, View
 from api.dashboard.pages import LOG_FILE, NAV, OTHERS, PAGES, PLAIN_GLOBAL, PLAIN_LIST, PLAIN_OBJECT, Page, run_of
-from api.dashboard.rendering import ASSETS, HEADERS, STATIC, Rendered, Renderings, Templates, asset
+from api.dashboard.rendering import ASSETS, HEADERS, STATIC, Rendered, Renderings, Templates, asset, packed_asset
+from api.dashboard.turns import Turns
 from api.read.hits import hits
 from schemas import registry
 from schemas.errors import NotFound, RemitError, UnknownName
@@ -32,6 +36,8 @@ _QUERY = 20
 _VALUE = 400
 _BUCKET_S = 10
 """So long a page says the same time while nothing changes; the script of the page counts on."""
+_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
+"""In Accept-Encoding, of whoever takes it."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -64,17 +70,21 @@ class Pages:
         self._site = site
         self._templates = Templates()
         self._renderings = Renderings()
+        self._turns: Turns[tuple[str, str, str], Rendered] = Turns()
 
     async def answer(self, page: Page, request: Request) -> Response:
         """A page, or the page that says why not."""
-        query = _query(request.url.query)
+        path, query = request.url.path, request.url.query
         place = {k: str(v) for k, v in request.path_params.items()}
-        try:
-            found = await self._blocking.run(self._page, page, request.url.path, query, place)
-        except RemitError as error:
-            log.warning("the page %s could not be read: %s", page.path, error)
-            found = await self._blocking.run(self._unread, error)
-        return _response(found, request)
+
+        async def made() -> Rendered:
+            try:
+                return await self._blocking.run(self._page, page, path, _query(query), place)
+            except RemitError as error:
+                log.warning("the page %s could not be read: %s", page.path, error)
+                return await self._blocking.run(self._unread, error)
+
+        return _response(await self._turns.get((page.path, path, query), made), request)
 
     async def log_file(self, request: Request) -> Response:
         """The log of a run as a file, masked."""
@@ -156,7 +166,7 @@ class Pages:
         with self._store.snapshot() as snapshot:
             found = snapshot.get_by_uid(uid)
             if found is not None:
-                return Rendered(307, b"", "", links.of(found.key))
+                return Rendered.elsewhere(links.of(found.key))
             view = View(snapshot, now, self._site)
             return self._problem(view, frame(view), 404, Problem("Not here", "No object has that uid any more."), "")
 
@@ -168,22 +178,26 @@ def add_dashboard(
     ``blocking`` should have threads of its own. Who may ask is for the application to guard."""
     pages = Pages(store, now=now, blocking=blocking, site=site or Site())
 
-    def put(page: Page, path: str) -> None:
-        async def found(request: Request) -> Response:
-            return await pages.answer(page, request)
+    routes: list[BaseRoute] = []
 
-        app.add_api_route(path, found, methods=METHODS, include_in_schema=False)
+    def put(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+        routes.append(Route(path, endpoint, methods=METHODS, include_in_schema=False))
 
-    app.add_api_route(f"{STATIC}/{{name}}", _file, methods=METHODS, include_in_schema=False)
-    app.add_api_route(LOG_FILE, pages.log_file, methods=METHODS, include_in_schema=False)
-    app.add_api_route("/r/{uid}", pages.moved, methods=METHODS, include_in_schema=False)
+    def put_page(page: Page, path: str) -> None:
+        put(path, functools.partial(pages.answer, page))
+
     for page in PAGES:
-        put(page, page.path)
+        put_page(page, page.path)
+    put(f"{STATIC}/{{name}}", _file)
+    put(LOG_FILE, pages.log_file)
+    put("/r/{uid}", pages.moved)
     for plural in OTHERS:
         base = f"/{plural}"
         one = PLAIN_OBJECT if registry.find_name(plural).namespaced else PLAIN_GLOBAL
-        put(_fixed(PLAIN_LIST, plural), base)
-        put(_fixed(one, plural), one.path.replace("/{plural}", base))
+        put_page(_fixed(PLAIN_LIST, plural), base)
+        put_page(_fixed(one, plural), one.path.replace("/{plural}", base))
+    # Plain routes before those of the API: there is nothing to validate, and everybody asks for a page at once.
+    app.router.routes[:0] = routes
 
 
 def _fixed(page: Page, plural: str) -> Page:
@@ -196,12 +210,23 @@ def _fixed(page: Page, plural: str) -> Page:
     return Page(f"/{plural}", page.template, page.nav, found)
 
 
-async def _file(name: str) -> Response:
+async def _file(request: Request) -> Response:
+    name = str(request.path_params["name"])
     media = ASSETS.get(name)
     if media is None:
         return Response("not here", 404, media_type="text/plain", headers=HEADERS)
     headers = {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
-    return Response(asset(name), media_type=media, headers=headers)
+    return _packed(request, 200, asset(name), packed_asset(name), media, headers)
+
+
+def _packed(
+    request: Request, status: int, body: bytes, packed: bytes, media: str, headers: Mapping[str, str]
+) -> Response:
+    """One of both, whichever is asked for."""
+    headers = {**headers, "Vary": "Accept-Encoding"}
+    if _GZIP.search(request.headers.get("accept-encoding", "")):
+        return Response(packed, status, media_type=media, headers={**headers, "Content-Encoding": "gzip"})
+    return Response(body, status, media_type=media, headers=headers)
 
 
 def _query(text: str) -> dict[str, str]:
@@ -222,4 +247,4 @@ def _response(found: Rendered, request: Request) -> Response:
     headers["ETag"] = found.tag
     if found.status == 200 and request.headers.get("if-none-match") == found.tag:
         return Response(status_code=304, headers=headers)
-    return Response(found.body, found.status, media_type="text/html; charset=utf-8", headers=headers)
+    return _packed(request, found.status, found.body, found.packed, "text/html; charset=utf-8", headers)

@@ -12,7 +12,7 @@ from controllers.runs import pricing
 from controllers.runs.redaction_level import redactor_of
 from controllers.runs.text import WORD, line
 from controllers.runs.verdict import Share
-from decisions.mission import add_spend
+from decisions.mission_run_end import add_spend
 from decisions.prices import Tokens
 from schemas.base import Key
 from schemas.conditions import set_condition

@@ -6,16 +6,12 @@ from __future__ import annotations
 import functools
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from api.stream.events import PATH
 from tests.bench.measure import Measured, percentile, sized
+from tests.bench.programs import asked, line, program, say
 from tests.bench.stream_server import OTHERS
 
 RATE = 100
@@ -114,21 +110,21 @@ def show(side: str, clients: int, events: int, *, stuck: int = 0, ahead: int = 0
         "others": events // OTHERS,
         "within_s": _WITHIN_S if side == "ours" else events / RATE + 1.0,
     }  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder, _program("stream_server", side, folder) as server:
-        port = _line(server)["port"]
-        idle = _asked(server, "figures")
-        with _program("stream_load") as load:
-            _say(load, json.dumps({**plan, "port": port, "path": PATH}))
-            _line(load)
+    with tempfile.TemporaryDirectory() as folder, program("stream_server", side, folder) as server:
+        port = line(server)["port"]
+        idle = asked(server, "figures")
+        with program("stream_load") as load:
+            say(load, json.dumps({**plan, "port": port, "path": PATH}))
+            line(load)
             if ahead:
-                _asked(server, f"go {ahead} {RATE * 10}")
-                _say(load, "now")
-                _line(load)
-            before = _asked(server, "figures")
-            _asked(server, f"go {events} {RATE}")
-            found = _line(load)
-            after = _asked(server, "figures")
-            _say(load, "end")
+                asked(server, f"go {ahead} {RATE * 10}")
+                say(load, "now")
+                line(load)
+            before = asked(server, "figures")
+            asked(server, f"go {events} {RATE}")
+            found = line(load)
+            after = asked(server, "figures")
+            say(load, "end")
     expected = plan["events"] * plan["all"] + plan["others"] * plan["other"]  # type: ignore[operator]
     if side == "ours":
         assert found["exact"], f"of {expected} events {found['delivered']} arrived"
@@ -141,42 +137,3 @@ def show(side: str, clients: int, events: int, *, stuck: int = 0, ahead: int = 0
         found["delivered"] / expected,
         cpu_s,
     )
-
-
-@contextmanager
-def _program(name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A module of this folder, ended with the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"tests.bench.{name}", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-    with process:
-        try:
-            yield process
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _say(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(text + "\n")
-    process.stdin.flush()
-
-
-def _line(process: subprocess.Popen[str]) -> dict[str, Any]:
-    assert process.stdout is not None
-    text = process.stdout.readline()
-    if not text:
-        raise RuntimeError(f"{process.args} ended without an answer")
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-def _asked(process: subprocess.Popen[str], text: str) -> dict[str, Any]:
-    _say(process, text)
-    return _line(process)

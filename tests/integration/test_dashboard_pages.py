@@ -391,6 +391,26 @@ def test_a_page_that_did_not_change_is_not_sent_again(shop: Shop) -> None:
     assert again.content == b""
 
 
+@pytest.mark.parametrize(
+    ("takes", "packed"),
+    [
+        ("gzip, br", True),
+        ("br;q=1, GZIP;q=0.5", True),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0, *", False),
+    ],
+)
+def test_pages_and_files_are_packed_for_whoever_takes_that(shop: Shop, takes: str, packed: bool) -> None:
+    for path, found in ask(
+        shop.app, ["/", "/missions", asset_url("dashboard.js")], **{"Accept-Encoding": takes}
+    ).items():
+        assert (found.headers.get("content-encoding") == "gzip") is packed, path
+        assert found.headers["vary"] == "Accept-Encoding"
+        assert found.text == ask(shop.app, [path], **{"Accept-Encoding": "identity"})[path].text
+        assert (int(found.headers["content-length"]) < len(found.content)) is packed
+
+
 def test_many_who_look_at_one_change_cost_one_rendering(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     from api.dashboard.rendering import Templates
 
