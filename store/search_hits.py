@@ -3,7 +3,7 @@
 Only as many documents are looked at as an answer may need, so that a word that stands everywhere costs no more than a
 rare one. In SQLite one walk over the index gives titles before texts (``search``). PostgreSQL sorts all that its index
 finds: so the newest documents are looked through first, which hold enough of a common word, and the index is asked for
-what is rare. How it is asked leaves its planner no choice, which knows neither.
+what is rare. The planner knows neither: how the newest are asked for leaves it no choice.
 """
 
 from __future__ import annotations
@@ -121,24 +121,28 @@ class _Asked:
     def postgres(self, backend: Backend) -> list[Hit]:
         """Texts hold the words of their titles. So titles are asked for only where there may be more of them."""
         texts, titles = self._newest_texts(backend.ask)
-        if self._may_lack_titles(texts):
-            with backend.reading() as session:  # what two statements find has to be of one moment
-                texts, titles = self._newest_texts(session.rows)
-                if self._may_lack_titles(texts):
-                    titles = self._all_titles(session.rows)
+        enough = len(texts) == self._texts
+        if not enough or 0 < self._whole(texts) < self._limit:
+            with backend.reading() as session:  # what several statements find has to be of one moment
+                if enough:
+                    texts, _ = self._newest_texts(session.rows)
+                if len(texts) < self._texts:
+                    texts = self._texts_of(self._asked(session.rows, _by_index, _IS_IN_TEXT, self._texts))
+                more = len(texts) == self._texts and self._whole(texts) < self._limit
+                titles = self._all_titles(session.rows) if more else []
         return list(({row[9]: _hit(row, self._count) for row in titles} | texts).values())
 
     def _newest_texts(self, ask: _Ask) -> tuple[dict[int, Hit], list[Row]]:
         """And the newest titles, where those of the texts have none of the words."""
         rows = self._asked(ask, _at_once, self._texts, self._limit, self._question.last_is_begun)
         texts, titles = ([row for row in rows if row[-1] is title] for title in (False, True))
-        if len(texts) < self._texts:
-            texts = self._asked(ask, _by_index, _IS_IN_TEXT, self._texts)
-        return {row[9]: _hit(row, self._score(row[10])) for row in texts}, titles
+        return self._texts_of(texts), titles
 
-    def _may_lack_titles(self, texts: dict[int, Hit]) -> bool:
-        whole = sum(hit.in_title == self._count for hit in texts.values())
-        return 0 < whole < self._limit and len(texts) == self._texts
+    def _texts_of(self, rows: list[Row]) -> dict[int, Hit]:
+        return {row[9]: _hit(row, self._score(row[10])) for row in rows}
+
+    def _whole(self, texts: dict[int, Hit]) -> int:
+        return sum(hit.in_title == self._count for hit in texts.values())
 
     def _all_titles(self, ask: _Ask) -> list[Row]:
         titles = self._asked(ask, _by_looking, _IS_IN_TITLE, self._limit)
