@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -51,11 +52,7 @@ def find(backend: Backend, question: Question, limit: int) -> list[Hit]:
     if not question.words:
         return asked.newest(backend.ask)
     hits = asked.sqlite(backend) if backend.dialect_name == "sqlite" else asked.postgres(backend)
-    return sorted(hits, key=_in_title, reverse=True)[:limit]  # which leaves the newest of equals before the others
-
-
-def _in_title(hit: Hit) -> int:
-    return hit.in_title
+    return sorted(hits, key=attrgetter("in_title"), reverse=True)[:limit]  # which leaves the newest of equals before the others
 
 
 def _hit(row: Row, in_title: int) -> Hit:
