@@ -52,7 +52,8 @@ def find(backend: Backend, question: Question, limit: int) -> list[Hit]:
     if not question.words:
         return asked.newest(backend.ask)
     hits = asked.sqlite(backend) if backend.dialect_name == "sqlite" else asked.postgres(backend)
-    return sorted(hits, key=attrgetter("in_title"), reverse=True)[:limit]  # which leaves the newest of equals before the others
+    hits.sort(key=attrgetter("in_title"), reverse=True)  # which leaves the newest of equals before the others
+    return hits[:limit]
 
 
 def _hit(row: Row, in_title: int) -> Hit:
