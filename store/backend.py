@@ -8,7 +8,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from store.session import Session
+from store.session import Params, Row, Session, Statement
 
 
 class Backend(Protocol):
@@ -22,6 +22,14 @@ class Backend(Protocol):
     @property
     def shared(self) -> bool:
         """Whether several engines may work on it at a time."""
+
+    @property
+    def dialect_name(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+
+    def ask(self, statement: Statement, params: Params) -> list[Row]:
+        """All rows of one statement that reads: ``reading`` for a single question, which sees one moment without a
+        transaction. Raises StoreError."""
 
     def reading(self) -> AbstractContextManager[Session]:
         """A read-only transaction. It sees one moment, which its first statement fixes; it never waits for a writer."""

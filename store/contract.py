@@ -199,7 +199,7 @@ class ChainReport:
 
 class Hit(NamedTuple):
     """Something that was found. ``seq`` is the row of the log, 0 for an object; ``in_title`` says how many of the
-    words stand in the title."""
+    words stand in the title. ``at`` is in microseconds, as ``Written`` has it."""
 
     kind: str
     namespace: str
@@ -207,7 +207,7 @@ class Hit(NamedTuple):
     uid: str
     state: str
     agent: str
-    at: datetime
+    at: int
     seq: int
     in_title: int
 

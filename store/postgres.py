@@ -20,15 +20,15 @@ from typing import Any, cast
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import psycopg as dialects
-from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from schemas.errors import StoreError, StoreUnavailable
 from store import heads, postgres_errors
 from store.contract import SpecRevision
 from store.memory import Memory
+from store.pool import Pool, PoolExhausted
 from store.postgres_address import Address
 from store.postgres_listener import CHANNEL, PRESENCE, Listener
-from store.session import Session, Stamp
+from store.session import Params, Row, Session, Stamp, Statement
 from store.turn import Turn
 
 TURN_WAIT_S = 30.0
@@ -74,13 +74,8 @@ class PostgresBackend:
         self._poll: Connection | None = None
         self._listener: Listener | None = None
         self._listening = threading.Lock()
-        self._readers = sa.pool.QueuePool(
-            lambda: cast(DBAPIConnection, self.connect(_READER_LIMITS)),
-            pool_size=_READERS,
-            max_overflow=_MORE_READERS,
-            timeout=POOL_WAIT_S,
-            use_lifo=True,
-            dialect=DIALECT,
+        self._readers = Pool(
+            lambda: self.connect(_READER_LIMITS), kept=_READERS, most=_READERS + _MORE_READERS, wait_s=POOL_WAIT_S
         )
 
     @property
@@ -90,6 +85,10 @@ class PostgresBackend:
     @property
     def shared(self) -> bool:
         return True
+
+    @property
+    def dialect_name(self) -> str:
+        return DIALECT.name
 
     def translate(self, error: Exception) -> StoreError:
         """The StoreError that says the same."""
@@ -112,44 +111,67 @@ class PostgresBackend:
             raise
         return connection
 
+    def ask(self, statement: Statement, params: Params) -> list[Row]:
+        """A connection that a restart of the server left dead costs a second try."""
+        connection = self._reader()
+        session = Session(cast(Any, connection), DIALECT, psycopg.Error, self.translate)
+        try:
+            return session.rows(statement, params)
+        except StoreUnavailable:
+            if not connection.closed:
+                raise
+        finally:
+            session.end()
+            self._readers.give_back(connection, sound=session.failed is None)
+        with self.reading() as second:
+            return second.rows(statement, params)
+
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        self._refuse_if_closed()
-        pooled = self._begin_reading()
-        session = Session(cast(Any, pooled), DIALECT, psycopg.Error, self.translate)
+        connection = self._begin_reading()
+        session = Session(cast(Any, connection), DIALECT, psycopg.Error, self.translate)
         session.specs = self._specs
         try:
             yield session
         finally:
             session.end()
-            if session.failed is not None or self._closed or not _ended(pooled):
-                pooled.invalidate()
-            pooled.close()  # back into the pool
+            sound = False
+            try:
+                sound = session.failed is None and _ended(connection)
+            finally:
+                self._readers.give_back(connection, sound=sound)
 
-    def _begin_reading(self) -> sa.pool.PoolProxiedConnection:
+    def _begin_reading(self) -> Connection:
         """A connection that answers. Those that a restart of the server left dead in the pool are thrown away."""
         for left in reversed(range(_READERS + 2)):
+            connection = self._reader()
             try:
-                pooled = self._readers.connect()
-            except sa.exc.TimeoutError as error:
-                raise StoreUnavailable(
-                    f"{_READERS + _MORE_READERS} snapshots of {self.place} are open at once and none ended within"
-                    f" {POOL_WAIT_S:g} s; try again"
-                ) from error
-            except psycopg.Error as error:
-                raise self.translate(error) from error
-            try:
-                cursor = pooled.cursor()
+                cursor = connection.cursor()
                 cursor.execute(_BEGIN_READING)
                 cursor.close()
             except psycopg.Error as error:
-                pooled.invalidate()
-                pooled.close()
+                self._readers.give_back(connection, sound=False)
                 if not left:
                     raise self.translate(error) from error
+            except BaseException:
+                self._readers.give_back(connection, sound=False)
+                raise
             else:
-                return pooled
+                return connection
         raise AssertionError("the last try raises or returns")
+
+    def _reader(self) -> Connection:
+        """A connection out of the pool, which may be dead."""
+        self._refuse_if_closed()
+        try:
+            return self._readers.take()
+        except PoolExhausted:
+            raise StoreUnavailable(
+                f"{_READERS + _MORE_READERS} snapshots of {self.place} are open at once and none ended within"
+                f" {POOL_WAIT_S:g} s; try again"
+            ) from None
+        except psycopg.Error as error:
+            raise self.translate(error) from error
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -303,7 +325,7 @@ class PostgresBackend:
                 self._listener.close()
         with self._poll_mutex:
             self._drop_poll()
-        self._readers.dispose()
+        self._readers.close()
         with self._turn.taken():
             self._drop_writer()
 
@@ -326,11 +348,11 @@ class PostgresBackend:
         return engine
 
 
-def _ended(pooled: sa.pool.PoolProxiedConnection) -> bool:
+def _ended(connection: Connection) -> bool:
     """End a transaction that read; False where the connection broke. Not rolled back: the driver would forget all
     statements that are prepared."""
     try:
-        cursor = pooled.cursor()
+        cursor = connection.cursor()
         cursor.execute("COMMIT")
         cursor.close()
     except psycopg.Error:

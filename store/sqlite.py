@@ -15,25 +15,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import cast
 from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import pysqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from schemas.errors import StoreError, StoreGone, StoreUnavailable, StoreUnsafe
 from store import errors, heads
 from store.contract import SpecRevision
 from store.memory import Memory
-from store.session import Session
+from store.pool import Pool, PoolExhausted
+from store.session import Params, Row, Session, Statement
 from store.turn import Turn
 
 BUSY_WAIT_S = 10.0
 TURN_WAIT_S = 30.0
 _OLDEST = (3, 35, 0)  # RETURNING
 _READERS = 8
-_MORE_READERS = 56
+_MOST_READERS = 64
 _ENGINE_CHECKPOINT_PAGES = 2_000
 _OTHERS_CHECKPOINT_PAGES = 16_000
 _NOTHING_KNOWN = (-1, None)
@@ -68,13 +67,8 @@ class SqliteBackend:
         self._unsafe = ""
         if read_only:
             self._immutable = self._needs_immutable()
-        self._readers = sa.pool.QueuePool(
-            lambda: cast(DBAPIConnection, self.connect(query_only=True)),
-            pool_size=_READERS,
-            max_overflow=_MORE_READERS,
-            timeout=busy_wait_s,
-            use_lifo=True,
-            dialect=DIALECT,
+        self._readers = Pool(
+            lambda: self.connect(query_only=True), kept=_READERS, most=_MOST_READERS, wait_s=busy_wait_s
         )
 
     @property
@@ -84,6 +78,10 @@ class SqliteBackend:
     @property
     def shared(self) -> bool:
         return False
+
+    @property
+    def dialect_name(self) -> str:
+        return DIALECT.name
 
     def translate(self, error: Exception) -> StoreError:
         """The StoreError that says the same. After a StoreUnsafe nothing is read or written any more."""
@@ -145,32 +143,52 @@ class SqliteBackend:
             raise self.translate(error) from error
         return False
 
+    def ask(self, statement: Statement, params: Params) -> list[Row]:
+        connection = self._reader()
+        session = Session(connection, DIALECT, sqlite3.Error, self.translate)
+        try:
+            return session.rows(statement, params)
+        finally:
+            self._give_back(connection, session)
+
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        self._refuse_if_closed()
-        try:
-            pooled = self._readers.connect()
-        except sa.exc.TimeoutError as error:
-            raise StoreUnavailable(
-                f"{_READERS + _MORE_READERS} snapshots of {self.place} are open at once and none ended within"
-                f" {self._busy_wait_s:g} s; try again"
-            ) from error
-        except sqlite3.Error as error:
-            raise self.translate(error) from error
-        session = Session(pooled, DIALECT, sqlite3.Error, self.translate)
+        connection = self._reader()
+        session = Session(connection, DIALECT, sqlite3.Error, self.translate)
         session.specs = self._specs
         try:
             try:
-                pooled.cursor().execute("BEGIN")
+                connection.execute("BEGIN")
             except sqlite3.Error as error:
                 session.failed = self.translate(error)
                 raise session.failed from error
             yield session
         finally:
-            session.end()
-            if session.failed is not None or self._closed:
-                pooled.invalidate()
-            pooled.close()  # back into the pool, which rolls back
+            self._give_back(connection, session)
+
+    def _reader(self) -> sqlite3.Connection:
+        """A connection that nobody else uses, with no transaction begun on it."""
+        self._refuse_if_closed()
+        try:
+            return self._readers.take()
+        except PoolExhausted:
+            raise StoreUnavailable(
+                f"{_MOST_READERS} snapshots of {self.place} are open at once and none ended within"
+                f" {self._busy_wait_s:g} s; try again"
+            ) from None
+        except sqlite3.Error as error:
+            raise self.translate(error) from error
+
+    def _give_back(self, connection: sqlite3.Connection, session: Session) -> None:
+        session.end()
+        sound = False
+        try:
+            connection.rollback()
+            sound = session.failed is None
+        except sqlite3.Error:
+            pass  # the connection is of no use any more; the next snapshot opens another
+        finally:
+            self._readers.give_back(connection, sound=sound)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -290,7 +308,7 @@ class SqliteBackend:
         self._closed = True
         with self._poll_mutex:
             self._drop_poll()
-        self._readers.dispose()
+        self._readers.close()
         with self._turn.taken():
             self._drop_writer()
 

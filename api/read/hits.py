@@ -7,6 +7,7 @@ from typing import Any
 
 from decisions.fields import masked
 from schemas.quantities import format_time
+from store.codec import from_micros
 from store.contract import Hit, Snapshot, Store
 from store.search_text import Question, question_of, snippet, text_of, title_of
 
@@ -35,7 +36,7 @@ def _hit(snapshot: Snapshot, hit: Hit, question: Question) -> dict[str, Any]:
         "uid": hit.uid,
         "state": hit.state,
         "agent": hit.agent,
-        "at": format_time(hit.at),
+        "at": format_time(from_micros(hit.at)),
         "seq": hit.seq or None,
         "inTitle": hit.in_title,
         "title": {"text": head.text, "ranges": [list(r) for r in head.ranges]},

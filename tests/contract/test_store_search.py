@@ -194,3 +194,14 @@ def test_titles_and_texts_of_a_common_word_are_told_apart_in_one_namespace_of_ma
     indexed(store)
     assert names(store, "invoice ns:default kind:mission ", limit=1) == ["late-invoice"]
     assert names(store, "invoice ns:default kind:mission ", limit=3) == ["late-invoice", "first-invoice", "m-24"]
+
+
+def test_an_old_title_comes_before_texts_that_are_neither_among_the_newest_nor_few(store: Store) -> None:
+    declare(store, "first-invoice")
+    for number in range(3):
+        declare(store, f"m-{number}", description="an invoice")
+    for number in range(12):
+        declare(store, f"n-{number:02}")
+    indexed(store)
+    for question in ("invoice ns:default ", "invoic ns:default"):
+        assert names(store, f"kind:mission {question}", limit=2) == ["first-invoice", "m-2"]

@@ -16,9 +16,11 @@ from alembic.migration import MigrationContext
 
 from schemas.base import Key
 from schemas.errors import AlreadyExists, Fenced, StoreError, StoreLocked, StoreUnavailable
-from store import maintenance, migrate, open_store, postgres, postgres_errors, revision
+from store import maintenance, migrate, open_store, postgres, postgres_errors, revision, search_hits
 from store.contract import Fence, Store, Transaction
 from store.postgres_address import is_postgres, parse
+from store.search_text import question_of
+from store.session import Statement
 from store.tables import APPEND_ONLY, metadata
 from tests.fakes.cut_line import CutLine
 from tests.fakes.engine_process import until
@@ -257,6 +259,30 @@ def test_a_connection_that_breaks_midway_loses_the_transaction_and_nothing_else(
             step(tx)
         assert steps_in(store) == 1
         store.close()
+
+
+def test_a_question_whose_connection_died_in_the_pool_is_asked_again(url: str) -> None:
+    with CutLine(url) as line:
+        store = opened(line.url)
+        with store.transaction(ALICE) as tx:
+            tx.create(mission("invoice"))
+        while store.index_search(100):
+            pass
+        with store.snapshot(), store.snapshot(), store.snapshot():
+            pass  # several connections in the pool
+        line.cut_all()
+        assert [hit.name for hit in store.search(question_of("invoice"))] == ["invoice"]
+        store.close()
+
+
+def test_the_server_plans_a_common_question_once(url: str) -> None:
+    backend = postgres.PostgresBackend(parse(url))
+    for _ in range(20):
+        assert search_hits.find(backend, question_of("invoice ns:default kind:mission"), 5) == []
+    plans = "SELECT count(*), sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE '%search_docs%'"
+    statements, kept = backend.ask(Statement(sa.text(plans)), {})[0]
+    assert kept >= statements > 0
+    backend.close()
 
 
 def test_a_swallowed_error_does_not_let_half_a_transaction_commit(url: str) -> None:
