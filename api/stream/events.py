@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -65,6 +65,10 @@ class Subscription:
     about: frozenset[Key] = frozenset()
     uids: set[str] = field(default_factory=set)
     kpi: bool = True
+
+    def group(self) -> tuple[object, ...] | None:
+        """The same for all who want the same; None where that changes with what is made."""
+        return None if self.about else (self.kinds, self.namespaces, self.types, self.kpi)
 
     def shown(self) -> frozenset[str]:
         """The namespaces whose rows it may get; empty for all of them."""
@@ -130,17 +134,27 @@ class _Start:
     resync: str = ""
 
 
-@dataclass(slots=True, eq=False)
-class _Client:
-    """What one client was sent last: rows up to ``position``, known by ``mark``; pulse and figures. It keeps no queue.
-    ``news`` is there while it waits for more, and done when it is to look by itself."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """How far clients were brought: rows up to ``position``, known by ``mark``, and the pulse and figures of then.
+    Those who were brought there together have it in common."""
 
-    wanted: Subscription
-    push: Push
     position: int
     mark: str
     beat: int
     kpi: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    """One client, which keeps a place and no queue. ``group`` is what those who want the same have in common, None for
+    one that wants something of its own. ``news`` is there while it waits for more, and done when it is to look by
+    itself."""
+
+    wanted: Subscription
+    push: Push
+    at: _Place
+    group: tuple[object, ...] | None
     news: asyncio.Future[None] | None = None
 
     def look(self) -> None:
@@ -174,7 +188,8 @@ class EventStream:
         self._kpi_wanted = 0
         self._waiting: dict[_Client, None] = {}
         self._now: tuple[object, ...] = ()
-        self._shared: dict[tuple[object, ...], tuple[int, str, bytes]] = {}
+        self._head: _Place | None = None
+        self._shared: dict[tuple[object, ...], tuple[_Place, bytes]] = {}
         self.clients = 0
         follower.log.tell(self._wave)
 
@@ -209,21 +224,22 @@ class EventStream:
             async with self._follower.following_log() as ring:
                 self._attend()
                 start = await self._reader.read(lambda snapshot: _start(snapshot, wanted, last))
-                client, live = _Client(wanted, push, start.position, start.mark, self._beat), False
+                at = _Place(start.position, start.mark, self._beat)
+                client, live = _Client(wanted, push, at, wanted.group()), False
                 yield f"retry: {RETRY_MS}\n\n".encode() + (
                     _resync(start.mark, start.resync) if start.resync else _hello(start.mark, start.position)
                 )
                 while not gone.done() and not self._follower.closing.is_set():
-                    if client.position >= ring.floor:
+                    if client.at.position >= ring.floor:
                         live = True
-                        text = self._due(ring, client)
+                        client.at, text = self._due(ring, client)
                         if not text:
                             # Nothing was awaited since the ring was looked at, so nothing came meanwhile.
                             await self._news(client)
                     elif live:
                         # It was sent more than it read: what it holds is old by now.
                         newest = await self._reader.read(_newest)
-                        client.position, client.mark = newest.position, newest.mark
+                        client.at = replace(client.at, position=newest.position, mark=newest.mark)
                         text = _resync(newest.mark, "this client fell behind")
                     else:
                         text = await self._older(client)
@@ -248,10 +264,11 @@ class EventStream:
 
     async def _older(self, client: _Client) -> bytes:
         """What came after a position that is no longer in the ring, or some of it."""
-        rows = await self._reader.read(lambda s: _rows(s, client.position))
+        rows = await self._reader.read(lambda s: _rows(s, client.at.position))
         if not rows:
             return b""
-        client.position, client.mark, text = _joined(rows, client.wanted)
+        position, mark, text = _joined(rows, client.wanted)
+        client.at = replace(client.at, position=position, mark=mark)
         return text
 
     def _wave(self) -> None:
@@ -262,49 +279,46 @@ class EventStream:
         ring, closing = self._follower.log, self._follower.closing.is_set()
         some = list(islice(clients, _SLICE))
         for client in some:
-            if client.news is None or client.news.done():
+            news = client.news
+            if news is None or news.done():
                 continue
-            if closing or client.position < ring.floor:
+            if closing or client.at.position < ring.floor:
                 client.look()
                 continue
-            before = client.position, client.mark, client.beat, client.kpi
-            text = self._due(ring, client)
-            if text and not client.push(text):
-                client.position, client.mark, client.beat, client.kpi = before
+            place, text = self._due(ring, client)
+            if not text or client.push(text):
+                client.at = place
+            else:
                 client.look()
         if len(some) == _SLICE:
             asyncio.get_running_loop().call_soon(self._push, clients)
 
-    def _due(self, ring: Ring[Logged], client: _Client) -> bytes:
-        """What brings a client in the ring up to date, which it is then held to be. Those that are at one point and
-        want the same share it."""
+    def _due(self, ring: Ring[Logged], client: _Client) -> tuple[_Place, bytes]:
+        """Where a client in the ring is to be, and what brings it there. Those who want the same share it."""
         now = (ring.head, self._beat, self._kpi)
         if self._now != now:
-            self._now = now
+            self._now, self._head = now, None
             self._shared.clear()
-        wanted = client.wanted
-        key = (client.position, client.beat, client.kpi, wanted.kinds, wanted.namespaces, wanted.types, wanted.kpi)
-        found = None if wanted.about else self._shared.get(key)
+        if client.group is None:
+            return self._made(ring, client)
+        key = (client.at, client.group)
+        found = self._shared.get(key)
         if found is None:
-            found = self._made(ring, client)
-            if not wanted.about:
-                self._shared[key] = found
-        client.position, client.mark, text = found
-        client.beat = self._beat
-        if wanted.kpi:
-            client.kpi = self._kpi
-        return text
+            found = self._shared[key] = self._made(ring, client)
+        return found
 
-    def _made(self, ring: Ring[Logged], client: _Client) -> tuple[int, str, bytes]:
-        """Position and mark of the newest row, and what is due until then."""
-        position, mark, text = client.position, client.mark, b""
+    def _made(self, ring: Ring[Logged], client: _Client) -> tuple[_Place, bytes]:
+        at, wanted = client.at, client.wanted
+        position, mark, text = at.position, at.mark, b""
         if position < ring.head:
-            position, mark, text = _joined(ring.since(position) or [], client.wanted)
-        if client.wanted.kpi and self._kpi != client.kpi:
+            position, mark, text = _joined(ring.since(position) or [], wanted)
+        if wanted.kpi and self._kpi != at.kpi:
             text += self._kpi
-        if self._beat != client.beat:
+        if self._beat != at.beat:
             text += f": ping\nid: {mark}\n\n".encode()
-        return position, mark, text
+        if self._head is None or self._head.position != position:  # a client may be ahead of the ring
+            self._head = _Place(position, mark, self._beat, self._kpi)
+        return self._head, text
 
     def _attend(self) -> None:
         """See to it that pulses and figures come, for as long as there are clients."""

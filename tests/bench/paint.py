@@ -25,7 +25,7 @@ from tests.fakes.stores import SqliteHarness
 VIEWERS = 100
 _PATIENCE_MS = 60_000
 _BETWEEN_S = 0.6
-"""A page looks again at most every 0.4 s; what comes sooner waits for that, and says nothing of the way."""
+"""A page looks again every 0.4 s in the long run; what comes sooner waits for that, and says nothing of the way."""
 # Tells when the frame was shown that has a card of this name first: the clock is that of the machine.
 _WATCH = """() => {
     window.painted = {};
@@ -70,9 +70,7 @@ def painted(scale: float) -> Measured:
             page.evaluate(_WATCH)
             late = [_late(store, page, number) for number in range(events)]
             looked = asked(others, "end")
-            print(late)
         harness.close()
-    print(looked)
     assert looked["fresh"] > viewers, "the other viewers saw nothing new"
     return Measured(percentile(late, 0.95), f"p50 {percentile(late, 0.5):.3g} ms", "absolute, in ms",
                     f"{events} events, {viewers} other viewers who see each")  # fmt: skip

@@ -85,8 +85,8 @@ const flash = (node) => {
   setTimeout(() => node.classList.remove("flash"), 1300);
 };
 
-/* Looking again. */
-let busy = false, again = false, tag = "", lookedAt = 0, timer = 0, paused = false, missed = 0, live = false, since = 0;
+/* Looking again: twice at once where need be, and as often as LEAST_MS says in the long run. */
+let busy = false, again = false, tag = "", lookedAt = -Infinity, lookedBefore = -Infinity, timer = 0, paused = false, missed = 0, live = false, since = 0;
 const look = async () => {
   clearTimeout(timer); timer = 0;
   if (busy) { again = true; return; }
@@ -100,13 +100,13 @@ const look = async () => {
     }
     root.classList.remove("stale"); since = 0;
   } catch { stale(); }
-  lookedAt = performance.now(); busy = false;
+  lookedBefore = lookedAt; lookedAt = performance.now(); busy = false;
   if (again) soon();
 };
 const soon = () => {
   if (paused || timer || doc.hidden) { again = true; return; }
   if (busy) { again = true; return; }
-  timer = setTimeout(look, Math.max(0, LEAST_MS - (performance.now() - lookedAt)));
+  timer = setTimeout(look, Math.max(0, 2 * LEAST_MS - (performance.now() - lookedBefore)));
 };
 const take = (fresh) => {
   const focus = doc.activeElement, before = waiting(), at = focus && focus.id;
