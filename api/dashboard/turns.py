@@ -27,9 +27,12 @@ class Turns(Generic[K, V]):
         return await asyncio.shield(turn)  # one who leaves takes it from nobody
 
     async def _make(self, key: K, before: asyncio.Task[V] | None, make: Callable[[], Awaitable[V]]) -> V:
-        if before is not None:
-            await asyncio.wait([before])
-        me = self._running[key] = self._next.pop(key)
+        try:
+            if before is not None:
+                await asyncio.wait([before])
+        finally:
+            me = self._next.pop(key)
+        self._running[key] = me
         try:
             return await make()
         finally:
