@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from controllers.runtime.blocking import Blocking
-from controllers.runtime.clock import Clock, wait_for_any
+from controllers.runtime.clock import Clock, SystemClock, wait_for_any
 from controllers.runtime.lifecycle import Lifecycle
 from controllers.sources import kubernetes_objects as objects
 from controllers.sources.kubernetes import KINDS, KubernetesReader
@@ -37,6 +37,8 @@ GRACE_S: Final = 3.0
 """How much later than a question the stream may tell the same."""
 SILENT_S: Final = 75.0
 """A stream without a word for so long is opened anew; bookmarks come every minute."""
+_GOODBYE_S: Final = 0.25
+"""Connections over TLS end in later turns of the event loop, which has to be there for them."""
 STOP_S: Final = 10.0
 _GONE: Final = 410
 _THREADS: Final = 8
@@ -275,6 +277,7 @@ class _Stream:
             registry=registry, settings=settings, standalone=True, clusterwide=self._reader.scope.cluster_wide,
             namespaces=self._reader.scope.namespaces, stop_flag=self._flag,
         )  # fmt: skip
+        await SystemClock().sleep(_GOODBYE_S)
 
     def _handler(self, name: KindName) -> Callable[..., Any]:
         async def on_event(event: Mapping[str, Any], **_: object) -> None:

@@ -325,8 +325,9 @@ def test_no_thread_is_left_behind(server: AgentServer) -> None:
 
 
 PROGRAM = """
-import sys
+import signal
 from remit_client import Run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 with Run.from_environment() as run:
     run.progress("started")
     print("at work", flush=True)

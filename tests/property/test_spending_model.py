@@ -197,7 +197,7 @@ class SpendingMachine(RuleBasedStateMachine):
 
     def end(self, tx: Transaction, run: Started, usd: int | None) -> Amounts | None:
         spend = Spend() if usd is None else Spend(usd=from_micros(usd), source="Reported")
-        status = RunStatus(state=RunState.SUCCEEDED, spend=spend)
+        status = RunStatus(state=RunState.SUCCEEDED, spend=spend, usage_told=usd is not None)
         return settlement.settle(tx, run.uid, run.uid, status, ran=True)
 
     @precondition(lambda self: any(run.used is None for run in self.runs))

@@ -132,7 +132,8 @@ def test_nothing_named_settles_at_what_was_reserved(bench: RunBench) -> None:
 
 
 def test_tokens_without_a_price_settle_the_money_at_what_was_reserved() -> None:
-    status = RunStatus(spend=Spend(input_tokens=5, output_tokens=6, source="Reported"), tool_calls=3)
+    spend = Spend(input_tokens=5, output_tokens=6, source="Reported")
+    status = RunStatus(spend=spend, usage_told=True, tool_calls=3)
     assert used_amounts(status, RESERVED) == Amounts(usd_micros=RESERVED.usd_micros, tokens=11, tool_calls=3)
 
 
