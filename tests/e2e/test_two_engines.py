@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections import Counter
+from typing import Any
 
 import psycopg
 import pytest
@@ -82,7 +83,7 @@ def test_a_leader_that_was_stopped_for_longer_than_its_lease_wakes_up_deposed_an
     other = second.engine("--quiet", ready=False)
     until(lambda: homes_of(first) == 2, "both engines at home")
     holder, token = lead(first)
-    zombie.send(signal.SIGSTOP)
+    until(lambda: stopped_between_transactions(first, zombie), "a moment between two transactions")
     until(lambda: lead(first)[0] not in (holder, ""), "another leader")
     first.commit(some(first, "b"))
     until(lambda: any(m.name == "b0" for m in first.objects("Mission")), "the other one to read the source")
@@ -104,6 +105,20 @@ def test_a_leader_that_was_stopped_for_longer_than_its_lease_wakes_up_deposed_an
 def some(project: Project, batch: str) -> dict[str, str]:
     """Files with four missions."""
     return {f"{batch}{n}.yaml": mission(f"{batch}{n}", "worker", project.effects) for n in range(4)}
+
+
+def stopped_between_transactions(project: Project, zombie: Any) -> bool:
+    """Stop it, unless it is in the middle of a batch of statements: the server waits for the rest of that for ever."""
+    zombie.send(signal.SIGSTOP)
+    pause(0.5)
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'ClientRead'"
+        " AND xact_start < now() - interval '0.4 s' AND pid <> pg_backend_pid()"
+    )
+    if int(postgres.execute(project.store_url, query)[0][0]):
+        zombie.send(signal.SIGCONT)
+        return False
+    return True
 
 
 def lead(project: Project) -> tuple[str, int]:
